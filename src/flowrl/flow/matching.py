@@ -1,0 +1,118 @@
+"""Conditional flow matching: the (time, noise) probes and the loss at them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from flowrl.contracts import VelocityField
+from flowrl.flow import path
+from flowrl.settings import Settings
+
+TimeLaw = Literal["uniform", "stratified", "grid", "lognormal"]
+Weighting = Literal["u", "eps", "data", "elbo"]
+Reduction = Literal["mean", "sum", "sqrt"]
+
+
+class ProbeSettings(Settings):
+    """How many (time, noise) pairs per action, and where their times fall."""
+
+    count: int = Field(8, ge=1)
+    """Pairs per action. More make the ratio less noisy and the update proportionally slower."""
+    law: TimeLaw = "uniform"
+    """Law of the times: uniform on [0, 1]; stratified, one uniform time in each of `count` equal parts;
+    grid, the nodes {0, 1/grid, …, 1 - 1/grid} of the paper's code; lognormal, t = 1 / (1 + s) with
+    log s ~ N(mean, std)."""
+    grid: int = Field(10, ge=1)
+    """Number of nodes of the law `grid`."""
+    mean: float = -1.2
+    """Mean of log s for the law `lognormal`; smaller puts more times near the action."""
+    std: float = Field(1.2, gt=0)
+    """Standard deviation of log s for the law `lognormal`."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The pairs at which an update compares the old loss with the new one; drawn once per update."""
+
+    times: Tensor  # (batch, probes, 1), t = 0 noise, t = 1 action
+    noise: Tensor  # (batch, probes, action), standard normal
+
+    def __getitem__(self, rows: Tensor) -> Probes:
+        return Probes(self.times[rows], self.noise[rows])
+
+
+def draw_probes(
+    batch: int, action_size: int, settings: ProbeSettings, generator: torch.Generator | None = None
+) -> Probes:
+    """Probes for `batch` actions of `action_size` numbers each."""
+    shape = (batch, settings.count, 1)
+    noise = torch.randn(batch, settings.count, action_size, generator=generator)
+    return Probes(_draw_times(shape, settings, generator), noise)
+
+
+def _draw_times(
+    shape: tuple[int, int, int], settings: ProbeSettings, generator: torch.Generator | None
+) -> Tensor:
+    if settings.law == "grid":
+        return torch.randint(settings.grid, shape, generator=generator) / settings.grid
+    if settings.law == "lognormal":
+        log_s = settings.mean + settings.std * torch.randn(shape, generator=generator)
+        return torch.sigmoid(-log_s).clamp(1e-4, 1 - 1e-4)
+    uniform = torch.rand(shape, generator=generator)
+    if settings.law == "stratified":
+        parts = torch.arange(settings.count).reshape(1, -1, 1)
+        return (parts + uniform) / settings.count
+    return uniform
+
+
+class LossSettings(Settings):
+    """Weighting and reduction of the CFM loss."""
+
+    weighting: Weighting = "u"
+    """w(t) in w(t) · |v - u|²: u, 1; eps, t²; data, (1 - t)² (the errors of the predicted noise and
+    action); elbo, t / (1 - t), which gives the exact likelihood ratio of exact fields."""
+    reduction: Reduction = "mean"
+    """Over the action's numbers: mean, sum, or sqrt, the sum over sqrt(d). The log-ratio grows with it,
+    and so does the clip range that belongs to it."""
+    elbo_floor: float = Field(1e-3, gt=0, lt=1)
+    """Lower bound of 1 - t in the weighting `elbo`, which is unbounded at t = 1 without it."""
+
+
+def weight(t: Tensor, settings: LossSettings) -> Tensor:
+    """w(t) for the times `t`, in their shape (fpo.md: eps-MSE = t² u-MSE, data-MSE = (1 - t)² u-MSE;
+    the ELBO in velocity form weighs with t / (1 - t), after Kingma & Gao 2023)."""
+    weightings: dict[Weighting, Callable[[], Tensor]] = {
+        "u": lambda: torch.ones_like(t),
+        "eps": lambda: t.square(),
+        "data": lambda: (1 - t).square(),
+        "elbo": lambda: t / (1 - t).clamp(min=settings.elbo_floor),
+    }
+    return weightings[settings.weighting]()
+
+
+def cfm_loss(
+    field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes, settings: LossSettings
+) -> Tensor:
+    """Conditional flow matching loss per probe (FPO eq. 6: |v(x_t, t; obs) - (action - noise)|²).
+
+    obs (batch, observation), actions (batch, action), probes (batch, n) → losses (batch, n).
+    """
+    action = actions.unsqueeze(1)
+    x_t = path.interpolate(probes.noise, action, probes.times)
+    target = path.target_velocity(probes.noise, action)
+    velocity = field.bind(obs.unsqueeze(1))(x_t, probes.times)
+    squares = (velocity - target).square().sum(dim=-1)
+    return (
+        weight(probes.times.squeeze(-1), settings) * squares * _factor(actions.shape[-1], settings.reduction)
+    )
+
+
+def _factor(action_size: int, reduction: Reduction) -> float:
+    return {"sum": 1.0, "mean": 1 / action_size, "sqrt": 1 / math.sqrt(action_size)}[reduction]

@@ -1,0 +1,197 @@
+"""The velocity network: observation, point and time in, velocity out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flowrl.contracts import Velocity
+from flowrl.settings import Settings
+
+Activation = Literal["silu", "relu", "elu", "tanh"]
+Parameterisation = Literal["u", "eps", "data"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "tanh": torch.tanh,
+}
+IN_PLACE: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": lambda h: functional.silu(h, inplace=True),
+    "relu": torch.relu_,
+    "elu": lambda h: functional.elu(h, inplace=True),
+    "tanh": torch.tanh_,
+}
+
+# A network that predicts the noise or the action gives its velocity after a division by t or by 1 - t,
+# which are 0 at one end of time; they are taken to be at least this.
+SMALLEST_DIVISOR = 0.02
+
+
+class NetworkSettings(Settings):
+    """Size and reading of a velocity network."""
+
+    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    """Widths of the hidden layers. Wider fits finer actions and costs time quadratically."""
+    activation: Activation = "silu"
+    """Between layers. The smooth ones (silu, elu, tanh) give smoother velocities than relu."""
+    time_features: int = Field(8, ge=2, multiple_of=2)
+    """cos and sin of t · {1, 2, 4, 8, …}, half each. More let the velocity change faster along time."""
+    output_scale: float = Field(0.25, gt=0)
+    """Factor on the output. Small values start the policy near its noise, N(0, 1) before squashing."""
+    parameterisation: Parameterisation = "u"
+    """What the output predicts: the velocity (u), the noise (eps) or the action (data)."""
+
+
+def to_velocity(output: Tensor, x: Tensor, t: float | Tensor, parameterisation: Parameterisation) -> Tensor:
+    """The velocity that a prediction at the point `x` means.
+
+    u: v = output; eps: v = (x - eps) / t; data: v = (data - x) / (1 - t), from eps = x - t v and
+    data = x + (1 - t) v, with the divisors bounded below by `SMALLEST_DIVISOR`.
+    """
+    if parameterisation == "u":
+        return output
+    if parameterisation == "eps":
+        return (x - output) / _bounded(t)
+    return (output - x) / _bounded(1 - t)
+
+
+def _bounded(divisor: float | Tensor) -> float | Tensor:
+    if isinstance(divisor, Tensor):
+        return divisor.clamp(min=SMALLEST_DIVISOR)
+    return max(divisor, SMALLEST_DIVISOR)
+
+
+class TimeFeatures(nn.Module):
+    """cos and sin of t · 2^k, k = 0, 1, …: the time as a network reads it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", 2.0 ** torch.arange(size // 2), persistent=False)
+        self.frequencies: Tensor
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Features (..., size) of the times `t` (..., 1)."""
+        angle = t * self.frequencies
+        return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class FlowNetwork(nn.Module):
+    """A multi-layer perceptron over (observation, x, time features): flowrl's `VelocityField`."""
+
+    def __init__(self, observation_size: int, action_size: int, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.observation_size = observation_size
+        self.action_size = action_size
+        self.settings = settings
+        self.time_features = TimeFeatures(settings.time_features)
+        widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        for layer in self.layers:
+            _lecun_uniform(layer)
+        self._rows = TimeRows(self)
+
+    def bind(self, obs: Tensor) -> Velocity:
+        """The velocity for `obs` (..., observation): its share of the first layer is computed here, once."""
+        if torch.is_grad_enabled():
+            self._rows.forget()
+        return BoundVelocity(self, obs)
+
+    def first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Views of the first layer: weights for observation, for x, for time features, and the bias."""
+        layer = self.layers[0]
+        sizes = [self.observation_size, self.action_size, self.settings.time_features]
+        of_obs, of_x, of_time = layer.weight.split(sizes, dim=1)
+        return of_obs, of_x, of_time, layer.bias
+
+    def time_row(self, t: float) -> Tensor:
+        """The share (1, hidden) of time `t` in the first layer, remembered until the weights change."""
+        return self._rows(t)
+
+
+class TimeRows:
+    """Remembers W_time · features(t) per time asked for, as long as the first layer is unchanged.
+
+    PyTorch counts in-place changes of a tensor (`_version`), but its fused optimisers do not count. So
+    the memory is emptied when the count moves, and whenever the network is bound with gradients enabled,
+    as it is before every optimiser step.
+    """
+
+    def __init__(self, network: FlowNetwork) -> None:
+        self._network = [network]  # in a list: a module attribute here would register as a submodule
+        self._rows: dict[float, Tensor] = {}
+        self._of = (-1, -1)
+
+    def __call__(self, t: float) -> Tensor:
+        network = self._network[0]
+        weight = network.layers[0].weight
+        if (weight._version, weight.data_ptr()) != self._of:
+            self.forget()
+            self._of = (weight._version, weight.data_ptr())
+        row = self._rows.get(t)
+        if row is None:
+            features = network.time_features(weight.new_full((1, 1), t))
+            row = self._rows[t] = functional.linear(features, network.first_layer()[2])
+        return row
+
+    def forget(self) -> None:
+        """Empty the memory."""
+        self._rows.clear()
+
+
+class BoundVelocity:
+    """`FlowNetwork` with its observation bound; see `flowrl.contracts.Velocity`."""
+
+    def __init__(self, network: FlowNetwork, obs: Tensor) -> None:
+        of_obs, of_x, of_time, bias = network.first_layer()
+        self._network = network
+        self._of_x = of_x
+        self._of_time = of_time
+        self._share_of_obs = functional.linear(obs, of_obs, bias)
+
+    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        if isinstance(t, Tensor) or torch.is_grad_enabled():
+            output = self._output(x, t if isinstance(t, Tensor) else x.new_full((1,), t))
+        else:
+            output = self._output_without_gradient(x, t)
+        settings = self._network.settings
+        return to_velocity(output * settings.output_scale, x, t, settings.parameterisation)
+
+    def _output(self, x: Tensor, t: Tensor) -> Tensor:
+        network = self._network
+        activation = ACTIVATIONS[network.settings.activation]
+        features = network.time_features(t.reshape(1, 1) if t.dim() == 0 else t)
+        x_and_time = torch.cat([x, features.expand(*x.shape[:-1], -1)], dim=-1)
+        hidden = functional.linear(x_and_time, torch.cat([self._of_x, self._of_time], dim=1))
+        hidden = activation(hidden + self._share_of_obs)
+        for layer in network.layers[1:-1]:
+            hidden = activation(layer(hidden))
+        return network.layers[-1](hidden)
+
+    def _output_without_gradient(self, x: Tensor, t: float) -> Tensor:
+        """The same for one time of all rows: remembered time share, activations in place."""
+        network = self._network
+        activation = IN_PLACE[network.settings.activation]
+        hidden = functional.linear(x, self._of_x)
+        hidden += self._share_of_obs
+        hidden += network.time_row(t)
+        activation(hidden)
+        for layer in network.layers[1:-1]:
+            hidden = activation(functional.linear(hidden, layer.weight, layer.bias))
+        last = network.layers[-1]
+        return functional.linear(hidden, last.weight, last.bias)
+
+
+def _lecun_uniform(layer: nn.Linear) -> None:
+    """Weights U(-a, a) with a = sqrt(3 / inputs), so that outputs have the variance of inputs; bias 0."""
+    bound = math.sqrt(3 / layer.in_features)
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.zeros_(layer.bias)

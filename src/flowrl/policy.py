@@ -1,0 +1,127 @@
+"""Policies: how an observation becomes an action."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from flowrl.contracts import Sampler, Velocity, VelocityField
+from flowrl.errors import FlowrlError, UsageError
+from flowrl.flow.network import NetworkSettings
+from flowrl.training.gaussian import GaussianActor, GaussianSettings
+from flowrl.training.normaliser import Normaliser
+
+NoiseMode = Literal["random", "zero", "fixed"]
+
+
+class FlowPolicySettings(NetworkSettings):
+    """A policy that generates its actions with a flow."""
+
+    kind: Literal["flow"] = "flow"
+    """flow generates actions from noise; gaussian is the baseline."""
+    perturbation: float = Field(0.0, ge=0)
+    """Standard deviation of noise added to the action, in training only."""
+    action_limit: float | None = Field(None, gt=0)
+    """Raw actions are clipped to ± this before the environment squashes them; null for no limit."""
+
+
+class GaussianPolicySettings(GaussianSettings):
+    """The baseline policy: a Gaussian whose mean a network computes."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    """flow generates actions from noise; gaussian is the baseline."""
+
+
+class Noise:
+    """Standard normal noise as a policy wants it: drawn anew for every action, zero, or one fixed draw."""
+
+    def __init__(self, size: int, mode: NoiseMode, seed: int) -> None:
+        self.mode = mode
+        self.generator = torch.Generator().manual_seed(seed)
+        self._size = size
+        self._fixed = torch.randn(1, size, generator=self.generator)
+
+    def __call__(self, count: int) -> Tensor:
+        """Noise (count, size)."""
+        if self.mode == "random":
+            return torch.randn(count, self._size, generator=self.generator)
+        if self.mode == "zero":
+            return torch.zeros(count, self._size)
+        return self._fixed.repeat(count, 1)
+
+
+class FlowPolicy:
+    """Draws noise and lets a sampler carry it along the learned velocity to an action."""
+
+    def __init__(
+        self,
+        field: VelocityField,
+        normaliser: Normaliser,
+        sampler: Sampler,
+        noise: Noise,
+        perturbation: float = 0.0,
+        action_limit: float | None = None,
+    ) -> None:
+        self.field = field
+        self.normaliser = normaliser
+        self.sampler = sampler
+        self.noise = noise
+        self.perturbation = perturbation
+        self.action_limit = action_limit
+        self.calls = 0
+        self.evaluations = 0
+
+    @torch.no_grad()
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
+        velocity = self.field.bind(self.normaliser(obs))
+        action = self._carry(velocity, self.noise(len(obs)))
+        if self.perturbation:
+            action = action + self.perturbation * torch.randn(action.shape, generator=self.noise.generator)
+        return action if self.action_limit is None else action.clamp(-self.action_limit, self.action_limit)
+
+    @property
+    def nfe(self) -> float:
+        """Velocity evaluations per action: as the sampler declares, else the mean over the calls so far."""
+        declared = getattr(self.sampler, "nfe", None)
+        return declared if declared is not None else self.evaluations / max(1, self.calls)
+
+    def _carry(self, velocity: Velocity, noise: Tensor) -> Tensor:
+        if getattr(self.sampler, "nfe", None) is None:
+            velocity = self._counted(velocity)
+        try:
+            return self.sampler(velocity, noise, 0.0, 1.0)
+        except FlowrlError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"the sampler {self.sampler!r} failed: {type(error).__name__}: {error}. Choose other options "
+                "for it, or another sampler with --sampler."
+            ) from error
+
+    def _counted(self, velocity: Velocity) -> Velocity:
+        self.calls += 1
+
+        def counting(x: Tensor, t: float | Tensor) -> Tensor:
+            self.evaluations += 1
+            return velocity(x, t)
+
+        return counting
+
+
+class GaussianPolicy:
+    """Mean plus standard deviation times noise."""
+
+    def __init__(self, actor: GaussianActor, normaliser: Normaliser, noise: Noise) -> None:
+        self.actor = actor
+        self.normaliser = normaliser
+        self.noise = noise
+
+    @torch.no_grad()
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
+        mean, std = self.actor(self.normaliser(obs))
+        return mean + std * self.noise(len(obs))

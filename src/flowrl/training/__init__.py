@@ -1,0 +1,1 @@
+"""Training: rollout, advantages, ratio, surrogate, learner, loop. Knows no sampler."""

@@ -1,0 +1,66 @@
+"""The Gaussian actor: the baseline whose likelihood PPO needs."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flowrl.flow.network import ACTIVATIONS, Activation
+from flowrl.settings import Settings
+from flowrl.training.critic import layers
+
+SMALLEST_STD = 1e-3
+
+
+class GaussianSettings(Settings):
+    """Size and spread of a Gaussian actor."""
+
+    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    """Widths of the hidden layers."""
+    activation: Activation = "tanh"
+    """Between layers."""
+    std: Literal["state_independent", "state_dependent"] = "state_independent"
+    """Whether the spread is a free number per action dimension or an output of the network."""
+    initial_std: float = Field(1.0, gt=SMALLEST_STD)
+    """Spread before training: how wide the first actions are."""
+
+
+class GaussianActor(nn.Module):
+    """N(mean(obs), std²) with independent action dimensions; squashing is the environment's affair, whose
+    Jacobian cancels in every ratio."""
+
+    def __init__(self, observation_size: int, action_size: int, settings: GaussianSettings) -> None:
+        super().__init__()
+        self.action_size = action_size
+        self.activation = ACTIVATIONS[settings.activation]
+        self.state_dependent = settings.std == "state_dependent"
+        outputs = 2 * action_size if self.state_dependent else action_size
+        self.layers = layers([observation_size, *settings.hidden, outputs], last_gain=0.01)
+        spread = math.log(math.expm1(settings.initial_std - SMALLEST_STD))  # the inverse of softplus
+        self.spread = nn.Parameter(torch.full((action_size,), spread))
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each (..., action), at the observations (..., observation)."""
+        hidden = obs
+        for layer in self.layers[:-1]:
+            hidden = self.activation(layer(hidden))
+        output = self.layers[-1](hidden)
+        mean = output[..., : self.action_size]
+        spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
+        return mean, (functional.softplus(spread) + SMALLEST_STD).expand_as(mean)
+
+
+def log_probability(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """log N(action; mean, std²) = -Σ_d [ (a - μ)² / 2σ² + ln σ + ln(2π) / 2 ]; (..., action) → (...,)."""
+    z = (action - mean) / std
+    return -(0.5 * z.square() + std.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+
+def entropy(std: Tensor) -> Tensor:
+    """Σ_d [ ln σ + ln(2πe) / 2 ] in nats, before any squashing; (..., action) → (...,)."""
+    return (std.log() + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=-1)

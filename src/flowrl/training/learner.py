@@ -1,0 +1,372 @@
+"""The learner: from a rollout to better weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from flowrl.errors import TrainingDiverged
+from flowrl.flow.matching import LossSettings, ProbeSettings
+from flowrl.settings import Settings
+from flowrl.training import surrogate
+from flowrl.training.advantage import gae, normalise
+from flowrl.training.critic import Critic, CriticSettings
+from flowrl.training.evidence import Evidence, Record
+from flowrl.training.normaliser import Normaliser
+from flowrl.training.ratio import bounded
+from flowrl.training.rollout import Rollout
+from flowrl.training.schedule import Schedule, ScheduleSettings
+
+SURROGATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "ppo": surrogate.ppo_clip,
+    "spo": surrogate.spo,
+    "aspo": surrogate.aspo,
+}
+
+
+class LearnerSettings(Settings):
+    """Everything an update depends on."""
+
+    ratio: Literal["averaged", "per_probe", "likelihood"] = "averaged"
+    """averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."""
+    surrogate: Literal["ppo", "spo", "aspo"] = "ppo"
+    """Objective: PPO-clip, SPO, or ASPO (clip where A ≥ 0, SPO where A < 0)."""
+    clip: float = Field(0.05, gt=0)
+    """Half-width of the trusted ratio range. Its meaning depends on `loss.reduction`."""
+    probes: ProbeSettings = ProbeSettings()
+    """(time, noise) pairs per action, for flows."""
+    loss: LossSettings = LossSettings()
+    """CFM loss, for flows."""
+    loss_limit: float | None = Field(None, gt=0)
+    """Upper bound of old and new CFM losses in value, not in gradient (FPO++: 20)."""
+    loss_limit_negative: float | None = Field(None, gt=0)
+    """The same for the new loss of actions with negative advantage (FPO++: 20)."""
+    log_ratio_bound: float = Field(10.0, gt=0, le=80)
+    """The log-ratio is kept within ± this before the exponential."""
+
+    gamma: float = Field(0.99, ge=0, le=1)
+    """Discount per step."""
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    """Decay of the advantage sum: 0 trusts the critic alone, 1 the rewards alone."""
+    reward_scale: float = Field(1.0, gt=0)
+    """Factor on rewards before anything else."""
+    normalise_advantages: Literal["batch", "minibatch", "no"] = "batch"
+    """Where advantages are given mean 0 and standard deviation 1."""
+    normalise_observations: bool = True
+    """Shift and scale observations by their running statistics."""
+
+    epochs: int = Field(4, ge=1)
+    """Passes over a rollout."""
+    minibatches: int = Field(4, ge=1)
+    """Optimiser steps per pass."""
+    microbatch: int = Field(4096, ge=1)
+    """Rows whose gradient is computed at once; larger minibatches are summed up from pieces that stay in
+    the processor's cache. The gradient is the same."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Adam's step size for the actor."""
+    critic_learning_rate: float | None = Field(None, gt=0)
+    """Adam's step size for the critic; null takes the actor's."""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """How both rates change during the run."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """Adam's memory of the gradient."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """Adam's memory of the squared gradient."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay (AdamW)."""
+    max_grad_norm: float | None = Field(0.5, gt=0)
+    """Longest gradient of the actor, and of the critic, each on its own; null for no limit."""
+
+    critic: CriticSettings = CriticSettings()
+    """The value network."""
+    value_coefficient: float = Field(0.5, gt=0)
+    """Weight of the squared value error."""
+    value_clip: float | None = Field(None, gt=0)
+    """Half-width of the range around the old value within which a value may move; null for no limit."""
+    entropy_coefficient: float = Field(0.0, ge=0)
+    """Weight of the entropy bonus, for Gaussian policies."""
+
+    ema_decay: float | None = Field(None, ge=0, lt=1)
+    """Decay of a moving average of the actor's weights, which evaluation then uses; null for none."""
+    ema_start: int = Field(0, ge=0)
+    """Updates before the moving average begins."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rollout with time and environments made one axis, and what the update needs beside it."""
+
+    obs: Tensor  # (batch, observation), normalised
+    actions: Tensor  # (batch, action)
+    advantages: Tensor  # (batch,)
+    returns: Tensor  # (batch,) targets of the critic
+    values: Tensor  # (batch,) of the critic before the update
+    record: Record  # of the old policy
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        record = {name: tensor[rows] for name, tensor in self.record.items()}
+        columns = (self.obs, self.actions, self.advantages, self.returns, self.values)
+        return Batch(*(column[rows] for column in columns), record)
+
+
+class Learner:
+    """Owns actor, critic, observation statistics and optimiser; knows no environment and no policy."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        critic: Critic,
+        normaliser: Normaliser,
+        settings: LearnerSettings,
+        total_updates: int,
+        seed: int,
+    ) -> None:
+        self.evidence = evidence
+        self.actor = evidence.actor
+        self.critic = critic
+        self.normaliser = normaliser
+        self.settings = settings
+        self.average: nn.Module | None = copy.deepcopy(self.actor) if settings.ema_decay is not None else None
+        self.optimizer = _adam(self.actor, critic, settings)
+        self.schedule = Schedule(settings.schedule, total_updates)
+        self.generator = torch.Generator().manual_seed(seed)
+        self._surrogate = SURROGATES[settings.surrogate]
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Improve actor and critic on `rollout`; returns the metrics of the update.
+
+        Raises:
+            TrainingDiverged: a loss or a gradient is not finite; the weights are then no good, and
+                `offending` holds the minibatch.
+        """
+        epochs = self._draw_minibatches(rollout.rewards.numel())
+        batch = self._prepare(rollout, epochs[0])
+        first_epoch, last_epoch = Means(), Means()
+        for number, minibatches in enumerate(epochs):
+            means = last_epoch if number == len(epochs) - 1 else first_epoch
+            for chunks in minibatches:
+                self._step(batch, chunks, means)
+        metrics = {**last_epoch.values(), "explained_variance": _explained_variance(batch)}
+        metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        self._follow_schedule(metrics.get("kl", metrics["clipped_share"]))
+        self._follow_average()
+        if self.settings.normalise_observations:  # last: until here the statistics are those that acted
+            self.normaliser.update(rollout.obs.flatten(0, 1))
+        return metrics
+
+    def _draw_minibatches(self, batch: int) -> list[list[list[Tensor]]]:
+        """Rows by epoch, minibatch and microbatch."""
+        size = -(-batch // min(self.settings.minibatches, batch))
+        epochs = []
+        for _ in range(self.settings.epochs):
+            order = torch.randperm(batch, generator=self.generator)
+            epochs.append([list(rows.split(self.settings.microbatch)) for rows in order.split(size)])
+        return epochs
+
+    @torch.no_grad()
+    def _prepare(self, rollout: Rollout, first_epoch: list[list[Tensor]]) -> Batch:
+        """Values, advantages and the record of the old policy, all with the weights that acted."""
+        settings = self.settings
+        obs = self.normaliser(rollout.obs)
+        values = self._values(obs)
+        next_values = self._next_values(rollout, values)
+        rewards = rollout.rewards * settings.reward_scale
+        advantages = gae(
+            rewards,
+            values,
+            next_values,
+            rollout.terminated,
+            rollout.truncated,
+            settings.gamma,
+            settings.gae_lambda,
+        )
+        returns = advantages + values
+        if settings.normalise_advantages == "batch":
+            advantages = normalise(advantages)
+        flat_obs, actions = obs.flatten(0, 1), rollout.actions.flatten(0, 1)
+        chunks = [rows for minibatch in first_epoch for rows in minibatch]
+        record = self.evidence.record(flat_obs, actions, chunks, self.generator)
+        return Batch(flat_obs, actions, advantages.flatten(), returns.flatten(), values.flatten(), record)
+
+    def _values(self, obs: Tensor) -> Tensor:
+        rows = obs.flatten(0, -2).split(self.settings.microbatch)
+        return torch.cat([self.critic(part) for part in rows]).reshape(obs.shape[:-1])
+
+    def _next_values(self, rollout: Rollout, values: Tensor) -> Tensor:
+        """Values of the true successors: the next row's, but at the rollout's and at episodes' ends."""
+        next_values = torch.cat([values[1:], self._values(self.normaliser(rollout.successors[-1:]))])
+        ended = rollout.truncated
+        if ended.any():
+            next_values[ended] = self._values(self.normaliser(rollout.successors[ended]))
+        return next_values
+
+    def _step(self, batch: Batch, chunks: list[Tensor], means: Means) -> None:
+        """One optimiser step on the minibatch made of `chunks`."""
+        rows = sum(len(chunk) for chunk in chunks)
+        minibatch_advantages = None
+        if self.settings.normalise_advantages == "minibatch":
+            minibatch_advantages = normalise(batch.advantages[torch.cat(chunks)]).split(
+                [len(c) for c in chunks]
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        for number, chunk in enumerate(chunks):
+            part = batch[chunk]
+            advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
+            loss, metrics = self._loss(part, advantages)
+            (loss * (len(chunk) / rows)).backward()
+            means.add(metrics, len(chunk))
+        limit = self.settings.max_grad_norm or float("inf")
+        norms = {
+            "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
+            "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
+        }
+        means.add(norms, rows)
+        self._refuse_non_finite(norms, batch, torch.cat(chunks))
+        self.optimizer.step()
+
+    def _loss(self, part: Batch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss to be minimised on some rows, and its parts as metrics."""
+        settings = self.settings
+        new = self.evidence.compare(part.obs, part.actions, part.record, advantages)
+        log_ratio = bounded(new.log_ratio, settings.log_ratio_bound)
+        policy_loss = -self._surrogate(log_ratio, advantages.unsqueeze(-1), settings.clip).mean()
+        value_loss = self._value_loss(part)
+        loss = policy_loss + settings.value_coefficient * value_loss
+        if new.entropy is not None:
+            loss = loss - settings.entropy_coefficient * new.entropy.mean()
+        with torch.no_grad():
+            ratio = log_ratio.exp()
+            metrics = {
+                "policy_loss": policy_loss.detach(),
+                "value_loss": value_loss.detach(),
+                "ratio_mean": ratio.mean(),
+                "ratio_min": ratio.min(),
+                "ratio_max": ratio.max(),
+                "clipped_share": ((ratio - 1).abs() > settings.clip).float().mean(),
+                "bound_share": (new.log_ratio.abs() > settings.log_ratio_bound).float().mean(),
+                **new.metrics,
+            }
+        return loss, metrics
+
+    def _value_loss(self, part: Batch) -> Tensor:
+        """Mean squared error of the values, or of the worse of value and clipped value."""
+        values = self.critic(part.obs)
+        error = (values - part.returns).square()
+        clip = self.settings.value_clip
+        if clip is not None:
+            moved = part.values + (values - part.values).clamp(-clip, clip)
+            error = torch.maximum(error, (moved - part.returns).square())
+        return error.mean()
+
+    def _refuse_non_finite(self, norms: dict[str, Tensor], batch: Batch, rows: Tensor) -> None:
+        """A norm is finite only if every loss and every gradient behind it is."""
+        for name, norm in norms.items():
+            if not torch.isfinite(norm):
+                part = batch[rows]
+                offending = {"obs": part.obs, "actions": part.actions, "advantages": part.advantages}
+                offending |= {"returns": part.returns, **part.record}
+                raise Diverged(f"the {name.split('_')[0]}'s gradient", offending)
+
+    def _follow_schedule(self, change: float) -> None:
+        factor = self.schedule.advance(change)
+        actor, critic = self.optimizer.param_groups
+        actor["lr"] = self.settings.learning_rate * factor
+        critic["lr"] = (self.settings.critic_learning_rate or self.settings.learning_rate) * factor
+
+    @torch.no_grad()
+    def _follow_average(self) -> None:
+        """average ← decay · average + (1 - decay) · actor, a plain copy until `ema_start`."""
+        if self.average is None or self.settings.ema_decay is None:
+            return
+        decay = self.settings.ema_decay if self.schedule.updates > self.settings.ema_start else 0.0
+        for mean, weight in zip(self.average.parameters(), self.actor.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on: tensors and plain values."""
+        return {
+            "actor": self.actor.state_dict(),
+            "critic": self.critic.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "normaliser": self.normaliser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`'s result."""
+        self.actor.load_state_dict(state["actor"])
+        self.critic.load_state_dict(state["critic"])
+        if self.average is not None and state["average"] is not None:
+            self.average.load_state_dict(state["average"])
+        self.normaliser.load_state_dict(state["normaliser"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+
+
+class Diverged(TrainingDiverged):
+    """Training stopped being finite; `offending` holds the tensors of the minibatch."""
+
+    def __init__(self, what: str, offending: dict[str, Tensor]) -> None:
+        culprits = [name for name, tensor in offending.items() if not torch.isfinite(tensor).all()]
+        cause = f" ({', '.join(culprits)} of the batch are not finite either)" if culprits else ""
+        super().__init__(f"{what} is not finite{cause}")
+        self.offending = offending
+
+
+class Means:
+    """Means of metrics over rows; the extremes of `_min` and `_max`."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._rows: dict[str, int] = {}
+
+    def add(self, metrics: dict[str, Tensor], rows: int) -> None:
+        for name, value in metrics.items():
+            if name not in self._sums:
+                self._sums[name] = value if name.endswith(("_min", "_max")) else value * rows
+                self._rows[name] = rows
+            elif name.endswith("_min"):
+                self._sums[name] = torch.minimum(self._sums[name], value)
+            elif name.endswith("_max"):
+                self._sums[name] = torch.maximum(self._sums[name], value)
+            else:
+                self._sums[name] = self._sums[name] + value * rows
+                self._rows[name] += rows
+
+    def values(self) -> dict[str, float]:
+        return {
+            name: float(value if name.endswith(("_min", "_max")) else value / self._rows[name])
+            for name, value in self._sums.items()
+        }
+
+
+def _adam(actor: nn.Module, critic: nn.Module, settings: LearnerSettings) -> torch.optim.AdamW:
+    critic_rate = settings.critic_learning_rate or settings.learning_rate
+    return torch.optim.AdamW(
+        [
+            {"params": list(actor.parameters()), "lr": settings.learning_rate},
+            {"params": list(critic.parameters()), "lr": critic_rate},
+        ],
+        betas=(settings.adam_beta1, settings.adam_beta2),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _explained_variance(batch: Batch) -> float:
+    """1 - Var(returns - values) / Var(returns), of the critic before the update."""
+    variance = batch.returns.var(correction=0)
+    return (
+        float(1 - (batch.returns - batch.values).var(correction=0) / variance)
+        if variance > 0
+        else float("nan")
+    )

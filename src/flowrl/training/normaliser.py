@@ -1,0 +1,66 @@
+"""Running mean and variance of observations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Normaliser(nn.Module):
+    """Observations shifted and scaled by the mean and variance of all that were seen.
+
+    Kept in float64 and merged batch by batch (Chan et al. 1979), so that after any number of batches they
+    are those of the whole data. Before the first batch it changes nothing.
+    """
+
+    def __init__(self, size: int, epsilon: float = 1e-5, limit: float = 10.0) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.limit = limit
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("sum_of_squares", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(size), persistent=False)
+        self.register_buffer("scale", torch.ones(size), persistent=False)
+        self.count: Tensor
+        self.mean: Tensor
+        self.sum_of_squares: Tensor
+        self.shift: Tensor
+        self.scale: Tensor
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance (size,) of all observations seen, divided by their number; 1 before the first."""
+        if self.count == 0:
+            return torch.ones_like(self.mean)
+        return self.sum_of_squares / self.count
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """(obs - mean) / sqrt(variance + epsilon), kept within ±limit; shape (..., size) unchanged."""
+        return ((obs - self.shift) * self.scale).clamp_(-self.limit, self.limit)
+
+    @torch.no_grad()
+    def update(self, obs: Tensor) -> None:
+        """Take the observations (batch, size) into the statistics."""
+        rows = obs.double()
+        number = len(rows)
+        mean = rows.mean(dim=0)
+        total = self.count + number
+        apart = mean - self.mean
+        self.sum_of_squares += (rows - mean).square().sum(
+            dim=0
+        ) + apart.square() * self.count * number / total
+        self.mean += apart * number / total
+        self.count.copy_(total)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.shift.copy_(self.mean)
+        self.scale.copy_((self.variance + self.epsilon).rsqrt())
+
+    def load_state_dict(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
+        """As in torch; the float32 copies that `forward` uses are made anew."""
+        result = super().load_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+        if self.count > 0:
+            self._refresh()
+        return result

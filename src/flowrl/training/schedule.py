@@ -1,0 +1,52 @@
+"""Learning-rate schedules: the factor on the initial rate for the next update."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from flowrl.settings import Settings
+
+
+class ScheduleSettings(Settings):
+    """How the learning rate changes from update to update."""
+
+    kind: Literal["constant", "linear", "adaptive"] = "constant"
+    """constant; linear, to zero over the run; adaptive, so that the last epoch's policy change stays near
+    `target`."""
+    target: float = Field(0.01, gt=0)
+    """For `adaptive`: the KL divergence to keep (Gaussian), or the clipped share to keep (flow)."""
+    smallest: float = Field(0.02, gt=0, le=1)
+    """For `adaptive`: lower end of the factor on the learning rate."""
+    largest: float = Field(5.0, ge=1)
+    """For `adaptive`: upper end of the factor on the learning rate."""
+
+
+class Schedule:
+    """The factor on the learning rate; `state` is all of it."""
+
+    def __init__(self, settings: ScheduleSettings, total_updates: int) -> None:
+        self._settings = settings
+        self._total_updates = total_updates
+        self.updates = 0
+        self.factor = 1.0
+
+    def advance(self, change: float) -> float:
+        """The factor for the next update, after an update that changed the policy by `change`."""
+        settings = self._settings
+        self.updates += 1
+        if settings.kind == "linear":
+            self.factor = max(0.0, 1 - self.updates / self._total_updates)
+        elif settings.kind == "adaptive":
+            if change > 2 * settings.target:
+                self.factor = max(settings.smallest, self.factor / 1.5)
+            elif change < settings.target / 2:
+                self.factor = min(settings.largest, self.factor * 1.5)
+        return self.factor
+
+    def state_dict(self) -> dict[str, float]:
+        return {"updates": self.updates, "factor": self.factor}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.updates, self.factor = int(state["updates"]), state["factor"]

@@ -1,0 +1,25 @@
+"""Surrogate objectives, to be maximised: log-ratio (batch, n), advantage (batch, 1), clip → (batch, n)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def ppo_clip(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """min(r A, clamp(r, 1 - ε, 1 + ε) A) with r = exp(log-ratio) (Schulman et al. 2017, eq. 7)."""
+    ratio = log_ratio.exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def spo(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """r A - |A| / (2 ε) · (r - 1)²: greatest at r = 1 + sign(A) ε (Simple Policy Optimization,
+    arXiv 2401.16025)."""
+    ratio = log_ratio.exp()
+    return ratio * advantage - advantage.abs() / (2 * clip) * (ratio - 1).square()
+
+
+def aspo(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """PPO-clip where A ≥ 0, SPO where A < 0, which pulls a ratio that fell below 1 - ε back up (FPO++,
+    arXiv 2602.02481)."""
+    return torch.where(advantage >= 0, ppo_clip(log_ratio, advantage, clip), spo(log_ratio, advantage, clip))

@@ -1,0 +1,127 @@
+"""CFM loss and probes against closed forms for a Gaussian target (fpo.md 8.1-8.3)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowrl.contracts import Velocity
+from flowrl.flow import path
+from flowrl.flow.matching import LossSettings, Probes, ProbeSettings, cfm_loss, draw_probes, weight
+
+torch.set_default_dtype(torch.float32)
+
+
+class GaussianField:
+    """The exact field of the target N(mu, sigma²): v = mu + c(t) (x - t mu), c = (t sigma² - (1 - t)) / s²."""
+
+    def __init__(self, mu: float, sigma: float) -> None:
+        self.mu, self.sigma = mu, sigma
+
+    def bind(self, obs: Tensor) -> Velocity:
+        def velocity(x: Tensor, t: float | Tensor) -> Tensor:
+            s_squared = t**2 * self.sigma**2 + (1 - t) ** 2
+            return self.mu + (t * self.sigma**2 - (1 - t)) / s_squared * (x - t * self.mu)
+
+        return velocity
+
+
+def quadrature(field: GaussianField, action: float, weighting: str) -> float:
+    """E over noise (21 Gauss-Hermite nodes) and uniform t (midpoint rule, 20,000 nodes) of the loss."""
+    import numpy as np
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+    t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    noise = torch.from_numpy(nodes)
+    probes = Probes(
+        t.repeat_interleave(21).reshape(1, -1, 1), noise.repeat(20_000).reshape(1, -1, 1)
+    )
+    settings = LossSettings(weighting=weighting, elbo_floor=1e-12)  # type: ignore[arg-type]
+    actions = torch.full((1, 1), action, dtype=torch.float64)
+    losses = cfm_loss(field, torch.zeros(1, 1), actions, probes, settings).reshape(20_000, 21)
+    return float((losses @ torch.from_numpy(weights / weights.sum())).mean())
+
+
+EXACT = [  # (old mu, sigma), (new mu, sigma), action, exact log-ratio, elbo, u, eps, data (fpo.md 8.3)
+    ((0, 1), (0.3, 0.8), 1.2, 0.3103310513142099, 0.31033105131421, 0.492837, 0.066703, 0.247196),
+    ((0.5, 0.3), (0.4, 0.35), 0.1, 0.3673912702861206, 0.36739127028612, 0.177650, 0.062542, 0.045324),
+    ((-1, 0.2), (-1, 0.1), -0.7, -2.6818528194400564, -2.68185281944006, -0.274889, -0.207056, -0.007055),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "action", "exact", "elbo", "u", "eps", "data"), EXACT)
+def test_the_elbo_weighting_gives_the_exact_likelihood_ratio(
+    old: tuple[float, float], new: tuple[float, float], action: float,
+    exact: float, elbo: float, u: float, eps: float, data: float,
+) -> None:  # fmt: skip
+    for weighting, value in {"elbo": elbo, "u": u, "eps": eps, "data": data}.items():
+        log_ratio = quadrature(GaussianField(*old), action, weighting) - quadrature(
+            GaussianField(*new), action, weighting
+        )
+        assert log_ratio == pytest.approx(value, abs=2e-6), weighting
+    assert elbo == pytest.approx(exact, abs=1e-13)
+
+
+def test_irreducible_loss_of_the_exact_field_is_pi_sigma_over_two() -> None:
+    mu, sigma = 0.7, 0.4
+    generator = torch.Generator().manual_seed(0)
+    actions = (mu + sigma * torch.randn(40_000, 3, generator=generator)).double()
+    probes = draw_probes(40_000, 3, ProbeSettings(count=8), generator)
+    probes = Probes(probes.times.double(), probes.noise.double())
+    for reduction, factor in {"mean": 1, "sum": 3, "sqrt": math.sqrt(3)}.items():
+        settings = LossSettings(reduction=reduction)  # type: ignore[arg-type]
+        loss = cfm_loss(GaussianField(mu, sigma), torch.zeros(40_000, 1), actions, probes, settings)
+        assert loss.mean() == pytest.approx(factor * math.pi * sigma / 2, rel=0.01)
+
+
+def test_loss_of_a_fixed_action_has_its_closed_form() -> None:
+    """L_u(a) = pi / (4 sigma) · [(a - mu)² + sigma²]; mu = .2, sigma = .5, a = .7: pi / 2 · .5 = .785398."""
+    assert quadrature(GaussianField(0.2, 0.5), 0.7, "u") == pytest.approx(math.pi / 4, abs=1e-7)
+
+
+def test_eps_and_data_errors_are_weighted_velocity_errors() -> None:
+    """eps_hat = x - t v and data_hat = x + (1 - t) v: |eps_hat - eps|² = t² |v - u|², pointwise."""
+    generator = torch.Generator().manual_seed(1)
+    noise, action, v = (torch.randn(64, 5, generator=generator, dtype=torch.float64) for _ in range(3))
+    t = torch.rand(64, 1, generator=generator, dtype=torch.float64)
+    x = path.interpolate(noise, action, t)
+    squared_error = (v - path.target_velocity(noise, action)).square()
+    eps_error = (x - t * v - noise).square()
+    data_error = (x + (1 - t) * v - action).square()
+    assert torch.allclose(eps_error, weight(t, LossSettings(weighting="eps")) * squared_error, atol=1e-12)
+    assert torch.allclose(data_error, weight(t, LossSettings(weighting="data")) * squared_error, atol=1e-12)
+
+
+def test_the_path_runs_from_noise_to_action() -> None:
+    noise, action = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, 3.0]])
+    assert torch.equal(path.interpolate(noise, action, 0.0), noise)
+    assert torch.equal(path.interpolate(noise, action, 1.0), action)
+    assert torch.equal(path.interpolate(noise, action, 0.25), torch.tensor([[1.625, 0.0]]))
+
+
+def test_the_elbo_weight_is_bounded_at_the_action() -> None:
+    t = torch.tensor([0.0, 0.5, 0.9, 1.0])
+    assert weight(t, LossSettings(weighting="elbo", elbo_floor=0.01)).tolist() == pytest.approx([0, 1, 9, 100])
+
+
+def test_laws_of_the_times() -> None:
+    generator = torch.Generator().manual_seed(2)
+    uniform = draw_probes(20_000, 1, ProbeSettings(count=4), generator).times
+    assert uniform.mean() == pytest.approx(0.5, abs=0.005)
+    assert uniform.var() == pytest.approx(1 / 12, abs=0.002)
+    grid = draw_probes(2_000, 1, ProbeSettings(law="grid", grid=10), generator).times
+    assert sorted(set(grid.flatten().tolist())) == pytest.approx([k / 10 for k in range(10)])
+    lognormal = draw_probes(20_000, 1, ProbeSettings(law="lognormal"), generator).times
+    assert lognormal.median() == pytest.approx(1 / (1 + math.exp(-1.2)), abs=0.01)  # 0.7685
+    stratified = draw_probes(500, 1, ProbeSettings(law="stratified", count=5), generator).times
+    assert torch.equal((stratified.squeeze(-1) * 5).floor(), torch.arange(5.0).expand(500, 5))
+
+
+def test_probes_of_a_seed_are_the_same_whatever_the_chunking() -> None:
+    draws = [draw_probes(10, 2, ProbeSettings(), torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert torch.equal(draws[0].noise, draws[1].noise)
+    rows = torch.tensor([3, 1])
+    assert torch.equal(draws[0][rows].times, draws[1].times[rows])

@@ -1,0 +1,86 @@
+"""The velocity network: binding is exact, memory of time rows is never stale."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from flowrl.flow.network import ACTIVATIONS, FlowNetwork, NetworkSettings, to_velocity
+
+
+def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """The network as anybody would write it: one concatenated input, layer after layer."""
+    hidden = torch.cat([obs, x, network.time_features(t)], dim=-1)
+    activation = ACTIVATIONS[network.settings.activation]
+    for layer in list(network.layers)[:-1]:
+        hidden = activation(functional.linear(hidden, layer.weight, layer.bias))
+    output = network.layers[-1](hidden) * network.settings.output_scale
+    return to_velocity(output, x, t, network.settings.parameterisation)
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "elu", "tanh"])
+@pytest.mark.parametrize("parameterisation", ["u", "eps", "data"])
+def test_binding_changes_nothing(activation: str, parameterisation: str) -> None:
+    torch.manual_seed(0)
+    settings = NetworkSettings(hidden=(16, 16), activation=activation, parameterisation=parameterisation)  # type: ignore[arg-type]
+    network = FlowNetwork(5, 3, settings).double()
+    obs, x = torch.randn(7, 5).double(), torch.randn(7, 3).double()
+    expected = plainly(network, obs, x, torch.full((7, 1), 0.3).double())
+    velocity = network.bind(obs)
+    with torch.no_grad():
+        assert torch.allclose(velocity(x, 0.3), expected, atol=1e-12)
+        assert torch.allclose(network.bind(obs)(x, torch.tensor(0.3).double()), expected, atol=1e-12)
+    assert torch.allclose(velocity(x, 0.3), expected, atol=1e-12)  # with gradients
+    per_row = torch.full((7, 1), 0.3).double()
+    assert torch.allclose(velocity(x, per_row), expected, atol=1e-12)
+
+
+def test_one_binding_serves_all_probes() -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(4, 2, NetworkSettings(hidden=(8,))).double()
+    obs, x, t = torch.randn(6, 4).double(), torch.randn(6, 5, 2).double(), torch.rand(6, 5, 1).double()
+    bound = network.bind(obs.unsqueeze(1))(x, t)
+    assert torch.allclose(bound, plainly(network, obs.unsqueeze(1).expand(6, 5, 4), x, t), atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}, {"foreach": False}])
+def test_remembered_time_rows_follow_the_weights(options: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(2, 2, NetworkSettings(hidden=(8,)))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, **options)
+    obs, x = torch.randn(3, 2), torch.randn(3, 2)
+    for _ in range(3):
+        with torch.no_grad():
+            expected = plainly(network, obs, x, torch.full((3, 1), 0.5))
+            assert torch.allclose(network.bind(obs)(x, 0.5), expected, atol=1e-6)
+        network.bind(obs)(x, 0.5).square().sum().backward()
+        optimizer.step()
+    network.load_state_dict({name: w * 2 for name, w in network.state_dict().items()})
+    with torch.no_grad():
+        assert torch.allclose(
+            network.bind(obs)(x, 0.5), plainly(network, obs, x, torch.full((3, 1), 0.5)), atol=1e-6
+        )
+
+
+def test_a_sampler_may_keep_its_points() -> None:
+    """Evaluating without gradients works in place inside, and must not touch what it was given."""
+    network = FlowNetwork(2, 2, NetworkSettings(hidden=(8, 8)))
+    obs, x = torch.randn(3, 2), torch.randn(3, 2)
+    kept_obs, kept_x = obs.clone(), x.clone()
+    with torch.no_grad():
+        velocity = network.bind(obs)
+        first = velocity(x, 0.1).clone()
+        velocity(x, 0.7)
+        assert torch.equal(velocity(x, 0.1), first)
+    assert torch.equal(x, kept_x)
+    assert torch.equal(obs, kept_obs)
+
+
+def test_a_data_network_lands_on_its_last_prediction() -> None:
+    """x + (1 - t) v with v = (data - x) / (1 - t) is the prediction: Euler's last step returns it."""
+    output, x = torch.tensor([[0.3, -0.8]]).double(), torch.tensor([[2.0, 1.0]]).double()
+    velocity = to_velocity(output, x, 0.9, "data")
+    assert torch.allclose(x + 0.1 * velocity, output, atol=1e-15)
+    assert torch.isfinite(to_velocity(output, x, 1.0, "data")).all()
+    assert torch.isfinite(to_velocity(output, x, torch.zeros(1, 1), "eps")).all()

@@ -1,0 +1,42 @@
+"""GAE against fpo.md 8.8 and by hand at the two kinds of episode end."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowrl.training.advantage import gae, normalise
+
+REWARDS = torch.tensor([[1.0], [2.0], [3.0]])
+VALUES = torch.tensor([[0.5], [0.4], [0.3]])
+NO = torch.zeros(3, 1, dtype=torch.bool)
+AT_1 = torch.tensor([[False], [True], [False]])
+
+
+def advantages(next_values: list[float], terminated: torch.Tensor, truncated: torch.Tensor) -> list[float]:
+    following = torch.tensor(next_values).unsqueeze(1)
+    return gae(REWARDS, VALUES, following, terminated, truncated, 0.9, 0.8).squeeze(1).tolist()
+
+
+def test_without_ends() -> None:
+    assert advantages([0.4, 0.3, 0.2], NO, NO) == pytest.approx([3.699392, 3.9436, 2.88])
+
+
+def test_a_termination_has_no_value_after_it() -> None:
+    """A_1 = 2 - .4 = 1.6; A_0 = 1 + .9 · .4 - .5 + .72 · 1.6 = 2.012; A_2 as without ends."""
+    assert advantages([0.4, 7.0, 0.2], AT_1, NO) == pytest.approx([2.012, 1.6, 2.88])
+
+
+def test_a_truncation_keeps_the_value_of_the_true_successor() -> None:
+    """A_1 = 2 + .9 · 7 - .4 = 7.9; A_0 = .86 + .72 · 7.9 = 6.548."""
+    assert advantages([0.4, 7.0, 0.2], NO, AT_1) == pytest.approx([6.548, 7.9, 2.88])
+
+
+def test_both_flags_are_a_termination() -> None:
+    assert advantages([0.4, 7.0, 0.2], AT_1, AT_1) == advantages([0.4, 7.0, 0.2], AT_1, NO)
+
+
+def test_normalised_advantages() -> None:
+    scaled = normalise(torch.tensor([1.0, 2.0, 3.0]))
+    assert scaled.tolist() == pytest.approx([-1.224745, 0, 1.224745], abs=1e-5)
+    assert torch.equal(normalise(torch.ones(4)), torch.zeros(4))

@@ -1,0 +1,44 @@
+"""Running statistics equal those of all the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from flowrl.training.normaliser import Normaliser
+
+
+def test_after_ten_batches_they_are_numpys() -> None:
+    rng = np.random.default_rng(0)
+    batches = [rng.normal(5, 2, size=(int(rng.integers(1, 50)), 3)).astype(np.float32) for _ in range(10)]
+    normaliser = Normaliser(3)
+    for batch in batches:
+        normaliser.update(torch.from_numpy(batch))
+    data = np.concatenate(batches).astype(np.float64)
+    np.testing.assert_allclose(normaliser.mean, data.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(normaliser.variance, data.var(0), rtol=1e-12)
+    scaled = normaliser(torch.from_numpy(data).float())
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.std(0, correction=0), 1, atol=1e-4)
+
+
+def test_a_large_offset_does_not_cancel() -> None:
+    data = 1e6 + torch.randn(1000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    normaliser = Normaliser(1)
+    for batch in data.split(100):
+        normaliser.update(batch)
+    np.testing.assert_allclose(normaliser.variance, data.var(0, correction=0), rtol=1e-9)
+
+
+def test_before_the_first_batch_nothing_changes() -> None:
+    obs = torch.tensor([[1.0, -2.0]])
+    assert torch.equal(Normaliser(2)(obs), obs)
+
+
+def test_a_loaded_normaliser_acts_like_the_saved_one() -> None:
+    saved = Normaliser(2)
+    saved.update(torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * 3 + 1)
+    loaded = Normaliser(2)
+    loaded.load_state_dict(saved.state_dict())
+    obs = torch.randn(5, 2)
+    assert torch.equal(loaded(obs), saved(obs))

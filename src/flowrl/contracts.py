@@ -49,25 +49,59 @@ class Act(Protocol):
 
 
 class Step(Protocol):
-    """What one step of all environments gives; float32 and bool tensors, a row per environment."""
+    """What one step of all environments gives: float32 and bool tensors, a row per environment."""
 
-    obs: Tensor  # (envs, observation), to act on next: after a reset where an episode ended
-    reward: Tensor  # (envs,)
-    terminated: Tensor  # (envs,) bool, the task ended: no value follows
-    truncated: Tensor  # (envs,) bool, the clock ended the episode: its value goes on
-    successor: Tensor  # (envs, observation), the true next observation, also at an episode's end
-    success: Tensor  # (envs,), 1 or 0 where an episode ended, NaN where the environment does not say
+    @property
+    def obs(self) -> Tensor:
+        """(envs, observation), to act on next: after the reset where an episode ended."""
+        ...
+
+    @property
+    def reward(self) -> Tensor:
+        """(envs,)."""
+        ...
+
+    @property
+    def terminated(self) -> Tensor:
+        """(envs,) bool: the task ended, no value follows."""
+        ...
+
+    @property
+    def truncated(self) -> Tensor:
+        """(envs,) bool: the clock ended the episode, its value goes on."""
+        ...
+
+    @property
+    def successor(self) -> Tensor:
+        """(envs, observation), the true next observations, also at an episode's end."""
+        ...
+
+    @property
+    def success(self) -> Tensor:
+        """(envs,), 1 or 0 where an episode ended, NaN where none did or the environment does not say."""
+        ...
 
 
 class Env(Protocol):
     """Several environments stepped together, each reset in the step that ends its episode (SAME_STEP)."""
 
-    count: int
-    observation_size: int
-    action_size: int
+    @property
+    def count(self) -> int:
+        """How many."""
+        ...
 
-    def reset(self, seed: int | None = None) -> Tensor:
-        """First observations (envs, observation)."""
+    @property
+    def observation_size(self) -> int:
+        """Numbers in one observation."""
+        ...
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in one action."""
+        ...
+
+    def reset(self, seed: int | None) -> Tensor:
+        """First observations (envs, observation) of new episodes."""
         ...
 
     def step(self, action: Tensor) -> Step:

@@ -36,9 +36,7 @@ def quadrature(field: GaussianField, action: float, weighting: str) -> float:
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     noise = torch.from_numpy(nodes)
-    probes = Probes(
-        t.repeat_interleave(21).reshape(1, -1, 1), noise.repeat(20_000).reshape(1, -1, 1)
-    )
+    probes = Probes(t.repeat_interleave(21).reshape(1, -1, 1), noise.repeat(20_000).reshape(1, -1, 1))
     settings = LossSettings(weighting=weighting, elbo_floor=1e-12)  # type: ignore[arg-type]
     actions = torch.full((1, 1), action, dtype=torch.float64)
     losses = cfm_loss(field, torch.zeros(1, 1), actions, probes, settings).reshape(20_000, 21)
@@ -104,7 +102,9 @@ def test_the_path_runs_from_noise_to_action() -> None:
 
 def test_the_elbo_weight_is_bounded_at_the_action() -> None:
     t = torch.tensor([0.0, 0.5, 0.9, 1.0])
-    assert weight(t, LossSettings(weighting="elbo", elbo_floor=0.01)).tolist() == pytest.approx([0, 1, 9, 100])
+    assert weight(t, LossSettings(weighting="elbo", elbo_floor=0.01)).tolist() == pytest.approx(
+        [0, 1, 9, 100]
+    )
 
 
 def test_laws_of_the_times() -> None:

@@ -47,7 +47,11 @@ def test_ppo_clip_stops_pushing_outside_the_range_and_only_there() -> None:
 def test_spo_is_greatest_at_one_plus_sign_times_clip(advantage: float) -> None:
     best = 1 + math.copysign(CLIP, advantage)
     assert slope(surrogate.spo, math.log(best), advantage) == pytest.approx(0, abs=1e-12)
-    assert slope(surrogate.spo, math.log(best) - 0.01, advantage) > 0 > slope(surrogate.spo, math.log(best) + 0.01, advantage)
+    assert (
+        slope(surrogate.spo, math.log(best) - 0.01, advantage)
+        > 0
+        > slope(surrogate.spo, math.log(best) + 0.01, advantage)
+    )
 
 
 def test_aspo_pulls_a_fallen_ratio_back() -> None:
@@ -59,7 +63,9 @@ def test_aspo_pulls_a_fallen_ratio_back() -> None:
 @pytest.mark.parametrize("function", ALL)
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
 @pytest.mark.parametrize("log_ratio", [100.0, -100.0, 88.8])
-def test_gradients_stay_finite_at_huge_log_ratios(function: object, advantage: float, log_ratio: float) -> None:
+def test_gradients_stay_finite_at_huge_log_ratios(
+    function: object, advantage: float, log_ratio: float
+) -> None:
     x = torch.tensor([[log_ratio]], requires_grad=True)
     value = function(ratio.bounded(x, 10.0), torch.tensor([[advantage]]), CLIP)  # type: ignore[operator]
     value.sum().backward()
@@ -88,7 +94,9 @@ def test_the_bound_is_exact_inside_and_passes_gradients() -> None:
     assert torch.equal(x.grad, torch.ones(4))
 
 
-@pytest.mark.parametrize(("probes", "expected"), [(1, 1.0833), (2, 1.0408), (4, 1.0202), (8, 1.0101), (16, 1.0050)])
+@pytest.mark.parametrize(
+    ("probes", "expected"), [(1, 1.0833), (2, 1.0408), (4, 1.0202), (8, 1.0101), (16, 1.0050)]
+)
 def test_the_averaged_ratio_is_biased_upwards_as_jensen_says(probes: int, expected: float) -> None:
     """E r = exp(v / 2n) for log-ratio noise of variance v = .16 per probe."""
     noise = 0.4 * torch.randn(400_000, probes, generator=torch.Generator().manual_seed(0))

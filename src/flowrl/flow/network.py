@@ -35,6 +35,9 @@ IN_PLACE: dict[Activation, Callable[[Tensor], Tensor]] = {
 # which are 0 at one end of time; they are taken to be at least this.
 SMALLEST_DIVISOR = 0.02
 
+# An adaptive sampler asks for ever new times: remembering them all would only fill the memory.
+MOST_TIME_ROWS = 256
+
 
 class NetworkSettings(Settings):
     """Size and reading of a velocity network."""
@@ -94,9 +97,11 @@ class FlowNetwork(nn.Module):
         self.settings = settings
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        for layer in self.layers:
-            _lecun_uniform(layer)
+        linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        for linear in linears:
+            _lecun_uniform(linear)
+        self.layers = nn.ModuleList(linears)
+        self.linears = tuple(linears)  # the same, quicker to walk and with their type
         self._rows = TimeRows(self)
 
     def bind(self, obs: Tensor) -> Velocity:
@@ -107,10 +112,15 @@ class FlowNetwork(nn.Module):
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Views of the first layer: weights for observation, for x, for time features, and the bias."""
-        layer = self.layers[0]
+        first = self.linears[0]
         sizes = [self.observation_size, self.action_size, self.settings.time_features]
-        of_obs, of_x, of_time = layer.weight.split(sizes, dim=1)
-        return of_obs, of_x, of_time, layer.bias
+        of_obs, of_x, of_time = first.weight.split(sizes, dim=1)
+        return of_obs, of_x, of_time, first.bias
+
+    @property
+    def first_weight(self) -> Tensor:
+        """All of the first layer's weights (hidden, observation + action + time features)."""
+        return self.linears[0].weight
 
     def time_row(self, t: float) -> Tensor:
         """The share (1, hidden) of time `t` in the first layer, remembered until the weights change."""
@@ -132,8 +142,8 @@ class TimeRows:
 
     def __call__(self, t: float) -> Tensor:
         network = self._network[0]
-        weight = network.layers[0].weight
-        if (weight._version, weight.data_ptr()) != self._of:
+        weight = network.first_weight
+        if (weight._version, weight.data_ptr()) != self._of or len(self._rows) >= MOST_TIME_ROWS:
             self.forget()
             self._of = (weight._version, weight.data_ptr())
         row = self._rows.get(t)
@@ -172,9 +182,9 @@ class BoundVelocity:
         x_and_time = torch.cat([x, features.expand(*x.shape[:-1], -1)], dim=-1)
         hidden = functional.linear(x_and_time, torch.cat([self._of_x, self._of_time], dim=1))
         hidden = activation(hidden + self._share_of_obs)
-        for layer in network.layers[1:-1]:
+        for layer in network.linears[1:-1]:
             hidden = activation(layer(hidden))
-        return network.layers[-1](hidden)
+        return network.linears[-1](hidden)
 
     def _output_without_gradient(self, x: Tensor, t: float) -> Tensor:
         """The same for one time of all rows: remembered time share, activations in place."""
@@ -184,9 +194,9 @@ class BoundVelocity:
         hidden += self._share_of_obs
         hidden += network.time_row(t)
         activation(hidden)
-        for layer in network.layers[1:-1]:
+        for layer in network.linears[1:-1]:
             hidden = activation(functional.linear(hidden, layer.weight, layer.bias))
-        last = network.layers[-1]
+        last = network.linears[-1]
         return functional.linear(hidden, last.weight, last.bias)
 
 

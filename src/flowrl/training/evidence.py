@@ -32,7 +32,10 @@ class Comparison:
 class Evidence(Protocol):
     """How a learner compares its actor with the actor that acted."""
 
-    actor: nn.Module
+    @property
+    def actor(self) -> nn.Module:
+        """The network whose weights are learned."""
+        ...
 
     def record(
         self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator

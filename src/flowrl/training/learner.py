@@ -17,7 +17,7 @@ from flowrl.settings import Settings
 from flowrl.training import surrogate
 from flowrl.training.advantage import gae, normalise
 from flowrl.training.critic import Critic, CriticSettings
-from flowrl.training.evidence import Evidence, Record
+from flowrl.training.evidence import Comparison, Evidence, Record
 from flowrl.training.normaliser import Normaliser
 from flowrl.training.ratio import bounded
 from flowrl.training.rollout import Rollout
@@ -111,8 +111,14 @@ class Batch:
 
     def __getitem__(self, rows: Tensor) -> Batch:
         record = {name: tensor[rows] for name, tensor in self.record.items()}
-        columns = (self.obs, self.actions, self.advantages, self.returns, self.values)
-        return Batch(*(column[rows] for column in columns), record)
+        return Batch(
+            self.obs[rows],
+            self.actions[rows],
+            self.advantages[rows],
+            self.returns[rows],
+            self.values[rows],
+            record,
+        )
 
 
 class Learner:
@@ -147,9 +153,9 @@ class Learner:
         """
         epochs = self._draw_minibatches(rollout.rewards.numel())
         batch = self._prepare(rollout, epochs[0])
-        first_epoch, last_epoch = Means(), Means()
+        last_epoch = Means()
         for number, minibatches in enumerate(epochs):
-            means = last_epoch if number == len(epochs) - 1 else first_epoch
+            means = last_epoch if number == len(epochs) - 1 else None
             for chunks in minibatches:
                 self._step(batch, chunks, means)
         metrics = {**last_epoch.values(), "explained_variance": _explained_variance(batch)}
@@ -206,8 +212,8 @@ class Learner:
             next_values[ended] = self._values(self.normaliser(rollout.successors[ended]))
         return next_values
 
-    def _step(self, batch: Batch, chunks: list[Tensor], means: Means) -> None:
-        """One optimiser step on the minibatch made of `chunks`."""
+    def _step(self, batch: Batch, chunks: list[Tensor], means: Means | None) -> None:
+        """One optimiser step on the minibatch made of `chunks`; its metrics go into `means`."""
         rows = sum(len(chunk) for chunk in chunks)
         minibatch_advantages = None
         if self.settings.normalise_advantages == "minibatch":
@@ -218,41 +224,32 @@ class Learner:
         for number, chunk in enumerate(chunks):
             part = batch[chunk]
             advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
-            loss, metrics = self._loss(part, advantages)
+            compared = self.evidence.compare(part.obs, part.actions, part.record, advantages)
+            parts = self._losses(part, advantages, compared)
+            loss = parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
+            if compared.entropy is not None:
+                loss = loss - self.settings.entropy_coefficient * compared.entropy.mean()
             (loss * (len(chunk) / rows)).backward()
-            means.add(metrics, len(chunk))
+            if means is not None:
+                means.add(
+                    {**_ratio_metrics(compared.log_ratio, self.settings), **parts, **compared.metrics},
+                    len(chunk),
+                )
         limit = self.settings.max_grad_norm or float("inf")
         norms = {
             "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
             "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
         }
-        means.add(norms, rows)
+        if means is not None:
+            means.add(norms, rows)
         self._refuse_non_finite(norms, batch, torch.cat(chunks))
         self.optimizer.step()
 
-    def _loss(self, part: Batch, advantages: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss to be minimised on some rows, and its parts as metrics."""
-        settings = self.settings
-        new = self.evidence.compare(part.obs, part.actions, part.record, advantages)
-        log_ratio = bounded(new.log_ratio, settings.log_ratio_bound)
-        policy_loss = -self._surrogate(log_ratio, advantages.unsqueeze(-1), settings.clip).mean()
-        value_loss = self._value_loss(part)
-        loss = policy_loss + settings.value_coefficient * value_loss
-        if new.entropy is not None:
-            loss = loss - settings.entropy_coefficient * new.entropy.mean()
-        with torch.no_grad():
-            ratio = log_ratio.exp()
-            metrics = {
-                "policy_loss": policy_loss.detach(),
-                "value_loss": value_loss.detach(),
-                "ratio_mean": ratio.mean(),
-                "ratio_min": ratio.min(),
-                "ratio_max": ratio.max(),
-                "clipped_share": ((ratio - 1).abs() > settings.clip).float().mean(),
-                "bound_share": (new.log_ratio.abs() > settings.log_ratio_bound).float().mean(),
-                **new.metrics,
-            }
-        return loss, metrics
+    def _losses(self, part: Batch, advantages: Tensor, compared: Comparison) -> dict[str, Tensor]:
+        """The policy's loss, minus the surrogate, and the critic's, on some rows."""
+        log_ratio = bounded(compared.log_ratio, self.settings.log_ratio_bound)
+        surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
+        return {"policy_loss": -surrogate.mean(), "value_loss": self._value_loss(part)}
 
     def _value_loss(self, part: Batch) -> Tensor:
         """Mean squared error of the values, or of the worse of value and clipped value."""
@@ -330,7 +327,9 @@ class Means:
         self._rows: dict[str, int] = {}
 
     def add(self, metrics: dict[str, Tensor], rows: int) -> None:
-        for name, value in metrics.items():
+        """Take in metrics that stand for `rows` rows."""
+        for name, metric in metrics.items():
+            value = metric.detach()
             if name not in self._sums:
                 self._sums[name] = value if name.endswith(("_min", "_max")) else value * rows
                 self._rows[name] = rows
@@ -347,6 +346,19 @@ class Means:
             name: float(value if name.endswith(("_min", "_max")) else value / self._rows[name])
             for name, value in self._sums.items()
         }
+
+
+@torch.no_grad()
+def _ratio_metrics(log_ratio: Tensor, settings: LearnerSettings) -> dict[str, Tensor]:
+    """How far the ratios are from 1, which share is outside the clip range and beyond the bound."""
+    ratio = bounded(log_ratio, settings.log_ratio_bound).exp()
+    return {
+        "ratio_mean": ratio.mean(),
+        "ratio_min": ratio.min(),
+        "ratio_max": ratio.max(),
+        "clipped_share": ((ratio - 1).abs() > settings.clip).float().mean(),
+        "bound_share": (log_ratio.abs() > settings.log_ratio_bound).float().mean(),
+    }
 
 
 def _adam(actor: nn.Module, critic: nn.Module, settings: LearnerSettings) -> torch.optim.AdamW:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -58,9 +60,7 @@ class Normaliser(nn.Module):
         self.shift.copy_(self.mean)
         self.scale.copy_((self.variance + self.epsilon).rsqrt())
 
-    def load_state_dict(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
-        """As in torch; the float32 copies that `forward` uses are made anew."""
-        result = super().load_state_dict(*args, **kwargs)  # type: ignore[arg-type]
+    def _load_from_state_dict(self, *args: Any) -> None:  # what load_state_dict calls on every module
+        super()._load_from_state_dict(*args)
         if self.count > 0:
             self._refresh()
-        return result

@@ -1,0 +1,119 @@
+"""The plan of a fixed-grid explicit method: where it evaluates the velocity, and what it adds up.
+
+Euler, midpoint, Heun, RK4 and Adams-Bashforth are one program, "evaluate the velocity at a node, add a linear
+combination of velocities": `carry` runs it, and whoever wants to know the times beforehand (a table of time
+embeddings, an export, a fit) reads the same plan.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from torch import Tensor
+
+Velocity = Callable[[Tensor, float], Tensor]
+
+
+class Node(NamedTuple):
+    """One evaluation of the velocity, and how the next point follows from it."""
+
+    t: float
+    terms: tuple[
+        tuple[int, float], ...
+    ]  # (age, weight): age 0 is this node's velocity, 1 the one before, ...
+    ends_step: bool  # the next point is where the next step starts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The nodes of all steps from `t0` to `t1`, in order; a weight has the unit of time (h times b_j)."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def nfe(self) -> int:
+        """How often the velocity is evaluated."""
+        return len(self.nodes)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The time of each evaluation, in order."""
+        return tuple(node.t for node in self.nodes)
+
+    @cached_property
+    def memory(self) -> int:
+        """How many of the last velocities have to be kept."""
+        return 1 + max(age for node in self.nodes for age, _ in node.terms)
+
+
+@dataclass(
+    frozen=True, eq=False
+)  # compared and hashed by identity: a key of the plan cache, looked up at every call
+class Tableau:
+    """Butcher tableau of an explicit Runge-Kutta method with s stages.
+
+    x_i = x + h sum_{j<i} a_ij v_j,   v_i = velocity(x_i, t + c_i h),   c_i = sum_j a_ij
+    x'  = x + h sum_i b_i v_i
+    """
+
+    a: tuple[tuple[float, ...], ...]  # the rows of stages 2..s, of lengths 1..s-1
+    b: tuple[float, ...]  # (s,)
+
+
+def carry(plan: Plan, velocity: Velocity, x: Tensor) -> Tensor:
+    """The points `x` (batch, action), carried through all nodes of `plan`; `x` itself is left alone."""
+    start = x
+    velocities: deque[Tensor] = deque(maxlen=plan.memory)
+    for t, terms, ends_step in plan.nodes:
+        velocities.appendleft(velocity(x, t))
+        x = start
+        for age, weight in terms:
+            x = x.add(velocities[age], alpha=weight)
+        if ends_step:
+            start = x
+    return x
+
+
+@lru_cache(maxsize=256)
+def runge_kutta(tableau: Tableau, steps: int, t0: float, t1: float) -> Plan:
+    """`steps` equal steps of the Runge-Kutta method `tableau` from `t0` to `t1`."""
+    h = (t1 - t0) / steps
+    rows = (*tableau.a, tableau.b)
+    nodes = []
+    for step in range(steps):
+        for stage, row in enumerate(rows):
+            c = sum(rows[stage - 1]) if stage else 0.0
+            terms = tuple((stage - j, h * weight) for j, weight in enumerate(row) if weight)
+            t = between(t0, t1, (step + c) / steps)
+            nodes.append(Node(t, terms, ends_step=row is tableau.b))
+    return Plan(tuple(nodes))
+
+
+@lru_cache(maxsize=256)
+def adams_bashforth_2(steps: int, t0: float, t1: float) -> Plan:
+    """`steps` equal steps of x' = x + h (3/2 v_n - 1/2 v_{n-1}) from `t0` to `t1`, the first one Euler's."""
+    h = (t1 - t0) / steps
+    euler, ab2 = ((0, h),), ((0, 1.5 * h), (1, -0.5 * h))
+    times = [between(t0, t1, step / steps) for step in range(steps)]
+    return Plan(tuple(Node(t, ab2 if step else euler, ends_step=True) for step, t in enumerate(times)))
+
+
+def between(t0: float, t1: float, share: float) -> float:
+    """The time at `share` of the way from `t0` to `t1`.
+
+    All nodes take their time from here, so that those which meet (the end of a step, the start of the next)
+    are the same number, and from 0 to 1 or back none lies outside [0, 1].
+    """
+    return t0 + (t1 - t0) * share
+
+
+def check_steps(steps: int) -> None:
+    """Raise unless `steps` is an int (TypeError) of at least 1 (ValueError)."""
+    if type(steps) is not int:
+        raise TypeError(f"steps must be a whole number, not {steps!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}")

@@ -1,0 +1,11 @@
+"""Why an adaptive integration stopped before its end."""
+
+from __future__ import annotations
+
+
+class IntegrationFailed(RuntimeError):
+    """The integration cannot go on: the velocity is not finite, or no step is small enough."""
+
+
+class BudgetExceeded(IntegrationFailed):
+    """The evaluations allowed (`max_nfe`) were spent before the end was reached."""

@@ -1,0 +1,200 @@
+"""The composition root: from a configuration to a run, from a checkpoint to a policy.
+
+The only file that knows every part.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from flowrl import __version__, checkpoint, envs, randomness, registry
+from flowrl.config import Config
+from flowrl.contracts import VelocityField
+from flowrl.envs import Simulation
+from flowrl.errors import CheckpointError, UsageError
+from flowrl.flow.network import FlowNetwork
+from flowrl.policy import FlowPolicy, FlowPolicySettings, GaussianPolicy, Noise, NoiseMode
+from flowrl.training import ratio
+from flowrl.training.critic import Critic
+from flowrl.training.evidence import Evidence, FlowEvidence, GaussianEvidence
+from flowrl.training.gaussian import GaussianActor
+from flowrl.training.learner import Learner, LearnerSettings
+from flowrl.training.loop import Training
+from flowrl.training.normaliser import Normaliser
+
+Policy = FlowPolicy | GaussianPolicy
+
+
+def prepare_process(config: Config) -> None:
+    """Pin torch's threads and seed every global generator."""
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    np.random.seed(config.seed % 2**32)  # noqa: NPY002  environments may draw from the global generator
+    random.seed(config.seed)
+
+
+def device_of(config: Config) -> torch.device:
+    """The device that `config` asks for; raises UsageError when it asks for a GPU that is not there."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "device cuda: PyTorch finds no usable GPU here. Type --device cpu, or install a CUDA build of torch."
+        )
+    return torch.device(config.device)
+
+
+def make_actor(config: Config, observation_size: int, action_size: int) -> FlowNetwork | GaussianActor:
+    """The network behind the policy, with fresh weights."""
+    if isinstance(config.policy, FlowPolicySettings):
+        return FlowNetwork(observation_size, action_size, config.policy)
+    return GaussianActor(observation_size, action_size, config.policy)
+
+
+def make_evidence(actor: FlowNetwork | GaussianActor, settings: LearnerSettings) -> Evidence:
+    """How the ratio is made: from the actor's CFM losses or from its likelihoods."""
+    if isinstance(actor, GaussianActor):
+        return GaussianEvidence(actor)
+    log_ratio = {"averaged": ratio.averaged, "per_probe": ratio.per_probe}[settings.ratio]
+    limits = settings.loss_limit, settings.loss_limit_negative
+    return FlowEvidence(actor, settings.probes, settings.loss, log_ratio, *limits)
+
+
+def make_policy(
+    actor: torch.nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool
+) -> Policy:
+    """The policy that acts with `actor`; the training perturbation is added only when `training`."""
+    if isinstance(actor, GaussianActor):
+        return GaussianPolicy(actor, normaliser, noise)
+    assert isinstance(actor, FlowNetwork)  # noqa: S101  for the type checker: there are two kinds of actor
+    assert isinstance(config.policy, FlowPolicySettings)  # noqa: S101
+    sampler = registry.make(config.sampler.name, config.sampler.options())
+    perturbation = config.policy.perturbation if training else 0.0
+    return FlowPolicy(actor, normaliser, sampler, noise, perturbation, config.policy.action_limit)
+
+
+class Run:
+    """A training run: configuration, environments, policy, learner, and where it stands."""
+
+    def __init__(self, config: Config) -> None:
+        prepare_process(config)
+        device = device_of(config)
+        seeds = np.random.SeedSequence(config.seed).generate_state(4).tolist()
+        self.config = config
+        self.env: Simulation = envs.make(config.env)
+        size, action_size = self.env.observation_size, self.env.action_size
+        actor = make_actor(config, size, action_size).to(device)
+        critic = Critic(size, config.learner.critic).to(device)
+        normaliser = Normaliser(size).to(device)
+        steps_per_update = self.env.count * config.rollout.steps
+        updates = -(-config.total_steps // steps_per_update)
+        evidence = make_evidence(actor, config.learner)
+        learner = Learner(evidence, critic, normaliser, config.learner, updates, seeds[0])
+        self.noise = Noise(action_size, "random", seeds[1])
+        policy = make_policy(actor, normaliser, config, self.noise, training=True)
+        self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
+        self.best_return = float("-inf")
+        self._env_seed = seeds[2]
+
+    def start(self) -> None:
+        """Begin a new run: first observations."""
+        self.training.start(self._env_seed)
+
+    def content(self, metrics_offset: int) -> dict[str, Any]:
+        """All that is needed to continue bit for bit, as plain values and tensors."""
+        env, noise = self.env, self.noise.generator
+        return {
+            "format": checkpoint.FORMAT,
+            "flowrl": __version__,
+            "config": self.config.model_dump(mode="json"),
+            "sizes": {"observation": env.observation_size, "action": env.action_size},
+            "progress": self.training.progress() | {"best_return": self.best_return},
+            **self.training.learner.state_dict(),
+            "episodes": self.training.episodes.state_dict(),
+            "obs": self.training.obs,
+            "env": env.state() if env.exact_resume else None,
+            "random": randomness.state(noise=noise),
+            "metrics_offset": metrics_offset,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Continue from `content`'s result. Raises CheckpointError when it is of another model.
+
+        An environment whose state was not saved starts new episodes: the resume is then inexact.
+        """
+        try:
+            self.training.learner.load_state_dict(content)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
+                "or saved by another version; train anew, or use the version that saved it."
+            ) from error
+        self.training.set_progress(content["progress"])
+        self.best_return = content["progress"]["best_return"]
+        if content["env"] is None:
+            self.start()
+        else:
+            self.env.restore(content["env"])
+            self.training.obs = content["obs"].clone()
+            self.training.episodes.load_state_dict(content["episodes"])
+        randomness.restore(content["random"], noise=self.noise.generator)
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy out of a checkpoint, ready to act."""
+
+    policy: Policy
+    config: Config
+    observation_size: int
+    action_size: int
+
+    @property
+    def field(self) -> VelocityField | None:
+        """The velocity field over normalised observations; None for a Gaussian policy."""
+        return self.policy.field if isinstance(self.policy, FlowPolicy) else None
+
+    @property
+    def nfe(self) -> float | None:
+        """Velocity evaluations per action; None for a Gaussian policy."""
+        return self.policy.nfe if isinstance(self.policy, FlowPolicy) else None
+
+
+def load_config(content: dict[str, Any]) -> Config:
+    """The configuration in a checkpoint's `content`."""
+    try:
+        return Config.model_validate(content["config"])
+    except ValidationError as error:
+        raise CheckpointError(
+            f"the configuration in the checkpoint (saved by flowrl {content.get('flowrl')}) is not one of this "
+            f"flowrl {__version__}: {error.errors()[0]['msg']}. Use the version that saved it."
+        ) from error
+
+
+def load_policy(
+    content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0
+) -> LoadedPolicy:
+    """The policy in a checkpoint's `content`, acting as `config` says (its sampler may differ).
+
+    Uses the moving average of the weights where the run kept one.
+    """
+    sizes = content["sizes"]
+    actor = make_actor(config, sizes["observation"], sizes["action"])
+    normaliser = Normaliser(sizes["observation"])
+    try:
+        actor.load_state_dict(content["average"] or content["actor"])
+        normaliser.load_state_dict(content["normaliser"])
+    except (RuntimeError, KeyError) as error:
+        raise CheckpointError(
+            f"the checkpoint's weights do not fit its configuration: {str(error).splitlines()[0]}"
+        ) from error
+    actor.requires_grad_(False)
+    draws = Noise(sizes["action"], noise or config.noise, seed)
+    policy = make_policy(actor, normaliser, config, draws, training=False)
+    return LoadedPolicy(policy, config, sizes["observation"], sizes["action"])

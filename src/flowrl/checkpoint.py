@@ -1,0 +1,238 @@
+"""`ckpt.pt`: everything to evaluate a policy and to continue its training, in one torch file.
+
+A checkpoint is a dict of tensors and plain Python values (None, bool, int, float, str, list, tuple, dict):
+anyone can open it with `torch.load(path, weights_only=True)`. A seal (seal.py) at its end gives damage away.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import pickle
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowrl import __version__, seal
+from flowrl.errors import CheckpointError, StorageError, did_you_mean
+
+FORMAT = 1
+REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
+LATEST, BEST, RUNS = "ckpt.pt", "best.pt", Path("runs")
+
+DEPTH = 64  # levels of containers
+_SCALARS = (type(None), bool, int, float, str)
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` to `path`: at every instant, a power cut's too, that is the old or the new checkpoint.
+
+    `content` has the keys of `REQUIRED`; `format` and `flowrl` are filled in here. Tensors are stored on the
+    CPU, detached, without the rest of a storage that they are a view of.
+    Raises TypeError with the key of a value that is neither a tensor nor plain (a bug of ours); StorageError
+    when the file cannot be written: then the old file is untouched and no temporary file stays.
+    """
+    content = _plain({**content, "format": FORMAT, "flowrl": __version__})
+    _check_required(content)
+    file = io.BytesIO()
+    torch.save(content, file)
+    seal.seal(file)
+    try:
+        _replace(path, file.getbuffer())
+    except OSError as error:
+        raise StorageError(
+            f"the checkpoint {path} cannot be written: {error.strerror or error}. What was there before is "
+            "untouched. Free some space, or choose a folder you may write to (--out)."
+        ) from error
+
+
+def verify(path: Path) -> str:
+    """Check every byte of the file `path` without unpickling it, and give its digest (sha256, hex).
+
+    Raises CheckpointError when it is damaged, foreign, compressed or not there.
+    """
+    return _read(path)[1]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
+
+    Raises CheckpointError when anything about the file is not as `save` writes it.
+    """
+    data, _ = _read(path)
+    with _refusing(path):
+        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        _check_plain(content)
+        _check_required(content)
+    return content
+
+
+def find(path: Path | str) -> Path:
+    """The checkpoint meant by `path`: a file, a run folder (its ckpt.pt), or one of these under ./runs.
+
+    Raises CheckpointError, with the nearest name, when there is none.
+    """
+    path = Path(path)
+    try:
+        for candidate in (path, RUNS / path):
+            if candidate.is_file():
+                return candidate
+            if (candidate / LATEST).is_file():
+                return candidate / LATEST
+        raise CheckpointError(_not_found(path))
+    except OSError as error:
+        raise CheckpointError(f"there is no checkpoint {str(path)[:200]}: {error.strerror}.") from error
+
+
+def clean(folder: Path) -> list[Path]:
+    """Remove from `folder` the temporary files of killed writers, never a living one's; give their paths."""
+    removed = []
+    for temporary in folder.glob(".*.pt.*.tmp"):
+        try:
+            with temporary.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
+                temporary.unlink()
+                removed.append(temporary)
+        except OSError:
+            continue
+    return removed
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """A copy of `value` in plain containers and dense CPU tensors; TypeError names the `key` of all else."""
+    if type(value) in _SCALARS:
+        return value
+    if type(value) is torch.Tensor and value.layout is torch.strided:
+        tensor = value.detach().cpu()
+        dense = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        return tensor if dense else tensor.clone(memory_format=torch.contiguous_format)
+    if type(value) in (list, tuple):
+        return type(value)(_plain(item, f"{key}[{index}]") for index, item in enumerate(value))
+    if type(value) in (dict, OrderedDict):  # a state_dict is an OrderedDict
+        for name in value:
+            if type(name) not in (str, int):
+                raise TypeError(f"{key or 'the checkpoint'} has the key {name!r}: keys are str or int")
+        return {name: _plain(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()}
+    raise TypeError(
+        f"{key} is a {type(value).__name__}: a checkpoint takes tensors and plain Python values only"
+    )
+
+
+def _replace(path: Path, data: memoryview) -> None:
+    """Make `data` the content of `path`, by a temporary file that is on disk before it takes the name."""
+    with _temporary(path) as (temporary, descriptor):
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(descriptor)
+        temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot sync a folder
+            raise
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, int]]:
+    """A new file beside `path`, locked to tell `clean` that its writer lives, and gone afterwards."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink > 0:  # else a `clean` came between open and lock: once more
+                yield temporary, descriptor
+                return
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    """Every byte of `path`, read once, and its digest."""
+    with _refusing(path):
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")
+        data = path.read_bytes()
+        return data, seal.check(data)
+
+
+def _check_plain(content: Any) -> None:
+    """Refuse what `_plain` never gives: other types, sparse tensors, one container in two places."""
+    waiting, seen = [(content, 0)], set()
+    while waiting:
+        value, depth = waiting.pop()
+        if type(value) in (list, tuple, dict) and value:
+            if id(value) in seen:  # a few bytes can nest into 2^60 entries so, or into themselves
+                raise ValueError("it holds one container in two places")
+            seen.add(id(value))
+            if depth == DEPTH:
+                raise ValueError(f"it is nested deeper than {DEPTH} levels")
+            items = value.values() if isinstance(value, dict) else value
+            waiting.extend((item, depth + 1) for item in items)
+            if isinstance(value, dict) and any(type(key) not in (str, int) for key in value):
+                raise ValueError("it has a key that is neither str nor int")
+        elif type(value) is torch.Tensor:  # contiguous: not larger than its storage in the file
+            if value.layout is not torch.strided or value.device.type != "cpu" or not value.is_contiguous():
+                raise ValueError("it holds a tensor that is not dense")
+        elif type(value) not in (*_SCALARS, list, tuple, dict):
+            raise ValueError(f"it holds a {type(value).__name__}")
+
+
+def _check_required(content: Any) -> None:
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise ValueError("it is a torch file, but not a checkpoint of flowrl")
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"it has format {content['format']}, of flowrl {str(content.get('flowrl'))[:20]}; this is flowrl "
+            f"{__version__}, which reads format {FORMAT} (`pip install -U flowrl-cli` may help)"
+        )
+    for key, kind in REQUIRED.items():
+        if not isinstance(content.get(key), kind):
+            raise ValueError(f"its {key!r} is missing or not a {kind.__name__}")
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file that may be damaged or hostile becomes one paragraph."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CheckpointError(_not_found(path)) from error
+    except Exception as error:
+        if type(error) is ValueError:
+            reason = str(error)
+        elif isinstance(error, pickle.UnpicklingError):  # torch's words advise to unpickle it all the same
+            reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"
+        else:
+            reason = f"it cannot be read ({type(error).__name__}: {error})".split("\n", 1)[0]
+        beside = (path.with_name(LATEST), path.with_name(BEST))
+        others = [other for other in beside if other != path and other.is_file()]
+        instead = f"Try {others[0]}" if others else "Copy it again from where it came, or use another run's"
+        raise CheckpointError(f"{path} cannot be used: {reason}. {instead}.") from error
+
+
+def _not_found(path: Path) -> str:
+    """Why `path` leads to no checkpoint, and what is there instead."""
+    if path.is_dir():
+        best = [path / BEST] if (path / BEST).is_file() else []
+        there = best or sorted(run.parent for run in path.glob(f"*/{LATEST}"))
+        named = f"Name one of these: {', '.join(map(str, there[:8]))}." if there else "Has its run saved yet?"
+        return f"the folder {path} has no {LATEST}. {named}"
+    missing = path
+    while not missing.parent.is_dir():
+        missing = missing.parent
+    known = [entry.name for folder in {missing.parent, RUNS} if folder.is_dir() for entry in folder.iterdir()]
+    return (
+        f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{did_you_mean(missing.name, known)}"
+    )

@@ -1,0 +1,64 @@
+"""The command line: one file per command, heavy imports inside the command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flowrl import __version__
+from flowrl.cli import samplers
+from flowrl.cli.bench_latency import bench_latency
+from flowrl.cli.doctor import doctor
+from flowrl.cli.envs import envs
+from flowrl.cli.evaluate import evaluate
+from flowrl.cli.failure import exit_code_of
+from flowrl.cli.inspect import inspect
+from flowrl.cli.plot import plot
+from flowrl.cli.train import train
+
+app = typer.Typer(
+    name="flowrl",
+    help="Train, evaluate and time robot-control policies that generate their actions with a flow.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+app.command("eval")(evaluate)
+app.command("bench-latency")(bench_latency)
+app.add_typer(samplers.app, name="samplers")
+app.command()(envs)
+app.command()(plot)
+app.command()(inspect)
+app.command()(doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flowrl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Train, evaluate and time robot-control policies that generate their actions with a flow."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code (DESIGN: 0 ok ... 130/143 stopped)."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line on `arguments` (default: this process's) and return the exit code."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except BaseException as error:
+        return exit_code_of(error)
+    return result if isinstance(result, int) else 0

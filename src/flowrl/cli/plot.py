@@ -1,0 +1,57 @@
+"""`flowrl plot`: learning curves of one or more runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowrl.cli.output import next_command, print_json, say
+from flowrl.errors import UsageError
+
+AXES = ("env_steps", "seconds", "iteration")
+
+
+def plot(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders; seeds of one recipe share a line.")
+    ],
+    out: Annotated[Path, typer.Option(help="The figure to write: .png, .svg or .pdf.")] = Path("curves.png"),
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric to draw (repeatable); default: the six that tell most.")
+    ] = None,
+    x: Annotated[
+        str, typer.Option(help="What runs to the right: env_steps, seconds or iteration.")
+    ] = "env_steps",
+    smooth: Annotated[
+        int | None,
+        typer.Option(min=1, help="Iterations averaged around each point; default: a fiftieth of the run."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Draw the learning curves of RUN..., with bands over the seeds of a recipe."""
+    from flowrl.reporting import curves, figure
+
+    figure.check_suffix(out)
+    if x not in AXES:
+        raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
+    loaded = [curves.load(run) for run in dict.fromkeys(runs)]
+    for run in loaded:
+        curves.column(run, x)
+    for name in metric or ():
+        if not any(name in run.columns for run in loaded):
+            curves.column(loaded[0], name)  # says which there are
+    grouped = curves.groups(loaded)
+    figure.save(curves.draw(grouped, metric or (), x=x, window=smooth), out)
+    for members in grouped.values():
+        for run, last, longest in curves.early_stops(members, x):
+            say(f"{run.folder} ends at {last:,.0f} of {longest:,.0f} {x}: so does the band of its seeds.")
+    if as_json:
+        summary = {label: curves.summary(members) for label, members in grouped.items()}
+        print_json({"figure": str(out), "groups": summary})
+    else:
+        for label, members in grouped.items():
+            print(curves.sentence(label, members))
+        print(out)
+    next_command(f"flowrl eval {runs[0]}")

@@ -1,0 +1,90 @@
+"""`flowrl samplers` lists the samplers; `flowrl samplers check NAME` runs the conformance test on one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import typer
+
+from flowrl.cli.output import next_command, print_json
+from flowrl.errors import ThresholdMissed
+
+if TYPE_CHECKING:
+    from flowrl.catalogue import Description
+
+app = typer.Typer(help="List the samplers, or check one.", invoke_without_command=True)
+
+JSON = typer.Option(False, "--json", help="Print one JSON document.")
+
+
+@app.callback()
+def table(context: typer.Context, json: bool = JSON) -> None:
+    """List the samplers: order, velocity evaluations (NFE) per step, options and where each comes from."""
+    if context.invoked_subcommand is not None:
+        return
+    from flowrl import catalogue
+
+    descriptions = catalogue.describe()
+    if json:
+        print_json([dataclasses.asdict(description) for description in descriptions])
+        return
+    _print_table(
+        ["name", "order", "NFE/step", "options", "origin"],
+        [
+            [row.name, str(row.order), str(row.nfe_per_step), _options(row), row.origin]
+            for row in descriptions
+        ],
+    )
+    next_command("flowrl samplers check heun")
+
+
+@app.command()
+def check(
+    name: str = typer.Argument(help="A sampler's name, or path/file.py:Class."),
+    steps: int | None = typer.Option(None, "--steps", min=1, help="Steps for all but the order's own grids."),
+    json: bool = JSON,
+) -> None:
+    """Run the conformance test on a sampler; exit 7 when a property fails."""
+    from flowrl import registry
+    from flowrl.conformance import examine
+
+    findings = examine(lambda **options: registry.make(name, options), steps)
+    failed = [finding.property for finding in findings if finding.passed is False]
+    if json:
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        print_json({"sampler": name, "passed": not failed, "findings": rows})
+    else:
+        verdicts = {True: "pass", False: "FAIL", None: "info"}
+        _print_table(
+            ["property", "result", "measured"],
+            [[finding.property, verdicts[finding.passed], finding.measured] for finding in findings],
+        )
+    if failed:
+        raise ThresholdMissed(
+            f"sampler {name!r} fails {len(failed)} of {len(findings)}: {'; '.join(failed)}."
+        )
+    next_command(f"flowrl eval CKPT --sampler {name}")
+
+
+def _options(description: Description) -> str:
+    if isinstance(description.options, str):
+        return description.options
+    return ", ".join(
+        option.name if option.default is None else f"{option.name}={option.default}"
+        for option in description.options
+    )
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*header, box=box.SIMPLE_HEAD)
+    for row in rows:
+        grid.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no edge to wrap at
+    console.print(grid)

@@ -1,0 +1,58 @@
+"""`flowrl train`: from a recipe to a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowrl.cli.output import next_command, print_json, say
+
+
+def train(
+    config: Annotated[
+        str | None,
+        typer.Argument(help="A recipe: a YAML file, or the name of a shipped one, such as gridworld.yaml."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as learner.clip=0.1; repeatable."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run; short for --set seed=N.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder in which run folders are made.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue this run folder or checkpoint, bit for bit.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
+    threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe and print it resolved; train nothing.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> int:
+    """Train a policy and write a run folder: config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt, best.pt.
+
+    Ctrl-C finishes the iteration, saves, and says how to continue; a second one quits at once.
+    """
+    from flowrl import experiment
+
+    short = {"seed": seed, "device": device, "threads": threads}
+    settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    plan = experiment.plan(config, settings, resume)
+    if dry_run:
+        print_json(plan.config.model_dump(mode="json")) if json else print(experiment.resolved(plan), end="")
+        return 0
+    result = experiment.train(plan, out, name, quiet=json)
+    if json:
+        print_json(result.as_dict())
+    elif not result.signal:
+        print(result.summary())
+    if result.signal:
+        say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
+        next_command(f"flowrl train --resume {result.folder}")
+        return 128 + result.signal.value
+    if not json:
+        next_command(f"flowrl eval {result.folder}/ckpt.pt")
+    return 0

@@ -1,0 +1,272 @@
+"""A complaint: what is wrong with one value of a recipe and what would be right, in the user's words.
+
+Pydantic says what it refuses in terms of models and types; here that becomes keys, choices and examples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from flowrl.document import KeyPath, dotted, plain_scalar, shorten
+from flowrl.errors import did_you_mean
+from flowrl.synonyms import CHOICES, is_model, other_key, types_of
+
+_EXPECTED = {  # pydantic's name of an error -> what a person would have to write
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a block of keys",
+    "model_type": "a block of keys",
+    "model_attributes_type": "a block of keys",
+    "none_required": "null",
+}
+_LIMITS = {
+    "greater_than": ("gt", "> "),
+    "greater_than_equal": ("ge", ">= "),
+    "less_than": ("lt", "< "),
+    "less_than_equal": ("le", "<= "),
+    "multiple_of": ("multiple_of", "a multiple of "),
+}
+_KINDS = {bool: {"true or false"}, int: {"a whole number", "a number"}, float: {"a number"}}
+_MOST_KEYS_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Complaint:
+    path: KeyPath  # the key it is about; () for the recipe as a whole
+    what: str  # 'must be > 0, got -1'
+    advice: str = ""  # further sentences, or ''
+
+    def __str__(self) -> str:
+        return f"{self.what.rstrip('.')}. {self.advice}".rstrip()
+
+
+def complaints(model: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> list[Complaint]:
+    """What pydantic refused of `values`, one complaint per key."""
+    found = [(_spot(model, values, details["loc"]), details) for details in error.errors(include_url=False)]
+    by_path: dict[KeyPath, list[_Found]] = {}
+    for spot, details in _of_meant_members(found):
+        by_path.setdefault(spot.path, []).append((spot, details))
+    return [_complaint(model, group) for group in by_path.values()]
+
+
+def shown(value: Any) -> str:
+    """The value as a person sees it in the recipe: "64.5" (text), 3, true, nothing (null), [64, 64]."""
+    if isinstance(value, str):
+        return f'"{shorten(value)}" (text)'
+    if isinstance(value, Mapping):
+        return "a block of keys"
+    return "nothing (null)" if value is None else shorten(_written(value))
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return "null" if value is None else str(value)
+
+
+# Where a complaint of pydantic is, in the keys of the recipe and in the models.
+
+
+@dataclass(frozen=True)
+class _Spot:
+    path: KeyPath
+    types: tuple[Any, ...]  # what may stand there, null aside
+    nullable: bool
+    owner: type[BaseModel] | None  # the model of which the last key is, or should be, a field
+    rivals: tuple[Any, ...]  # what else might stand in the owner's place
+    members: tuple[tuple[KeyPath, str], ...]  # of each union on the way, the member that complains
+
+
+_Found = tuple[_Spot, ErrorDetails]
+
+
+def _spot(model: type[BaseModel], values: Mapping[str, Any], location: tuple[int | str, ...]) -> _Spot:
+    """The spot that pydantic's location means, which mixes keys with names of the members of unions."""
+    path: KeyPath = ()
+    types: tuple[Any, ...] = (model,)
+    union: tuple[Any, ...] = ()
+    owner, rivals, nullable = None, union, False
+    members: list[tuple[KeyPath, str]] = []
+    for step in location:
+        if len(types) > 1:  # here pydantic names the member
+            members.append((path, str(step)))
+            union, types = types, _member(types, str(step))
+            continue
+        outer = types[0]
+        inner = _inner(outer, step)
+        if inner is None and not _holds(values, (*path, step)):
+            continue  # pydantic speaks of a type, or of '[key]'
+        owner, rivals, union = (outer if is_model(outer) else None), union, ()
+        path = (*path, step)
+        types, nullable = types_of(Any if inner is None else inner)
+    return _Spot(path, types, nullable, owner, rivals, tuple(members))
+
+
+def _inner(outer: Any, step: int | str) -> Any:
+    """The annotation of what stands at `step` inside the type `outer`; None when the type does not say."""
+    arguments = get_args(outer)
+    if is_model(outer):
+        return outer.model_fields[step].annotation if step in outer.model_fields else Any
+    if get_origin(outer) in (tuple, list) and isinstance(step, int) and arguments:
+        items = [argument for argument in arguments if argument is not Ellipsis]
+        return items[min(step, len(items) - 1)]
+    return None if get_origin(outer) is not dict or step == "[key]" else arguments[1]
+
+
+def _member(types: tuple[Any, ...], label: str) -> tuple[Any, ...]:
+    """The one of a union's types that pydantic calls `label`: a model by its name or by its tag."""
+    for choice in types:
+        if is_model(choice) and label in (choice.__name__, *_tags(choice)):
+            return (choice,)
+    others = tuple(choice for choice in types if not is_model(choice))
+    return others[:1] or types[:1]
+
+
+def _tags(model: type[BaseModel], key: str | None = None) -> list[str]:
+    """The constants that tell a model from its rivals, such as 'flow' for `kind: Literal['flow']`."""
+    annotations = [field.annotation for name, field in model.model_fields.items() if key in (None, name)]
+    constants = [get_args(annotation) for annotation in annotations if _is_choice(annotation)]
+    return [str(choice) for choices in constants if key or len(choices) == 1 for choice in choices]
+
+
+def _is_choice(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal
+
+
+def _holds(values: Any, path: KeyPath) -> bool:
+    for step in path:
+        if isinstance(values, Mapping) and step in values:
+            values = values[str(step)]
+        elif isinstance(values, list) and isinstance(step, int) and step < len(values):
+            values = values[step]
+        else:
+            return False
+    return True
+
+
+def _of_meant_members(found: list[_Found]) -> list[_Found]:
+    """Of what the members of a union complain about, that of the member which the user seems to have meant:
+    one that looked inside the value before one that wants another kind of value, then the most content."""
+    entered = {spot.path[:length] for spot, _ in found for length in range(len(spot.path))}
+    found = [(spot, details) for spot, details in found if not spot.members or spot.path not in entered]
+    count = Counter(member for spot, _ in found for member in spot.members if member[0] in entered)
+    fewest: dict[KeyPath, int] = {}
+    for (path, _), number in count.items():
+        fewest[path] = min(number, fewest.get(path, number))
+    return [
+        (spot, details)
+        for spot, details in found
+        if all(count[member] == fewest[member[0]] for member in spot.members if member in count)
+    ]
+
+
+# What is wrong, in words.
+
+
+def _complaint(model: type[BaseModel], group: list[_Found]) -> Complaint:
+    """One complaint from all that pydantic says about one key (several things if it is a union)."""
+    spot, details = group[0]
+    kind, value, context = details["type"], details["input"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_key(model, spot)
+    if kind == "missing":
+        return _missing(spot)
+    if kind.startswith("union_tag"):
+        return _wrong_member(spot, value, str(context["discriminator"]).strip("'"))
+    if kind in _EXPECTED or kind == "literal_error":
+        return _wrong_value(spot, {details["type"]: details for _, details in group}, value)
+    if kind in _LIMITS:
+        name, sign = _LIMITS[kind]
+        return Complaint(spot.path, f"must be {sign}{context[name]:g}, got {shown(value)}")
+    if kind == "too_short":
+        return Complaint(spot.path, f"needs {context['min_length']} or more values, got {shown(value)}")
+    if kind == "too_long":
+        return Complaint(spot.path, f"may have {context['max_length']} values at most, got {shown(value)}")
+    if kind in ("value_error", "assertion_error"):
+        return Complaint(spot.path, str(context["error"]))
+    return Complaint(spot.path, f"{details['msg'].removeprefix('Input ')}, got {shown(value)}")
+
+
+def _unknown_key(model: type[BaseModel], spot: _Spot) -> Complaint:
+    fields = list(spot.owner.model_fields) if spot.owner else []
+    for rival in spot.rivals:
+        if is_model(rival) and spot.path[-1] in rival.model_fields and spot.owner:
+            here, there = (" ".join(_tags(choice)) or choice.__name__ for choice in (spot.owner, rival))
+            what = f"unknown key for {dotted(spot.path[:-1])} of the kind {here}; it belongs to {there}"
+            return Complaint(spot.path, what)
+    advice = other_key(model, spot.path, fields)
+    if not advice or len(fields) <= _MOST_KEYS_LISTED:
+        advice = f"{advice} Known keys here: {', '.join(fields)}."
+    return Complaint(spot.path, "unknown key", advice.strip())
+
+
+def _missing(spot: _Spot) -> Complaint:
+    if isinstance(last := spot.path[-1], int):
+        return Complaint(spot.path[:-1], f"the list ends too early: value number {last + 1} is missing")
+    return Complaint(spot.path, "this key is missing, and it has no default")
+
+
+def _wrong_member(spot: _Spot, block: Any, key: str) -> Complaint:
+    """The block does not say, or says wrongly, which member of a union it is."""
+    choices = [tag for choice in spot.types for tag in _tags(choice, key)]
+    given = block.get(key) if isinstance(block, Mapping) else None
+    path = (*spot.path, key)
+    if given is None:
+        return Complaint(path, f"this key is missing: write {_one_of(choices)}")
+    return Complaint(
+        path, f"expected {_one_of(choices)}, got {shown(given)}", did_you_mean(str(given), choices).strip()
+    )
+
+
+def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> Complaint:
+    """The value is of another kind than each of those that may stand there, or is none of the choices."""
+    choices = [str(choice) for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
+    expected = list(dict.fromkeys(_EXPECTED[kind] for kind in errors if kind in _EXPECTED))
+    wanted = ([_one_of(choices)] if choices else []) + expected + (["null"] if spot.nullable else [])
+    what = f"expected {' or '.join(wanted)}, got {shown(value)}"
+    if choices and isinstance(value, str) and (meant := did_you_mean(value, choices, CHOICES)):
+        return Complaint(spot.path, what, meant.strip())
+    return Complaint(spot.path, what, _instead(spot, set(expected), value))
+
+
+def _instead(spot: _Spot, expected: set[str], value: Any) -> str:
+    """What to type instead, when the value shows what was meant; else ''."""
+    if isinstance(value, str):
+        if _KINDS.get(type(plain_scalar(value)), set()) & expected:
+            return f"Write {value} without quotes."
+        if "true or false" in expected and value.lower() in ("yes", "no", "on", "off"):
+            return f"Write {'true' if value.lower() in ('yes', 'on') else 'false'}."
+        if spot.nullable and value.lower() in ("none", "nil"):
+            return "Write null."
+        name = next((key for key in ("name", "id", "kind") if _has_field(spot.types, key)), None)
+        return f"Write {dotted((*spot.path, name))}: {shorten(value)}." if name else ""
+    if "a whole number" in expected and isinstance(value, float) and value.is_integer():
+        return f"Write {int(value)}."
+    if "text" in expected and isinstance(value, bool | int | float):
+        return f"Put it in quotes: '{_written(value)}'."
+    if "a list" in expected and isinstance(value, int | float):
+        return f"Write [{_written(value)}]."
+    if "a block of keys" in expected and value is None:
+        return "Remove the key, or write its own keys below it, indented."
+    return ""
+
+
+def _has_field(types: tuple[Any, ...], name: str) -> bool:
+    return any(is_model(choice) and name in choice.model_fields for choice in types)
+
+
+def _one_of(choices: list[str]) -> str:
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"

@@ -1,0 +1,311 @@
+"""GridWorld: 25 x 25 cells, five layouts, one continuous 2-D action (the toy problem of arXiv 2507.21053).
+
+A cell is (x, y) with x, y in 0..24 and the centre at (12, 12); every mask is indexed [x, y]. The observation
+is (cell - 12) / 12 in [-1, 1]². An action in [-1, 1]² moves by its rounded value, so a coordinate moves when
+its absolute value exceeds one half; a wall stops the move and the border clips it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from flowrl.errors import UsageError, did_you_mean
+
+SIZE = 25
+CENTRE = 12
+GOAL_REWARD = 20.0
+DEATH_REWARD = -10.0
+
+Cells: TypeAlias = NDArray[np.int64]  # (..., 2): x, y
+Mask: TypeAlias = NDArray[np.bool_]
+Floats: TypeAlias = NDArray[np.float32]
+Block = tuple[slice, slice]  # x range, y range
+
+
+def span(first: int, last: int) -> slice:
+    """The cells first..last, both included."""
+    return slice(first, last + 1)
+
+
+ALL = span(0, SIZE - 1)
+
+
+def around(x: int, y: int) -> Block:
+    """The 3 x 3 block around a cell."""
+    return span(x - 1, x + 1), span(y - 1, y + 1)
+
+
+# What lies where, as blocks of cells: mode -> kind of cell -> blocks.
+BLOCKS: dict[str, dict[str, list[Block]]] = {
+    "two_walls": {
+        "goal": [(ALL, span(0, 1)), (ALL, span(23, 24))],
+    },
+    "three_goals": {
+        "death": [around(12, 12)],
+        "goal": [around(12, 18), around(7, 7), around(17, 7)],
+    },
+    "tree_in_the_middle": {
+        "death": [(span(13, 17), span(10, 14))],
+        "goal": [(span(23, 24), span(10, 14))],
+    },
+    "two_slits": {
+        "wall": [(span(15, 15), span(0, 3)), (span(15, 15), span(8, 16)), (span(15, 15), span(21, 24))],
+        "goal": [(span(24, 24), ALL)],
+    },
+    "cshape": {
+        "wall": [(span(7, 17), span(7, 7)), (span(7, 17), span(17, 17)), (span(17, 17), span(7, 17))],
+        "goal": [(span(10, 14), span(10, 14))],
+    },
+}
+MODES = tuple(BLOCKS)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a mode has its goal, death and wall cells."""
+
+    mode: str
+    goal: Mask  # (25, 25), [x, y]
+    death: Mask  # (25, 25)
+    wall: Mask  # (25, 25)
+    reward: Floats  # (25, 25): for being there: +20 on a goal, -10 on death, else 0
+    starts: Cells  # (cells, 2): every cell that is none of the three
+
+
+def layout(mode: str) -> Layout:
+    """The layout of `mode`; raises UsageError for a name that is none of `MODES`."""
+    if mode not in BLOCKS:
+        raise UsageError(
+            f"GridWorld has no mode {mode!r}.{did_you_mean(str(mode), MODES)} The modes are {', '.join(MODES)}."
+        )
+    masks = {kind: np.zeros((SIZE, SIZE), dtype=np.bool_) for kind in ("goal", "death", "wall")}
+    for kind, blocks in BLOCKS[mode].items():
+        for block in blocks:
+            masks[kind][block] = True
+    taken = masks["goal"] | masks["death"] | masks["wall"]
+    reward = np.where(masks["goal"], GOAL_REWARD, np.where(masks["death"], DEATH_REWARD, 0)).astype(
+        np.float32
+    )
+    for array in (*masks.values(), reward):
+        array.setflags(write=False)
+    return Layout(mode, **masks, reward=reward, starts=np.argwhere(~taken))
+
+
+def observe(cells: Cells) -> Floats:
+    """Observation (..., 2) in [-1, 1] of `cells` (..., 2): (cell - 12) / 12."""
+    return (cells.astype(np.float32) - np.float32(CENTRE)) / np.float32(CENTRE)
+
+
+def move(cells: Cells, actions: NDArray[Any], wall: Mask) -> Cells:
+    """Where `actions` (..., 2) lead from `cells` (..., 2).
+
+    step = round(clip(action, -1, 1)), with 0.5 rounded to 0; the border clips the step, a wall undoes it.
+    Raises ValueError for an action that is not finite.
+    """
+    if not np.isfinite(actions).all():
+        raise ValueError(f"an action is not finite: {actions}")
+    steps = np.rint(np.clip(actions, -1, 1)).astype(np.int64)
+    ahead = np.clip(cells + steps, 0, SIZE - 1)
+    blocked = wall[ahead[..., 0], ahead[..., 1]]
+    return np.where(blocked[..., None], cells, ahead)
+
+
+def start_cell(start: Sequence[int], where: Layout) -> Cells:
+    """`start` as a cell (2,); raises UsageError unless it is a free cell of the grid."""
+    try:
+        pair = [int(value) for value in start]
+        whole = all(value == number for value, number in zip(start, pair, strict=True))
+    except (TypeError, ValueError):
+        pair, whole = [], False
+    if len(pair) != 2 or not whole or not all(0 <= value < SIZE for value in pair):
+        raise UsageError(f"GridWorld: start must be two whole numbers x, y in 0..{SIZE - 1}, not {start!r}.")
+    x, y = pair
+    for kind in ("goal", "death", "wall"):
+        if getattr(where, kind)[x, y]:
+            raise UsageError(
+                f"GridWorld: start ({x}, {y}) is a {kind} cell in mode {where.mode!r}; choose a free cell."
+            )
+    return np.array(pair, dtype=np.int64)
+
+
+def picture(where: Layout, cell: Cells, pixels: int = 16) -> NDArray[np.uint8]:
+    """Image (25·pixels, 25·pixels, 3) of the grid with the agent in `cell` (2,); x to the right, y upwards."""
+    colours = np.full((SIZE, SIZE, 3), 245, dtype=np.uint8)
+    colours[where.goal] = (86, 180, 120)
+    colours[where.death] = (214, 92, 82)
+    colours[where.wall] = (70, 70, 78)
+    colours[cell[0], cell[1]] = (46, 104, 196)
+    image = colours.transpose(1, 0, 2)[::-1].repeat(pixels, axis=0).repeat(pixels, axis=1)
+    image[::pixels] = 225
+    image[:, ::pixels] = 225
+    return image
+
+
+def steps_allowed(max_steps: int) -> int:
+    """`max_steps` itself; raises UsageError unless it is a whole number of at least 1."""
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+        raise UsageError(f"GridWorld: max_steps must be a whole number of at least 1, not {max_steps!r}.")
+    return max_steps
+
+
+def box(low: float, high: float) -> spaces.Box:
+    """The two-dimensional box that observations and actions live in."""
+    return spaces.Box(low, high, (2,), np.float32)
+
+
+class GridWorldEnv(gymnasium.Env[Any, Any]):
+    """One GridWorld.
+
+    `mode` is one of `MODES`; an episode is truncated after `max_steps`; `start` = (x, y) fixes the start of
+    every episode, otherwise it is uniform over the free cells. `reset(options={"start": (x, y)})` fixes one
+    start. A goal reached on the last step counts as termination, not as truncation.
+    `info["is_success"]` says whether the agent stands on a goal.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(
+        self,
+        mode: str = "two_walls",
+        max_steps: int = 100,
+        start: Sequence[int] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.layout = layout(mode)
+        self.max_steps = steps_allowed(max_steps)
+        self.start = None if start is None else start_cell(start, self.layout)
+        self.render_mode = render_mode
+        self.observation_space = box(-1, 1)
+        self.action_space = box(-1, 1)
+        self.cell: Cells = np.array([CENTRE, CENTRE])
+        self.elapsed = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        super().reset(seed=seed)
+        if options and "start" in options:
+            self.cell = start_cell(options["start"], self.layout)
+        elif self.start is not None:
+            self.cell = self.start
+        else:
+            self.cell = self.layout.starts[self.np_random.integers(len(self.layout.starts))]
+        self.elapsed = 0
+        return observe(self.cell), {}
+
+    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
+        self.cell = move(self.cell, np.asarray(action), self.layout.wall)
+        self.elapsed += 1
+        reward = float(self.layout.reward[self.cell[0], self.cell[1]])
+        terminated = reward != 0
+        truncated = not terminated and self.elapsed >= self.max_steps
+        return observe(self.cell), reward, terminated, truncated, {"is_success": reward > 0}
+
+    def render(self) -> NDArray[np.uint8] | None:
+        return picture(self.layout, self.cell) if self.render_mode == "rgb_array" else None
+
+
+class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+    """`num_envs` GridWorlds stepped together, with SAME_STEP autoreset; options as in `GridWorldEnv`.
+
+    A finished environment is reset in the step that finished it: its row of the observation is the new
+    start, `info["final_obs"]` holds the last observation of the old episode (None for the others) and
+    `info["final_info"]["is_success"]` whether it ended on a goal. One random generator serves all rows.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        mode: str = "two_walls",
+        max_steps: int = 100,
+        start: Sequence[int] | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.num_envs = num_envs
+        self.layout = layout(mode)
+        self.max_steps = steps_allowed(max_steps)
+        self.start = None if start is None else start_cell(start, self.layout)
+        self.render_mode = render_mode
+        self.single_observation_space = box(-1, 1)
+        self.single_action_space = box(-1, 1)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.cells: Cells = np.full((num_envs, 2), CENTRE)  # (envs, 2)
+        self.elapsed: NDArray[np.int64] = np.zeros(num_envs, dtype=np.int64)  # (envs,)
+
+    def _starts(self, count: int) -> Cells:
+        if self.start is not None:
+            return np.tile(self.start, (count, 1))
+        return self.layout.starts[self.np_random.integers(len(self.layout.starts), size=count)]
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Floats, dict[str, Any]]:
+        super().reset(seed=seed)  # type: ignore[arg-type]
+        if options and "start" in options:
+            self.cells = np.tile(start_cell(options["start"], self.layout), (self.num_envs, 1))
+        else:
+            self.cells = self._starts(self.num_envs)
+        self.elapsed = np.zeros(self.num_envs, dtype=np.int64)
+        return observe(self.cells), {}
+
+    def step(
+        self, actions: Floats
+    ) -> tuple[Floats, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        self.cells = move(self.cells, np.asarray(actions).reshape(self.num_envs, 2), self.layout.wall)
+        self.elapsed += 1
+        reward = self.layout.reward[self.cells[:, 0], self.cells[:, 1]]
+        terminated = reward != 0
+        truncated = ~terminated & (self.elapsed >= self.max_steps)
+        done = terminated | truncated
+        finished = np.flatnonzero(done)
+        infos = self._infos(reward > 0, done, finished)
+        if finished.size:
+            self.cells[finished] = self._starts(finished.size)
+            self.elapsed[finished] = 0
+        return observe(self.cells), reward.astype(np.float64), terminated, truncated, infos
+
+    def _infos(self, success: Mask, done: Mask, finished: NDArray[np.int64]) -> dict[str, Any]:
+        """The info dictionary that Gymnasium's SyncVectorEnv gives for the single environment."""
+        infos: dict[str, Any] = {}
+        if finished.size:
+            final_obs = np.full(self.num_envs, None, dtype=object)
+            final_obs[finished] = np.fromiter(
+                observe(self.cells[finished]), dtype=object, count=finished.size
+            )
+            infos |= {"final_obs": final_obs, "_final_obs": done.copy()}
+            infos |= {"final_info": {"is_success": success & done, "_is_success": done.copy()}}
+            infos |= {"_final_info": done.copy()}
+        if finished.size < self.num_envs:
+            infos |= {"is_success": success & ~done, "_is_success": ~done}
+        return infos
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        if self.render_mode != "rgb_array":
+            return None
+        return tuple(picture(self.layout, cell) for cell in self.cells)
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next steps depend on: cells, elapsed steps and the random generator."""
+        return {"cells": self.cells.copy(), "elapsed": self.elapsed.copy(), "random": self.np_random}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of an environment with the same options and `num_envs`."""
+        self.cells = np.array(state["cells"], dtype=np.int64)
+        self.elapsed = np.array(state["elapsed"])
+        self._np_random = state["random"]

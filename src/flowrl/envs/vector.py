@@ -1,0 +1,489 @@
+"""The adapter between a policy and any vector environment: torch in, torch out, actions squashed to bounds.
+
+Episodes restart in the step that ended them (Gymnasium's SAME_STEP), so every row of every step is a real
+transition: `Step.obs` is what to act on next and `Step.successor` the observation that the action led to.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from flowrl.envs import snapshot
+from flowrl.errors import (
+    EnvironmentFailed,
+    FlowrlError,
+    MissingDependency,
+    TrainingDiverged,
+    UsageError,
+    did_you_mean,
+)
+
+RESERVED = {
+    "id",
+    "num_envs",
+    "vectorization_mode",
+    "vector_kwargs",
+    "wrappers",
+    "render_mode",
+    "disable_env_checker",
+}
+SUCCESS = ("is_success", "success")  # the info keys under which environments report success
+ADVICE = (
+    "Look at the environment's reward and bounds; when actions grow, lower the learning rate.",
+    "The policy's weights have diverged: lower the learning rate or the clip range.",
+)
+
+
+class EnvSettings(BaseModel):
+    """Which environment, and how it is run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    id: str
+    """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
+    count: int = Field(default=16, ge=1)
+    """Environments stepped together. More give each update more, and more varied, data per step of the clock."""
+    mode: Literal["sync", "async"] = "sync"
+    """`async` runs one process per environment: it pays when a step costs more than about a millisecond."""
+    squash: Literal["clip", "tanh"] = "clip"
+    """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of all environments gave; float32 and bool on the CPU."""
+
+    obs: Tensor  # (count, observation): to act on next; the new start where an episode ended
+    reward: Tensor  # (count,)
+    terminated: Tensor  # (count,) bool: the task ended the episode, there is no future to value
+    truncated: Tensor  # (count,) bool: a time limit cut the episode, its future still has a value
+    successor: Tensor  # (count, observation): what the action led to; the old episode's last where it ended
+    success: Tensor  # (count,): 1 or 0 where an episode ended and the environment judges it, else nan
+
+
+@runtime_checkable
+class Capturable(Protocol):
+    """A vector environment that captures itself as a whole (ours do)."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The outermost wrapper of every sub-environment: tells failures in one line, keeps infos small, holds `state`.
+
+    It may live in a worker process, where Ctrl-C must be left to the process that owns the run.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        if parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if snapshot.physics(env) is not None:
+                snapshot.configure_mujoco_log(console=True, file=False)
+        self._checksum = snapshot.model_checksum(env)
+        self.index = 0
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            raise EnvironmentFailed(f"environment {self.index} failed in step: {told(error)}") from None
+        return obs, reward, terminated, truncated, {key: info[key] for key in SUCCESS if key in info}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        try:
+            obs, _ = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise EnvironmentFailed(f"environment {self.index} failed in reset: {told(error)}") from None
+        return obs, {}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The captured state, or {"inexact": why}."""
+        try:
+            return snapshot.capture(self.env, self._checksum)
+        except snapshot.Inexact as reason:
+            return {"inexact": str(reason)}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        snapshot.reinstate(self.env, state)
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line with the place that raised it: 'ValueError: too fast (car.py:12)'."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
+
+
+def scaling(space: spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
+    """(bounded, centre, half): a squashed action a in [-1, 1] becomes centre + half·a where both bounds are finite.
+
+    The same as low + (a + 1)/2·(high - low), but exact for symmetric bounds.
+    """
+    low = torch.from_numpy(space.low.astype(np.float64).reshape(-1))
+    high = torch.from_numpy(space.high.astype(np.float64).reshape(-1))
+    bounded = torch.isfinite(low) & torch.isfinite(high)
+    centre = torch.where(bounded, (low + high) / 2, torch.zeros_like(low)).float()
+    half = torch.where(bounded, (high - low) / 2, torch.ones_like(low)).float()
+    return bounded, centre, half
+
+
+class Simulation:
+    """Many environments behind one `step`: flat float32 observations out, raw policy actions in.
+
+    A raw action is squashed to [-1, 1] (clip or tanh) and scaled to the environment's bounds; a dimension
+    without two finite bounds takes the raw action as it is, clipped to the one bound it may have.
+    `reset` comes first, or `restore`.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], settings: EnvSettings) -> None:
+        observation, action = envs.single_observation_space, envs.single_action_space
+        if not isinstance(observation, spaces.Box) or not isinstance(action, spaces.Box):
+            raise UsageError("a Simulation needs Box spaces")
+        self.settings = settings
+        self.observation_space, self.action_space = observation, action  # of one environment
+        self.count = envs.num_envs
+        self.observation_size = int(np.prod(observation.shape))
+        self.action_size = int(np.prod(action.shape))
+        self.obs = torch.zeros(self.count, self.observation_size)  # to act on next
+        self._envs = envs
+        self._action_shape = (self.count, *action.shape)
+        self._action_type = action.dtype
+        self._low = torch.from_numpy(np.array(action.low, dtype=np.float32).reshape(-1))
+        self._high = torch.from_numpy(np.array(action.high, dtype=np.float32).reshape(-1))
+        self._bounded, self._centre, self._half = scaling(action)
+        self._all_bounded = bool(self._bounded.all())
+        self._whole = envs if isinstance(envs, Capturable) else None
+        self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
+        self._broken = False  # whether a call was left without an answer
+        self._steps = 0
+        self._seed: int | None = None
+        self._inexact_because: str | None = None
+        if self._each is not None:
+            self._each.set_attr("index", list(range(self.count)))
+            self._captured()
+        elif self._whole is None:
+            self._inexact_because = f"{type(envs).__name__} has no state() and restore()"
+
+    @property
+    def exact_resume(self) -> bool:
+        """Whether `state` holds all that is needed to continue bit for bit; final after the first `reset`."""
+        return self._inexact_because is None
+
+    @property
+    def inexact_because(self) -> str | None:
+        """Why `exact_resume` is false."""
+        return self._inexact_because
+
+    def reset(self, seed: int | None) -> Tensor:
+        """Start every environment anew and return its observations (count, observation).
+
+        `seed` gives every environment its own independent stream of random numbers; None keeps the streams.
+        """
+        self._seed, self._steps = seed, 0
+        seeds: Any = seed
+        if seed is not None and self._each is not None:
+            seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(self.count)]
+        obs, _ = self._guarded(self._envs.reset, seed=seeds)
+        self._captured()
+        self.obs = self._finite("observation", self._tensor(obs))
+        return self.obs
+
+    def step(self, action: Tensor) -> Step:
+        """Apply raw policy actions (count, action) and return what came of them.
+
+        Raises TrainingDiverged for an action, reward or observation that is not finite, and EnvironmentFailed
+        when an environment raises.
+        """
+        bounded = self.bound(self._finite("action", action.detach().to("cpu", torch.float32)))
+        raw = bounded.numpy().reshape(self._action_shape).astype(self._action_type, copy=False)
+        self._steps += 1
+        obs, reward, terminated, truncated, info = self._guarded(self._envs.step, raw)
+        self.obs = successor = self._finite("observation", self._tensor(obs))
+        success = torch.full((self.count,), torch.nan)
+        if "final_obs" in info:
+            finished = np.flatnonzero(info["_final_obs"])
+            rows = torch.from_numpy(finished)
+            last = self._finite("final observation", self._tensor(info["final_obs"][finished].tolist()), rows)
+            successor = self.obs.index_copy(0, rows, last)
+            success = self._success(info.get("final_info", {}), success)
+        return Step(
+            obs=self.obs,
+            reward=self._finite("reward", torch.from_numpy(np.asarray(reward, dtype=np.float32))),
+            terminated=torch.from_numpy(np.asarray(terminated, dtype=np.bool_)),
+            truncated=torch.from_numpy(np.asarray(truncated, dtype=np.bool_)),
+            successor=successor,
+            success=success,
+        )
+
+    def bound(self, action: Tensor) -> Tensor:
+        """Raw policy actions (count, action) as a new tensor within the environment's bounds."""
+        squashed = torch.tanh(action) if self.settings.squash == "tanh" else action.clamp(-1, 1)
+        if not self._all_bounded:
+            squashed = torch.where(self._bounded, squashed, action)
+        return torch.addcmul(self._centre, squashed, self._half).clamp(self._low, self._high)
+
+    def state(self) -> dict[str, Any]:
+        """Everything to continue mid-episode, as tensors and plain Python values.
+
+        When `exact_resume` is false the environments themselves are missing from it.
+        """
+        captured = None
+        if self._whole is not None:
+            captured = snapshot.Encoder().encode(self._whole.state())
+        elif self._each is not None:
+            captured = self._captured()
+        state = {"id": self.settings.id, "count": self.count, "seed": self._seed, "steps": self._steps}
+        return state | {"obs": self.obs.clone(), "envs": as_tensors(captured)}
+
+    def restore(self, state: dict[str, Any]) -> Tensor:
+        """Continue from `state()` of a Simulation made with the same settings; returns the observations to act on.
+
+        Without an exact state the environments are reset, with a seed drawn from the recorded one and the
+        recorded number of steps. Raises UsageError when `state` belongs to other settings.
+        """
+        if (state["id"], state["count"]) != (self.settings.id, self.count):
+            raise UsageError(
+                f"the saved environment state is of {state['count']} x {state['id']}, not of {self.count} x "
+                f"{self.settings.id}: resume with the same env.id and env.count."
+            )
+        self._guarded(self._continue, state)
+        self._seed, self._steps = state["seed"], state["steps"]
+        return self.obs
+
+    def _continue(self, state: dict[str, Any]) -> None:
+        self.obs = state["obs"].clone()
+        captured = as_arrays(state["envs"])
+        if captured is None:
+            words = np.random.SeedSequence([state["seed"] or 0, state["steps"]]).generate_state(1)
+            self.reset(int(words[0]))
+        elif self._whole is not None:
+            self._whole.restore(snapshot.Decoder().decode(captured))
+        elif self._each is not None:
+            self._each.set_attr("state", captured)
+
+    def _captured(self) -> list[dict[str, Any]] | None:
+        """The state of every sub-environment, or None, with the reason noted, when one cannot be captured."""
+        if self._each is None or self._inexact_because is not None:
+            return None
+        states = self._guarded(self._each.call, "state")
+        self._inexact_because = next((state["inexact"] for state in states if "inexact" in state), None)
+        return list(states) if self._inexact_because is None else None
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        """One picture (height, width, 3) per environment; needs `render_mode="rgb_array"`."""
+        return tuple(self._guarded(self._envs.render))
+
+    def close(self) -> None:
+        """Release windows and worker processes."""
+        close(self._envs, self._broken)
+
+    def _tensor(self, obs: Any) -> Tensor:
+        """A copy of observations (rows, …) as float32 (rows, observation): a vector env reuses its buffers."""
+        return torch.from_numpy(np.array(obs, dtype=np.float32).reshape(-1, self.observation_size))
+
+    def _finite(self, name: str, tensor: Tensor, rows: Tensor | None = None) -> Tensor:
+        """`tensor` (rows, …) itself, if it is finite; `rows` are its environments, when it is not all of them."""
+        if not np.isfinite(tensor.numpy()).all():
+            bad = (~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])).any(1)
+            indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
+            raise TrainingDiverged(
+                f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is not finite "
+                f"(step {self._steps} after the reset). {ADVICE[name == 'action']}"
+            )
+        return tensor
+
+    def _success(self, final_info: dict[str, Any], success: Tensor) -> Tensor:
+        for key in SUCCESS:
+            if key in final_info:
+                told_by = torch.from_numpy(np.asarray(final_info[f"_{key}"], dtype=np.bool_))
+                values = torch.from_numpy(np.asarray(final_info[key], dtype=np.float32))
+                return torch.where(told_by, values, success)
+        return success
+
+    def _guarded(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """`call(*arguments)`, with every failure of an environment as EnvironmentFailed."""
+        level = gymnasium.logger.min_level
+        if (
+            self.settings.mode == "async"
+        ):  # Gymnasium warns with a worker's whole traceback; it is told below in a line
+            gymnasium.logger.min_level = gymnasium.logger.ERROR + 1
+        try:
+            self._broken = True
+            result = call(*arguments, **named)
+            self._broken = False
+            return result
+        except EnvironmentFailed as error:
+            raise EnvironmentFailed(f"{self.settings.id}: {error}") from None
+        except (EOFError, ConnectionError):
+            raise EnvironmentFailed(
+                f"{self.settings.id}: a worker process died (killed, out of memory, or crashed in native code). "
+                "Use fewer environments (env.count), or env.mode=sync."
+            ) from None
+        except FlowrlError:
+            raise
+        except Exception as error:
+            raise EnvironmentFailed(f"{self.settings.id}: {told(error)}") from error
+        finally:
+            gymnasium.logger.min_level = level
+
+
+def first_few(indexes: list[int], most: int = 8) -> str:
+    """'3, 5, 9' or, when there are many, '0, 1, …, 7 and 92 more'."""
+    more = f" and {len(indexes) - most} more" if len(indexes) > most else ""
+    return ", ".join(str(index) for index in indexes[:most]) + more
+
+
+def as_tensors(tree: Any) -> Any:
+    """A nested value with its NumPy arrays as tensors, as a checkpoint holds them."""
+    return mapped(tree, np.ndarray, torch.from_numpy)
+
+
+def as_arrays(tree: Any) -> Any:
+    """A nested value with its tensors as NumPy arrays."""
+    return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy())
+
+
+def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """`tree` of dicts and lists with `change` applied to its leaves of type `kind`."""
+    if isinstance(tree, kind):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {key: mapped(item, kind, change) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [mapped(item, kind, change) for item in tree]
+    return tree
+
+
+def close(envs: VectorEnv[Any, Any, Any], broken: bool = False) -> None:
+    """Close a vector environment. The workers of a broken one, which may never answer, are ended."""
+    if not (broken and isinstance(envs, AsyncVectorEnv)):
+        envs.close()
+        return
+    for process in envs.processes:
+        process.terminate()
+        process.join()
+    envs.closed = True
+
+
+def find(id: str) -> EnvSpec:
+    """The registered environment of that id; raises UsageError for one that imports code or is not there."""
+    if ":" in id:
+        raise UsageError(
+            f"env.id {id!r}: ids with ':' import a module, which a configuration must not do. Register the "
+            "environment with Gymnasium in your own code and give its plain id."
+        )
+    if id not in gymnasium.registry:
+        by_lower = {known.lower(): known for known in gymnasium.registry}
+        hint = did_you_mean(id, gymnasium.registry) or did_you_mean(id.lower(), by_lower)
+        for lower, known in by_lower.items():
+            hint = hint.replace(repr(lower), repr(known))
+        raise UsageError(f"env.id: there is no environment {id!r}.{hint} `flowrl envs` lists them.")
+    return gymnasium.registry[id]
+
+
+def make(settings: EnvSettings, count: int | None = None, render_mode: str | None = None) -> Simulation:
+    """Build `count` (default: `settings.count`) environments.
+
+    Raises UsageError for an id, option or space that flowrl cannot use, MissingDependency when the
+    environment's package is not installed, EnvironmentFailed when its construction fails.
+    """
+    spec = find(settings.id)
+    taken = RESERVED.intersection(settings.options)
+    if taken:
+        raise UsageError(
+            f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
+        )
+    named: dict[str, Any] = dict(settings.options)
+    if render_mode is not None:
+        named["render_mode"] = render_mode
+    ours = spec.namespace == "flowrl" and spec.vector_entry_point is not None and settings.mode == "sync"
+    if not ours:
+        named["wrappers"] = [Watched]
+        named["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
+        named["disable_env_checker"] = (
+            True  # it only warns, once per environment; `Simulation` checks every step
+        )
+    mode = "vector_entry_point" if ours else settings.mode
+    number = settings.count if count is None else count
+    try:
+        with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
+            envs = gymnasium.make_vec(spec.id, num_envs=number, vectorization_mode=mode, **named)
+    except FlowrlError:
+        raise
+    except Exception as error:
+        raise refusal(spec, settings, error) from error
+    unsupported = unsupported_spaces(envs)
+    if unsupported:
+        close(envs)
+        raise UsageError(f"{settings.id}: {unsupported}")
+    return Simulation(envs, settings)
+
+
+def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
+    """Why the spaces of `envs` cannot be used, or an empty string."""
+    for name, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
+        if not isinstance(space, spaces.Box):
+            return (
+                f"its {name} space is {type(space).__name__}, but flowrl needs Box spaces: continuous actions, and "
+                "observations as arrays of numbers (of any rank: they are flattened). `flowrl envs` lists those "
+                "that fit; wrap a Dict observation in gymnasium.wrappers.FlattenObservation."
+            )
+        if name == "action" and not np.issubdtype(space.dtype, np.floating):
+            return f"its actions are {space.dtype}, but flowrl's actions are continuous: a Box of floats."
+    return ""
+
+
+def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
+    """What to tell the user when the construction of an environment raised `error`."""
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if isinstance(error, TypeError) and unknown and unknown[1] in settings.options:
+        known = sorted(constructor_options(spec) - {unknown[1]})
+        listed = f" It takes {', '.join(known)}." if known else ""
+        return UsageError(
+            f"env.options: {settings.id} has no option {unknown[1]!r}.{did_you_mean(unknown[1], known)}{listed}"
+        )
+    if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
+        return MissingDependency(
+            f"{settings.id} cannot be made with the packages installed here: {' '.join(str(error).split())}"
+        )
+    return EnvironmentFailed(f"{settings.id} cannot be made: {told(error)}")
+
+
+def constructor_options(spec: EnvSpec) -> set[str]:
+    """The keyword arguments that the environment's constructor names."""
+    if spec.entry_point is None:
+        return set()
+    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    parameters = inspect.signature(creator).parameters.values()
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return named - RESERVED - {"self"}

@@ -1,0 +1,258 @@
+"""A training run in its folder: planned, trained, saved, stopped and continued."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from flowrl import checkpoint, recipe
+from flowrl.assembly import Run, load_config
+from flowrl.config import Config, load
+from flowrl.errors import StorageError, TrainingDiverged, UsageError
+from flowrl.reporting.reporters import Reporters, open_reporters
+from flowrl.training.loop import Metrics
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained."""
+
+    config: Config
+    stem: str  # what a new run folder is called after
+    content: dict[str, Any] | None = None  # of the checkpoint to continue from
+    folder: Path | None = None  # of the run to continue
+
+
+def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
+    """What `flowrl train` was asked for: a recipe with overrides, or a run to continue.
+
+    Raises UsageError for a wrong recipe, CheckpointError for a checkpoint that cannot be read.
+    """
+    if resume is None:
+        if source is None:
+            names = ", ".join(recipe.shipped_names())
+            raise UsageError(
+                f"train needs a recipe: a YAML file or one of those shipped ({names}). "
+                "Type: flowrl train gridworld.yaml"
+            )
+        return Plan(load(recipe.apply(recipe.read(source), overrides)), Path(source).stem)
+    if source is not None:
+        raise UsageError(
+            f"train --resume takes its configuration from the checkpoint: drop {source}. "
+            f"Type: flowrl train --resume {resume} (and --set key=value to change a key)."
+        )
+    path = checkpoint.find(resume)
+    content = checkpoint.load(path)
+    config = load_config(content)
+    if overrides:
+        values = recipe.Recipe(str(path), config.model_dump(mode="json"))
+        config = recipe.validate(Config, recipe.apply(values, overrides))
+    return Plan(config, path.parent.name, content, path.parent)
+
+
+def resolved(planned: Plan) -> str:
+    """The whole configuration as YAML text."""
+    return recipe.dump(planned.config)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a training run ended."""
+
+    folder: Path
+    env_steps: int
+    seconds: float  # of training, without start-up
+    metrics: Metrics  # the last value of each
+    signal: signal.Signals | None  # that stopped it early
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document of `flowrl train --json`."""
+        return {
+            "run": str(self.folder),
+            "checkpoint": str(self.folder / checkpoint.LATEST),
+            "env_steps": self.env_steps,
+            "seconds": self.seconds,
+            "env_steps_per_s": self.env_steps / self.seconds if self.seconds else None,
+            "stopped_by": self.signal.name if self.signal else None,
+            "metrics": self.metrics,
+        }
+
+    def summary(self) -> str:
+        """One line for the person who waited."""
+        names = {"return_mean": "return", "success_rate": "success", "length_mean": "length"}
+        told = [f"{names[key]} {self.metrics[key]:.4g}" for key in names if key in self.metrics]
+        rate = self.env_steps / self.seconds if self.seconds else 0.0
+        parts = [f"{self.env_steps:,} env steps in {self.seconds:.1f} s ({rate:,.0f}/s)", *told]
+        return f"{self.folder}: " + ", ".join(parts)
+
+
+def train(planned: Plan, out: Path, name: str | None, *, quiet: bool = False) -> Result:
+    """Train to the end of the budget or the first signal, saving on the way.
+
+    Raises TrainingDiverged (the last good checkpoint stays), EnvironmentFailed, StorageError, UsageError.
+    """
+    run = Run(planned.config)
+    folder = planned.folder or _new_folder(out, name, planned)
+    try:
+        checkpoint.clean(folder)
+        offset = _begin(run, planned, folder)
+        config = planned.config
+        heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
+        steps = run.training.env_steps
+        with open_reporters(
+            folder, config.total_steps, heading=heading, offset=offset, env_steps=steps, quiet=quiet
+        ) as reporters:
+            return _train(run, folder, reporters)
+    finally:
+        run.env.close()
+
+
+def _begin(run: Run, planned: Plan, folder: Path) -> int | None:
+    """Start or continue `run`; returns where its metrics file is to be continued."""
+    with _storage(folder):
+        (folder / "config.yaml").write_text(resolved(planned))
+    if not run.env.exact_resume:
+        _tell(
+            f"the state of {planned.config.env.id} cannot be saved ({run.env.inexact_because}): a resume of this run "
+            "is not exact, it will start new episodes."
+        )
+    if planned.content is None:
+        run.start()
+        return None
+    run.restore(planned.content)
+    return int(planned.content["metrics_offset"])
+
+
+def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
+    saver = Saver(run, folder, reporters)
+    last: Metrics = {}
+    with Interruption() as interruption:
+
+        def report(metrics: Metrics) -> None:
+            last.update(metrics)
+            reporters(int(metrics["iteration"]), metrics)
+            saver.take(metrics)
+
+        try:
+            run.training.run(report, stop=lambda: interruption.signal is not None)
+        except TrainingDiverged as error:
+            raise _told(error, run, folder) from error
+        saver.save()
+    return Result(folder, run.training.env_steps, run.training.seconds, last, interruption.signal)
+
+
+class Saver:
+    """Saves ckpt.pt now and then, and best.pt when the episodes since the last save are the best so far."""
+
+    def __init__(self, run: Run, folder: Path, reporters: Reporters) -> None:
+        self._run = run
+        self._folder = folder
+        self._reporters = reporters
+        self._saved_at = time.monotonic()
+        self._returns = 0.0
+        self._episodes = 0.0
+        self._ended = run.training.episodes.ended
+
+    def take(self, metrics: Metrics) -> None:
+        """Hear of an iteration; save when it is time."""
+        ended = metrics["episodes"] - self._ended
+        self._returns += metrics.get("return_mean", 0.0) * ended
+        self._episodes += ended
+        self._ended = int(metrics["episodes"])
+        if time.monotonic() - self._saved_at >= self._run.config.checkpoint.every_s:
+            self.save()
+
+    def save(self) -> None:
+        """Save now."""
+        better = self._episodes > 0 and self._returns / self._episodes > self._run.best_return
+        if better:
+            self._run.best_return = self._returns / self._episodes
+        content = self._run.content(self._reporters.offset)
+        checkpoint.save(self._folder / checkpoint.LATEST, content)
+        if better and self._run.config.checkpoint.keep_best:
+            checkpoint.save(self._folder / checkpoint.BEST, content)
+        self._returns, self._episodes = 0.0, 0.0
+        self._saved_at = time.monotonic()
+
+
+class Interruption:
+    """Notes the first SIGINT or SIGTERM, so that the iteration can end; a second one quits at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(ValueError):  # signals can be caught in the main thread only
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+        _tell(f"{self.signal.name}: finishing this iteration, then saving. Once more quits at once.")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _new_folder(out: Path, name: str | None, planned: Plan) -> Path:
+    """Make the run's folder: `out/name`, or a name that says what is in it and is not taken yet."""
+    config = planned.config
+    folder = out / (name or f"{planned.stem}-{config.algorithm}-seed{config.seed}")
+    number = 1
+    while folder.exists() and any(folder.iterdir()):
+        if name is not None:
+            raise UsageError(
+                f"{folder} holds a run already. Continue it with: flowrl train --resume {folder}; or choose "
+                "another --name."
+            )
+        number += 1
+        folder = out / f"{planned.stem}-{config.algorithm}-seed{config.seed}-{number}"
+    with _storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _told(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:
+    """The error with where, the dump of the offending tensors, and how to go on."""
+    place = f"in iteration {run.training.iteration + 1}, after {run.training.env_steps:,} env steps"
+    dump = ""
+    offending = getattr(error, "offending", None)
+    if offending:
+        path = folder / "diverged.pt"
+        with suppress(OSError):
+            torch.save(offending, path)
+            dump = f" The offending batch is in {path}."
+    latest = folder / checkpoint.LATEST
+    good = f" The last good checkpoint is {latest}." if latest.exists() else ""
+    return TrainingDiverged(
+        f"training stopped {place}: {error}.{dump}{good} A smaller learner.learning_rate or learner.clip usually "
+        "helps; a reward or observation that is not finite is a fault of the environment."
+    )
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or path}: {error.strerror}. Choose another folder with --out."
+        ) from error

@@ -1,0 +1,240 @@
+"""A recipe: the YAML text a user writes, changed by `--set`, and checked against the settings it fills.
+
+Every value remembers where it was written, so that whatever turns out to be wrong with it, now or later,
+is told with file, line and key, or with the `--set` that brought it.
+"""
+
+import copy
+import errno
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from flowrl import complaint, document
+from flowrl.document import KeyPath, dotted
+from flowrl.errors import UsageError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+_MOST_COMPLAINTS = 3
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was written."""
+
+    name: str  # a file, or '--set learner.clip=0.1'
+    line: int | None  # None for what a command line says
+    key: KeyPath  # the key as it stands there, such as ('fpo++', 'learner', 'clip')
+
+    @property
+    def is_override(self) -> bool:
+        return self.name.startswith("--set ")
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f" line {self.line}"
+        return f"{self.name}{line}" + (f", key {dotted(self.key)}" if self.key else "")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Plain values (dict, list, text, number, truth value, None) and the places they come from."""
+
+    name: str  # how messages call it: the path as typed, or the name of a shipped recipe
+    values: dict[str, Any]
+    places: Mapping[KeyPath, Place] = field(default_factory=dict)
+
+    def place(self, path: KeyPath) -> Place:
+        """Where the value at `path` was written, or, when it was not, the nearest block around it."""
+        for length in range(len(path), 0, -1):
+            if (around := self.places.get(path[:length])) is not None:
+                return Place(around.name, around.line, (*around.key, *path[length:]))
+        return Place(self.name, None, path)
+
+
+def read(source: str | Path) -> Recipe:
+    """The recipe in the file `source`, or, when there is no such file, the shipped recipe of that name.
+
+    Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.document`).
+    """
+    try:
+        data = _content(Path(source))
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        shipped = _shipped()
+        name = next((name for name in (str(source), f"{source}.yaml") if name in shipped), None)
+        if name is None:
+            raise UsageError(_unreadable(str(source), error)) from None
+        return parse(shipped[name].read_bytes(), name)
+    return parse(data, str(source))
+
+
+def parse(data: bytes, name: str) -> Recipe:
+    """The recipe that `data` spells; messages call it `name`."""
+    values, lines = document.parse(data, name)
+    return Recipe(name, values, {path: Place(name, line, path) for path, line in lines.items()})
+
+
+def shipped_names() -> list[str]:
+    """The recipes that come with the package, such as 'gridworld.yaml', sorted."""
+    return sorted(_shipped())
+
+
+def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """The recipe with each 'key.path=value' set, in order; the values are YAML: 0.1, [64, 64], null, text.
+
+    Raises UsageError, with the override, when it is not of that form or its key lies below a plain value.
+    Keys that do not exist are found by `validate`.
+    """
+    values, places = copy.deepcopy(recipe.values), dict(recipe.places)
+    for override in overrides:
+        name = f"--set {document.shorten(override, 100)}"
+        path, value = _override(override, name)
+        block = values
+        for depth, step in enumerate(path[:-1], start=1):
+            if block.get(step) is None:
+                block[step] = {}
+            block = block[step]
+            if not isinstance(block, dict):
+                above = f"{dotted(path[:depth])} is {complaint.shown(block)}"
+                raise UsageError(f"{name}: {above}, so there are no keys to set below it.")
+        block[path[-1]] = value
+        _forget(places, path)
+        places |= {below: Place(name, None, below) for below in _paths(value, path)}
+    return Recipe(recipe.name, values, places)
+
+
+def layered(
+    recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe with the keys of its section `chosen` merged on top of it, and the preset `below` under it.
+
+    `sections` are the root keys that are such sections; none of them is left. Blocks are merged key by key,
+    lists and plain values replaced. What `--set` wrote outside the sections stays: the command line has the
+    last word. Places follow their values.
+    """
+    section = recipe.values.get(chosen)
+    if section is not None and not isinstance(section, dict):
+        raise UsageError(
+            f"{recipe.place((chosen,))}: expected a block of keys, got {complaint.shown(section)}."
+        )
+    values: dict[str, Any] = copy.deepcopy(dict(below or {}))
+    places = {path: place for path, place in recipe.places.items() if path[0] not in sections}
+    for path, value in _leaves({key: own for key, own in recipe.values.items() if key not in sections}):
+        _put(values, path, value)
+    for path, value in _leaves(section or {}):
+        inside = (chosen, *path)
+        if recipe.place(path).is_override and not recipe.place(inside).is_override:
+            continue
+        _put(values, path, value)
+        for length in range(1, len(path)):
+            places.setdefault(path[:length], recipe.place(inside[: length + 1]))
+        _forget(places, path)
+        places |= {key[1:]: place for key, place in recipe.places.items() if key[: len(inside)] == inside}
+    return Recipe(recipe.name, values, places)
+
+
+def validate(model: type[Model], recipe: Recipe) -> Model:
+    """The settings `model`, filled with the recipe's values.
+
+    Raises UsageError: one paragraph with the place, the key, what is wrong, and what would be right.
+    """
+    try:
+        return model.model_validate(recipe.values)
+    except ValidationError as error:
+        found = complaint.complaints(model, recipe.values, error)
+    found.sort(key=lambda each: recipe.place(each.path).line or 0)
+    paragraph = f"{recipe.place(found[0].path)}: {found[0]}"
+    if further := [f"{recipe.place(each.path)}: {each.what}" for each in found[1:]]:
+        more = "; ".join(further[:_MOST_COMPLAINTS]) + ("; …" if len(further) > _MOST_COMPLAINTS else "")
+        paragraph += f" And {len(further)} more: {more}."
+    raise UsageError(paragraph)
+
+
+def dump(settings: BaseModel) -> str:
+    """All settings, resolved, as YAML text in the order of the models; reading it gives equal settings."""
+    return document.write(settings.model_dump())
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(document.MAX_BYTES + 1)  # no more than needed to see that it is too large
+
+
+def _shipped() -> dict[str, Traversable]:
+    """The recipes in the package, by their names, such as 'paper/cartpole.yaml'."""
+    found: dict[str, Traversable] = {}
+    folders = [("", files("flowrl").joinpath("recipes"))]
+    while folders:
+        prefix, folder = folders.pop()
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if entry.is_dir():
+                folders.append((f"{prefix}{entry.name}/", entry))
+            elif entry.name.endswith(".yaml"):
+                found[prefix + entry.name] = entry
+    return found
+
+
+def _unreadable(source: str, error: OSError | ValueError) -> str:
+    """Why no recipe could be read from `source`, and which could."""
+    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+        return f"{source!r} cannot be read: {error.strerror}."
+    is_folder = isinstance(error, OSError) and error.errno == errno.EISDIR
+    shipped = shipped_names()
+    near = did_you_mean(source, [*shipped, *(name.removesuffix(".yaml") for name in shipped)])
+    return (
+        f"{source!r} is {'a folder' if is_folder else 'not a file'}, nor a recipe that comes with flowrl.{near} "
+        f"Those are: {', '.join(shipped) or 'none'}."
+    )
+
+
+def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:
+    """The key path and the value in 'key.path=value'."""
+    key, equals, value = text.partition("=")
+    path = tuple(step.strip() for step in key.split("."))
+    if not equals:
+        raise UsageError(
+            f"{name}: there is no '='. Write --set key.path=value, such as --set learner.clip=0.1."
+        )
+    if len(path) > document.MAX_LEVELS:
+        raise UsageError(f"{name}: the key is more than {document.MAX_LEVELS} levels deep.")
+    if not all(path):
+        raise UsageError(
+            f"{name}: the key before '=' is not complete. Write it as in --set learner.clip=0.1."
+        )
+    return path, document.parse_value(value, name)
+
+
+def _put(values: dict[str, Any], path: KeyPath, value: Any) -> None:
+    """Set the value at `path`; whatever is in its way, not being a block, becomes one."""
+    *blocks, last = map(str, path)
+    for step in blocks:
+        if not isinstance(values.get(step), dict):
+            values[step] = {}
+        values = values[step]
+    values[last] = value
+
+
+def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Every value that is not a block with keys, and its path."""
+    for key, value in block.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), copy.deepcopy(value)
+
+
+def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    """The path of the value and of everything inside it."""
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, item in inside:
+        yield from _paths(item, (*path, step))
+
+
+def _forget(places: dict[KeyPath, Place], path: KeyPath) -> None:
+    for old in [known for known in places if known[: len(path)] == path]:
+        del places[old]

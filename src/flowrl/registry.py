@@ -1,0 +1,204 @@
+"""From a sampler's name to the sampler: an entry point of group `flowrl.samplers`, or `path/file.py:Class`.
+
+The built-in samplers come through the same door as anybody's. To list them without importing any, see
+`flowrl.catalogue`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+
+from flowrl.catalogue import offers, origin
+from flowrl.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from flowrl.contracts import Sampler
+
+SYNONYMS = {
+    "forward_euler": "euler",
+    "rk1": "euler",
+    "ddim": "euler",
+    "rk2": "midpoint",
+    "heun2": "heun",
+    "trapezoid": "heun",
+    "rk45": "dopri5",
+    "ode45": "dopri5",
+    "runge_kutta": "rk4",
+    "adams_bashforth": "ab2",
+    # of options
+    "nfe": "steps",
+    "n_steps": "steps",
+    "num_steps": "steps",
+    "tol": "rtol",
+    "max_steps": "max_nfe",
+}
+
+
+def _plain(option: object) -> object:
+    """`option` if it is a finite number, a string or a boolean; else ValueError."""
+    if isinstance(option, str | int) or (isinstance(option, float) and math.isfinite(option)):
+        return option
+    raise ValueError("an option of a sampler is a finite number, a string or true/false")
+
+
+class SamplerSettings(BaseModel):
+    """Which sampler carries noise to actions, and with which options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    # any further key is an option of that sampler, checked when the sampler is made
+    __pydantic_extra__: dict[str, Annotated[object, AfterValidator(_plain)]] = Field(init=False)
+
+    name: str = Field("euler", description="A name from `flowrl samplers`, or path/file.py:Class.")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="Steps of a fixed grid: more of them follow the flow more closely, and cost more.",
+    )
+
+    def options(self) -> dict[str, object]:
+        """The options that were given, as keyword arguments of the sampler."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return {**steps, **(self.__pydantic_extra__ or {})}
+
+
+def names() -> list[str]:
+    """The registered samplers, sorted."""
+    return sorted(offers())
+
+
+def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
+    """The sampler `name` (an entry point's, or path/file.py:Class) with `options` as its fields.
+
+    Raises UsageError for an unknown or doubly offered name, for a file or package that cannot be loaded, and
+    for an option that the sampler does not have or does not accept.
+    """
+    target = _load(name)
+    options = dict(options or {})
+    _check_options(name, target, options)
+    try:
+        sampler = target(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"sampler {name!r}: {error}.") from error
+    if not callable(sampler):
+        raise UsageError(
+            f"sampler {name!r}: a {target.__name__} cannot be called; give it __call__(velocity, x, t0, t1)."
+        )
+    made: Sampler = sampler
+    return made
+
+
+def _load(name: str) -> type[Any]:
+    """The class behind `name`."""
+    is_file = ":" in name or name.endswith(".py")
+    target = _load_file(name) if is_file else _load_entry_point(name)
+    if not isinstance(target, type):
+        raise UsageError(
+            f"sampler {name!r} is a {type(target).__name__}, not a class; write a class whose fields are the "
+            "options and whose __call__(velocity, x, t0, t1) returns x at t1."
+        )
+    return target
+
+
+def _load_entry_point(name: str) -> object:
+    on_offer = offers()
+    if name not in on_offer:
+        raise UsageError(
+            f"there is no sampler {name!r}.{did_you_mean(name, on_offer, SYNONYMS)} "
+            f"Known: {', '.join(sorted(on_offer))}; or give path/file.py:Class."
+        )
+    first, *others = on_offer[name]
+    if others:
+        origins = " and by ".join(origin(offer) for offer in on_offer[name])
+        raise UsageError(
+            f"the sampler {name!r} is offered by {origins}; uninstall one of them, or ask its author to "
+            "rename it."
+        )
+    try:
+        return first.load()
+    except Exception as error:
+        raise UsageError(
+            f"the sampler {name!r} of {origin(first)} ({first.value}) cannot be loaded: {_brief(error)}."
+        ) from error
+
+
+def _load_file(name: str) -> object:
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    if not file.endswith(".py") or not attribute:
+        example = name if name.endswith(".py") else "path/file.py"
+        raise UsageError(
+            f"{name!r} names no sampler: give a name from `flowrl samplers`, or {example}:Class."
+        )
+    if not path.is_file():
+        raise UsageError(f"sampler {name!r}: there is no file {file}.")
+    spec = importlib.util.spec_from_file_location(f"flowrl sampler {path.resolve()}", path)
+    assert spec is not None and spec.loader is not None  # noqa: S101  # a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # before it runs: dataclasses look their module up while they are made
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[spec.name]
+        raise UsageError(f"sampler {name!r}: {file} cannot be run: {_brief(error)}.") from error
+    if not hasattr(module, attribute):
+        classes = [
+            key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name
+        ]
+        raise UsageError(
+            f"sampler {name!r}: {file} has no {attribute!r}.{did_you_mean(attribute, classes)} "
+            f"It has: {', '.join(classes) or 'no class of its own'}."
+        )
+    found: object = getattr(module, attribute)
+    return found
+
+
+def _check_options(name: str, target: type[Any], options: dict[str, object]) -> None:
+    """Raise UsageError unless `target` takes every one of `options`, and each with its annotated type."""
+    parameters = inspect.signature(target).parameters
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for option in options:
+            if option not in parameters:
+                known = f"its options: {', '.join(parameters)}" if parameters else "it has no options"
+                hint = did_you_mean(option, parameters, SYNONYMS)
+                raise UsageError(f"sampler {name!r} has no option {option!r} ({known}).{hint}")
+    try:
+        annotations = typing.get_type_hints(target.__init__)
+    except Exception:  # whatever a stranger's annotations refer to: then the sampler itself must check
+        return
+    for option, value in options.items():
+        if option in annotations:
+            _check_type(f"sampler {name!r}, option {option!r}", annotations[option], value)
+
+
+def _check_type(what: str, annotation: Any, value: object) -> None:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"]
+        raise UsageError(f"{what}: {fault[0].lower()}{fault[1:]}, not {value!r}.") from error
+    except PydanticUserError:  # a type pydantic has no schema for: the sampler itself must check
+        return
+
+
+def _brief(error: Exception) -> str:
+    """`ModuleNotFoundError: No module named 'x'`, with the line where a file of source is at fault."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,164 @@
+"""The action field of a policy with two-dimensional actions, and its trajectories, over a grid's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowrl.reporting.figure import BLUE, PURPLE, VERMILLION, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Mask = NDArray[np.bool_]  # (height, width), indexed [y, x]
+Points = NDArray[Any]  # (..., 2): x, y in cells
+
+GOAL, DEATH, WALL = (
+    "#8FD3B6",
+    "#E8997A",
+    "#8A8A8A",
+)  # pale green, pale red, grey: arrows stay readable on them
+ARROW = 0.55  # length of an arrow of size 1, in distances between neighbouring cells
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which cells of a grid end an episode well, end it badly, or cannot be entered."""
+
+    goal: Mask
+    death: Mask
+    wall: Mask
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one policy does: sampled actions at some cells, and the paths of some episodes."""
+
+    title: str
+    cells: Points  # (cells, 2): where the actions were sampled
+    actions: Points  # (cells, samples, 2): dx, dy in [-1, 1]; y grows upwards in the figure
+    trajectories: Sequence[Points] = ()  # each (length, 2), the start included
+
+
+@styled
+def draw(layout: Layout, panels: Sequence[Panel], trajectory_alpha: float = 0.5) -> Figure:
+    """Two pictures per policy, policies side by side: the action field above, the trajectories below.
+
+    Every sampled action is an arrow from its cell, blue where it goes up and red where it goes down: a cell
+    with both colours is one where the policy has two modes, which the mean action would hide. A trajectory
+    is coloured by the side on which it ends. Panels without trajectories leave the lower row out.
+    """
+    rows = 2 if any(len(panel.trajectories) for panel in panels) else 1
+    figure = new_figure(width=max(5.0, 4.5 * len(panels)), height=4.5 * rows + 0.5)
+    grid = figure.subplots(rows, len(panels), squeeze=False)
+    for column, panel in enumerate(panels):
+        _draw_layout(grid[0, column], layout)
+        _draw_field(grid[0, column], panel)
+        grid[0, column].set_title(panel.title)
+        if rows == 2:
+            _draw_layout(grid[1, column], layout)
+            _draw_trajectories(grid[1, column], panel, trajectory_alpha)
+    _legend(figure, layout)
+    return figure
+
+
+def _draw_layout(axes: Axes, layout: Layout) -> None:
+    from matplotlib.colors import to_rgb
+
+    height, width = layout.goal.shape
+    picture = np.ones((height, width, 3))
+    for mask, colour in ((layout.wall, WALL), (layout.death, DEATH), (layout.goal, GOAL)):
+        picture[mask] = to_rgb(colour)
+    axes.imshow(picture, origin="lower", interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    for side in axes.spines.values():
+        side.set_visible(True)
+        side.set_color("0.6")
+
+
+def _draw_field(axes: Axes, panel: Panel) -> None:
+    samples = panel.actions.shape[1]
+    start = np.repeat(panel.cells, samples, axis=0)  # (cells * samples, 2)
+    action = panel.actions.reshape(-1, 2)
+    axes.quiver(
+        start[:, 0],
+        start[:, 1],
+        action[:, 0],
+        action[:, 1],
+        _rise(action),
+        cmap=_up_down(),
+        clim=(-1, 1),
+        angles="xy",
+        scale_units="xy",
+        scale=1 / (ARROW * _spacing(panel.cells)),
+        width=0.0035,
+        headwidth=4,
+        headlength=4,
+        headaxislength=3.5,
+        alpha=0.7,
+        zorder=2,
+    )
+
+
+def _draw_trajectories(axes: Axes, panel: Panel, alpha: float) -> None:
+    for index, path in enumerate(panel.trajectories):
+        x, y = _apart(path, index, len(panel.trajectories)).T
+        rises = path[-1, 1] >= path[0, 1]
+        colour = BLUE if rises else VERMILLION
+        axes.plot(x, y, color=colour, alpha=alpha, linewidth=1.4, solid_joinstyle="round", zorder=2)
+        axes.plot(x[-1], y[-1], "o", color=colour, markersize=3.5, zorder=3)
+    if len(panel.trajectories):
+        axes.plot(*panel.trajectories[0][0], "s", color="black", markersize=6, zorder=4)
+        ends = np.array([path[-1, 1] - path[0, 1] for path in panel.trajectories])
+        above, below = int((ends > 0).sum()), int((ends < 0).sum())
+        axes.set_xlabel(f"{len(ends)} episodes: {above} end above the start, {below} below")
+
+
+def _apart(path: Points, index: int, number: int) -> Points:
+    """The path moved a little aside within its cell, so that episodes over the same cells can be counted."""
+    aside = 0.8 * ((index + 0.5) / number - 0.5)
+    return np.asarray(path, dtype=float) + aside
+
+
+def _spacing(cells: Points) -> float:
+    """Least distance along an axis between two of the cells; 1 when they are all one."""
+    gaps = np.concatenate([np.diff(np.unique(cells[:, axis])) for axis in (0, 1)])
+    return float(gaps.min()) if len(gaps) else 1.0
+
+
+def _rise(action: Points) -> NDArray[Any]:
+    """Sine of the action's angle, 1 straight up and -1 straight down; 0 for no action."""
+    size = np.linalg.norm(action, axis=-1)
+    return np.asarray(action[..., 1] / np.where(size > 0, size, 1))
+
+
+def _up_down() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("up_down", [VERMILLION, PURPLE, BLUE])
+
+
+def _legend(figure: Figure, layout: Layout) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    parts: list[Line2D | Patch] = [
+        Line2D([], [], color=BLUE, linewidth=2, label="up"),
+        Line2D([], [], color=PURPLE, linewidth=2, label="sideways"),
+        Line2D([], [], color=VERMILLION, linewidth=2, label="down"),
+    ]
+    for mask, colour, label in (
+        (layout.goal, GOAL, "goal"),
+        (layout.death, DEATH, "death"),
+        (layout.wall, WALL, "wall"),
+    ):
+        if mask.any():
+            parts.append(Patch(color=colour, label=label))
+    figure.legend(handles=parts, loc="outside lower center", ncols=len(parts))

@@ -1,0 +1,323 @@
+"""The adapter: scaling by hand, true successors, and failures told in one line."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from pydantic import ValidationError
+
+from flowrl.envs import EnvSettings, Simulation, make
+from flowrl.errors import EnvironmentFailed, MissingDependency, TrainingDiverged, UsageError
+
+
+class Scripted(gymnasium.Env[Any, Any]):
+    """Observation = (action taken, steps, …) in a 2 x 2 matrix of float64; what else it does depends on `fault`."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2, 2), np.float64)
+
+    def __init__(
+        self, fault: str = "", low: Any = -1.0, high: Any = 1.0, size: int = 1, length: int = 3
+    ) -> None:
+        low, high = np.broadcast_to(low, size), np.broadcast_to(high, size)
+        self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        self.fault, self.length, self.taken, self.steps = fault, length, 0.0, 0
+
+    def see(self) -> Any:
+        return np.array([[self.taken, self.steps], [0.1, -7]])
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        if self.fault == "reset":
+            raise ValueError("no track")
+        self.taken, self.steps = 0.0, 0
+        return self.see(), {"is_success": True}
+
+    def step(self, action: Any) -> Any:
+        self.taken, self.steps = float(action[-1]), self.steps + 1
+        if self.fault == "step" and self.taken > 0.5:
+            raise RuntimeError("the wheel\ncame off")
+        if self.fault == "die" and self.taken > 0.5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        reward = np.nan if self.fault == "reward" and self.taken > 0.5 else 2.0 * self.steps
+        obs = self.see()
+        if self.fault == "obs" and self.taken > 0.5:
+            obs[1, 0] = np.inf
+        if self.fault == "final" and self.steps == self.length:
+            obs[0, 0] = np.nan
+        terminated = self.steps == self.length
+        info = {"is_success": self.taken > 0} if self.fault != "silent" else {}
+        return obs, reward, terminated, False, info
+
+
+class Mapping(gymnasium.Env[Any, Any]):
+    """Spaces that flowrl does not support."""
+
+    observation_space = spaces.Dict({"position": spaces.Box(-1, 1, (2,))})
+    action_space = spaces.Box(-1, 1, (1,))
+
+
+class Whole(gymnasium.Env[Any, Any]):
+    observation_space = spaces.Box(-1, 1, (2,))
+    action_space = spaces.Box(0, 9, (1,), np.int32)
+
+
+def missing() -> Any:
+    import a_package_that_is_not_there  # noqa: F401
+
+
+gymnasium.register("flowrl-test/Scripted-v0", Scripted)
+gymnasium.register("flowrl-test/Mapping-v0", Mapping)
+gymnasium.register("flowrl-test/Whole-v0", Whole)
+gymnasium.register("flowrl-test/Missing-v0", missing)
+
+
+def scripted(count: int = 1, mode: Any = "sync", squash: Any = "clip", **options: Any) -> Simulation:
+    settings = EnvSettings(
+        id="flowrl-test/Scripted-v0", count=count, mode=mode, squash=squash, options=options
+    )
+    simulation = make(settings)
+    simulation.reset(seed=0)
+    return simulation
+
+
+@pytest.mark.parametrize(
+    ("squash", "low", "high", "raw", "applied"),
+    [
+        ("clip", -2, 2, [0.25], [0.5]),
+        ("clip", -2, 2, [9.0], [2.0]),
+        ("clip", 0, 1, [0.0], [0.5]),
+        ("clip", 0, 1, [-1.0], [0.0]),
+        ("clip", -1, 5, [0.5], [3.5]),  # -1 + (0.5 + 1)/2 * 6
+        ("tanh", -2, 2, [0.5493061443340549], [1.0]),  # tanh(ln(3)/2) = 1/2
+        ("tanh", 0, 4, [50.0], [4.0]),
+        ("clip", -np.inf, np.inf, [3.0], [3.0]),
+        ("tanh", -np.inf, np.inf, [3.0], [3.0]),
+        ("clip", 0, np.inf, [3.0], [3.0]),  # half-bounded: as it is …
+        ("clip", 0, np.inf, [-3.0], [0.0]),  # … but not across the bound
+        ("clip", [-1, -np.inf], [3, np.inf], [-1.0, 5.0], [-1.0, 5.0]),
+        ("clip", -3e38, 3e38, [0.5], [1.5e38]),  # high - low is beyond float32
+    ],
+)
+def test_raw_actions_become_the_environments(
+    squash: Any, low: Any, high: Any, raw: list[float], applied: list[float]
+) -> None:
+    simulation = scripted(squash=squash, low=low, high=high, size=len(raw))
+    torch.testing.assert_close(simulation.bound(torch.tensor([raw])), torch.tensor([applied]))
+    assert simulation.step(torch.tensor([raw])).successor[0, 0] == pytest.approx(applied[-1])
+
+
+def test_symmetric_unit_bounds_change_nothing() -> None:
+    action = torch.rand(1000, 1) * 2 - 1
+    bound = scripted().bound(action)
+    assert torch.equal(bound, action) and bound.data_ptr() != action.data_ptr()
+
+
+def test_applied_actions_never_leave_the_bounds() -> None:
+    simulation = scripted(low=-0.1, high=0.7)
+    assert simulation.bound(torch.tensor([[1.0], [-1.0], [3.0]])).flatten().tolist() == [
+        np.float32(0.7),
+        np.float32(-0.1),
+        np.float32(0.7),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_step_by_hand(mode: str) -> None:
+    """Observations flat and float32; at an episode's end `obs` is the new start and `successor` the old end."""
+    simulation = scripted(count=2, mode=mode)
+    assert (simulation.observation_size, simulation.action_size, simulation.count) == (4, 1, 2)
+    start = [[0, 0, np.float32(0.1), -7]] * 2
+    assert simulation.reset(seed=3).tolist() == start
+    for number in (1, 2, 3):
+        step = simulation.step(torch.tensor([[0.5], [-0.25]]))
+        assert step.reward.tolist() == [2 * number] * 2
+        assert step.successor[:, :2].tolist() == [[0.5, number], [-0.25, number]]
+        assert step.terminated.tolist() == [number == 3] * 2 and not step.truncated.any()
+        assert step.obs.tolist() == (start if number == 3 else step.successor.tolist())
+        if number == 3:
+            assert step.success.tolist() == [1, 0]
+        else:
+            assert step.success.isnan().all()
+    assert {step.obs.dtype, step.reward.dtype, step.successor.dtype, step.success.dtype} == {torch.float32}
+    assert {step.terminated.dtype, step.truncated.dtype} == {torch.bool}
+    simulation.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_steps_do_not_share_memory_with_later_steps(mode: Any) -> None:
+    """Pendulum's observations are float32 already, so that no conversion makes a copy by itself."""
+    simulation = make(EnvSettings(id="Pendulum-v1", count=2, mode=mode))
+    simulation.reset(seed=0)
+    first = simulation.step(torch.zeros(2, 1))
+    tensors = [first.obs, first.reward, first.terminated]
+    kept = [tensor.clone() for tensor in tensors]
+    for _ in range(9):
+        simulation.step(torch.ones(2, 1))
+    simulation.close()
+    assert all(torch.equal(one, other) for one, other in zip(kept, tensors, strict=True))
+
+
+def test_a_time_limit_truncates_and_an_end_on_the_limit_is_both() -> None:
+    simulation = scripted(length=2, max_episode_steps=2)
+    simulation.step(torch.zeros(1, 1))
+    step = simulation.step(torch.zeros(1, 1))
+    assert step.terminated.item() and step.truncated.item()
+    simulation = scripted(length=9, max_episode_steps=2)
+    simulation.step(torch.zeros(1, 1))
+    step = simulation.step(torch.ones(1, 1))
+    assert not step.terminated.item() and step.truncated.item()
+    assert step.successor[0, :2].tolist() == [1, 2] and step.obs[0, :2].tolist() == [0, 0]
+
+
+def test_without_a_judgement_success_is_nan() -> None:
+    simulation = scripted(fault="silent", length=1)
+    step = simulation.step(torch.ones(1, 1))
+    assert step.terminated.item() and step.success.isnan().all()
+
+
+def test_gridworld_through_the_adapter() -> None:
+    settings = EnvSettings(id="flowrl/GridWorld-v0", count=3, options={"start": [12, 21]})
+    simulation = make(settings)
+    simulation.reset(seed=0)
+    up = torch.tensor([[0.0, 1.0], [0.0, 5.0], [1.0, 0.0]])
+    assert not simulation.step(up).terminated.any()
+    step = simulation.step(up)
+    assert step.reward.tolist() == [20, 20, 0] and step.terminated.tolist() == [True, True, False]
+    assert step.success[:2].tolist() == [1, 1] and step.success[2].isnan()
+    assert torch.equal(step.successor[0], torch.tensor([0, 11 / 12]))
+    assert torch.equal(step.obs[0], torch.tensor([0, 9 / 12]))
+
+
+def test_neighbouring_seeds_share_no_environment() -> None:
+    """Gymnasium seeds environment i with seed + i, so that seeds 0 and 1 would share all but one."""
+    first, second = (make(EnvSettings(id="Pendulum-v1", count=8)).reset(seed) for seed in (0, 1))
+    assert not set(first[:, 0].tolist()) & set(second[:, 0].tolist())
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_seed_decides_everything(mode: str) -> None:
+    def trace(seed: int) -> torch.Tensor:
+        simulation = make(EnvSettings(id="Pendulum-v1", count=2, mode=mode, options={"max_episode_steps": 5}))
+        simulation.reset(seed)
+        rows = torch.stack([simulation.step(torch.ones(2, 1)).obs for _ in range(12)])
+        simulation.close()
+        return rows
+
+    assert torch.equal(trace(5), trace(5)) and not torch.equal(trace(5), trace(6))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("obs", "the observation of environment 1"), ("reward", "the reward of environment 1")],
+)
+def test_what_is_not_finite_stops_the_run_and_is_named(fault: str, said: str) -> None:
+    simulation = scripted(count=3, fault=fault)
+    with pytest.raises(TrainingDiverged, match=said):
+        simulation.step(torch.tensor([[0.0], [1.0], [0.0]]))
+
+
+def test_an_action_that_is_not_finite_is_named_before_it_acts() -> None:
+    simulation = make(EnvSettings(id="Hopper-v5", count=3))
+    simulation.reset(seed=0)
+    action = torch.zeros(3, 3)
+    action[2, 1] = torch.nan
+    with pytest.raises(TrainingDiverged, match="the action of environment 2 is not finite"):
+        simulation.step(action)
+
+
+def test_a_last_observation_that_is_not_finite_is_named() -> None:
+    simulation = scripted(count=2, fault="final", length=1)
+    with pytest.raises(TrainingDiverged, match="the final observation of environment 0, 1 is not finite"):
+        simulation.step(torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.filterwarnings("error")
+def test_an_environment_that_raises_is_named_with_the_place(mode: str) -> None:
+    simulation = scripted(count=2, mode=mode, fault="step")
+    said = r"environment 1 failed in step: RuntimeError: the wheel came off \(test_vector.py:\d+\)"
+    with pytest.raises(EnvironmentFailed, match=f"^flowrl-test/Scripted-v0: {said}$"):
+        simulation.step(torch.tensor([[0.0], [1.0]]))
+    simulation.close()
+
+
+def test_a_worker_that_dies_is_told() -> None:
+    simulation = scripted(count=2, mode="async", fault="die")
+    with pytest.raises(EnvironmentFailed, match="a worker process died"):
+        simulation.step(torch.tensor([[0.0], [1.0]]))
+    simulation.close()
+    simulation.close()
+
+
+def test_a_reset_that_raises_is_told() -> None:
+    with pytest.raises(EnvironmentFailed, match="environment 0 failed in reset: ValueError: no track"):
+        scripted(fault="reset")
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "error", "said"),
+    [
+        ("os:system", {}, UsageError, "import a module"),
+        ("hopper-v5", {}, UsageError, "Did you mean 'Hopper-v5'"),
+        ("Hopper", {}, UsageError, "Did you mean 'Hopper-v5'"),
+        ("GridWorld-v0", {}, UsageError, "Did you mean 'flowrl/GridWorld-v0'"),
+        ("CartPole-v1", {}, UsageError, "action space is Discrete"),
+        ("flowrl-test/Mapping-v0", {}, UsageError, "observation space is Dict"),
+        ("flowrl-test/Whole-v0", {}, UsageError, "int32"),
+        ("flowrl-test/Scripted-v0", {"lenght": 3}, UsageError, "no option 'lenght'. Did you mean 'length'"),
+        ("Hopper-v5", {"forward_reward": 1}, UsageError, "Did you mean 'forward_reward_weight'"),
+        ("flowrl/GridWorld-v0", {"max_episode_steps": 3}, UsageError, "Did you mean 'max_steps'"),
+        ("flowrl/GridWorld-v0", {"mode": "two_walks"}, UsageError, "Did you mean 'two_walls'"),
+        ("Pendulum-v1", {"num_envs": 3}, UsageError, "'num_envs' is set by flowrl"),
+        ("flowrl-test/Missing-v0", {}, MissingDependency, "a_package_that_is_not_there"),
+        ("Hopper-v5", {"xml_file": "/no/such.xml"}, EnvironmentFailed, "/no/such.xml"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_refusals(id: str, options: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error) as caught:
+        make(EnvSettings(id=id, count=1, options=options))
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"count": 2.0}, {"mode": "fast"}, {"squash": "sin"}, {"n": 1}]
+)
+def test_settings_are_strict(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        EnvSettings(**{"id": "Pendulum-v1"} | wrong)
+
+
+def test_mujoco_leaves_no_log_file_and_says_nothing_per_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HalfCheetah's XML makes the compiler print a note; a huge position makes the engine warn."""
+    monkeypatch.chdir(tmp_path)
+    for mode in ("sync", "async"):
+        simulation = make(EnvSettings(id="HalfCheetah-v5", count=2, mode=mode))
+        simulation.reset(seed=0)
+        simulation.close()
+    assert capfd.readouterr().err == ""
+    simulation = make(EnvSettings(id="HalfCheetah-v5", count=1))
+    simulation.reset(seed=0)
+    state = simulation.state()
+    state["envs"][0]["integration"][1:10] = 1e30  # after the time: qpos
+    simulation.restore(state)
+    simulation.step(torch.ones(1, 6))
+    assert "The simulation is unstable" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures() -> None:
+    simulation = make(EnvSettings(id="flowrl/GridWorld-v0", count=2), count=3, render_mode="rgb_array")
+    simulation.reset(seed=0)
+    frames = simulation.render()
+    assert len(frames) == simulation.count == 3 and frames[0].shape == (400, 400, 3)

@@ -1,0 +1,84 @@
+"""`flowrl samplers` and `flowrl samplers check`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowrl.cli import run
+
+WRONG = """\
+class Wrong:
+    order = 2
+    def __init__(self, steps: int = 10):
+        self.steps = steps
+    def __call__(self, velocity, x, t0, t1):
+        h = (t1 - t0) / self.steps
+        for k in range(self.steps):
+            x = x + h * velocity(x, t0 + h * k)
+        return x
+"""
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["samplers"]) == 0
+    out, err = capsys.readouterr()
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert rows["name"] == ["name", "order", "NFE/step", "options", "origin"]
+    assert rows["rk4"][1:4] == ["4", "4", "steps=10"]
+    assert rows["ab2"][1:4] == ["2", "1", "steps=10"]
+    assert rows["dopri5"][1:6] == ["5", "counted", "rtol=1e-05,", "atol=1e-06,", "max_nfe=1000"]
+    assert err.startswith("next: flowrl samplers check")
+
+
+def test_the_table_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["samplers", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["heun"]["order"], rows["heun"]["nfe_per_step"]) == (2, 2)
+    assert rows["heun"]["options"] == [{"name": "steps", "type": "int", "default": "10"}]
+
+
+def test_check_of_a_good_sampler(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["samplers", "check", "midpoint", "--steps", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "order 2.0" in out
+    assert "6 counted, declared 6" in out
+    assert "FAIL" not in out
+
+
+def test_check_of_a_wrong_sampler_exits_with_7(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(WRONG)
+    assert run(["samplers", "check", f"{file}:Wrong"]) == 7
+    out, err = capsys.readouterr()
+    failed = [line for line in out.splitlines() if "FAIL" in line]
+    assert len(failed) == 2
+    assert all("declared 2" in line for line in failed)
+    assert "converges forward in time" in err
+    assert run(["samplers", "check", f"{file}:Wrong", "--json"]) == 7
+    document = json.loads(capsys.readouterr().out)
+    assert document["passed"] is False
+    assert [finding["property"] for finding in document["findings"] if finding["passed"] is False] == [
+        "converges forward in time",
+        "converges backward in time",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "hein"], "Did you mean 'heun'?"),
+        (["check", "dopri5", "--steps", "3"], "'dopri5' has no option 'steps'"),
+        (["check", "nowhere.py:X"], "there is no file nowhere.py"),
+    ],
+)
+def test_wrong_arguments_exit_with_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["samplers", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert "Traceback" not in err

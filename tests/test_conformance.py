@@ -1,0 +1,139 @@
+"""The conformance test passes the built-ins and finds each way in which a sampler can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowrl import registry
+from flowrl.conformance import PROPERTIES, examine
+
+Velocity = Callable[[Tensor, float], Tensor]
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_built_ins_conform(name: str) -> None:
+    findings = examine(lambda **options: registry.make(name, options))
+    assert len(findings) == len(PROPERTIES) == 9
+    failed = [finding for finding in findings if finding.passed is False]
+    assert failed == []
+
+
+def euler(velocity: Velocity, x: Tensor, t0: float, t1: float, steps: int) -> Tensor:
+    h = (t1 - t0) / steps
+    for k in range(steps):
+        x = x + h * velocity(x, t0 + h * k)
+    return x
+
+
+@dataclass
+class Plain:
+    steps: int = 10
+    order = 1
+
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return euler(velocity, x, t0, t1, self.steps)
+
+
+class ClaimsTooMuch(Plain):
+    order = 2
+
+
+class ForwardOnly(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return euler(velocity, x, t0, t0 + abs(t1 - t0), self.steps)
+
+
+class Inexact(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return euler(velocity, x, t0, t1 + (t1 - t0) * 1e-9, self.steps)
+
+
+class Widens(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return euler(velocity, x.double(), t0, t1, self.steps)
+
+
+class InPlace(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return x.copy_(euler(velocity, x, t0, t1, self.steps))
+
+
+@dataclass
+class Remembers(Plain):
+    calls: list[int] = field(default_factory=list)
+
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        self.calls.append(1)
+        return euler(velocity, x, t0, t1, self.steps + len(self.calls))
+
+
+class Overshoots(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        velocity(x, t1 + (t1 - t0) / 10)
+        return euler(velocity, x, t0, t1, self.steps)
+
+
+class Miscounts(Plain):
+    nfe = 11
+
+
+class MixesRows(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return euler(velocity, x, t0, t1, self.steps + len(x) // 2)
+
+
+class Raises(Plain):
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        if x.dtype == torch.float32:
+            raise TypeError("double, please")
+        return euler(velocity, x, t0, t1, self.steps)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "failing"),
+    [
+        (Plain, set()),
+        (ClaimsTooMuch, {"converges forward in time", "converges backward in time"}),
+        (ForwardOnly, {"converges backward in time", "asks only for times between t0 and t1"}),
+        (Inexact, {"moves exactly along a constant velocity"}),
+        (Widens, {"keeps shape and dtype"}),
+        (InPlace, {"leaves its input alone"}),
+        (Remembers, {"is stateless"}),
+        (Overshoots, {"asks only for times between t0 and t1"}),
+        (Miscounts, {"evaluates as often as declared"}),
+        (MixesRows, {"treats rows independently"}),
+        (Raises, {"keeps shape and dtype"}),
+    ],
+)
+def test_each_fault_is_found(sampler: type[Plain], failing: set[str]) -> None:
+    found = {finding.property for finding in examine(sampler) if finding.passed is False}
+    assert failing <= found
+    # a fault may show in several properties, but a sound sampler in none
+    assert bool(found) == bool(failing)
+
+
+def test_an_exception_is_what_was_measured() -> None:
+    measured = {finding.property: finding.measured for finding in examine(Raises)}
+    assert measured["keeps shape and dtype"] == "TypeError: double, please"
+
+
+@dataclass
+class Adaptive:
+    """As inexact as its tolerance allows, or more so."""
+
+    rtol: float = 1e-4
+    shift: float = 0.0
+
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return euler(velocity, x, t0, t1, 2000) + self.shift
+
+
+def test_adaptive_samplers_are_held_to_their_tolerance() -> None:
+    assert [f.passed for f in examine(lambda: Adaptive())[:2]] == [True, True]
+    shifted = examine(lambda: Adaptive(shift=2e-3))
+    assert [f.passed for f in shifted[:2]] == [False, False]  # 2e-3 > 10 * 1e-4

@@ -1,0 +1,111 @@
+"""flowrl and its samplers know nothing of each other: entry points are the only thread between them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "flowrl"
+SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
+
+ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+    "flowrl.samplers"
+]
+BLIND = [
+    *sorted((SOURCE / "training").rglob("*.py")),
+    *sorted((SOURCE / "flow").rglob("*.py")),
+    SOURCE / "policy.py",
+]
+
+
+def mentions(source: str, package: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of every import, name and string of `source` that names `package`, docstrings excepted."""
+    whole = re.compile(rf"(?<![\w.]){package}(?!\w)")
+    tree = ast.parse(source)
+    bodies = [body for node in ast.walk(tree) if isinstance(body := getattr(node, "body", None), list)]
+    documentation = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        texts: list[str] = []
+        if isinstance(node, ast.Import):
+            texts = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            texts = [node.module or ""]
+        elif isinstance(node, ast.Name):
+            texts = [node.id]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            texts = [node.value]
+        yield from ((node.lineno, text) for text in texts if whole.search(text))
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_flowrl_never_names_the_samplers_package(path: Path) -> None:
+    assert list(mentions(path.read_text(), "flowrl_samplers")) == []
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLERS.rglob("*.py")), ids=lambda path: path.name)
+def test_samplers_never_name_flowrl(path: Path) -> None:
+    assert list(mentions(path.read_text(), "flowrl")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import flowrl_samplers.euler",
+        "from flowrl_samplers import euler",
+        "def f():\n    from flowrl_samplers.euler import Euler",
+        "importlib.import_module('flowrl_samplers.euler')",
+        "name = f'flowrl_samplers.{sampler}'",
+        "PACKAGE = 'flowrl_samplers'",
+    ],
+)
+def test_a_mention_is_found(source: str) -> None:
+    assert list(mentions(source, "flowrl_samplers")) != []
+
+
+def test_a_docstring_may_speak_of_the_other() -> None:
+    assert (
+        list(mentions('"""Unlike flowrl_samplers."""\nimport flowrl_samplers_of_mine', "flowrl_samplers"))
+        == []
+    )
+
+
+def sampler_words(source: str) -> list[str]:
+    """Where a sampler is named, as `line: word`: in code, strings and comments, also inside a longer name."""
+    return [
+        f"{number}: {word}"
+        for number, line in enumerate(source.splitlines(), start=1)
+        # EulerStep, euler_step, RK4 and heun2 are the words Euler Step, euler step, RK4 and heun2
+        for word in re.findall(r"[A-Z]?[a-z]+\d*|[A-Z]+\d*(?![a-z])", line)
+        if {word.lower(), word.lower().rstrip("0123456789")} & set(ENTRY_POINTS)
+    ]
+
+
+@pytest.mark.parametrize("path", BLIND, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_sampler_is_named_where_none_may_be_known(path: Path) -> None:
+    assert sampler_words(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = x + h * v  # Euler",
+        'sampler = "rk4"',
+        "class HeunPolicy: ...",
+        "euler_steps = 10",
+        "RK4 = 4",
+        "from somewhere import AB2",
+        "dopri5(velocity)",
+    ],
+)
+def test_a_sampler_name_is_found(source: str) -> None:
+    assert sampler_words(source) != []
+
+
+def test_other_words_are_not_samplers() -> None:
+    assert sampler_words("eulerian = heunish  # the middle point, ab, rk, PPO2") == []

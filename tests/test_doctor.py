@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import importlib
+import json
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowrl import catalogue
+from flowrl.cli import run
+
+# the attribute of that name in flowrl.cli is the command, a function
+doctor = importlib.import_module("flowrl.cli.doctor")
+
+
+@pytest.fixture(autouse=True)
+def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting MuJoCo twice in new processes takes seconds."""
+    monkeypatch.setattr(doctor, "_renders", lambda backend: backend != "osmesa")
+
+
+def outcome(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    """Exit code, and the document that `flowrl doctor --json` prints."""
+    code = run(["doctor", "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def states(document: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["state"] for check in document["checks"]}
+
+
+def test_a_working_installation_is_usable(capsys: pytest.CaptureFixture[str]) -> None:
+    code, document = outcome(capsys)
+    assert code == 0
+    assert document["usable"] is True
+    found = states(document)
+    for name in (
+        "python",
+        "flowrl-cli",
+        "torch",
+        "torchdiffeq",
+        "gymnasium",
+        "mujoco",
+        "numpy",
+        "pydantic",
+        "typer",
+    ):
+        assert found[name] == "ok"
+    for name in ("torch on cpu", "simulation", "rendering", "samplers", "recipes"):
+        assert found[name] == "ok"
+    assert all(check["remedy"] for check in document["checks"] if check["state"] != "ok")
+
+
+def test_the_report_is_for_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor"]) == 0
+    printed = capsys.readouterr()
+    assert any(line.split()[:2] == ["ok", "python"] for line in printed.out.splitlines())
+    assert printed.err.splitlines()[-1].startswith("next: ")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "told"),
+    [
+        (("not-to-be-found", "1.0"), "not installed, needs 1.0 or newer"),
+        (("numpy", "9999"), "needs 9999 or newer"),
+    ],
+)
+def test_a_missing_requirement_makes_it_unusable(
+    requirement: tuple[str, str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(doctor, "_requirements", lambda: [doctor.Requirement(*requirement, extra=None)])
+    code, document = outcome(capsys)
+    assert code == 8
+    assert document["usable"] is False
+    (problem,) = [check for check in document["checks"] if check["state"] == "problem"]
+    assert problem["name"] == requirement[0]
+    assert told in problem["found"]
+    assert problem["remedy"].startswith("pip install")
+
+
+def test_a_missing_extra_is_a_warning_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        doctor.Requirement("not-to-be-found", "1.0", "video"),
+        doctor.Requirement("numpy", "1.0", "video"),
+    ]
+    monkeypatch.setattr(doctor, "_requirements", lambda: lines)
+    code, document = outcome(capsys)
+    assert code == 0
+    (video,) = [check for check in document["checks"] if check["name"] == "[video]"]
+    assert video["state"] == "warning"
+    assert video["found"] == "not installed: not-to-be-found"
+    assert "[video]" in video["remedy"]
+
+
+def test_a_namesake_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "flowrl-0.2.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: flowrl\nVersion: 0.2.0\n")
+    assert "namesake" not in states(outcome(capsys)[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, document = outcome(capsys)
+    assert code == 0
+    (namesake,) = [check for check in document["checks"] if check["name"] == "namesake"]
+    assert "flowrl 0.2.0" in namesake["found"]
+    assert namesake["remedy"].startswith("pip uninstall flowrl,")
+
+
+def test_no_headless_rendering_is_a_warning_that_names_the_packages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_renders", lambda backend: False)
+    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    code, document = outcome(capsys)
+    assert code == 0
+    (rendering,) = [check for check in document["checks"] if check["name"] == "rendering"]
+    assert rendering["state"] == "warning"
+    assert "libegl1" in rendering["remedy"]
+    assert "libosmesa6" in rendering["remedy"]
+
+
+def test_a_sampler_file_without_an_entry_point_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = catalogue.offers()
+    monkeypatch.setattr(catalogue, "offers", lambda: {n: offer for n, offer in known.items() if n != "heun"})
+    (samplers,) = [check for check in outcome(capsys)[1]["checks"] if check["name"] == "samplers"]
+    assert samplers["state"] == "warning"
+    assert "no entry point for heun.py:" in samplers["found"]
+
+
+def test_a_sampler_that_cannot_be_loaded_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = EntryPoint("broken", "no_such_package:Sampler", catalogue.GROUP)
+    registry = importlib.import_module("flowrl.registry")
+    offers = {**catalogue.offers(), "broken": [broken]}
+    monkeypatch.setattr(registry, "offers", lambda: offers)
+    code, document = outcome(capsys)
+    assert code == 0
+    assert states(document)["sampler broken"] == "warning"
+
+
+def test_a_check_that_raises_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pytorch() -> None:
+        raise ImportError("libtorch.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "pytorch", pytorch)
+    code, document = outcome(capsys)
+    assert code == 8
+    assert states(document)["pytorch"] == "problem"
+    assert states(document)["recipes"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("torch>=2.6", ("torch", "2.6", None)),
+        ("PyYAML", ("PyYAML", "", None)),
+        ("pytest-xdist>=3.6; extra == 'test'", ("pytest-xdist", "3.6", "test")),
+        ('onnx>=1.17 ; extra == "export"', ("onnx", "1.17", "export")),
+    ],
+)
+def test_requirements_are_read(line: str, expected: tuple[str, str, str | None]) -> None:
+    requirement = doctor.Requirement.parse(line)
+    assert (requirement.name, requirement.least, requirement.extra) == expected
+
+
+def test_versions_compare_as_numbers() -> None:
+    assert doctor._numbers("2.13.0+cpu") == (2, 13, 0)
+    assert doctor._numbers("2.13") > doctor._numbers("2.6")

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flowrl import machine, registry
+from flowrl.cli import run
+from flowrl.contracts import Sampler, Velocity
+from flowrl.errors import UsageError
+from flowrl.latency import (
+    CountingVelocity,
+    bench,
+    endpoint_error,
+    evaluations,
+    generate,
+    measure,
+    pareto,
+    race,
+    reference_endpoints,
+)
+
+# the attribute of that name in flowrl.cli is the command, a function
+command_module = importlib.import_module("flowrl.cli.bench_latency")
+
+
+# ----------------------------------------------------------------------------------------------- timing
+
+
+def spin(milliseconds: float) -> Callable[[], None]:
+    def call() -> None:
+        end = time.perf_counter_ns() + int(milliseconds * 1e6)
+        while time.perf_counter_ns() < end:
+            pass
+
+    return call
+
+
+def test_a_call_of_known_length_is_timed_right() -> None:
+    timing = measure(spin(0.2), repeats=20, min_seconds=0)
+    assert timing.repeats == 20
+    assert 200 <= timing.p50_us <= timing.p90_us <= timing.p99_us
+    assert timing.p50_us < 1000  # a busy machine may interrupt some of the calls, not half of them
+
+
+def test_percentiles_are_those_of_the_calls() -> None:
+    lengths = iter([0.001] * 15 + [0.03] * 5)  # a quarter is long: p50 short, p90 and p99 long
+    timing = measure(lambda: time.sleep(next(lengths)), repeats=20, min_seconds=0, warmup=0)
+    assert 1_000 <= timing.p50_us < 30_000 <= timing.p90_us <= timing.p99_us
+
+
+def test_min_seconds_asks_for_more_repeats() -> None:
+    assert measure(lambda: None, repeats=1, min_seconds=0.02).repeats > 100
+
+
+def test_the_processor_share_tells_sleep_from_work() -> None:
+    asleep = measure(lambda: time.sleep(0.005), repeats=10, min_seconds=0)
+    awake = measure(spin(5), repeats=10, min_seconds=0)
+    assert asleep.cpu_share < 0.2
+    assert awake.cpu_share > 2 * asleep.cpu_share
+
+
+def test_garbage_is_not_collected_while_timing() -> None:
+    enabled = []
+    measure(lambda: enabled.append(gc.isenabled()), repeats=3, min_seconds=0, warmup=0)
+    assert enabled == [False] * 3
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        measure(lambda: 1 / 0, repeats=3, min_seconds=0, warmup=0)
+    assert gc.isenabled()
+
+
+def test_candidates_take_turns() -> None:
+    order: list[str] = []
+    calls = [lambda: order.append("a"), lambda: order.append("b")]
+    timings = race(calls, repeats=4, min_seconds=0, warmup=1, rounds=2)
+    assert "".join(order) == "ab" + "aabb" + "bbaa"  # warm-up, then two rounds, the second in reverse
+    assert [timing.repeats for timing in timings] == [4, 4]
+
+
+# --------------------------------------------------------------------------------------------- samplers
+
+
+class GaussianField:
+    """The exact velocity that carries N(0, 1) to N(mu, sigma²): x_t = t mu + s(t) eps with
+    s² = t² sigma² + (1 - t)², so v = mu + c (x - t mu) with c = d ln s / dt = (t sigma² - (1 - t)) / s²."""
+
+    def __init__(self, mu: float, sigma: float) -> None:
+        self.mu, self.sigma = mu, sigma
+
+    def bind(self, obs: Tensor) -> Velocity:
+        def velocity(x: Tensor, t: float | Tensor) -> Tensor:
+            c = (t * self.sigma**2 - (1 - t)) / (t**2 * self.sigma**2 + (1 - t) ** 2)
+            return self.mu + c * (x - t * self.mu)
+
+        return velocity
+
+    def endpoint(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        """The flow solved on paper, from 0 to 1."""
+        return self.mu + self.sigma * x
+
+
+def euler(steps: int) -> Sampler:
+    return registry.make("euler", {"steps": steps})
+
+
+def test_endpoint_error_by_hand() -> None:
+    exact = torch.tensor([[0.0, 10.0], [2.0, 16.0]])  # variances 1 and 9: spread sqrt(5)
+    shifted = exact + torch.tensor([[1.0, -1.0], [3.0, 3.0]])  # mean square (1 + 1 + 9 + 9) / 4 = 5
+    assert endpoint_error(shifted, exact) == pytest.approx(1.0)
+    assert endpoint_error(exact, exact) == 0
+
+
+def test_two_euler_steps_on_a_gaussian_flow_err_by_half() -> None:
+    # sigma = 1: c(0) = -1, c(1/2) = 0, so x_1 - mu = (1 - 1/2)(1 + 0) eps = eps / 2 instead of eps
+    field = GaussianField(mu=3, sigma=1)
+    noise = torch.randn(1000, 2, dtype=torch.float64)
+    endpoints = generate(field, euler(2), torch.zeros(1000, 1), noise)
+    torch.testing.assert_close(endpoints, 3 + noise / 2)
+    root_mean_square, spread = noise.square().mean().sqrt(), noise.var(dim=0, correction=0).mean().sqrt()
+    expected = 0.5 * float(root_mean_square / spread)
+    assert endpoint_error(endpoints, 3 + noise) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "steps", "euler_std"),  # the standard deviation that Euler reaches instead of sigma
+    [(0.25, 4, 0.1360), (0.5, 4, 0.3405), (0.5, 10, 0.4308), (1.0, 8, 0.8508), (2.0, 2, 0.8000)],
+)
+def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, euler_std: float) -> None:
+    field = GaussianField(mu=0, sigma=sigma)
+    (row,) = bench(
+        field, 1, 40, {("euler", steps): euler(steps)}, [1], 0, reference=field.endpoint, min_seconds=0
+    )
+    # x_1 = euler_std eps instead of sigma eps; the mean square of the noise is its variance to 1 %
+    assert row.endpoint_error == pytest.approx(1 - euler_std / sigma, rel=1e-2)
+
+
+def test_a_tight_dopri5_is_the_truth() -> None:
+    field = GaussianField(mu=-1, sigma=0.5)
+    noise = torch.randn(64, 3)
+    reference = registry.make(*command_module.REFERENCE)
+    endpoints = reference_endpoints(field, torch.zeros(64, 1), noise, reference)
+    assert endpoints.dtype == torch.float64
+    torch.testing.assert_close(endpoints, -1 + 0.5 * noise.double(), rtol=0, atol=1e-6)
+
+
+class LinearField(nn.Module):
+    """A network that computes in the precision of its weights alone: v = W (x + obs)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def bind(self, obs: Tensor) -> Velocity:
+        return lambda x, t: self.layer(x + obs)
+
+
+def test_a_networks_reference_is_computed_in_float64_and_the_network_left_alone() -> None:
+    field = LinearField()
+    obs, noise = torch.randn(5, 2), torch.randn(5, 2)
+    assert reference_endpoints(field, obs, noise, euler(3)).dtype == torch.float64
+    assert field.layer.weight.dtype == torch.float32
+
+
+def test_a_field_of_float32_alone_gets_a_float32_reference() -> None:
+    layer = LinearField()
+
+    class Wrapped:  # no module, so it cannot be converted
+        bind = layer.bind
+
+    obs, noise = torch.randn(5, 2), torch.randn(5, 2)
+    assert reference_endpoints(Wrapped(), obs, noise, euler(3)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("steps", [1, 3])
+def test_counted_evaluations_are_the_declared_ones(name: str, steps: int) -> None:
+    try:
+        sampler = registry.make(name, {"steps": steps})
+    except UsageError:
+        sampler = registry.make(name)
+    field = GaussianField(mu=0, sigma=2)
+    inputs = [(torch.zeros(4, 1), torch.randn(4, 3)) for _ in range(2)]
+    counted = evaluations(field, sampler, inputs)
+    declared = getattr(sampler, "nfe", None)
+    if declared is not None:
+        assert counted == declared
+    else:
+        assert counted > 6  # adaptive: at least one step of six
+
+
+def test_counting_changes_nothing() -> None:
+    velocity = GaussianField(mu=1, sigma=2).bind(torch.zeros(1))
+    counting = CountingVelocity(velocity)
+    x = torch.randn(3, 2)
+    assert torch.equal(counting(x, 0.25), velocity(x, 0.25))
+    assert counting.nfe == 1
+
+
+def test_pareto_by_hand() -> None:
+    points = [(1, 9), (2, 5), (3, 5), (4, 1), (4, 2), (2, 5), (math.nan, 0), (0.5, math.nan)]
+    # (3, 5) is beaten by (2, 5), (4, 2) by (4, 1); the equal (2, 5) stand together; nan is never on the front
+    assert pareto(points) == [True, True, False, True, False, True, False, False]
+
+
+def test_a_row_for_every_sampler_and_batch_with_the_front_of_each_batch() -> None:
+    samplers = {("euler", steps): euler(steps) for steps in (1, 16)}
+    field = GaussianField(mu=0, sigma=0.5)
+    rows = bench(field, 1, 2, samplers, [1, 7], 0, reference=field.endpoint, min_seconds=0.01)
+    assert [(row.sampler, row.steps, row.batch, row.nfe) for row in rows] == [
+        ("euler", 1, 1, 1), ("euler", 16, 1, 16), ("euler", 1, 7, 1), ("euler", 16, 7, 16),
+    ]  # fmt: skip
+    assert all(row.pareto for row in rows)  # one step is faster, sixteen are nearer
+    assert rows[0].p50_us < rows[1].p50_us
+    assert rows[0].endpoint_error > rows[1].endpoint_error
+    assert rows[0].endpoint_error == rows[2].endpoint_error  # a fixed grid does not know its batch
+
+
+def test_the_same_seed_gives_the_same_error() -> None:
+    field = GaussianField(mu=0, sigma=0.5)
+
+    def error(seed: int) -> float:
+        samplers = {("euler", 2): euler(2)}
+        return bench(field, 1, 2, samplers, [1], seed, reference=euler(50), min_seconds=0)[0].endpoint_error
+
+    assert error(3) == error(3) != error(4)
+
+
+def test_a_sampler_that_fails_is_left_out_and_told() -> None:
+    def broken(velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        raise RuntimeError("no way")
+
+    told: list[str] = []
+    field = GaussianField(mu=0, sigma=1)
+    samplers = {("broken", None): broken, ("euler", 1): euler(1)}
+    rows = bench(field, 1, 2, samplers, [1], 0, reference=field.endpoint, min_seconds=0, report=told.append)
+    assert [row.sampler for row in rows] == ["euler"]
+    assert any("broken" in line and "no way" in line for line in told)
+
+
+# ---------------------------------------------------------------------------------------------- machine
+
+
+@pytest.mark.parametrize(
+    ("load", "others", "share", "good"),
+    [
+        (0.1, 0.05, 0.99, True),
+        (3.1, 0.05, 0.99, True),  # the load is still coming down, but nobody else ran
+        (3.1, 1.4, 0.99, False),  # a neighbour on the other core
+        (3.1, None, 0.99, False),  # the system tells no more than its load
+        (0.4, None, 0.99, True),
+        (None, None, 0.99, True),
+        (0.1, 0.05, 0.80, False),  # something took our core a fifth of the time
+    ],
+)
+def test_the_verdict_on_two_cores(load: float | None, others: float | None, share: float, good: bool) -> None:
+    verdict = machine.judge(2, load, load, others, share)
+    assert verdict.good is good
+    assert bool(verdict.reason) is not good
+
+
+def test_the_reason_names_load_and_cores() -> None:
+    assert "load 3.1 on 2 cores" in machine.judge(2, 3.1, 3.1, 1.4, 1.0).reason
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells what others use")
+def test_a_busy_neighbour_is_seen() -> None:
+    watch = machine.Watch()
+    busy = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
+    subprocess.run([sys.executable, "-S", "-c", busy], check=True)
+    verdict = watch.verdict([1.0])
+    assert verdict.others is not None
+    assert verdict.others > 0.4  # one core nearly all the time, or what a crowded machine left of it
+
+
+# ---------------------------------------------------------------------------------------------- command
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_module, "STANDARD_SIZES", {"XS": (3, 2, (8,))})
+    monkeypatch.setattr(command_module, "SECONDS_PER_ROW", 0.001)
+
+
+@pytest.mark.usefixtures("small")
+def test_the_command_prints_and_writes_one_document(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "new" / "folder")
+    options = ["--samplers", "euler,heun", "--steps", "1,2", "--batch", "3", "--out", out, "--json"]
+    assert run(["bench-latency", *options]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert json.loads((tmp_path / "new/folder/latency.json").read_text()) == document
+    assert (tmp_path / "new/folder/latency-XS-batch3.png").read_bytes().startswith(b"\x89PNG")
+    rows = document["networks"][0]["rows"]
+    assert [(row["sampler"], row["steps"], row["nfe"]) for row in rows] == [
+        ("euler", 1, 1), ("euler", 2, 2), ("heun", 1, 2), ("heun", 2, 4),
+    ]  # fmt: skip
+    assert document["machine"]["threads"] == 1
+    assert isinstance(document["good"], bool)
+    assert "latency.json" in printed.err
+    assert printed.err.splitlines()[-1].startswith("next: ")
+
+
+@pytest.mark.usefixtures("small")
+def test_figures_of_a_busy_machine_are_not_called_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = machine.judge(2, 3.1, 3.3, 1.7, 0.9)
+    monkeypatch.setattr(machine.Watch, "verdict", lambda watch, shares: busy)
+    options = ["--samplers", "euler", "--steps", "1", "--batch", "1", "--out", str(tmp_path)]
+    assert run(["bench-latency", *options]) == 0
+    assert "not good figures: load 3.1 on 2 cores" in capsys.readouterr().out
+    assert json.loads((tmp_path / "latency.json").read_text())["good"] is False
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--steps", "1,x"), ("--steps", "0"), ("--batch", "''"), ("--batch", "-3"), ("--samplers", "eulr")],
+)
+def test_mistakes_are_told_before_anything_is_measured(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["bench-latency", option, value, "--out", str(out)]) == 2
+    assert value in capsys.readouterr().err
+    assert not out.exists()

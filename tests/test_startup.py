@@ -1,0 +1,52 @@
+"""Commands that need no tensors answer at once: importing torch costs seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+QUICK = [
+    ["--help"],
+    ["--version"],
+    ["samplers"],
+    ["train", "--help"],
+    ["eval", "--help"],
+    ["bench-latency", "--help"],
+]
+HEAVY = ("torch", "torchdiffeq", "mujoco", "gymnasium", "matplotlib", "tensorboard")
+LIMIT = 0.6  # processor seconds; 0.4 is the aim, the rest is for slow machines
+
+
+@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
+def test_a_quick_command_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from flowrl.cli import run\n"
+        f"code = run({arguments!r})\n"
+        f"print(code, sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout
+    assert finished.stderr.splitlines()[-1] == "0 []"
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of a child is not told here")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["samplers"]], ids=" ".join)
+def test_a_quick_command_is_quick(arguments: list[str]) -> None:
+    seconds = min(processor_seconds(arguments) for _ in range(3))  # a crowded machine only adds to it
+    print(f"flowrl {' '.join(arguments)}: {seconds:.2f} s of processor time")
+    assert seconds <= LIMIT
+
+
+def processor_seconds(arguments: list[str]) -> float:
+    """User and system time of `flowrl` with `arguments`, waiting not included."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "flowrl", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,215 @@
+"""The update: first ratio exactly 1, same rollout same update, sampler-free, exact micro-batching."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+import torch
+
+from flowrl.assembly import make_actor, make_evidence
+from flowrl.config import Config, load
+from flowrl.errors import TrainingDiverged
+from flowrl.recipe import Recipe, apply
+from flowrl.training.critic import Critic
+from flowrl.training.learner import Learner
+from flowrl.training.normaliser import Normaliser
+from flowrl.training.rollout import Rollout
+from flowrl.training.schedule import Schedule, ScheduleSettings
+
+ALGORITHMS = ["fpo", "fpo++", "ppo"]
+OBS, ACTION = 5, 3
+
+
+def config(algorithm: str, *overrides: str) -> Config:
+    values = {"algorithm": algorithm, "total_steps": 1000, "env": {"id": "Pendulum-v1"}}
+    return load(apply(Recipe("test", values), overrides))
+
+
+def learner(settings: Config, seed: int = 0) -> Learner:
+    torch.manual_seed(seed)
+    actor = make_actor(settings, OBS, ACTION)
+    critic = Critic(OBS, settings.learner.critic)
+    evidence = make_evidence(actor, settings.learner)
+    return Learner(evidence, critic, Normaliser(OBS), settings.learner, total_updates=10, seed=seed)
+
+
+def rollout(seed: int = 0, steps: int = 16, envs: int = 8) -> Rollout:
+    g = torch.Generator().manual_seed(seed)
+    shape = (steps, envs)
+    return Rollout(
+        obs=3 + 2 * torch.randn(*shape, OBS, generator=g),
+        actions=torch.randn(*shape, ACTION, generator=g),
+        rewards=torch.randn(shape, generator=g),
+        successors=3 + 2 * torch.randn(*shape, OBS, generator=g),
+        terminated=torch.rand(shape, generator=g) < 0.05,
+        truncated=torch.rand(shape, generator=g) < 0.05,
+    )
+
+
+def weights(of: Learner) -> dict[str, Any]:
+    parts = {"actor": of.actor, "critic": of.critic, "normaliser": of.normaliser}
+    return {f"{p}.{name}": w for p, part in parts.items() for name, w in part.state_dict().items()}
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str) -> None:
+    """With observation normalisation on, after updates that moved the statistics: bit for bit."""
+    one = learner(config(algorithm, "learner.epochs=1", "learner.minibatches=1", "learner.microbatch=50"))
+    assert one.settings.normalise_observations
+    for seed in range(3):
+        metrics = one.update(rollout(seed))
+        assert metrics["ratio_min"] == metrics["ratio_max"] == 1.0
+        assert metrics["clipped_share"] == 0
+    several = learner(config(algorithm, "learner.epochs=1", "learner.minibatches=4"))
+    several.update(rollout(3))
+    assert several.update(rollout(4))["ratio_max"] != 1.0  # later minibatches do differ
+
+
+def test_statistics_move_last() -> None:
+    """Moved before the update, they would give a first ratio that is not 1."""
+    one = learner(config("fpo", "learner.epochs=1", "learner.minibatches=1"))
+    one.update(rollout(0))
+    data = rollout(1)
+    record = one.evidence.record(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1),
+                                 [torch.arange(128)], torch.Generator().manual_seed(0))  # fmt: skip
+    one.normaliser.update(data.obs.flatten(0, 1))
+    new = one.evidence.compare(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1), record,
+                               torch.zeros(128))  # fmt: skip
+    assert not torch.equal(new.log_ratio, torch.zeros_like(new.log_ratio))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_same_rollout_gives_the_same_update(algorithm: str) -> None:
+    runs = []
+    for _ in range(2):
+        one = learner(config(algorithm))
+        metrics = [one.update(rollout(seed)) for seed in range(3)]
+        runs.append((weights(one), metrics))
+    assert same(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
+
+
+def test_micro_batches_change_nothing_but_rounding() -> None:
+    whole = learner(config("fpo", "learner.microbatch=4096").model_copy())
+    pieces = learner(config("fpo", "learner.microbatch=7"))
+    a, b = whole.update(rollout()), pieces.update(rollout())
+    for name, weight in weights(whole).items():
+        assert torch.allclose(weight, weights(pieces)[name], atol=1e-6), name
+    assert a["policy_loss"] == pytest.approx(b["policy_loss"], abs=1e-5)
+
+
+def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
+    """One step at the old policy follows -A · grad of the CFM loss (fpo.md 8.5)."""
+    for advantage in (1.0, -1.0):
+        settings = config("fpo", "learner.epochs=1", "learner.minibatches=1", "learner.normalise_advantages='no'",
+                          "learner.gamma=0.0", "learner.learning_rate=1e-4")  # fmt: skip
+        one = learner(settings)
+        data = rollout(steps=1, envs=1)
+        data.rewards.fill_(advantage + one.critic(data.obs).item())
+        obs, actions = data.obs.flatten(0, 1), data.actions.flatten(0, 1)
+        record = one.evidence.record(obs, actions, [torch.arange(1)], torch.Generator().manual_seed(0))
+        state = one.generator.get_state()
+        one.update(data)
+        one.generator.set_state(state)
+        # the probes of the update: its generator draws the permutation first
+        generator = torch.Generator()
+        generator.set_state(state)
+        torch.randperm(1, generator=generator)
+        fresh = learner(settings)
+        before = fresh.evidence.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
+        generator.set_state(state)
+        torch.randperm(1, generator=generator)
+        after = one.evidence.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
+        assert record["loss"].shape == (1, settings.learner.probes.count)
+        assert (before - after) * advantage > 0
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_state_carries_everything(algorithm: str) -> None:
+    one = learner(config(algorithm, "learner.schedule.kind=adaptive"))
+    one.update(rollout(0))
+    other = learner(config(algorithm, "learner.schedule.kind=adaptive"), seed=9)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert one.update(rollout(1)) == other.update(rollout(1))
+    assert same(weights(one), weights(other))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_non_finite_reward_stops_before_the_weights_move(algorithm: str) -> None:
+    one = learner(config(algorithm, "learner.minibatches=1", "learner.epochs=1"))
+    before = {name: weight.clone() for name, weight in weights(one).items()}
+    data = rollout()
+    data.rewards[3, 2] = float("nan")
+    with pytest.raises(TrainingDiverged, match="advantages") as caught:
+        one.update(data)
+    assert {"obs", "actions", "advantages"} <= caught.value.offending.keys()  # type: ignore[attr-defined]
+    assert same(before, weights(one))
+
+
+def test_a_log_ratio_beyond_the_bound_is_counted() -> None:
+    one = learner(config("fpo", "learner.log_ratio_bound=1e-6", "learner.epochs=2", "learner.minibatches=1"))
+    metrics = one.update(rollout())
+    assert metrics["bound_share"] > 0.5
+    assert metrics["ratio_max"] == pytest.approx(1, abs=1e-5)
+
+
+def test_the_value_loss_is_clipped_as_ppo_does() -> None:
+    """value 2, old 0, return 1, clip .5: max((2 - 1)², (.5 - 1)²) = 1; value 1, old 0, return 1: (.5 - 1)² = .25."""
+    from flowrl.training.learner import Batch
+
+    one = learner(config("ppo", "learner.value_clip=0.5"))
+    for value, expected in ((2.0, 1.0), (1.0, 0.25)):
+        one.critic = lambda obs, value=value: torch.full((len(obs),), value)  # type: ignore[assignment, misc]
+        part = Batch(
+            torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {}
+        )
+        assert float(one._value_loss(part)) == pytest.approx(expected)
+
+
+def test_the_average_of_weights_by_hand() -> None:
+    one = learner(config("fpo++", "learner.ema_decay=0.75", "learner.ema_start=1"))
+    one.update(rollout(0))
+    first = {name: w.clone() for name, w in one.actor.state_dict().items()}
+    assert one.average is not None
+    assert same(dict(one.average.state_dict()), first)  # a copy until ema_start
+    one.update(rollout(1))
+    for name, mean in one.average.state_dict().items():
+        expected = 0.75 * first[name] + 0.25 * one.actor.state_dict()[name]
+        assert torch.allclose(mean, expected, atol=1e-7)
+
+
+def test_schedules_by_hand() -> None:
+    linear = Schedule(ScheduleSettings(kind="linear"), total_updates=4)
+    assert [linear.advance(0.0) for _ in range(5)] == [0.75, 0.5, 0.25, 0, 0]
+    adaptive = Schedule(ScheduleSettings(kind="adaptive", target=0.1, largest=2.0), total_updates=4)
+    assert adaptive.advance(0.3) == pytest.approx(1 / 1.5)  # above twice the target
+    assert adaptive.advance(0.1) == pytest.approx(1 / 1.5)  # within
+    assert adaptive.advance(0.01) == pytest.approx(1.0)  # below half
+    assert [adaptive.advance(0.01) for _ in range(3)] == [1.5, 2.0, 2.0]
+
+
+def test_an_update_needs_no_sampler() -> None:
+    """A full update in a process where flowrl_samplers and torchdiffeq cannot be imported."""
+    code = """
+        import sys
+        for name in ("flowrl_samplers", "torchdiffeq"):
+            sys.modules[name] = None
+        from tests.training.test_learner import config, learner, rollout
+        for algorithm in ("fpo", "fpo++", "ppo"):
+            learner(config(algorithm)).update(rollout())
+        assert not any(name.startswith(("flowrl_samplers.", "torchdiffeq.")) for name in sys.modules)
+        print("updated")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "updated", done.stderr

@@ -18,6 +18,7 @@ SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"portrait"},
     {"examination", "experiment"},  # an evaluation, a training run: what a command asks for
     {"assembly"},
     {"config+recipe+complaint+synonyms"},

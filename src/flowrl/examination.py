@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +33,12 @@ class Question:
     env: str | None = None
 
     def each(self, steps: list[int] | None) -> Iterator[Question]:
-        """The question once per number of steps."""
-        if steps is None:
-            yield self
-        else:
-            yield from (replace(self, steps=number) for number in steps)
+        """The question once per sampler in a list such as euler:10,heun:5, and once per number of steps."""
+        for name in self.sampler.split(",") if self.sampler is not None else [None]:
+            own = replace(self, sampler=name)
+            if name is not None and (match := re.fullmatch(r"(.+):(\d+)", name.strip())):
+                own = replace(self, sampler=match[1], steps=int(match[2]))
+            yield from [own] if steps is None else [replace(own, steps=number) for number in steps]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ def configured(subject: Subject, question: Question) -> Config:
         )
     values = subject.config.model_dump(mode="json")
     sampler = values["sampler"]
+    if question.sampler is None and ".py:" in sampler["name"]:
+        raise UsageError(
+            f"{subject.path}: the run's sampler is the file {sampler['name']}. A checkpoint may come from anybody, so "
+            f"flowrl runs that file only when you name it: --sampler {sampler['name']}"
+        )
     if question.sampler is not None and question.sampler != sampler["name"]:
         sampler = {"name": question.sampler}  # options of another sampler would not fit this one
     if question.steps is not None:

@@ -13,7 +13,11 @@ from flowrl.cli.output import next_command, print_json, print_table, say
 def evaluate(
     ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")],
     sampler: Annotated[
-        str | None, typer.Option(help="Sampler, as in `flowrl samplers`; default: the training's.")
+        str | None,
+        typer.Option(
+            metavar="NAME[:STEPS],…",
+            help="Sampler, or several, as in `flowrl samplers`; default: the training's.",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler's grid.")] = None,
     sweep_steps: Annotated[
@@ -44,9 +48,10 @@ def evaluate(
     asked = examination.Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     subject = examination.open_checkpoint(ckpt)
     sweep = examination.step_numbers(sweep_steps) if sweep_steps is not None else None
-    rows = [examination.examine(subject, question) for question in asked.each(sweep)]
+    questions = list(asked.each(sweep))
+    rows = [examination.examine(subject, question) for question in questions]
     if json:
-        print_json(rows if sweep else rows[0])
+        print_json(rows if sweep or len(rows) > 1 else rows[0])
     else:
         say(f"{subject.path}: {subject.title}, {episodes} episodes, seed {seed}")
         print_table(examination.COLUMNS, [examination.line(row) for row in rows])

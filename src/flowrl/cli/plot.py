@@ -17,7 +17,10 @@ def plot(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders; seeds of one recipe share a line.")
     ],
-    out: Annotated[Path, typer.Option(help="The figure to write: .png, .svg or .pdf.")] = Path("curves.png"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The figure to write (.png, .svg, .pdf); default: curves.png or field.png."),
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="A metric to draw (repeatable); default: the six that tell most.")
     ] = None,
@@ -28,12 +31,23 @@ def plot(
         int | None,
         typer.Option(min=1, help="Iterations averaged around each point; default: a fiftieth of the run."),
     ] = None,
+    field: Annotated[
+        bool, typer.Option("--field", help="Draw GridWorld policies instead: their actions and 20 episodes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Draw the learning curves of RUN..., with bands over the seeds of a recipe."""
+    """Draw the learning curves of RUN..., with bands over the seeds of a recipe; or what GridWorld policies do."""
     from flowrl.reporting import curves, figure
 
+    out = out or Path("field.png" if field else "curves.png")
     figure.check_suffix(out)
+    if field:
+        from flowrl import portrait
+
+        portrait.draw(runs, out)
+        print_json({"figure": str(out)}) if as_json else print(out)
+        next_command(f"flowrl plot {' '.join(map(str, runs))}")
+        return
     if x not in AXES:
         raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
     loaded = [curves.load(run) for run in dict.fromkeys(runs)]

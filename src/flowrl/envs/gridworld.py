@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from flowrl.errors import UsageError, did_you_mean
 
+ID = "flowrl/GridWorld-v0"
 SIZE = 25
 CENTRE = 12
 GOAL_REWARD = 20.0
@@ -103,6 +104,11 @@ def layout(mode: str) -> Layout:
 def observe(cells: Cells) -> Floats:
     """Observation (..., 2) in [-1, 1] of `cells` (..., 2): (cell - 12) / 12."""
     return (cells.astype(np.float32) - np.float32(CENTRE)) / np.float32(CENTRE)
+
+
+def cell_of(observation: Floats) -> Cells:
+    """The cells (..., 2) that look like `observation` (..., 2): the inverse of `observe`."""
+    return np.rint(observation * CENTRE + CENTRE).astype(np.int64)
 
 
 def move(cells: Cells, actions: NDArray[Any], wall: Mask) -> Cells:

@@ -1,0 +1,35 @@
+# Two commands do everything: `make demo` and `make test`. They need Python 3.11 or later and make, no more.
+#   make PYTHON=python3.12   another interpreter
+#   make TORCH=cuda          PyTorch with CUDA (the default where there is an NVIDIA GPU), or TORCH=cpu
+
+PYTHON ?= python3
+TORCH ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+BIN := .venv/bin
+READY := .venv/.ready
+FPO := runs/demo-fpo
+PPO := runs/demo-ppo
+
+.PHONY: demo test lint clean
+
+$(READY): pyproject.toml constraints.txt scripts/setup.sh
+	PYTHON="$(PYTHON)" TORCH="$(TORCH)" sh scripts/setup.sh .venv
+	@touch $@
+
+# Trains GridWorld with FPO and, beside it, PPO; evaluates the flow under five samplers; draws both.
+demo: $(READY)
+	@rm -rf $(FPO) $(PPO)
+	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(FPO))
+	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(PPO)) --set algorithm=ppo
+	$(BIN)/flowrl eval $(FPO) --sampler euler:10,midpoint:5,heun:5,rk4:4,dopri5 --episodes 500
+	$(BIN)/flowrl plot $(FPO) $(PPO) --field --out runs/demo.png
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,82 @@
+"""What GridWorld policies do, as a picture: sampled actions over the grid, episodes from the centre."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowrl import envs
+from flowrl.assembly import Policy, load_policy
+from flowrl.envs import gridworld
+from flowrl.errors import UsageError
+from flowrl.examination import Subject, open_checkpoint
+from flowrl.reporting import action_field, figure
+
+EPISODES = 20
+SAMPLES = 12  # actions per cell
+EVERY = 3  # cells from one arrow base to the next
+
+
+def draw(runs: Sequence[Path], out: Path, *, seed: int = 0) -> None:
+    """Draw the action fields and 20 episodes from the centre, a column per run, into `out`.
+
+    Raises UsageError for a run that is not of GridWorld, or of another mode than the first.
+    """
+    subjects = [open_checkpoint(run) for run in runs]
+    modes = {mode(subject) for subject in subjects}
+    if len(modes) > 1:
+        raise UsageError(
+            f"plot --field: the runs are of different modes ({', '.join(sorted(modes))}); draw them apart."
+        )
+    where = gridworld.layout(modes.pop())
+    masks = action_field.Layout(where.goal.T, where.death.T, where.wall.T)
+    figure.save(action_field.draw(masks, [panel(subject, where, seed) for subject in subjects]), out)
+
+
+def mode(subject: Subject) -> str:
+    """The GridWorld mode of a run; raises UsageError when it is of another environment."""
+    env = subject.config.env
+    if env.id != gridworld.ID:
+        raise UsageError(f"{subject.path}: --field draws GridWorld policies, this one acts in {env.id}.")
+    return str(env.options.get("mode", gridworld.MODES[0]))
+
+
+def panel(subject: Subject, where: gridworld.Layout, seed: int) -> action_field.Panel:
+    """One policy, with its own sampler and random noise."""
+    config = subject.config.model_copy(update={"noise": "random"})
+    policy = load_policy(subject.content, config, seed=seed).policy
+    free = where.starts
+    cells = free[((free - gridworld.CENTRE) % EVERY == 0).all(axis=1)]
+    obs = torch.from_numpy(gridworld.observe(cells)).repeat_interleave(SAMPLES, dim=0)
+    actions = policy(obs).clamp(-1, 1).numpy().reshape(len(cells), SAMPLES, 2)
+    return action_field.Panel(title(subject), cells, actions, trajectories(policy, subject, EPISODES))
+
+
+def title(subject: Subject) -> str:
+    """'FPO, 98,304 env steps'"""
+    return f"{subject.config.algorithm.upper()}, {subject.content['progress']['env_steps']:,} env steps"
+
+
+def trajectories(policy: Policy, subject: Subject, episodes: int) -> list[NDArray[Any]]:
+    """The cells (steps + 1, 2) that `episodes` episodes from the centre go through."""
+    centre = (gridworld.CENTRE, gridworld.CENTRE)
+    options = subject.config.env.options | {"start": centre}
+    env = envs.make(subject.config.env.model_copy(update={"options": options}), count=episodes)
+    try:
+        obs = env.reset(seed=0)
+        paths = [[gridworld.cell_of(row)] for row in obs.numpy()]
+        running = np.ones(episodes, dtype=bool)
+        while running.any():
+            step = env.step(policy(obs))
+            for index in np.flatnonzero(running):
+                paths[index].append(gridworld.cell_of(step.successor[index].numpy()))
+            running &= ~(step.terminated | step.truncated).numpy()
+            obs = step.obs
+    finally:
+        env.close()
+    return [np.array(path) for path in paths]

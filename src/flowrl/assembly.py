@@ -6,7 +6,8 @@ The only file that knows every part.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from flowrl.training.critic import Critic
 from flowrl.training.evidence import Evidence, FlowEvidence, GaussianEvidence
 from flowrl.training.gaussian import GaussianActor
 from flowrl.training.learner import Learner, LearnerSettings
-from flowrl.training.loop import Training
+from flowrl.training.loop import Best, Training
 from flowrl.training.normaliser import Normaliser
 
 Policy = FlowPolicy | GaussianPolicy
@@ -99,7 +100,7 @@ class Run:
         self.noise = Noise(action_size, "random", seeds[1])
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
-        self.best_return = float("-inf")
+        self.best = Best()
         self._env_seed = seeds[2]
 
     def start(self) -> None:
@@ -114,7 +115,7 @@ class Run:
             "flowrl": __version__,
             "config": self.config.model_dump(mode="json"),
             "sizes": {"observation": env.observation_size, "action": env.action_size},
-            "progress": self.training.progress() | {"best_return": self.best_return},
+            "progress": self.training.progress() | asdict(self.best),
             **self.training.learner.state_dict(),
             "episodes": self.training.episodes.state_dict(),
             "obs": self.training.obs,
@@ -136,7 +137,7 @@ class Run:
                 "or saved by another version; train anew, or use the version that saved it."
             ) from error
         self.training.set_progress(content["progress"])
-        self.best_return = content["progress"]["best_return"]
+        self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
         if content["env"] is None:
             self.start()
         else:
@@ -177,6 +178,18 @@ def load_config(content: dict[str, Any]) -> Config:
         ) from error
 
 
+def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
+    """Raise UsageError when the sampler in a checkpoint is a Python file, which would be run.
+
+    A checkpoint may come from anybody; a file is run only when the user names it.
+    """
+    if ".py:" in config.sampler.name:
+        raise UsageError(
+            f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anybody, so "
+            f"flowrl runs that file only when you name it: {remedy} (look at it first)."
+        )
+
+
 def load_policy(
     content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0
 ) -> LoadedPolicy:
@@ -194,7 +207,9 @@ def load_policy(
         raise CheckpointError(
             f"the checkpoint's weights do not fit its configuration: {str(error).splitlines()[0]}"
         ) from error
-    actor.requires_grad_(False)
+    device = device_of(config)
+    actor.requires_grad_(False).to(device)
+    normaliser.to(device)
     draws = Noise(sizes["action"], noise or config.noise, seed)
     policy = make_policy(actor, normaliser, config, draws, training=False)
     return LoadedPolicy(policy, config, sizes["observation"], sizes["action"])

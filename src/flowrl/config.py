@@ -52,8 +52,9 @@ class CheckpointSettings(Settings):
 
     every_s: float = Field(20.0, ge=0)
     """Seconds of training between two saves of ckpt.pt; it is saved at the end in any case."""
-    keep_best: bool = True
-    """Also keep best.pt, the checkpoint with the highest mean return of its last episodes."""
+    best_over: int = Field(20, ge=0)
+    """Iterations over whose episodes the mean return is taken each time that best.pt may be replaced; 0 keeps
+    no best.pt."""
 
 
 class Config(Settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from flowrl import checkpoint, envs, recipe
-from flowrl.assembly import load_config, load_policy, prepare_process
+from flowrl.assembly import load_config, load_policy, prepare_process, refuse_file_sampler
 from flowrl.config import Config
 from flowrl.errors import UsageError, did_you_mean
 from flowrl.evaluation import evaluate, summary
@@ -102,11 +102,8 @@ def configured(subject: Subject, question: Question) -> Config:
         )
     values = subject.config.model_dump(mode="json")
     sampler = values["sampler"]
-    if question.sampler is None and ".py:" in sampler["name"]:
-        raise UsageError(
-            f"{subject.path}: the run's sampler is the file {sampler['name']}. A checkpoint may come from anybody, so "
-            f"flowrl runs that file only when you name it: --sampler {sampler['name']}"
-        )
+    if question.sampler is None:
+        refuse_file_sampler(subject.config, subject.path, f"--sampler {sampler['name']}")
     if question.sampler is not None and question.sampler != sampler["name"]:
         sampler = {"name": question.sampler}  # options of another sampler would not fit this one
     if question.steps is not None:

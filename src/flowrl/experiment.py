@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from flowrl import checkpoint, recipe
-from flowrl.assembly import Run, load_config
+from flowrl.assembly import Run, load_config, refuse_file_sampler
 from flowrl.config import Config, load
 from flowrl.errors import StorageError, TrainingDiverged, UsageError
 from flowrl.reporting.reporters import Reporters, open_reporters
@@ -53,6 +53,8 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
     path = checkpoint.find(resume)
     content = checkpoint.load(path)
     config = load_config(content)
+    if not any(override.startswith("sampler") for override in overrides):
+        refuse_file_sampler(config, path, f"--set sampler.name={config.sampler.name}")
     if overrides:
         values = recipe.Recipe(str(path), config.model_dump(mode="json"))
         config = recipe.validate(Config, recipe.apply(values, overrides))
@@ -151,37 +153,29 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
 
 
 class Saver:
-    """Saves ckpt.pt now and then, and best.pt when the episodes since the last save are the best so far."""
+    """Saves ckpt.pt now and then, and best.pt after the iterations with the best returns so far."""
 
     def __init__(self, run: Run, folder: Path, reporters: Reporters) -> None:
         self._run = run
         self._folder = folder
         self._reporters = reporters
         self._saved_at = time.monotonic()
-        self._returns = 0.0
-        self._episodes = 0.0
-        self._ended = run.training.episodes.ended
 
     def take(self, metrics: Metrics) -> None:
         """Hear of an iteration; save when it is time."""
-        ended = metrics["episodes"] - self._ended
-        self._returns += metrics.get("return_mean", 0.0) * ended
-        self._episodes += ended
-        self._ended = int(metrics["episodes"])
-        if time.monotonic() - self._saved_at >= self._run.config.checkpoint.every_s:
+        settings, best = self._run.config.checkpoint, self._run.best
+        best.add(metrics.get("return_mean", 0.0), int(metrics["episodes"]))
+        over = settings.best_over
+        if over and (metrics["iteration"] % over == 0 or self._run.training.finished) and best.close():
+            self.save(checkpoint.BEST)
+        if time.monotonic() - self._saved_at >= settings.every_s:
             self.save()
 
-    def save(self) -> None:
+    def save(self, name: str = checkpoint.LATEST) -> None:
         """Save now."""
-        better = self._episodes > 0 and self._returns / self._episodes > self._run.best_return
-        if better:
-            self._run.best_return = self._returns / self._episodes
-        content = self._run.content(self._reporters.offset)
-        checkpoint.save(self._folder / checkpoint.LATEST, content)
-        if better and self._run.config.checkpoint.keep_best:
-            checkpoint.save(self._folder / checkpoint.BEST, content)
-        self._returns, self._episodes = 0.0, 0.0
-        self._saved_at = time.monotonic()
+        checkpoint.save(self._folder / name, self._run.content(self._reporters.offset))
+        if name == checkpoint.LATEST:
+            self._saved_at = time.monotonic()
 
 
 class Interruption:

@@ -77,8 +77,9 @@ class FlowPolicy:
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
         """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
-        velocity = self.field.bind(self.normaliser(obs))
-        action = self._carry(velocity, self.noise(len(obs)))
+        device = self.normaliser.shift.device
+        velocity = self.field.bind(self.normaliser(obs.to(device)))
+        action = self._carry(velocity, self.noise(len(obs)).to(device)).to(obs.device)
         if self.perturbation:
             action = action + self.perturbation * torch.randn(action.shape, generator=self.noise.generator)
         return action if self.action_limit is None else action.clamp(-self.action_limit, self.action_limit)
@@ -123,5 +124,5 @@ class GaussianPolicy:
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
         """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
-        mean, std = self.actor(self.normaliser(obs))
-        return mean + std * self.noise(len(obs))
+        mean, std = self.actor(self.normaliser(obs.to(self.normaliser.shift.device)))
+        return (mean + std * self.noise(len(obs)).to(mean.device)).to(obs.device)

@@ -128,20 +128,21 @@ def _standard(seed: int) -> list[Subject]:
 
 def _trained(checkpoint: str) -> Subject:
     """The policy in a checkpoint."""
-    from flowrl import assembly, registry
-    from flowrl import checkpoint as checkpoints
+    from flowrl.assembly import load_policy, refuse_file_sampler
+    from flowrl.examination import open_checkpoint
+    from flowrl.policy import FlowPolicy
 
-    path = checkpoints.find(checkpoint)
-    content = checkpoints.load(path)
-    config = assembly.load_config(content)
-    policy = assembly.load_policy(content, config)
-    if policy.field is None:
+    subject = open_checkpoint(Path(checkpoint))
+    config = subject.config
+    refuse_file_sampler(config, subject.path, f"flowrl eval {checkpoint} --sampler {config.sampler.name}")
+    loaded = load_policy(subject.content, config)
+    if not isinstance(loaded.policy, FlowPolicy):
         raise UsageError(
-            f"{path} holds a Gaussian policy: it has no flow to time. Name a checkpoint of fpo or fpo++."
+            f"{subject.path} holds a Gaussian policy: it has no flow to time. Name a checkpoint of fpo or fpo++."
         )
-    own = registry.make(config.sampler.name, config.sampler.options())
+    own = loaded.policy.sampler
     own_sampler = (config.sampler.name, getattr(own, "steps", None))
-    return Subject(checkpoint, policy.field, policy.observation_size, policy.action_size, own_sampler, own)
+    return Subject(checkpoint, loaded.policy.field, loaded.observation_size, loaded.action_size, own_sampler, own)
 
 
 def _measure(

@@ -44,6 +44,10 @@ class Probes:
     times: Tensor  # (batch, probes, 1), t = 0 noise, t = 1 action
     noise: Tensor  # (batch, probes, action), standard normal
 
+    def to(self, device: torch.device) -> Probes:
+        """The same on `device`; they are drawn on the CPU, so that a seed gives the same ones everywhere."""
+        return Probes(self.times.to(device), self.noise.to(device))
+
     def __getitem__(self, rows: Tensor) -> Probes:
         return Probes(self.times[rows], self.noise[rows])
 

@@ -181,7 +181,8 @@ class BoundVelocity:
         features = network.time_features(t.reshape(1, 1) if t.dim() == 0 else t)
         x_and_time = torch.cat([x, features.expand(*x.shape[:-1], -1)], dim=-1)
         hidden = functional.linear(x_and_time, torch.cat([self._of_x, self._of_time], dim=1))
-        hidden = activation(hidden + self._share_of_obs)
+        hidden += self._share_of_obs
+        hidden = activation(hidden)
         for layer in network.linears[1:-1]:
             hidden = activation(layer(hidden))
         return network.linears[-1](hidden)

@@ -74,8 +74,8 @@ class FlowEvidence:
     def record(
         self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator
     ) -> Record:
-        probes = draw_probes(len(obs), actions.shape[-1], self._probes, generator)
-        loss = torch.empty(probes.times.shape[:2])
+        probes = draw_probes(len(obs), actions.shape[-1], self._probes, generator).to(obs.device)
+        loss = obs.new_empty(probes.times.shape[:2])
         with torch.no_grad():
             for rows in chunks:
                 loss[rows] = cfm_loss(self.actor, obs[rows], actions[rows], probes[rows], self._loss)
@@ -101,7 +101,7 @@ class GaussianEvidence:
     def record(
         self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator
     ) -> Record:
-        log_probability = torch.empty(len(obs))
+        log_probability = obs.new_empty(len(obs))
         with torch.no_grad():
             for rows in chunks:
                 log_probability[rows] = gaussian.log_probability(actions[rows], *self.actor(obs[rows]))

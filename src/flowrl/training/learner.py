@@ -151,6 +151,7 @@ class Learner:
             TrainingDiverged: a loss or a gradient is not finite; the weights are then no good, and
                 `offending` holds the minibatch.
         """
+        rollout = rollout.to(self.normaliser.shift.device)
         epochs = self._draw_minibatches(rollout.rewards.numel())
         batch = self._prepare(rollout, epochs[0])
         last_epoch = Means()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -73,3 +75,30 @@ class Training:
         """Go on from `progress()`'s result."""
         self.iteration, self.env_steps = int(progress["iteration"]), int(progress["env_steps"])
         self.seconds = progress["seconds"]
+
+
+@dataclass
+class Best:
+    """The best mean return over the episodes of some iterations in a row.
+
+    Which iterations those are does not depend on when a run was saved or interrupted.
+    """
+
+    best_return: float = -math.inf
+    window_return: float = 0.0  # sum over the window's episodes
+    window_episodes: int = 0
+    episodes: int = 0  # ended since the training began
+
+    def add(self, return_mean: float, episodes: int) -> None:
+        """Take in an iteration: its mean return, and the number of episodes ended so far."""
+        self.window_return += return_mean * (episodes - self.episodes)
+        self.window_episodes += episodes - self.episodes
+        self.episodes = episodes
+
+    def close(self) -> bool:
+        """End the window; whether it was the best so far."""
+        mean = self.window_return / self.window_episodes if self.window_episodes else -math.inf
+        self.window_return, self.window_episodes = 0.0, 0
+        better = mean > self.best_return
+        self.best_return = max(mean, self.best_return)
+        return better

@@ -30,6 +30,10 @@ class Rollout:
     terminated: Tensor  # (time, envs) bool
     truncated: Tensor  # (time, envs) bool
 
+    def to(self, device: torch.device) -> Rollout:
+        """The same on `device`."""
+        return Rollout(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
     @classmethod
     def empty(cls, steps: int, env: Env) -> Rollout:
         """Room for `steps` steps of `env`."""

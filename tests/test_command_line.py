@@ -1,0 +1,220 @@
+"""Bad input from a user's hands: the right exit code, no traceback, the culprit by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowrl import cli
+
+GOOD = """
+algorithm: fpo
+total_steps: 64
+env: {id: flowrl/GridWorld-v0, count: 4}
+policy: {hidden: [8]}
+sampler: {name: euler, steps: 2}
+rollout: {steps: 8}
+learner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}
+"""
+
+CONFIGS = [  # what is wrong in the recipe, what the message must name
+    ("learner: {lr: 1e-3}", ["learning_rate"]),
+    ("learner: {learning_rate: fast}", ["learning_rate", "fast"]),
+    ("learner: {learning_rate: -1e-3}", ["learning_rate", "-0.001"]),
+    ("learner: {learning_rate: .nan}", ["learning_rate"]),
+    ("learner: {learning_rate: .inf}", ["learning_rate"]),
+    ("learner: {clip: 0}", ["clip"]),
+    ("learner: {epochs: 2.5}", ["epochs", "2.5"]),
+    ("learner: {epochs: '3'}", ["epochs"]),
+    ("learner: {epochs: true}", ["epochs"]),
+    ("learner: {normalise_observations: 'yes'}", ["normalise_observations"]),
+    ("learner: {surrogate: pppo}", ["surrogate", "ppo"]),
+    ("learner: {ratio: likelihood}", ["likelihood", "gaussian"]),
+    ("learner: {probes: {count: 0}}", ["count"]),
+    ("learner: {probes: {law: unifrom}}", ["uniform"]),
+    ("learner: {loss: {weighting: epsilon}}", ["weighting", "eps"]),
+    ("learner: {loss: {reduction: average}}", ["reduction", "mean"]),
+    ("learner: {gamma: 1.1}", ["gamma"]),
+    ("learner: {schedule: cosine}", ["schedule"]),
+    ("learner: {schedule: {kind: cosine}}", ["kind", "cosine"]),
+    ("learner: {entropy_coefficient: 0.01}", ["entropy_coefficient", "gaussian"]),
+    ("learner: [1, 2]", ["learner"]),
+    ("learner: 3", ["learner"]),
+    ("leaner: {clip: 0.1}", ["leaner", "learner"]),
+    ("algorithm: fpo+", ["fpo+", "fpo++"]),
+    ("algorithm: [fpo]", ["algorithm"]),
+    ("total_steps: 0", ["total_steps"]),
+    ("total_steps: 1e3.5", ["total_steps"]),
+    ("total_steps: many", ["total_steps", "many"]),
+    ("timesteps: 100", ["timesteps", "total_steps"]),
+    ("seed: -1", ["seed"]),
+    ("device: tpu", ["device", "tpu"]),
+    ("threads: 0", ["threads"]),
+    ("noise: none", ["noise", "zero"]),
+    ("env: {id: flowrl/GridWorld-v0, n_envs: 4}", ["n_envs", "count"]),
+    ("env: {count: 4}", ["id"]),
+    ("env: {id: 3}", ["id"]),
+    ("env: {id: Pendulm-v1}", ["Pendulum-v1"]),
+    ("env: {id: CartPole-v1}", ["CartPole-v1", "Discrete"]),
+    ("env: {id: 'os:Pendulum-v1'}", [":"]),
+    ("env: {id: flowrl/GridWorld-v0, options: {mode: two_wall}}", ["two_walls"]),
+    ("env: {id: flowrl/GridWorld-v0, options: {size: 3}}", ["size"]),
+    ("env: {id: flowrl/GridWorld-v0, options: {start: [0, 0]}}", ["start"]),
+    ("env: {id: flowrl/GridWorld-v0, squash: sigmoid}", ["squash", "tanh"]),
+    ("policy: {hidden: []}", ["hidden"]),
+    ("policy: {hidden: 64}", ["hidden"]),
+    ("policy: {hidden: [64, 0.5]}", ["hidden"]),
+    ("policy: {activation: gelu}", ["activation", "gelu"]),
+    ("policy: {kind: gaussian}", ["gaussian"]),
+    ("policy: {std: 1}", ["std"]),
+    ("sampler: {name: eular}", ["eular", "euler"]),
+    ("sampler: {name: euler, steps: 0}", ["steps"]),
+    ("sampler: {name: euler, rtol: 1e-3}", ["rtol"]),
+    ("sampler: {name: no/such/file.py:Sampler}", ["no/such/file.py"]),
+    ("seed: 1\nseed: 2", ["seed", "line"]),
+    ("a: &x [1]\nb: *x", ["line"]),
+    ("learner: {clip: 0.1", ["line"]),
+    ("\tlearner: 1", ["line"]),
+    ("learner: !!python/object/apply:os.system ['true']", ["line"]),
+]
+
+COMMANDS = [  # command line, exit code, what the message must name
+    (["train"], 2, ["gridworld.yaml"]),
+    (["train", "gridwrld.yaml"], 2, ["gridworld.yaml"]),
+    (["train", "gridworld.yaml", "--set", "learner.clip"], 2, ["="]),
+    (["train", "gridworld.yaml", "--set", "learner.clpi=1"], 2, ["learner.clpi", "clip"]),
+    (["train", "gridworld.yaml", "--set", "seed.x=1"], 2, ["seed"]),
+    (["train", "gridworld.yaml", "--sed", "1"], 2, ["--sed", "--seed"]),
+    (["train", "gridworld.yaml", "--seed", "one"], 2, ["one"]),
+    (["train", "gridworld.yaml", "--resume", "runs/x"], 2, ["gridworld.yaml"]),
+    (["train", "--resume", "runs/nothing"], 4, ["runs/nothing"]),
+    (["train", "gridworld.yaml", "--out", "file.txt"], 6, ["file.txt"]),
+    (["eval", "missing.pt"], 4, ["missing.pt"]),
+    (["eval", "file.txt"], 4, ["file.txt"]),
+    (["eval"], 2, ["CKPT"]),
+    (["eval", "run", "--sampler", "hein"], 2, ["hein", "heun"]),
+    (["eval", "run", "--steps", "0"], 2, ["steps"]),
+    (["eval", "run", "--noise", "zeros"], 2, ["zeros", "zero"]),
+    (["eval", "run", "--env", "Pendulum-v1"], 2, ["Pendulum-v1", "3"]),
+    (["eval", "run", "--episodes", "0"], 2, ["episodes"]),
+    (["eval", "run", "--sweep-steps", "1,two"], 2, ["1,two"]),
+    (["eval", "run", "--sampler", "dopri5", "--set", "sampler.max_nfe=3"], 2, ["max_nfe", "3"]),
+    (["eval", "run", "--set", "sampler.stpes=3"], 2, ["stpes", "steps"]),
+    (["eval", "run", "--episodes", "2", "--min-return", "1e9"], 7, ["1e+09"]),
+    (["bench-latency", "missing.pt"], 4, ["missing.pt"]),
+    (["bench-latency", "--samplers", "euler,hein"], 2, ["hein", "heun"]),
+    (["bench-latency", "--batch", "0"], 2, ["batch"]),
+    (["samplers", "check", "hein"], 2, ["hein", "heun"]),
+    (["envs", "Pendulm-v1"], 2, ["Pendulum-v1"]),
+    (["plot", "nowhere"], 2, ["nowhere"]),
+    (["plot", "run", "--out", "figure.docx"], 2, [".png"]),
+    (["inspect", "file.txt"], 4, ["file.txt"]),
+    (["trian", "gridworld.yaml"], 2, ["trian", "train"]),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a good recipe, a finished run and a file that is neither."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "good.yaml").write_text(GOOD)
+    (folder / "file.txt").write_text("this is not a checkpoint\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.run(["train", "good.yaml", "--out", ".", "--name", "run", "--json"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = cli.run(arguments)
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    return code, said.err
+
+
+@pytest.mark.parametrize(("wrong", "names"), CONFIGS, ids=[wrong for wrong, _ in CONFIGS])
+def test_a_bad_recipe(wrong: str, names: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    key = wrong.split(":")[0]
+    kept = [line for line in GOOD.strip().splitlines() if not line.startswith(f"{key}:")]
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("\n".join([*kept, wrong]) + "\n")
+    code, said = told(["train", str(bad), "--out", str(tmp_path / "runs")], capsys)
+    assert code == 2, said
+    for name in names:
+        assert name in said
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("ckpt.pt"))
+
+
+@pytest.mark.parametrize(("arguments", "expected", "names"), COMMANDS, ids=[" ".join(c[0]) for c in COMMANDS])
+def test_a_bad_command_line(
+    arguments: list[str], expected: int, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = told(arguments, capsys)
+    assert code == expected, said
+    for name in names:
+        assert name in said
+
+
+def test_eval_prints_the_promised_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["eval", "run", "--sampler", "heun", "--steps", "3", "--episodes", "5", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    promised = "return_mean return_iqm return_ci95 success_rate length_mean episodes sampler steps nfe noise action_us"
+    assert set(promised.split()) <= result.keys()
+    assert (result["sampler"], result["steps"], result["nfe"], result["episodes"]) == ("heun", 3, 6, 5)
+
+
+def test_evals_default_is_the_training_sampler(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["eval", "run", "--episodes", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["sampler"], result["steps"], result["nfe"]) == ("euler", 2, 2)
+
+
+def test_several_samplers_and_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["eval", "run", "--sampler", "euler:3,dopri5", "--episodes", "2", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["sampler"], row["steps"]) for row in rows] == [("euler", 3), ("dopri5", None)]
+    assert rows[1]["nfe"] > 7
+    assert cli.run(["eval", "run", "--sweep-steps", "1,2,4", "--episodes", "2", "--json"]) == 0
+    assert [row["nfe"] for row in json.loads(capsys.readouterr().out)] == [1, 2, 4]
+
+
+def test_an_evaluation_repeats_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    results = []
+    for _ in range(2):
+        assert cli.run(["eval", "run", "--episodes", "4", "--seed", "5", "--json"]) == 0
+        results.append(json.loads(capsys.readouterr().out) | {"action_us": 0})
+    assert results[0] == results[1]
+
+
+def test_a_foreign_checkpoint_cannot_run_a_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that names a sampler file is not enough to run it: the user has to name it too."""
+    from flowrl import checkpoint
+
+    planted = tmp_path / "planted.py"
+    planted.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    content = checkpoint.load(folder / "run/ckpt.pt")
+    content["config"]["sampler"] = {"name": f"{planted}:Sampler"}
+    checkpoint.save(tmp_path / "ckpt.pt", content)
+    for command in (["eval", str(tmp_path)], ["bench-latency", str(tmp_path)], ["train", "--resume", str(tmp_path)]):
+        code, said = told(command, capsys)
+        assert code == 2, said
+        assert "planted.py" in said
+    assert not (tmp_path / "ran").exists()
+
+
+def test_dry_run_prints_a_recipe_that_trains_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.run(["train", "good.yaml", "--set", "learner.clip=0.3", "--dry-run"]) == 0
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(capsys.readouterr().out)
+    assert cli.run(["train", str(resolved), "--dry-run"]) == 0
+    assert capsys.readouterr().out == resolved.read_text()
+    assert "clip: 0.3" in resolved.read_text()

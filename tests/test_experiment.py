@@ -1,0 +1,211 @@
+"""Training as a user runs it: exact resume, signals, divergence, folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowrl import checkpoint, experiment
+from flowrl.config import load
+from flowrl.errors import CheckpointError, TrainingDiverged, UsageError
+from flowrl.recipe import Recipe, apply
+from flowrl.training.loop import Training
+
+TASKS: dict[str, dict[str, Any]] = {
+    "GridWorld": {"id": "flowrl/GridWorld-v0", "count": 8},
+    "Pendulum": {"id": "Pendulum-v1", "count": 3},
+    "Hopper": {"id": "Hopper-v5", "count": 3},
+    "Humanoid": {"id": "Humanoid-v5", "count": 2},
+    "Hopper async": {"id": "Hopper-v5", "count": 2, "mode": "async"},
+    "Humanoid async": {"id": "Humanoid-v5", "count": 2, "mode": "async"},
+}
+
+
+def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str = "fpo++") -> experiment.Plan:
+    """A small run; 20 steps per rollout end in the middle of most episodes."""
+    values = {
+        "algorithm": algorithm,
+        "seed": 3,
+        "total_steps": iterations * 20 * env["count"],
+        "env": env,
+        "policy": {"hidden": [16]},
+        "sampler": {"name": "euler", "steps": 3},
+        "rollout": {"steps": 20},
+        "learner": {"epochs": 2, "minibatches": 2, "critic": {"hidden": [16]}},
+    }
+    return experiment.Plan(load(apply(Recipe("test", values), overrides)), "test")
+
+
+def stopping_after(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGTERM to this process in the middle of iteration `iterations`, as a scheduler would send it."""
+    iterate = Training.iterate
+
+    def interrupted(self: Training) -> dict[str, float]:
+        if self.iteration + 1 == iterations:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(self)
+
+    monkeypatch.setattr(Training, "iterate", interrupted)
+
+
+def resumed(folder: Path) -> experiment.Result:
+    return experiment.train(experiment.plan(None, [], folder), folder.parent, None, quiet=True)
+
+
+def same(a: Any, b: Any, path: str = "") -> None:
+    """Equal to the last bit, whatever is inside; seconds are measured and differ."""
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            if key not in ("seconds", "metrics_offset", "total_steps"):
+                same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            same(x, y, f"{path}[{index}]")
+    else:
+        assert a == b or a != a, path
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    measured = {"seconds", "env_steps_per_s", "collect_s", "update_s"}
+    return [{key: value for key, value in row.items() if key not in measured} for row in rows]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_resumed_run_is_the_uninterrupted_one(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, optimiser, statistics, random states, environments and metrics, to the last bit."""
+    whole = experiment.train(plan(TASKS[task], 6), tmp_path, "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        stopping_after(3, patch)
+        stopped = experiment.train(plan(TASKS[task], 6), tmp_path, "halves", quiet=True)
+    assert stopped.signal == signal.SIGTERM
+    assert stopped.env_steps == whole.env_steps // 2
+    kept = checkpoint.load(stopped.folder / "ckpt.pt")
+    assert (kept["episodes"]["lengths"] > 0).any()  # in the middle of an episode
+    finished = resumed(stopped.folder)
+    same(checkpoint.load(whole.folder / "ckpt.pt"), checkpoint.load(finished.folder / "ckpt.pt"))
+    assert metrics(whole.folder) == metrics(finished.folder)
+
+
+def test_what_was_written_after_the_last_save_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed has told metrics beyond its checkpoint, and a torn line."""
+    env = TASKS["GridWorld"]
+    whole = experiment.train(plan(env, 4), tmp_path, "whole", quiet=True)
+    with monkeypatch.context() as patch:
+        stopping_after(2, patch)
+        killed = experiment.train(plan(env, 4), tmp_path, "killed", quiet=True)
+    with (killed.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "env_steps": 480}\n{"iteration": 4, "env_st')
+    resumed(killed.folder)
+    assert metrics(killed.folder) == metrics(whole.folder)
+
+
+def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
+    env = TASKS["GridWorld"]
+    whole = experiment.train(plan(env, 4), tmp_path, "whole", quiet=True)
+    short = experiment.train(plan(env, 2), tmp_path, "short", quiet=True)
+    longer = experiment.plan(None, ["total_steps=640"], short.folder)
+    done = experiment.train(longer, tmp_path, None, quiet=True)
+    assert done.env_steps == whole.env_steps == 640
+    a, b = (checkpoint.load(each.folder / "ckpt.pt") for each in (whole, done))
+    same(a["actor"], b["actor"])
+
+
+def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path) -> None:
+    env = TASKS["GridWorld"]
+    a, b, c = (
+        checkpoint.load(experiment.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt")
+        for seed, name in ((1, "a"), (1, "b"), (2, "c"))
+    )
+    same(a, b)
+    assert not torch.equal(a["actor"]["layers.0.weight"], c["actor"]["layers.0.weight"])
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dopri5"])
+def test_an_update_does_not_depend_on_the_sampler(sampler: str) -> None:
+    """Same weights, same rollout, same seed: the bits of the update are the same under any sampler."""
+    from flowrl.assembly import Run
+    from flowrl.training.rollout import Episodes, collect
+
+    one = Run(plan(TASKS["GridWorld"], 1).config)
+    other = Run(plan(TASKS["GridWorld"], 1, f"sampler={{name: {sampler}}}").config)
+    episodes = Episodes.starting(one.env.count)
+    rollout, _ = collect(one.training.act, one.env, one.env.reset(seed=0), episodes, 20)
+    for run in (one, other):
+        run.training.learner.update(rollout)
+    same(one.training.learner.state_dict(), other.training.learner.state_dict())
+
+
+def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flowrl.training.learner import Learner
+
+    good = experiment.train(plan(TASKS["GridWorld"], 2), tmp_path, "run", quiet=True)
+    before = (good.folder / "ckpt.pt").read_bytes()
+    update = Learner.update
+
+    def poisoned(self: Learner, rollout: Any) -> dict[str, float]:
+        rollout.rewards[2, 1] = float("inf")
+        return update(self, rollout)
+
+    monkeypatch.setattr(Learner, "update", poisoned)
+    longer = experiment.plan(None, ["total_steps=6400"], good.folder)
+    with pytest.raises(TrainingDiverged) as caught:
+        experiment.train(longer, tmp_path, None, quiet=True)
+    message = str(caught.value)
+    assert "iteration 3" in message
+    assert "advantages" in message
+    assert str(good.folder / "ckpt.pt") in message
+    assert (good.folder / "ckpt.pt").read_bytes() == before
+    dump = torch.load(good.folder / "diverged.pt", weights_only=True)
+    assert not torch.isfinite(dump["advantages"]).all()
+
+
+def test_a_taken_name_is_refused_and_a_default_name_is_not_taken_twice(tmp_path: Path) -> None:
+    env = TASKS["GridWorld"]
+    first = experiment.train(plan(env, 1), tmp_path, None, quiet=True)
+    second = experiment.train(plan(env, 1), tmp_path, None, quiet=True)
+    assert first.folder.name == "test-fpo++-seed3"
+    assert second.folder.name == "test-fpo++-seed3-2"
+    with pytest.raises(UsageError, match="--resume"):
+        experiment.train(plan(env, 1), tmp_path, first.folder.name, quiet=True)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    done = experiment.train(plan(TASKS["GridWorld"], 1), tmp_path, "run", quiet=True)
+    other = experiment.plan(None, ["policy.hidden=[8]", "total_steps=3200"], done.folder)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        experiment.train(other, tmp_path, None, quiet=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flowrl", "train", "gridworld.yaml", "--name", "run", "--set", "total_steps=10_000_000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    told = tmp_path / "runs/run/metrics.jsonl"
+    while process.poll() is None and not (told.exists() and told.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert "flowrl train --resume runs/run" in said
+    assert "Traceback" not in said
+    content = checkpoint.load(tmp_path / "runs/run/ckpt.pt")
+    assert content["progress"]["iteration"] == len(told.read_text().splitlines())

@@ -130,7 +130,9 @@ def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
 def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
     a, b, c = (
-        checkpoint.load(experiment.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt")
+        checkpoint.load(
+            experiment.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt"
+        )
         for seed, name in ((1, "a"), (1, "b"), (2, "c"))
     )
     same(a, b)
@@ -197,8 +199,20 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flowrl", "train", "gridworld.yaml", "--name", "run", "--set", "total_steps=10_000_000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "flowrl",
+        "train",
+        "gridworld.yaml",
+        "--name",
+        "run",
+        "--set",
+        "total_steps=10_000_000",
+    ]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     told = tmp_path / "runs/run/metrics.jsonl"
     while process.poll() is None and not (told.exists() and told.stat().st_size):
         time.sleep(0.05)

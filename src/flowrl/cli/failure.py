@@ -27,7 +27,8 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else BUG
     if isinstance(error, TyperException):
-        complain(f"{error.format_message()} Type: flowrl --help")
+        command = getattr(getattr(error, "ctx", None), "command_path", "flowrl")
+        complain(f"{error.format_message().rstrip('.')}. Type: {command} --help")
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         complain("stopped by Ctrl-C.")

@@ -111,4 +111,7 @@ def load(source: Recipe) -> Config:
     algorithm = source.values.get("algorithm", "fpo")
     known = isinstance(algorithm, str) and algorithm in ALGORITHMS  # validation tells of a wrong name
     chosen = algorithm if known else "fpo"
-    return recipe.validate(Config, recipe.layered(source, ALGORITHMS, chosen, ALGORITHMS[chosen]))
+    config = recipe.validate(Config, recipe.layered(source, ALGORITHMS, chosen, ALGORITHMS[chosen]))
+    for name in ALGORITHMS.keys() & source.values.keys() - {chosen}:  # a fault there would show up later
+        recipe.check_section(Config, recipe.layered(source, ALGORITHMS, name, ALGORITHMS[name]), name)
+    return config

@@ -146,12 +146,31 @@ def validate(model: type[Model], recipe: Recipe) -> Model:
         return model.model_validate(recipe.values)
     except ValidationError as error:
         found = complaint.complaints(model, recipe.values, error)
+    raise UsageError(_paragraph(recipe, found))
+
+
+def check_section(model: type[BaseModel], recipe: Recipe, section: str) -> None:
+    """Raise UsageError when a key that was written in the root section `section` does not fit `model`.
+
+    `recipe` is layered with that section, which the run itself may not use.
+    """
+    try:
+        model.model_validate(recipe.values)
+    except ValidationError as error:
+        found = complaint.complaints(model, recipe.values, error)
+        own = [each for each in found if recipe.place(each.path).key[:1] == (section,)]
+        if own:
+            raise UsageError(_paragraph(recipe, own)) from None
+
+
+def _paragraph(recipe: Recipe, found: list[complaint.Complaint]) -> str:
+    """What is wrong, the first of it in the recipe's order in full."""
     found.sort(key=lambda each: recipe.place(each.path).line or 0)
     paragraph = f"{recipe.place(found[0].path)}: {found[0]}"
     if further := [f"{recipe.place(each.path)}: {each.what}" for each in found[1:]]:
         more = "; ".join(further[:_MOST_COMPLAINTS]) + ("; …" if len(further) > _MOST_COMPLAINTS else "")
         paragraph += f" And {len(further)} more: {more}."
-    raise UsageError(paragraph)
+    return paragraph
 
 
 def dump(settings: BaseModel) -> str:

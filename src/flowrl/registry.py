@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PydanticUserError,
@@ -27,6 +26,7 @@ from pydantic import (
 
 from flowrl.catalogue import offers, origin
 from flowrl.errors import UsageError, did_you_mean
+from flowrl.settings import Settings
 
 if TYPE_CHECKING:
     from flowrl.contracts import Sampler
@@ -58,10 +58,10 @@ def _plain(option: object) -> object:
     raise ValueError("an option of a sampler is a finite number, a string or true/false")
 
 
-class SamplerSettings(BaseModel):
+class SamplerSettings(Settings):
     """Which sampler carries noise to actions, and with which options."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
     # any further key is an option of that sampler, checked when the sampler is made
     __pydantic_extra__: dict[str, Annotated[object, AfterValidator(_plain)]] = Field(init=False)
 

@@ -27,6 +27,7 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         validate_default=True,
         protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
     @model_validator(mode="before")

@@ -142,7 +142,9 @@ def _trained(checkpoint: str) -> Subject:
         )
     own = loaded.policy.sampler
     own_sampler = (config.sampler.name, getattr(own, "steps", None))
-    return Subject(checkpoint, loaded.policy.field, loaded.observation_size, loaded.action_size, own_sampler, own)
+    return Subject(
+        checkpoint, loaded.policy.field, loaded.observation_size, loaded.action_size, own_sampler, own
+    )
 
 
 def _measure(

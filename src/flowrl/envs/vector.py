@@ -24,7 +24,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from flowrl.envs import snapshot
@@ -36,6 +36,7 @@ from flowrl.errors import (
     UsageError,
     did_you_mean,
 )
+from flowrl.settings import Settings
 
 RESERVED = {
     "id",
@@ -53,10 +54,8 @@ ADVICE = (
 )
 
 
-class EnvSettings(BaseModel):
+class EnvSettings(Settings):
     """Which environment, and how it is run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     id: str
     """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""

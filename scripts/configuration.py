@@ -1,0 +1,116 @@
+"""Writes docs/configuration.md: every key of a recipe, its default, its range and what it changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from flowrl.config import ALGORITHMS, Config
+from flowrl.policy import FlowPolicySettings, GaussianPolicySettings
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+HEAD = """# Configuration
+
+A recipe is a YAML file with the keys below; what it leaves out has its default. `flowrl train RECIPE --dry-run` prints
+everything resolved, and `--set key.path=value` sets one key. Root sections named `fpo`, `fpo++` and `ppo` hold keys
+for one algorithm only, so that `--set algorithm=ppo` switches in place.
+
+This page is written by `python scripts/configuration.py`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD, table("Root", Config)]
+    for name, field in Config.model_fields.items():
+        for title, model in blocks(name, field):
+            parts.append(table(title, model))
+    parts.append(presets())
+    return "\n".join(parts)
+
+
+def blocks(path: str, field: FieldInfo) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The blocks of settings below `path`, with their headings."""
+    if path == "policy":
+        yield "`policy`, of kind flow", FlowPolicySettings
+        yield "`policy`, of kind gaussian", GaussianPolicySettings
+        return
+    model = field.annotation
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        yield f"`{path}`", model
+        for name, inner in model.model_fields.items():
+            yield from blocks(f"{path}.{name}", inner)
+
+
+def table(title: str, model: type[BaseModel]) -> str:
+    lines = [
+        f"## {title}",
+        "",
+        (model.__doc__ or "").split("\n")[0],
+        "",
+        "| key | default | what it is |",
+        "|---|---|---|",
+    ]
+    for name, field in model.model_fields.items():
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        lines.append(f"| `{name}` | {default(field)} | {limits(field)}{meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True) if not field.is_required() else PydanticUndefined
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, BaseModel):
+        return "below"
+    return f"`{'null' if value is None else list(value) if isinstance(value, tuple) else value}`"
+
+
+def limits(field: FieldInfo) -> str:
+    """'one of …: ' or '> 0: '."""
+    choices = [str(c) for c in literals(field.annotation)]
+    if choices:
+        return f"{', '.join(f'`{c}`' for c in choices)}. "
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    told = [
+        f"{sign} {getattr(each, name)}"
+        for each in field.metadata
+        for name, sign in signs.items()
+        if hasattr(each, name)
+    ]
+    return f"{', '.join(told)}. " if told else ""
+
+
+def literals(annotation: Any) -> list[Any]:
+    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
+
+
+def presets() -> str:
+    lines = [
+        "## Algorithms",
+        "",
+        "What `algorithm` stands for, each piece of which may be set otherwise:",
+        "",
+    ]
+    for name, preset in ALGORITHMS.items():
+        lines.append(f"- `{name}`: " + ", ".join(f"`{key} = {value}`" for key, value in leaves(preset)))
+    return "\n".join(lines) + "\n"
+
+
+def leaves(block: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in block.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(PAGE, file=sys.stderr)

@@ -121,7 +121,8 @@ def measure(
                 command = _flowrl(options, ours, folder) if side == "flowrl" else sb3
                 output, cost = _run(command)
             result = json.loads(output)
-            cost["steps_per_s"] = result["env_steps"] / result["seconds"]
+            seconds = result["session_s" if side == "flowrl" else "seconds"]  # with what each logs and saves
+            cost["steps_per_s"] = result["env_steps"] / seconds
             cost["steps_per_s_of_process"] = result["env_steps"] / cost["wall_s"]
             cost["steps_per_cpu_s_of_process"] = result["env_steps"] / cost["cpu_s"]
             sides[side].append(cost)

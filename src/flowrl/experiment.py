@@ -72,7 +72,9 @@ class Result:
 
     folder: Path
     env_steps: int
-    seconds: float  # of training, without start-up
+    seconds: float  # of collecting and updating, over all the run's sessions
+    session_s: float  # of this session's iterations, reporting and saving included
+    session_env_steps: int
     metrics: Metrics  # the last value of each
     signal: signal.Signals | None  # that stopped it early
 
@@ -84,6 +86,8 @@ class Result:
             "env_steps": self.env_steps,
             "seconds": self.seconds,
             "env_steps_per_s": self.env_steps / self.seconds if self.seconds else None,
+            "session_s": self.session_s,
+            "session_env_steps": self.session_env_steps,
             "stopped_by": self.signal.name if self.signal else None,
             "metrics": self.metrics,
         }
@@ -137,6 +141,7 @@ def _begin(run: Run, planned: Plan, folder: Path) -> int | None:
 def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
+    begin, steps_before = time.perf_counter(), run.training.env_steps
     with Interruption() as interruption:
 
         def report(metrics: Metrics) -> None:
@@ -149,7 +154,15 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
         except TrainingDiverged as error:
             raise _told(error, run, folder) from error
         saver.save()
-    return Result(folder, run.training.env_steps, run.training.seconds, last, interruption.signal)
+    return Result(
+        folder=folder,
+        env_steps=run.training.env_steps,
+        seconds=run.training.seconds,
+        session_s=time.perf_counter() - begin,
+        session_env_steps=run.training.env_steps - steps_before,
+        metrics=last,
+        signal=interruption.signal,
+    )
 
 
 class Saver:

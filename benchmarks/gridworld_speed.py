@@ -55,7 +55,7 @@ def main() -> None:
     adapter = make(EnvSettings(id="flowrl/GridWorld-v0", count=COUNT))
     contestants: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
         "GridWorldVectorEnv": (lambda action: ours.step(action)[0], ours.reset(seed=0)[0], 200),
-        "Simulation (torch adapter)": (
+        "Adapter (torch)": (
             lambda action: adapter.step(torch.from_numpy(action)).obs.numpy(),
             adapter.reset(0).numpy(),
             200,

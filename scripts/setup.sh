@@ -16,8 +16,10 @@ command -v "$python" >/dev/null || fail "$python is not there. Install Python 3.
 
 uv=$(command -v uv || true)
 if [ -n "$uv" ]; then
-    [ -x "$venv/bin/pip" ] || "$uv" venv --quiet --seed --clear --python "$python" "$venv"
     install() { "$uv" pip install --quiet --python "$venv/bin/python" "$@"; }
+    # The variable is for what a vanished interpreter leaves behind; `--clear` is unknown to older releases of uv.
+    [ -x "$venv/bin/python" ] || UV_VENV_CLEAR=1 "$uv" venv --quiet --seed --python "$python" "$venv"
+    [ -x "$venv/bin/pip" ] || install pip  # one made by plain `uv venv` has none
 else
     [ -x "$venv/bin/pip" ] || "$python" -m venv "$venv" ||
         fail "$python cannot make a virtual environment. On Debian and Ubuntu type: apt install python3-venv"

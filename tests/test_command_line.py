@@ -218,6 +218,136 @@ def test_a_foreign_checkpoint_cannot_run_a_file(
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_foreign_checkpoints_file_is_not_named_by_setting_its_options(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flowrl import checkpoint
+
+    planted = tmp_path / "planted.py"
+    planted.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    content = checkpoint.load(folder / "run/ckpt.pt")
+    content["config"]["sampler"] = {"name": f"{planted}:Sampler"}
+    checkpoint.save(tmp_path / "ckpt.pt", content)
+    for setting in ("sampler.steps=3", "seed=3"):
+        for command in (["eval", str(tmp_path)], ["train", "--resume", str(tmp_path)]):
+            code, said = told([*command, "--set", setting], capsys)
+            assert code == 2, said
+            assert "planted.py" in said
+    assert not (tmp_path / "ran").exists()
+    assert told(["eval", str(tmp_path), "--set", f"sampler.name={planted}:Sampler"], capsys)[0] == 2
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "command", "place", "hint"),
+    [
+        ("{name: euler, stpes: 4}", [], "recipe.yaml line 6, key sampler.stpes: ", "Did you mean 'steps'?"),
+        ("{name: hein}", [], "recipe.yaml line 6, key sampler.name: ", "Did you mean 'heun'?"),
+        ("{name: nowhere.py:X}", [], "recipe.yaml line 6, key sampler.name: ", "there is no file nowhere.py"),
+        ("{name: dopri5, rtol: -1}", [], "recipe.yaml line 6, key sampler.rtol: ", "must be positive"),
+        ("{name: dopri5, rtol: x}", [], "recipe.yaml line 6, key sampler.rtol: ", "a valid number"),
+        (
+            "{name: euler}",
+            ["--set", "sampler.stpes=4"],
+            "--set sampler.stpes=4, key sampler.stpes: ",
+            "Did you mean 'steps'?",
+        ),
+        (
+            "{name: euler}",
+            ["--set", "sampler.name=hein"],
+            "--set sampler.name=hein, key sampler.name: ",
+            "Did you mean 'heun'?",
+        ),
+    ],
+)
+def test_a_wrong_sampler_is_told_with_its_place(
+    sampler: str,
+    command: list[str],
+    place: str,
+    hint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(GOOD.replace("{name: euler, steps: 2}", sampler))
+    for dry in ([], ["--dry-run"]):
+        code, said = told(["train", "recipe.yaml", *command, *dry], capsys)
+        assert code == 2
+        assert said.startswith(f"flowrl: {place}") and hint in said, said
+    assert not Path("runs").exists()
+
+
+def test_a_wrong_sampler_of_an_algorithms_section_is_told_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(GOOD + "fpo++:\n  sampler:\n    stpes: 4\n")
+    code, said = told(["train", "recipe.yaml", "--set", "algorithm=fpo++"], capsys)
+    assert code == 2 and "recipe.yaml line 11, key fpo++.sampler.stpes: " in said
+    assert (
+        cli.run(["train", "recipe.yaml", "--set", "algorithm=ppo", "--dry-run"]) == 0
+    )  # a Gaussian has none
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["--sampler", "hein"], "--sampler hein: there is no sampler 'hein'. Did you mean 'heun'?"),
+        (["--sampler", "dopri5", "--steps", "3"], "--steps 3: sampler 'dopri5' has no option 'steps'"),
+        (
+            ["--set", "sampler.stpes=3"],
+            "--set sampler.stpes=3, key sampler.stpes: sampler 'euler' has no option",
+        ),
+    ],
+)
+def test_a_wrong_sampler_of_an_evaluation_is_told_with_its_place(
+    command: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, message = told(["eval", "run", *command], capsys)
+    assert code == 2 and message.startswith(f"flowrl: {said}"), message
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "way_out"),
+    [
+        ("fpo++", "gaussian", "algorithm: ppo."),
+        ("fpo", "gaussian", "algorithm: ppo."),
+        ("ppo", "flow", "algorithm: fpo or fpo++."),
+    ],
+)
+def test_an_algorithm_that_contradicts_the_kind_of_policy(
+    algorithm: str,
+    kind: str,
+    way_out: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One paragraph about these two keys, and no word of keys that only the preset has."""
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(GOOD.replace("{hidden", f"{{kind: {kind}, hidden"))
+    code, said = told(["train", "recipe.yaml", "--set", f"algorithm={algorithm}"], capsys)
+    assert code == 2
+    assert said.startswith("flowrl: recipe.yaml line 5, key policy.kind: ")
+    assert said.count("\n") == 1 and f"(--set algorithm={algorithm}, key algorithm)" in said
+    assert said.rstrip().endswith(f"Leave policy.kind out, or set {way_out}")
+    assert "perturbation" not in said and "action_limit" not in said
+
+
+def test_another_kind_of_policy_with_a_ratio_for_it_is_a_composition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest of the preset stays; its policy, which is of another kind, does not."""
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(GOOD)
+    settings = ["algorithm=fpo++", "policy.kind=gaussian", "learner.ratio=likelihood"]
+    command = ["train", "recipe.yaml", "--dry-run", "--json"]
+    assert cli.run([*command, *(part for setting in settings for part in ("--set", setting))]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert config["policy"]["kind"] == "gaussian" and config["learner"]["surrogate"] == "aspo"
+
+
 def test_dry_run_prints_a_recipe_that_trains_the_same(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from flowrl import catalogue
+from flowrl import catalogue, doctor
 from flowrl.cli import run
-
-# the attribute of that name in flowrl.cli is the command, a function
-doctor = importlib.import_module("flowrl.cli.doctor")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +77,7 @@ def test_a_missing_requirement_makes_it_unusable(
     (problem,) = [check for check in document["checks"] if check["state"] == "problem"]
     assert problem["name"] == requirement[0]
     assert told in problem["found"]
-    assert problem["remedy"].startswith("pip install")
+    assert " -m pip install" in problem["remedy"] or problem["remedy"].startswith("pip install")
 
 
 def test_a_missing_extra_is_a_warning_with_its_command(
@@ -111,7 +108,7 @@ def test_a_namesake_is_warned_of(
     assert code == 0
     (namesake,) = [check for check in document["checks"] if check["name"] == "namesake"]
     assert "flowrl 0.2.0" in namesake["found"]
-    assert namesake["remedy"].startswith("pip uninstall flowrl,")
+    assert "pip uninstall flowrl && " in namesake["remedy"]
 
 
 def test_no_headless_rendering_is_a_warning_that_names_the_packages(

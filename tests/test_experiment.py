@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from flowrl import checkpoint, experiment
+from flowrl.assembly import Run
 from flowrl.config import load
 from flowrl.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.recipe import Recipe, apply
@@ -139,10 +143,68 @@ def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path
     assert not torch.equal(a["actor"]["layers.0.weight"], c["actor"]["layers.0.weight"])
 
 
+class Belt(gymnasium.Env[Any, Any]):
+    """Seven steps an episode; the observation is the step. An iterator, which no checkpoint can hold, counts them,
+    from the construction, from every reset, or from every third step on."""
+
+    observation_space = spaces.Box(0, 7, (1,))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, opaque_from: str) -> None:
+        self.opaque_from = opaque_from
+        self.items: Any = iter(()) if opaque_from == "construction" else None
+        self.at = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.items, self.at = None if self.opaque_from == "step" else iter(range(7)), 0
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.at += 1
+        if self.at == 3:
+            self.items = iter(range(7))
+        return np.full(1, self.at, dtype=np.float32), 1.0, self.at == 7, False, {}
+
+
+gymnasium.register("flowrl-test/Belt-v0", Belt)
+
+
+@pytest.mark.parametrize("opaque_from", ["construction", "reset", "step"])
+def test_a_state_that_cannot_be_saved_is_told_once_and_new_episodes_begin(
+    opaque_from: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"id": "flowrl-test/Belt-v0", "count": 2, "options": {"opaque_from": opaque_from}}
+    notice = "the state of flowrl-test/Belt-v0 cannot be saved (Belt.items is or holds a "
+    with monkeypatch.context() as patch:
+        stopping_after(2, patch)
+        stopped = experiment.train(plan(env, 4), tmp_path, "run", quiet=True)
+    assert capsys.readouterr().err.count(notice) == 1
+    kept = checkpoint.load(stopped.folder / "ckpt.pt")
+    assert kept["env"]["envs"] is None
+    assert kept["episodes"]["lengths"].tolist() == [5, 5]  # 40 = 5 * 7 + 5 steps: in mid-episode
+    run = Run(plan(env, 4).config)
+    run.restore(kept)
+    assert run.training.obs.tolist() == run.env.obs.tolist() == [[0], [0]]  # those of the new episodes
+    assert run.training.episodes.lengths.tolist() == run.training.episodes.returns.tolist() == [0, 0]
+
+    finished = resumed(stopped.folder)
+    assert capsys.readouterr().err.count(notice) == 1
+    assert [row["length_mean"] for row in metrics(finished.folder)] == [7] * 4  # not 5 + 7
+    # 5 x 2 episodes had ended in the 40 steps; in 40 more since the resume, 5 x 2 again
+    assert [row["episodes"] for row in metrics(finished.folder)] == [4, 10, 14, 20]
+    after = checkpoint.load(finished.folder / "ckpt.pt")
+    assert after["progress"]["episodes"] == 20 and after["progress"]["best_return"] == 7
+
+
+def test_an_exact_run_has_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("sampler", ["heun", "dopri5"])
 def test_an_update_does_not_depend_on_the_sampler(sampler: str) -> None:
     """Same weights, same rollout, same seed: the bits of the update are the same under any sampler."""
-    from flowrl.assembly import Run
     from flowrl.training.rollout import Episodes, collect
 
     one = Run(plan(TASKS["GridWorld"], 1).config)

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import json
-import math
 import subprocess
 import sys
 import time
@@ -14,25 +12,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowrl import machine, registry
+from flowrl import benchmark, machine, registry
 from flowrl.cli import run
 from flowrl.contracts import Sampler, Velocity
 from flowrl.errors import UsageError
 from flowrl.latency import (
-    CountingVelocity,
+    Effort,
     bench,
     endpoint_error,
     evaluations,
     generate,
     measure,
-    pareto,
     race,
     reference_endpoints,
 )
-
-# the attribute of that name in flowrl.cli is the command, a function
-command_module = importlib.import_module("flowrl.cli.bench_latency")
-
 
 # ----------------------------------------------------------------------------------------------- timing
 
@@ -47,45 +40,47 @@ def spin(milliseconds: float) -> Callable[[], None]:
 
 
 def test_a_call_of_known_length_is_timed_right() -> None:
-    timing = measure(spin(0.2), repeats=20, min_seconds=0)
-    assert timing.repeats == 20
+    timing = measure(spin(0.2), Effort(least=20, seconds=0))
+    assert timing.calls == 20
     assert 200 <= timing.p50_us <= timing.p90_us <= timing.p99_us
     assert timing.p50_us < 1000  # a busy machine may interrupt some of the calls, not half of them
 
 
 def test_percentiles_are_those_of_the_calls() -> None:
     lengths = iter([0.001] * 15 + [0.03] * 5)  # a quarter is long: p50 short, p90 and p99 long
-    timing = measure(lambda: time.sleep(next(lengths)), repeats=20, min_seconds=0, warmup=0)
+    timing = measure(lambda: time.sleep(next(lengths)), Effort(least=20, seconds=0), warmup=0)
     assert 1_000 <= timing.p50_us < 30_000 <= timing.p90_us <= timing.p99_us
 
 
-def test_min_seconds_asks_for_more_repeats() -> None:
-    assert measure(lambda: None, repeats=1, min_seconds=0.02).repeats > 100
+def test_a_quick_call_is_timed_often_enough_and_a_slow_one_as_often_as_there_is_time() -> None:
+    assert measure(lambda: None, Effort(enough=150, seconds=10, least=1)).calls == 150
+    assert 2 <= measure(lambda: time.sleep(0.01), Effort(enough=150, seconds=0.05, least=1)).calls <= 6
+    assert measure(lambda: time.sleep(0.01), Effort(enough=150, seconds=0.01, least=4)).calls == 4
 
 
 def test_the_processor_share_tells_sleep_from_work() -> None:
-    asleep = measure(lambda: time.sleep(0.005), repeats=10, min_seconds=0)
-    awake = measure(spin(5), repeats=10, min_seconds=0)
+    asleep = measure(lambda: time.sleep(0.005), Effort(least=10, seconds=0))
+    awake = measure(spin(5), Effort(least=10, seconds=0))
     assert asleep.cpu_share < 0.2
     assert awake.cpu_share > 2 * asleep.cpu_share
 
 
 def test_garbage_is_not_collected_while_timing() -> None:
     enabled = []
-    measure(lambda: enabled.append(gc.isenabled()), repeats=3, min_seconds=0, warmup=0)
+    measure(lambda: enabled.append(gc.isenabled()), Effort(least=3, seconds=0), warmup=0)
     assert enabled == [False] * 3
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError):
-        measure(lambda: 1 / 0, repeats=3, min_seconds=0, warmup=0)
+        measure(lambda: 1 / 0, Effort(least=3, seconds=0), warmup=0)
     assert gc.isenabled()
 
 
 def test_candidates_take_turns() -> None:
     order: list[str] = []
     calls = [lambda: order.append("a"), lambda: order.append("b")]
-    timings = race(calls, repeats=4, min_seconds=0, warmup=1, rounds=2)
+    timings = race(calls, Effort(least=4, seconds=0), warmup=1, rounds=2)
     assert "".join(order) == "ab" + "aabb" + "bbaa"  # warm-up, then two rounds, the second in reverse
-    assert [timing.repeats for timing in timings] == [4, 4]
+    assert [timing.calls for timing in timings] == [4, 4]
 
 
 # --------------------------------------------------------------------------------------------- samplers
@@ -108,6 +103,9 @@ class GaussianField:
     def endpoint(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
         """The flow solved on paper, from 0 to 1."""
         return self.mu + self.sigma * x
+
+
+ONCE = Effort(least=1, seconds=0)
 
 
 def euler(steps: int) -> Sampler:
@@ -139,7 +137,7 @@ def test_two_euler_steps_on_a_gaussian_flow_err_by_half() -> None:
 def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, euler_std: float) -> None:
     field = GaussianField(mu=0, sigma=sigma)
     (row,) = bench(
-        field, 1, 40, {("euler", steps): euler(steps)}, [1], 0, reference=field.endpoint, min_seconds=0
+        field, 1, 40, {("euler", steps): euler(steps)}, [1], 0, reference=field.endpoint, effort=ONCE
     )
     # x_1 = euler_std eps instead of sigma eps; the mean square of the noise is its variance to 1 %
     assert row.endpoint_error == pytest.approx(1 - euler_std / sigma, rel=1e-2)
@@ -148,7 +146,7 @@ def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, eu
 def test_a_tight_dopri5_is_the_truth() -> None:
     field = GaussianField(mu=-1, sigma=0.5)
     noise = torch.randn(64, 3)
-    reference = registry.make(*command_module.REFERENCE)
+    reference = registry.make(*benchmark.REFERENCE)
     endpoints = reference_endpoints(field, torch.zeros(64, 1), noise, reference)
     assert endpoints.dtype == torch.float64
     torch.testing.assert_close(endpoints, -1 + 0.5 * noise.double(), rtol=0, atol=1e-6)
@@ -199,24 +197,10 @@ def test_counted_evaluations_are_the_declared_ones(name: str, steps: int) -> Non
         assert counted > 6  # adaptive: at least one step of six
 
 
-def test_counting_changes_nothing() -> None:
-    velocity = GaussianField(mu=1, sigma=2).bind(torch.zeros(1))
-    counting = CountingVelocity(velocity)
-    x = torch.randn(3, 2)
-    assert torch.equal(counting(x, 0.25), velocity(x, 0.25))
-    assert counting.nfe == 1
-
-
-def test_pareto_by_hand() -> None:
-    points = [(1, 9), (2, 5), (3, 5), (4, 1), (4, 2), (2, 5), (math.nan, 0), (0.5, math.nan)]
-    # (3, 5) is beaten by (2, 5), (4, 2) by (4, 1); the equal (2, 5) stand together; nan is never on the front
-    assert pareto(points) == [True, True, False, True, False, True, False, False]
-
-
 def test_a_row_for_every_sampler_and_batch_with_the_front_of_each_batch() -> None:
     samplers = {("euler", steps): euler(steps) for steps in (1, 16)}
     field = GaussianField(mu=0, sigma=0.5)
-    rows = bench(field, 1, 2, samplers, [1, 7], 0, reference=field.endpoint, min_seconds=0.01)
+    rows = bench(field, 1, 2, samplers, [1, 7], 0, reference=field.endpoint, effort=Effort(enough=100))
     assert [(row.sampler, row.steps, row.batch, row.nfe) for row in rows] == [
         ("euler", 1, 1, 1), ("euler", 16, 1, 16), ("euler", 1, 7, 1), ("euler", 16, 7, 16),
     ]  # fmt: skip
@@ -226,12 +210,27 @@ def test_a_row_for_every_sampler_and_batch_with_the_front_of_each_batch() -> Non
     assert rows[0].endpoint_error == rows[2].endpoint_error  # a fixed grid does not know its batch
 
 
+def test_a_sampler_without_a_fixed_grid_is_graded_on_fewer_rows() -> None:
+    called = 0
+
+    def adaptive(velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        nonlocal called
+        called += 1
+        return euler(4)(velocity, x, t0, t1)
+
+    field = GaussianField(mu=0, sigma=0.5)
+    samplers = {("adaptive", None): adaptive, ("euler", 4): euler(4)}
+    first, second = bench(field, 1, 40, samplers, [1], 0, reference=field.endpoint, effort=ONCE)
+    assert first.endpoint_error == pytest.approx(second.endpoint_error, rel=0.05)
+    assert called == 8 + 32 + 3 + 4  # counting NFE, endpoints, warm-up, one call in each of four rounds
+
+
 def test_the_same_seed_gives_the_same_error() -> None:
     field = GaussianField(mu=0, sigma=0.5)
 
     def error(seed: int) -> float:
         samplers = {("euler", 2): euler(2)}
-        return bench(field, 1, 2, samplers, [1], seed, reference=euler(50), min_seconds=0)[0].endpoint_error
+        return bench(field, 1, 2, samplers, [1], seed, reference=euler(50), effort=ONCE)[0].endpoint_error
 
     assert error(3) == error(3) != error(4)
 
@@ -243,7 +242,7 @@ def test_a_sampler_that_fails_is_left_out_and_told() -> None:
     told: list[str] = []
     field = GaussianField(mu=0, sigma=1)
     samplers = {("broken", None): broken, ("euler", 1): euler(1)}
-    rows = bench(field, 1, 2, samplers, [1], 0, reference=field.endpoint, min_seconds=0, report=told.append)
+    rows = bench(field, 1, 2, samplers, [1], 0, reference=field.endpoint, effort=ONCE, report=told.append)
     assert [row.sampler for row in rows] == ["euler"]
     assert any("broken" in line and "no way" in line for line in told)
 
@@ -288,8 +287,7 @@ def test_a_busy_neighbour_is_seen() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_module, "STANDARD_SIZES", {"XS": (3, 2, (8,))})
-    monkeypatch.setattr(command_module, "SECONDS_PER_ROW", 0.001)
+    monkeypatch.setattr(benchmark, "STANDARD_SIZES", {"XS": (3, 2, (8,))})
 
 
 @pytest.mark.usefixtures("small")

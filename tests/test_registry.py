@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import importlib
 import importlib.metadata
 import subprocess
 import sys
@@ -84,16 +84,21 @@ def test_installed_entry_points_are_those_of_the_project() -> None:
 
 
 def test_every_sampler_file_has_its_entry_point() -> None:
-    files = (ROOT / "samplers" / "flowrl_samplers").glob("*.py")
+    names = [f"flowrl_samplers.{file.stem}" for file in (ROOT / "samplers/flowrl_samplers").glob("[!_]*.py")]
     callable_classes = {
-        f"flowrl_samplers.{file.stem}:{node.name}"
-        for file in files
-        for node in ast.parse(file.read_text()).body
-        if isinstance(node, ast.ClassDef)
-        and any(isinstance(part, ast.FunctionDef) and part.name == "__call__" for part in node.body)
+        f"{name}:{kind.__name__}"
+        for name in names
+        for kind in vars(importlib.import_module(name)).values()
+        if isinstance(kind, type)
+        and kind.__module__ == name
+        and any("__call__" in vars(ancestor) for ancestor in kind.__mro__)
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(project["entry-points"][catalogue.GROUP].values()) == callable_classes
+    offered = set(project["entry-points"][catalogue.GROUP].values())
+    assert offered == callable_classes
+    assert {name for name in names if catalogue.defines_a_sampler(name)} == {
+        target.partition(":")[0] for target in offered
+    }
 
 
 def test_built_ins_are_listed_and_made_with_their_options() -> None:
@@ -163,6 +168,47 @@ class Odd:
     ]
     assert (rows["gone"].order, rows["gone"].nfe_per_step, rows["gone"].options) == ("?", "?", "?")
     assert "odd 2.5 (odd_samplers:Odd) cannot be loaded: RuntimeError: imported" in refusal("odd")
+
+
+def test_base_classes_of_the_same_package_are_read_with_the_class(path: Path) -> None:
+    """Fields of the base first, the nearer value wins; a base from elsewhere is not looked for."""
+    offer = "derived = family:Derived"  # the package hands it on from family/inner/mine.py
+    install(path, "family", "unused", "", offer)
+    inner = path / "family" / "inner"
+    inner.mkdir(parents=True)
+    (path / "family" / "__init__.py").write_text(
+        "from .inner.mine import Own as Derived\nraise RuntimeError\n"
+    )
+    (inner / "__init__.py").write_text("from .mine import Own\n")
+    (inner / "mine.py").write_text("""
+from strange_samplers import Lazy
+from ._grid import Grid as Base
+class Own(Base, Lazy):
+    power: float = 2.0
+    steps: int = 4
+    order = 2
+""")
+    (inner / "_grid.py").write_text("""
+from .mine import Own as Loop
+class Root(Loop):
+    rtol: float = 1e-3
+class Grid(Root):
+    steps: int = 10
+    order = 1
+    nfe_per_step = 3
+    def __call__(self, velocity, x, t0, t1): ...
+""")
+    (path / "strange_samplers.py").write_text("class Lazy:\n    far: int = 1\n")
+    (row,) = [row for row in catalogue.describe() if row.name == "derived"]
+    assert (row.order, row.nfe_per_step) == (2, 3)
+    assert [(option.name, option.default) for option in row.options] == [  # type: ignore[union-attr]
+        ("rtol", "0.001"),
+        ("steps", "4"),
+        ("power", "2.0"),
+    ]
+    assert catalogue.defines_a_sampler("family.inner.mine")
+    assert not catalogue.defines_a_sampler("family.inner")
+    assert not {"family", "family.inner", "strange_samplers"} & set(sys.modules)
 
 
 def test_packages_around_a_sampler_are_not_imported_to_list_it(path: Path) -> None:
@@ -264,6 +310,28 @@ def test_settings_pass_every_option_on() -> None:
     settings = SamplerSettings(name="dopri5", rtol=1e-3, max_nfe=100)  # type: ignore[call-arg]
     assert settings.options() == {"rtol": 1e-3, "max_nfe": 100}
     assert SamplerSettings(**settings.model_dump()) == settings
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "key"),
+    [
+        ("hein", {"steps": 3}, "name"),
+        ("nowhere.py:X", {}, "name"),
+        ("heun", {"steps": 3, "stpes": 3}, "stpes"),
+        ("heun", {"steps": 2.5}, "steps"),
+        ("dopri5", {"atol": 1e-3, "rtol": -1e-3}, "rtol"),  # from the words of the sampler itself
+        ("demanding", {}, None),
+    ],
+)
+def test_the_key_at_fault_is_known(
+    name: str, options: dict[str, object], key: str | None, tmp_path: Path
+) -> None:
+    if name == "demanding":
+        (tmp_path / "mine.py").write_text("class Mine:\n    def __init__(self, grid): ...\n")
+        name = f"{tmp_path}/mine.py:Mine"
+    with pytest.raises(registry.SamplerRefused) as refused:
+        registry.make(name, options)
+    assert refused.value.key == key
 
 
 @pytest.mark.parametrize(

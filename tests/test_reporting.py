@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from flowrl.reporting.tensorboard import TAGS, TensorBoard, tag
 
 def test_a_line_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with MetricsFile(path) as metrics:
+    with closing(MetricsFile(path)) as metrics:
         metrics(1, {"env_steps": 2048, "return_mean": -9.5, "kl": math.nan, "ratio_max": math.inf})
         assert read(path) == [
             {"iteration": 1, "env_steps": 2048, "return_mean": -9.5, "kl": None, "ratio_max": None}
@@ -38,17 +39,17 @@ def test_a_line_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
 
 def test_resume_cuts_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
     whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
-    with MetricsFile(whole) as metrics:
+    with closing(MetricsFile(whole)) as metrics:
         for iteration in range(1, 6):
             metrics(iteration, {"return_mean": iteration / 3})
-    with MetricsFile(resumed) as metrics:
+    with closing(MetricsFile(resumed)) as metrics:
         for iteration in range(1, 4):
             metrics(iteration, {"return_mean": iteration / 3})
         recorded = metrics.offset
         metrics(4, {"return_mean": 99.0})  # after the checkpoint
     with resumed.open("ab") as file:
         file.write(b'{"iteration":5,"retu')  # torn by the crash
-    with MetricsFile(resumed, recorded) as metrics:
+    with closing(MetricsFile(resumed, recorded)) as metrics:
         assert metrics.offset == recorded
         for iteration in (4, 5):
             metrics(iteration, {"return_mean": iteration / 3})
@@ -58,11 +59,11 @@ def test_resume_cuts_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
 def test_resume_goes_on_where_the_file_lost_its_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2')
-    with MetricsFile(path, offset=48) as metrics:
+    with closing(MetricsFile(path, offset=48)) as metrics:
         assert metrics.missing == 48 - 16
         metrics(4, {})
     assert path.read_bytes() == b'{"iteration":1}\n{"iteration":4}\n'
-    with MetricsFile(tmp_path / "deleted.jsonl", offset=48) as metrics:
+    with closing(MetricsFile(tmp_path / "deleted.jsonl", offset=48)) as metrics:
         assert (metrics.missing, metrics.offset) == (48, 0)
 
 
@@ -135,7 +136,7 @@ def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
 
 
 def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path) as board:
+    with closing(TensorBoard(tmp_path)) as board:
         board(1, {"env_steps": 2048, "return_mean": -9.5, "cfm_loss": 1.25})
         board(2, {"env_steps": 4096, "return_mean": math.nan, "cfm_loss": 1.0, "my_metric": 7})
         assert scalars(tmp_path, "loss/cfm") == [(2048, 1.25), (4096, 1.0)]  # before it is closed
@@ -145,10 +146,10 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_does_not_lie_over_the_interrupted_one(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path) as board:
+    with closing(TensorBoard(tmp_path)) as board:
         for iteration in range(1, 6):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
-    with TensorBoard(tmp_path, resumed_at=300) as board:
+    with closing(TensorBoard(tmp_path, resumed_at=300)) as board:
         for iteration in (4, 5):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 2.0})
     assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 2.0), (500, 2.0)]
@@ -179,7 +180,7 @@ def metrics_at(steps: int) -> dict[str, float]:
 
 def test_plain_lines_come_at_most_every_ten_seconds_and_with_the_last_iteration() -> None:
     stream, clock = io.StringIO(), Clock()
-    with open_view(100_000, heading="fpo GridWorld", stream=stream, clock=clock) as view:
+    with closing(open_view(100_000, heading="fpo GridWorld", stream=stream, clock=clock)) as view:
         assert isinstance(view, PlainLines)
         for iteration in range(1, 26):  # one a second
             clock.now += 1
@@ -198,15 +199,15 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_with_the_last_iteration(
 
 def test_plain_lines_do_not_repeat_the_last_one() -> None:
     stream = io.StringIO()
-    with open_view(1000, stream=stream) as view:
+    with closing(open_view(1000, stream=stream)) as view:
         view(1, metrics_at(1000))
     assert len(stream.getvalue().splitlines()) == 1
 
 
 def test_a_pipe_has_no_escape_codes_even_when_colour_is_forced() -> None:
     code = (
-        "from flowrl.reporting.console import open_view\n"
-        "with open_view(10, heading='fpo') as view: view(1, {'env_steps': 10, 'return_mean': 1.0})"
+        "from contextlib import closing; from flowrl.reporting.console import open_view\n"
+        "with closing(open_view(10, heading='fpo')) as view: view(1, {'env_steps': 10, 'return_mean': 1.0})"
     )
     forced = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TERM": "xterm-256color"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=forced, check=True)
@@ -216,7 +217,7 @@ def test_a_pipe_has_no_escape_codes_even_when_colour_is_forced() -> None:
 
 
 def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with open_view(10, quiet=True) as view:
+    with closing(open_view(10, quiet=True)) as view:
         assert isinstance(view, Silent)
         view(1, metrics_at(10))
     assert capfd.readouterr() == ("", "")
@@ -228,7 +229,7 @@ def test_a_broken_pipe_does_not_stop_training() -> None:
             raise BrokenPipeError
 
     clock = Clock()
-    with open_view(10, stream=Broken(), clock=clock) as view:
+    with closing(open_view(10, stream=Broken(), clock=clock)) as view:
         for iteration in range(1, 4):
             clock.now += 60
             view(iteration, metrics_at(iteration))
@@ -448,14 +449,28 @@ def test_the_end_of_a_run_is_the_mean_of_its_last_tenth(tmp_path: Path) -> None:
 # --- fronts and fields -----------------------------------------------------------------------------
 
 
-def test_pareto_by_hand() -> None:
-    cost = [1, 2, 2, 3, 4, 4, math.nan]
-    quality = [5, 7, 6, 7, 9, 9, 99]
-    # 6 at 2 loses to 7 at 2, 7 at 3 to 7 at 2; the two equal points at 4 stand together; nan never counts.
-    assert front.pareto(cost, quality).tolist() == [True, True, False, False, True, True, False]
-    # Lower is better: 5 at 1 beats everything.
-    assert front.pareto(cost, quality, "lower").tolist() == [True, False, False, False, False, False, False]
-    assert front.pareto([], []).tolist() == []
+def test_a_small_range_is_drawn_on_a_linear_axis_and_decades_on_a_logarithmic_one() -> None:
+    def scale(*errors: float) -> str:
+        choices = [front.Choice("euler", n, 10.0 * n, error) for n, error in enumerate(errors, start=1)]
+        return str(front.draw(choices, "error", "lower").axes[0].get_yscale())
+
+    assert scale(6.0, 6.7) == scale(0.0, 1.0) == scale(1.0, 9.9) == "linear"
+    assert scale(1e-3, 1e-1) == scale(1.0, 10.0) == "log"
+
+
+@pytest.mark.parametrize(
+    ("latencies", "labels"),
+    [
+        ((150, 45_000), ["200", "500", "1k", "2k", "5k", "10k", "20k", "50k"]),
+        ((150, 4_500_000), ["100", "1k", "10k", "100k", "1M"]),  # 1-2-5: 14 labels would run into each other
+        ((3, 4), ["5"]),
+    ],
+)
+def test_ticks_are_round_and_not_crowded(latencies: tuple[float, float], labels: list[str]) -> None:
+    choices = [front.Choice("euler", n, latency, 1.0) for n, latency in enumerate(latencies, start=1)]
+    axis = front.draw(choices, "return").axes[1].xaxis
+    assert [axis.get_major_formatter()(tick, 0) for tick in axis.get_majorticklocs()] == labels
+    assert len(axis.get_minorticklocs()) == 0
 
 
 def test_an_arrow_of_size_one_keeps_clear_of_the_neighbouring_cells() -> None:

@@ -7,11 +7,12 @@ embeddings, an export, a fit) reads the same plan.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -22,9 +23,7 @@ class Node(NamedTuple):
     """One evaluation of the velocity, and how the next point follows from it."""
 
     t: float
-    terms: tuple[
-        tuple[int, float], ...
-    ]  # (age, weight): age 0 is this node's velocity, 1 the one before, ...
+    terms: tuple[tuple[int, float], ...]  # (age, weight): age 0 is this node's velocity, 1 the last's, ...
     ends_step: bool  # the next point is where the next step starts
 
 
@@ -50,9 +49,7 @@ class Plan:
         return 1 + max(age for node in self.nodes for age, _ in node.terms)
 
 
-@dataclass(
-    frozen=True, eq=False
-)  # compared and hashed by identity: a key of the plan cache, looked up at every call
+@dataclass(frozen=True, eq=False)  # hashed by identity: a key of the plan cache, looked up at every call
 class Tableau:
     """Butcher tableau of an explicit Runge-Kutta method with s stages.
 
@@ -76,6 +73,38 @@ def carry(plan: Plan, velocity: Velocity, x: Tensor) -> Tensor:
         if ends_step:
             start = x
     return x
+
+
+@dataclass(frozen=True)
+class FixedGrid(ABC):
+    """A sampler that carries points along its plan, in as many equal steps as it is told.
+
+    A method gives its plan, its order and its evaluations a step; nothing else is left to it. Raises TypeError
+    or ValueError unless `steps` is a whole number of at least 1.
+    """
+
+    steps: int = 10
+    order: ClassVar[int]
+    nfe_per_step: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if type(self.steps) is not int:
+            raise TypeError(f"steps must be a whole number, not {self.steps!r}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+
+    @property
+    def nfe(self) -> int:
+        """Velocity evaluations of one call."""
+        return self.nfe_per_step * self.steps
+
+    @abstractmethod
+    def plan(self, t0: float, t1: float) -> Plan:
+        """The nodes and coefficients from `t0` to `t1`."""
+
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        """The points `x` (batch, action) at `t0`, carried to `t1`."""
+        return carry(self.plan(t0, t1), velocity, x)
 
 
 @lru_cache(maxsize=256)
@@ -109,11 +138,3 @@ def between(t0: float, t1: float, share: float) -> float:
     are the same number, and from 0 to 1 or back none lies outside [0, 1].
     """
     return t0 + (t1 - t0) * share
-
-
-def check_steps(steps: int) -> None:
-    """Raise unless `steps` is an int (TypeError) of at least 1 (ValueError)."""
-    if type(steps) is not int:
-        raise TypeError(f"steps must be a whole number, not {steps!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, not {steps}")

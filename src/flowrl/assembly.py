@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
-from flowrl import __version__, checkpoint, envs, randomness, registry
+from flowrl import __version__, envs, randomness, registry
 from flowrl.config import Config
 from flowrl.contracts import VelocityField
-from flowrl.envs import Simulation
+from flowrl.envs import Adapter
 from flowrl.errors import CheckpointError, UsageError
 from flowrl.flow.network import FlowNetwork
 from flowrl.policy import FlowPolicy, FlowPolicySettings, GaussianPolicy, Noise, NoiseMode
+from flowrl.recipe import Recipe
 from flowrl.training import ratio
 from flowrl.training.critic import Critic
 from flowrl.training.evidence import Evidence, FlowEvidence, GaussianEvidence
@@ -80,46 +81,57 @@ def make_policy(
     return FlowPolicy(actor, normaliser, sampler, noise, perturbation, config.policy.action_limit)
 
 
+def check_sampler(config: Config, source: Recipe) -> None:
+    """Make the sampler of `config` once, to find out that it can be made; a Gaussian policy needs none.
+
+    `source` is the recipe of `config`, composed. Raises UsageError with the place there of what is wrong.
+    """
+    if config.policy.kind == "gaussian":
+        return
+    try:
+        registry.make(config.sampler.name, config.sampler.options())
+    except registry.SamplerRefused as error:
+        path = ("sampler",) if error.key is None else ("sampler", error.key)
+        raise UsageError(f"{source.place(path)}: {error}") from error
+
+
 class Run:
     """A training run: configuration, environments, policy, learner, and where it stands."""
 
     def __init__(self, config: Config) -> None:
         prepare_process(config)
         device = device_of(config)
-        seeds = np.random.SeedSequence(config.seed).generate_state(4).tolist()
+        seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
+        learner_seed, noise_seed, self._env_seed = seeds
         self.config = config
-        self.env: Simulation = envs.make(config.env)
+        self.env: Adapter = envs.make(config.env)
         size, action_size = self.env.observation_size, self.env.action_size
         actor = make_actor(config, size, action_size).to(device)
         critic = Critic(size, config.learner.critic).to(device)
-        normaliser = Normaliser(size).to(device)
+        normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         steps_per_update = self.env.count * config.rollout.steps
         updates = -(-config.total_steps // steps_per_update)
         evidence = make_evidence(actor, config.learner)
-        learner = Learner(evidence, critic, normaliser, config.learner, updates, seeds[0])
-        self.noise = Noise(action_size, "random", seeds[1])
+        learner = Learner(evidence, critic, normaliser, config.learner, updates, learner_seed)
+        self.noise = Noise(action_size, "random", noise_seed)
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
         self.best = Best()
-        self._env_seed = seeds[2]
 
     def start(self) -> None:
         """Begin a new run: first observations."""
         self.training.start(self._env_seed)
 
     def content(self, metrics_offset: int) -> dict[str, Any]:
-        """All that is needed to continue bit for bit, as plain values and tensors."""
+        """All that is needed to continue bit for bit, as plain values and tensors, for `checkpoint.save`."""
         env, noise = self.env, self.noise.generator
         return {
-            "format": checkpoint.FORMAT,
-            "flowrl": __version__,
             "config": self.config.model_dump(mode="json"),
             "sizes": {"observation": env.observation_size, "action": env.action_size},
             "progress": self.training.progress() | asdict(self.best),
             **self.training.learner.state_dict(),
             "episodes": self.training.episodes.state_dict(),
-            "obs": self.training.obs,
-            "env": env.state() if env.exact_resume else None,
+            "env": env.state(),
             "random": randomness.state(noise=noise),
             "metrics_offset": metrics_offset,
         }
@@ -138,12 +150,11 @@ class Run:
             ) from error
         self.training.set_progress(content["progress"])
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
-        if content["env"] is None:
-            self.start()
-        else:
-            self.env.restore(content["env"])
-            self.training.obs = content["obs"].clone()
-            self.training.episodes.load_state_dict(content["episodes"])
+        self.training.obs = self.env.restore(content["env"])
+        episodes = content["episodes"]
+        if content["env"]["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
+            episodes = {"ended": episodes["ended"]}
+        self.training.episodes.load_state_dict(episodes)
         randomness.restore(content["random"], noise=self.noise.generator)
 
 
@@ -199,7 +210,7 @@ def load_policy(
     """
     sizes = content["sizes"]
     actor = make_actor(config, sizes["observation"], sizes["action"])
-    normaliser = Normaliser(sizes["observation"])
+    normaliser = Normaliser(sizes["observation"], enabled=config.learner.normalise_observations)
     try:
         actor.load_state_dict(content["average"] or content["actor"])
         normaliser.load_state_dict(content["normaliser"])

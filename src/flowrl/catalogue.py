@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -59,32 +60,74 @@ def describe() -> list[Description]:
 
 
 def _describe(offer: EntryPoint) -> Description:
-    source = _class_source(offer.module, offer.attr)
-    if source is None:
+    classes = _lineage(offer.module, offer.attr)
+    if not classes:
         return Description(offer.name, UNKNOWN, UNKNOWN, UNKNOWN, origin(offer), offer.value)
-    constants = dict(_constants(source))
+    constants = {name: value for source in reversed(classes) for name, value in _constants(source)}
     order, nfe_per_step = constants.get("order"), constants.get("nfe_per_step", UNKNOWN)
     unstated = COUNTED if nfe_per_step is None else UNKNOWN
     return Description(
         name=offer.name,
         order=order if isinstance(order, int) else UNKNOWN,
         nfe_per_step=nfe_per_step if isinstance(nfe_per_step, int) else unstated,
-        options=tuple(_options(source)),
+        options=tuple(_options(classes)),
         origin=origin(offer),
         target=offer.value,
     )
 
 
-def _class_source(module: str, name: str) -> ast.ClassDef | None:
-    """The class `name` as it stands in the file of `module`; None where either cannot be found."""
+def defines_a_sampler(module: str) -> bool:
+    """Whether a class in the source of `module` has `__call__`, its own or inherited."""
+    names = [node.name for node in _source(module).body if isinstance(node, ast.ClassDef)]
+    return any(_method(source, "__call__") for name in names for source in _lineage(module, name))
+
+
+def _lineage(module: str, name: str) -> list[ast.ClassDef]:
+    """The class `name` as the source of `module` spells it, then its base classes out of the same package.
+
+    Empty where the class cannot be found.
+    """
+    found: list[ast.ClassDef] = []
+    waiting, seen = [(module, name)], set()
+    while waiting:
+        here, name = place = waiting.pop(0)
+        if place in seen or here.partition(".")[0] != module.partition(".")[0]:
+            continue
+        seen.add(place)
+        for node in _source(here).body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                found.append(node)
+                waiting += [(here, base.id) for base in node.bases if isinstance(base, ast.Name)]
+            elif isinstance(node, ast.ImportFrom):
+                waiting += [
+                    (_origin(node, here), alias.name)
+                    for alias in node.names
+                    if name == (alias.asname or alias.name)
+                ]
+    return found
+
+
+def _origin(statement: ast.ImportFrom, module: str) -> str:
+    """The module that a `from … import`, standing in `module`, imports from; '' where there is none."""
+    path = _source_file(module)
+    package = module if path and path.stem == "__init__" else module.rpartition(".")[0]
+    try:
+        return importlib.util.resolve_name("." * statement.level + (statement.module or ""), package)
+    except ImportError:
+        return ""
+
+
+@cache
+def _source(module: str) -> ast.Module:
+    """The source of `module`; nothing where it cannot be found or read."""
     path = _source_file(module)
     try:
-        tree = ast.parse(path.read_bytes()) if path else ast.Module([], [])
+        return ast.parse(path.read_bytes()) if path else ast.Module([], [])
     except (OSError, SyntaxError, ValueError):
-        return None
-    return next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+        return ast.Module([], [])
 
 
+@cache
 def _source_file(module: str) -> Path | None:
     """Where `module` stands, found without importing it or the packages around it."""
     top, *parts = module.split(".")
@@ -109,12 +152,27 @@ def _constants(source: ast.ClassDef) -> Iterator[tuple[str, object]]:
                     yield target.id, node.value.value
 
 
-def _options(source: ast.ClassDef) -> Iterator[Option]:
-    """The arguments of a class's own `__init__`, or else its annotated fields, as in a dataclass."""
-    for node in source.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            yield from _arguments(node.args)
-            return
+def _options(classes: Sequence[ast.ClassDef]) -> Iterator[Option]:
+    """The arguments of a class's `__init__`, or else its annotated fields, as in a dataclass.
+
+    `classes` are the class and its bases. As Python has it, what stands nearer wins, and a base's fields come
+    first.
+    """
+    constructor = next(filter(None, (_method(source, "__init__") for source in classes)), None)
+    if constructor is not None:
+        yield from _arguments(constructor.args)
+        return
+    fields = {option.name: option for source in reversed(classes) for option in _fields(source)}
+    yield from fields.values()
+
+
+def _method(source: ast.ClassDef, name: str) -> ast.FunctionDef | None:
+    return next(
+        (node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == name), None
+    )
+
+
+def _fields(source: ast.ClassDef) -> Iterator[Option]:
     for node in source.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             annotation = ast.unparse(node.annotation)

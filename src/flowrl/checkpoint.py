@@ -14,7 +14,7 @@ import pickle
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,17 @@ def load(path: Path) -> dict[str, Any]:
 
     Raises CheckpointError when anything about the file is not as `save` writes it.
     """
-    data, _ = _read(path)
+    return load_with_digest(path)[0]
+
+
+def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
+    """What `load` gives and what `verify` gives, from reading the file once."""
+    data, digest = _read(path)
     with _refusing(path):
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         _check_plain(content)
         _check_required(content)
-    return content
+    return content, digest
 
 
 def find(path: Path | str) -> Path:
@@ -89,6 +94,16 @@ def find(path: Path | str) -> Path:
         raise CheckpointError(_not_found(path))
     except OSError as error:
         raise CheckpointError(f"there is no checkpoint {str(path)[:200]}: {error.strerror}.") from error
+
+
+def newest_flow() -> Path | None:
+    """The run folder under ./runs that saved last and whose policy is a flow; None when there is none."""
+    for run in _runs_in(RUNS):
+        with suppress(CheckpointError):
+            policy = load(run / LATEST)["config"].get("policy")
+            if isinstance(policy, dict) and policy.get("kind") == "flow":
+                return run
+    return None
 
 
 def clean(folder: Path) -> list[Path]:
@@ -226,13 +241,22 @@ def _not_found(path: Path) -> str:
     """Why `path` leads to no checkpoint, and what is there instead."""
     if path.is_dir():
         best = [path / BEST] if (path / BEST).is_file() else []
-        there = best or sorted(run.parent for run in path.glob(f"*/{LATEST}"))
-        named = f"Name one of these: {', '.join(map(str, there[:8]))}." if there else "Has its run saved yet?"
-        return f"the folder {path} has no {LATEST}. {named}"
+        there = best or _runs_in(path)
+        return f"the folder {path} has no {LATEST}. {_choice(there) if there else 'Has its run saved yet?'}"
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
     known = [entry.name for folder in {missing.parent, RUNS} if folder.is_dir() for entry in folder.iterdir()]
-    return (
-        f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{did_you_mean(missing.name, known)}"
-    )
+    near, saved = did_you_mean(missing.name, known), _runs_in(RUNS)
+    remedy = _choice(saved) if saved else "Train one with: flowrl train gridworld.yaml"
+    return f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{near or f' {remedy}'}"
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """The run folders in `folder` that have saved, the latest first."""
+    saved = sorted(folder.glob(f"*/{LATEST}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return [file.parent for file in saved]
+
+
+def _choice(paths: list[Path]) -> str:
+    return f"Name one of these: {', '.join(map(str, paths[:8]))}{', …' if len(paths) > 8 else ''}."

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from flowrl import recipe
 from flowrl.envs import EnvSettings
+from flowrl.errors import UsageError
 from flowrl.policy import FlowPolicySettings, GaussianPolicySettings, NoiseMode
 from flowrl.recipe import Recipe
 from flowrl.registry import SamplerSettings
@@ -103,15 +104,56 @@ class Config(Settings):
 
 
 def load(source: Recipe) -> Config:
-    """The configuration that a recipe spells.
+    """The configuration that a recipe spells, put together by `composed`.
 
-    The algorithm's preset lies below the recipe's keys, and the recipe's section of the algorithm's name
-    above them; sections of other algorithms are left out. Raises UsageError with file, line and key.
+    Raises UsageError with file, line and key.
     """
-    algorithm = source.values.get("algorithm", "fpo")
-    known = isinstance(algorithm, str) and algorithm in ALGORITHMS  # validation tells of a wrong name
-    chosen = algorithm if known else "fpo"
-    config = recipe.validate(Config, recipe.layered(source, ALGORITHMS, chosen, ALGORITHMS[chosen]))
+    chosen = _algorithm(source)
+    _refuse_contradiction(source, chosen)
+    config = recipe.validate(Config, composed(source))
     for name in ALGORITHMS.keys() & source.values.keys() - {chosen}:  # a fault there would show up later
-        recipe.check_section(Config, recipe.layered(source, ALGORITHMS, name, ALGORITHMS[name]), name)
+        recipe.check_section(Config, _composed(source, name), name)
     return config
+
+
+def composed(source: Recipe) -> Recipe:
+    """The recipe with its algorithm's preset below its keys, and its section of the algorithm's name above them.
+
+    Sections of other algorithms are left out.
+    """
+    return _composed(source, _algorithm(source))
+
+
+def _algorithm(source: Recipe) -> str:
+    """The recipe's algorithm; the default for a wrong name, of which validation tells."""
+    name = source.values.get("algorithm")
+    return name if isinstance(name, str) and name in ALGORITHMS else "fpo"
+
+
+def _composed(source: Recipe, algorithm: str) -> Recipe:
+    preset = ALGORITHMS[algorithm]
+    kind = _value(recipe.layered(source, ALGORITHMS, algorithm), "policy", "kind")
+    if kind not in (None, preset["policy"]["kind"]):  # the preset's other keys of a policy would not fit it
+        preset = {name: block for name, block in preset.items() if name != "policy"}
+    return recipe.layered(source, ALGORITHMS, algorithm, preset)
+
+
+def _refuse_contradiction(source: Recipe, algorithm: str) -> None:
+    """Raise UsageError for another kind of policy than the algorithm's, unless a ratio is set along with it."""
+    written = recipe.layered(source, ALGORITHMS, algorithm)
+    kind, ratio = _value(written, "policy", "kind"), _value(written, "learner", "ratio")
+    fitting = [name for name, preset in ALGORITHMS.items() if preset["policy"]["kind"] == kind]
+    if not fitting or algorithm in fitting or ratio is not None:
+        return
+    origin = source.place(("algorithm",)) if "algorithm" in source.values else "the default"
+    raise UsageError(
+        f"{written.place(('policy', 'kind'))}: a {kind} policy contradicts the algorithm {algorithm} ({origin}), "
+        f"which has a {ALGORITHMS[algorithm]['policy']['kind']} one. Leave policy.kind out, or set algorithm: "
+        f"{' or '.join(fitting)}."
+    )
+
+
+def _value(source: Recipe, block: str, key: str) -> Any:
+    """The value of a key in a block; None when it is not written."""
+    keys = source.values.get(block)
+    return keys.get(key) if isinstance(keys, dict) else None

@@ -9,15 +9,25 @@ from pathlib import Path
 from typing import Any, get_args
 
 from flowrl import checkpoint, envs, recipe
-from flowrl.assembly import load_config, load_policy, prepare_process, refuse_file_sampler
+from flowrl.assembly import (
+    LoadedPolicy,
+    check_sampler,
+    load_config,
+    load_policy,
+    prepare_process,
+    refuse_file_sampler,
+)
 from flowrl.config import Config
+from flowrl.document import KeyPath
 from flowrl.errors import UsageError, did_you_mean
 from flowrl.evaluation import evaluate, summary
 from flowrl.policy import NoiseMode
+from flowrl.recipe import Place
 
 SLOTS = 64  # environments played together, at most
 
 COLUMNS = ["sampler", "steps", "NFE", "noise", "return (95 %)", "IQM", "success", "length", "µs/action"]
+NUMBERS = ["steps", "NFE", "IQM", "success", "length", "µs/action"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,15 @@ class Question:
     env: str | None = None
 
     def each(self, steps: list[int] | None) -> Iterator[Question]:
-        """The question once per sampler in a list such as euler:10,heun:5, and once per number of steps."""
+        """The question once per sampler in a list such as euler:10,heun:5, per number of steps, and per noise
+        mode in a list such as random,zero."""
+        noises = self.noise.split(",") if self.noise is not None else [None]
         for name in self.sampler.split(",") if self.sampler is not None else [None]:
             own = replace(self, sampler=name)
             if name is not None and (match := re.fullmatch(r"(.+):(\d+)", name.strip())):
                 own = replace(self, sampler=match[1], steps=int(match[2]))
-            yield from [own] if steps is None else [replace(own, steps=number) for number in steps]
+            for each in [own] if steps is None else [replace(own, steps=number) for number in steps]:
+                yield from (replace(each, noise=noise and noise.strip()) for noise in noises)
 
 
 @dataclass(frozen=True)
@@ -61,36 +74,36 @@ def open_checkpoint(path: Path) -> Subject:
     return Subject(found, content, load_config(content))
 
 
-def step_numbers(text: str) -> list[int]:
-    """'1,2,4' → [1, 2, 4]; raises UsageError."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise UsageError(f"--sweep-steps {text!r}: expected whole numbers from 1 on, such as 1,2,4,8.")
-    return [int(part) for part in parts]
-
-
 def examine(subject: Subject, question: Question) -> dict[str, Any]:
     """Play the episodes and sum them up; the keys are those of `flowrl.evaluation.summary`.
 
     Raises UsageError when a name, option or environment does not fit.
     """
+    loaded = load(subject, question)
+    env = envs.make(loaded.config.env, count=min(SLOTS, question.episodes))
+    try:
+        check_sizes(loaded, env)
+        result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)
+    finally:
+        env.close()
+    return summary(result, **facts(loaded))
+
+
+def load(subject: Subject, question: Question) -> LoadedPolicy:
+    """The policy, acting as asked; raises UsageError when a name or option does not fit."""
     config = configured(subject, question)
     prepare_process(config)
-    loaded = load_policy(subject.content, config, seed=question.seed)
-    simulation = envs.make(config.env, count=min(SLOTS, question.episodes))
-    try:
-        _check_sizes(loaded.observation_size, loaded.action_size, simulation, config)
-        result = evaluate(loaded.policy, simulation, episodes=question.episodes, seed=question.seed)
-    finally:
-        simulation.close()
-    flow = loaded.field is not None
-    return summary(
-        result,
-        sampler=config.sampler.name if flow else None,
-        steps=getattr(getattr(loaded.policy, "sampler", None), "steps", None),
-        nfe=loaded.nfe,
-        noise=config.noise,
-    )
+    return load_policy(subject.content, config, seed=question.seed)
+
+
+def facts(loaded: LoadedPolicy) -> dict[str, Any]:
+    """How the policy makes its actions: sampler and its steps, velocity evaluations per action, noise mode."""
+    return {
+        "sampler": loaded.config.sampler.name if loaded.field is not None else None,
+        "steps": getattr(getattr(loaded.policy, "sampler", None), "steps", None),
+        "nfe": loaded.nfe,
+        "noise": loaded.config.noise,
+    }
 
 
 def configured(subject: Subject, question: Question) -> Config:
@@ -102,26 +115,33 @@ def configured(subject: Subject, question: Question) -> Config:
         )
     values = subject.config.model_dump(mode="json")
     sampler = values["sampler"]
-    if question.sampler is None:
-        refuse_file_sampler(subject.config, subject.path, f"--sampler {sampler['name']}")
-    if question.sampler is not None and question.sampler != sampler["name"]:
-        sampler = {"name": question.sampler}  # options of another sampler would not fit this one
+    places: dict[KeyPath, Place] = {}
+    if question.sampler is not None:
+        places["sampler", "name"] = Place(f"--sampler {question.sampler}", None, ())
+        if question.sampler != sampler["name"]:
+            sampler = {"name": question.sampler}  # options of another sampler would not fit this one
     if question.steps is not None:
+        places["sampler", "steps"] = Place(f"--steps {question.steps}", None, ())
         sampler = sampler | {"steps": question.steps}
     values["sampler"] = sampler
     values["noise"] = question.noise or values["noise"]
     if question.env is not None and question.env != values["env"]["id"]:
         values["env"] = values["env"] | {"id": question.env, "options": {}}
-    changed = recipe.apply(recipe.Recipe(str(subject.path), values), question.overrides)
-    return recipe.validate(Config, changed)
+    changed = recipe.apply(recipe.Recipe(str(subject.path), values, places), question.overrides)
+    if not changed.place(("sampler", "name")).is_override:
+        refuse_file_sampler(subject.config, subject.path, f"--sampler {subject.config.sampler.name}")
+    config = recipe.validate(Config, changed)
+    check_sampler(config, changed)
+    return config
 
 
-def _check_sizes(observation: int, action: int, simulation: envs.Simulation, config: Config) -> None:
-    if (observation, action) != (simulation.observation_size, simulation.action_size):
+def check_sizes(loaded: LoadedPolicy, env: envs.Adapter) -> None:
+    """Raise UsageError unless the policy's observations and actions are of the environment's sizes."""
+    if (loaded.observation_size, loaded.action_size) != (env.observation_size, env.action_size):
         raise UsageError(
-            f"--env {config.env.id}: it has {simulation.observation_size} observation and {simulation.action_size} "
-            f"action numbers, the policy was trained with {observation} and {action}. Choose an environment of the "
-            "same sizes, or train on this one."
+            f"--env {env.settings.id}: it has {env.observation_size} observation and {env.action_size} action "
+            f"numbers, the policy was trained with {loaded.observation_size} and {loaded.action_size}. Choose an "
+            "environment of the same sizes, or train on this one."
         )
 
 

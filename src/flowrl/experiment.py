@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from flowrl import checkpoint, recipe
-from flowrl.assembly import Run, load_config, refuse_file_sampler
-from flowrl.config import Config, load
+from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
+from flowrl.config import Config, composed, load
 from flowrl.errors import StorageError, TrainingDiverged, UsageError
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.training.loop import Metrics
@@ -44,7 +44,10 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
                 f"train needs a recipe: a YAML file or one of those shipped ({names}). "
                 "Type: flowrl train gridworld.yaml"
             )
-        return Plan(load(recipe.apply(recipe.read(source), overrides)), Path(source).stem)
+        written = recipe.apply(recipe.read(source), overrides)
+        config = load(written)
+        check_sampler(config, composed(written))
+        return Plan(config, Path(source).stem)
     if source is not None:
         raise UsageError(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "
@@ -53,11 +56,11 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
     path = checkpoint.find(resume)
     content = checkpoint.load(path)
     config = load_config(content)
-    if not any(override.startswith("sampler") for override in overrides):
+    changed = recipe.apply(recipe.Recipe(str(path), config.model_dump(mode="json")), overrides)
+    if not changed.place(("sampler", "name")).is_override:
         refuse_file_sampler(config, path, f"--set sampler.name={config.sampler.name}")
-    if overrides:
-        values = recipe.Recipe(str(path), config.model_dump(mode="json"))
-        config = recipe.validate(Config, recipe.apply(values, overrides))
+    config = recipe.validate(Config, changed)
+    check_sampler(config, changed)
     return Plan(config, path.parent.name, content, path.parent)
 
 
@@ -126,11 +129,6 @@ def _begin(run: Run, planned: Plan, folder: Path) -> int | None:
     """Start or continue `run`; returns where its metrics file is to be continued."""
     with _storage(folder):
         (folder / "config.yaml").write_text(resolved(planned))
-    if not run.env.exact_resume:
-        _tell(
-            f"the state of {planned.config.env.id} cannot be saved ({run.env.inexact_because}): a resume of this run "
-            "is not exact, it will start new episodes."
-        )
     if planned.content is None:
         run.start()
         return None
@@ -173,6 +171,8 @@ class Saver:
         self._folder = folder
         self._reporters = reporters
         self._saved_at = time.monotonic()
+        self._warned = False
+        self._warn()
 
     def take(self, metrics: Metrics) -> None:
         """Hear of an iteration; save when it is time."""
@@ -187,8 +187,20 @@ class Saver:
     def save(self, name: str = checkpoint.LATEST) -> None:
         """Save now."""
         checkpoint.save(self._folder / name, self._run.content(self._reporters.offset))
+        self._warn()
         if name == checkpoint.LATEST:
             self._saved_at = time.monotonic()
+
+    def _warn(self) -> None:
+        """Say, once, that a resume will not be exact: known from the first reset on, or from a later save."""
+        env = self._run.env
+        if env.exact_resume or self._warned:
+            return
+        self._warned = True
+        _tell(
+            f"the state of {env.settings.id} cannot be saved ({env.inexact_because}): a resume of this run is not "
+            "exact, it will start new episodes."
+        )
 
 
 class Interruption:

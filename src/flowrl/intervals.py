@@ -1,12 +1,15 @@
 """How far a mean over episodes or seeds can be trusted: mean, interquartile mean and their intervals.
 
+What is said of several tasks together is said of strata: one array of scores per task, whose runs are drawn
+anew within their task (Agarwal et al., "Deep RL at the Edge of the Statistical Precipice", arXiv 2108.13264).
+
 Every interval is two-sided. Where the data say nothing (no value, or one value and hence no spread) the
 result is nan instead of an interval that looks certain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import nan, sqrt
 from statistics import NormalDist
 
@@ -15,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Interval = tuple[float, float]  # (low, high)
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # (..., values) -> (...)
+Strata = Sequence[NDArray[np.float64]]  # one array (..., runs) per task; tasks may differ in their runs
 
 CHUNK = 1_000_000  # resampled values held at once: 8 MB, whatever the number of values
 
@@ -91,6 +95,68 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+# --- over several tasks ---------------------------------------------------------------------------
+
+
+def stratified_mean(strata: Strata) -> NDArray[np.float64]:
+    """Mean over the tasks of the mean over each one's runs: every task counts the same."""
+    return np.asarray(np.mean([mean(runs) for runs in strata], axis=0))
+
+
+def stratified_interquartile_mean(strata: Strata) -> NDArray[np.float64]:
+    """Interquartile mean of all runs of all tasks together: every run counts the same."""
+    return interquartile_mean(np.concatenate(list(strata), axis=-1))
+
+
+def probability_of_improvement(x: Strata, y: Strata) -> NDArray[np.float64]:
+    """How likely a run of `x` is better than one of `y` on the same task: mean over the tasks of
+    P(X > Y) + ½ P(X = Y), each over all pairs of runs (Mann and Whitney's U divided by their number)."""
+    return np.asarray(np.mean([_share_above(a, b) for a, b in zip(x, y, strict=True)], axis=0))
+
+
+def performance_profile(strata: Strata, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., thresholds): mean over the tasks of the share of runs whose score is above each threshold."""
+    above = [(runs[..., None] > thresholds).mean(axis=-2) for runs in strata]
+    return np.asarray(np.mean(above, axis=0))
+
+
+def stratified_bootstrap(
+    strata: Strata,
+    statistic: Callable[[Strata], NDArray[np.float64]],
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile bootstrap interval (low, high) of a statistic over tasks; the same for the same seed.
+
+    The runs (runs,) of each task are drawn anew with replacement among themselves, so that every resample
+    has as many runs of a task as there are. nan where a task has fewer than two runs: it would not vary.
+    """
+    sizes = np.array([_vector(runs).size for runs in strata])
+    ends = np.cumsum(sizes)
+    generator = np.random.default_rng(seed)
+    rows = max(1, CHUNK // int(ends[-1]))
+    draws = []
+    for done in range(0, resamples, rows):
+        place = generator.random((min(rows, resamples - done), int(ends[-1])))  # [0, 1): which run, of those
+        pieces = np.split(place, ends[:-1], axis=1)
+        drawn = [
+            runs[(piece * runs.size).astype(np.intp)] for runs, piece in zip(strata, pieces, strict=True)
+        ]
+        draws.append(statistic(drawn))
+    low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    if (sizes < 2).any():
+        return np.full_like(low, nan), np.full_like(high, nan)
+    return low, high
+
+
+def _share_above(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of pairs (x, y) of the last axes with x > y, ties counting half."""
+    difference = x[..., :, None] - y[..., None, :]
+    return np.asarray((np.sign(difference).mean(axis=(-1, -2)) + 1) / 2)
 
 
 def _vector(values: ArrayLike) -> NDArray[np.float64]:

@@ -17,38 +17,50 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowrl.contracts import Sampler, Velocity, VelocityField
+from flowrl import pareto
+from flowrl.contracts import Sampler, VelocityField
+from flowrl.flow.counting import CountingVelocity
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed
-INPUTS = 8  # pairs (observations, noise) that the repeats go round, so that no single draw is the figure
+ADAPTIVE_CALLS = 32  # over which that of an adaptive sampler is taken, at most: they are slow
+INPUTS = 8  # pairs (observations, noise) that the calls go round, so that no single draw is the figure
 
 
 # ---------------------------------------------------------------------------------------------- timing
 
 
 @dataclass(frozen=True)
+class Effort:
+    """How often a call is timed: `enough` times if `seconds` suffice for that, but never less than `least`."""
+
+    enough: int = 200  # two of them above the 99th percentile
+    seconds: float = 0.12
+    least: int = 12  # of a call so slow that its 99th percentile is out of reach
+
+
+USUAL = Effort()
+
+
+@dataclass(frozen=True)
 class Timing:
-    """What a call cost: percentiles over its `repeats`, and the processor it got meanwhile."""
+    """What a call cost, and the processor it got meanwhile."""
 
     p50_us: float
     p90_us: float
-    p99_us: float
-    repeats: int
+    p99_us: float  # of fewer than a hundred calls: nearly the slowest
+    calls: int  # that the percentiles rest on
     cpu_share: float  # processor seconds of our process per second of wall time, > 1 with several threads
 
 
-def measure(
-    call: Callable[[], object], *, repeats: int = 12, min_seconds: float = 0.2, warmup: int = 3
-) -> Timing:
-    """Time `call` at least `repeats` times and for at least `min_seconds`, after `warmup` untimed calls."""
-    return race([call], repeats=repeats, min_seconds=min_seconds, warmup=warmup, rounds=1)[0]
+def measure(call: Callable[[], object], effort: Effort = USUAL, *, warmup: int = 3) -> Timing:
+    """Time `call` with `effort`, after `warmup` untimed calls."""
+    return race([call], effort, warmup=warmup, rounds=1)[0]
 
 
 def race(
     calls: Sequence[Callable[[], object]],
+    effort: Effort = USUAL,
     *,
-    repeats: int = 12,
-    min_seconds: float = 0.2,
     warmup: int = 3,
     rounds: int = 4,
 ) -> list[Timing]:
@@ -56,6 +68,11 @@ def race(
 
     The order is reversed every round, so that a drift of the machine hits first and last alike.
     """
+    share = Effort(
+        enough=math.ceil(effort.enough / rounds),
+        seconds=effort.seconds / rounds,
+        least=math.ceil(effort.least / rounds),
+    )
     for call in calls:
         for _ in range(warmup):
             call()
@@ -63,8 +80,7 @@ def race(
     order = list(range(len(calls)))
     for _ in range(rounds):
         for index in order:
-            stretch = _timed(calls[index], math.ceil(repeats / rounds), min_seconds / rounds)
-            stretches[index].append(stretch)
+            stretches[index].append(_timed(calls[index], share))
         order.reverse()
     return [_timing(of_one_call) for of_one_call in stretches]
 
@@ -78,13 +94,13 @@ class _Stretch:
     wall_ns: int
 
 
-def _timed(call: Callable[[], object], repeats: int, min_seconds: float) -> _Stretch:
+def _timed(call: Callable[[], object], effort: Effort) -> _Stretch:
     calls_ns: list[int] = []
     with _no_garbage_collection():
         cpu_start, wall_start = time.process_time_ns(), time.perf_counter_ns()
-        enough = wall_start + int(min_seconds * 1e9)
+        deadline = wall_start + int(effort.seconds * 1e9)
         now = wall_start
-        while len(calls_ns) < repeats or now < enough:
+        while len(calls_ns) < (effort.enough if now < deadline else effort.least):
             start = time.perf_counter_ns()
             call()
             now = time.perf_counter_ns()
@@ -125,17 +141,17 @@ class Grade:
 
 @dataclass(frozen=True)
 class Row:
-    """One sampler with its number of steps (None: adaptive) at one batch size."""
+    """One sampler with its number of steps (None: adaptive) at one batch size; as in `Grade` and `Timing`."""
 
     sampler: str
     steps: int | None
     batch: int  # actions generated per call
-    nfe: float  # as in Grade
+    nfe: float
     endpoint_error: float
-    p50_us: float  # as in Timing: of one call, not of one action
+    p50_us: float  # of one call, not of one action
     p90_us: float
     p99_us: float
-    repeats: int
+    calls: int
     cpu_share: float
     pareto: bool  # no other row of this batch size is both faster (p50) and nearer
 
@@ -149,7 +165,7 @@ def bench(
     seed: int,
     *,
     reference: Sampler,
-    min_seconds: float = 0.2,
+    effort: Effort = USUAL,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Time and grade every sampler of `samplers`, by (name, steps), at every batch size.
@@ -180,11 +196,15 @@ def bench(
                 grades[key] = Grade(nfe, endpoint_error(endpoints, exact))
             except Exception as failure:  # a stranger's sampler may raise anything: the others go on
                 report(f"left out {key[0]}: {type(failure).__name__}: {failure}")
-        timings = race([_in_turn(field, samplers[key], inputs) for key in grades], min_seconds=min_seconds)
-        marks = pareto([(t.p50_us, g.endpoint_error) for t, g in zip(timings, grades.values(), strict=True)])
+        timings = race([_in_turn(field, samplers[key], inputs) for key in grades], effort)
+        optimal = pareto.front(
+            [timing.p50_us for timing in timings],
+            [grade.endpoint_error for grade in grades.values()],
+            better="lower",
+        )
         rows += [
-            Row(sampler=name, steps=steps, batch=batch, pareto=mark, **vars(grade), **vars(timing))
-            for ((name, steps), grade), timing, mark in zip(grades.items(), timings, marks, strict=True)
+            Row(sampler=name, steps=steps, batch=batch, pareto=bool(mark), **vars(grade), **vars(timing))
+            for ((name, steps), grade), timing, mark in zip(grades.items(), timings, optimal, strict=True)
         ]
     return rows
 
@@ -208,18 +228,6 @@ def evaluations(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]
     return count / len(inputs)
 
 
-class CountingVelocity:
-    """A velocity that counts how often it is evaluated."""
-
-    def __init__(self, velocity: Velocity) -> None:
-        self.nfe = 0
-        self._velocity = velocity
-
-    def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
-        self.nfe += 1
-        return self._velocity(x, t)
-
-
 def reference_endpoints(field: VelocityField, obs: Tensor, noise: Tensor, reference: Sampler) -> Tensor:
     """Where `reference` carries `noise` (rows, action): in float64 if `field` can, else in float32."""
     exact_field = copy.deepcopy(field).double() if isinstance(field, nn.Module) else field
@@ -237,25 +245,13 @@ def _computes_in_float64(field: VelocityField, obs: Tensor, noise: Tensor) -> bo
 
 
 def endpoint_error(endpoints: Tensor, exact: Tensor) -> float:
-    """Distance of `endpoints` to `exact` ones (rows, action), relative to the spread of the exact ones.
+    """Distance of `endpoints` to the first of the `exact` ones (rows, action), relative to the exact ones' spread.
 
     sqrt(mean (x - y)²) / sqrt(mean over action dimensions of Var over rows of y)
     """
-    difference = (endpoints.to(exact.dtype) - exact).square().mean().sqrt()
+    difference = (endpoints.to(exact.dtype) - exact[: len(endpoints)]).square().mean().sqrt()
     spread = exact.var(dim=0, correction=0).mean().sqrt()
     return float(difference / spread)
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
-    """For each (cost, error): is there no other point that is no worse in both and better in one?"""
-    return [
-        not any(math.isnan(number) for number in point) and not any(_dominates(q, point) for q in points)
-        for point in points
-    ]
-
-
-def _dominates(q: tuple[float, float], p: tuple[float, float]) -> bool:
-    return q[0] <= p[0] and q[1] <= p[1] and q != p
 
 
 def _in_turn(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -> Callable[[], Tensor]:
@@ -272,9 +268,10 @@ def _in_turn(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -
 
 
 def _endpoints(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tensor, batch: int) -> Tensor:
+    """Where `sampler` carries `noise`, or as much of it as an adaptive sampler is given."""
     # Rows of one call share the steps of an adaptive sampler: there the error depends on the batch size.
     size = len(noise) if _has_fixed_grid(sampler) else min(batch, len(noise))
-    starts = range(0, len(noise), size)
+    starts = range(0, len(noise), size)[:ADAPTIVE_CALLS]
     return torch.cat([generate(field, sampler, obs[i : i + size], noise[i : i + size]) for i in starts])
 
 

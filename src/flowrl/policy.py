@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flowrl.contracts import Sampler, Velocity, VelocityField
 from flowrl.errors import FlowrlError, UsageError
+from flowrl.flow.counting import CountingVelocity
 from flowrl.flow.network import NetworkSettings
 from flowrl.training.gaussian import GaussianActor, GaussianSettings
 from flowrl.training.normaliser import Normaliser
@@ -91,8 +92,15 @@ class FlowPolicy:
         return declared if declared is not None else self.evaluations / max(1, self.calls)
 
     def _carry(self, velocity: Velocity, noise: Tensor) -> Tensor:
-        if getattr(self.sampler, "nfe", None) is None:
-            velocity = self._counted(velocity)
+        if getattr(self.sampler, "nfe", None) is not None:
+            return self._sampled(velocity, noise)
+        counting = CountingVelocity(velocity)
+        action = self._sampled(counting, noise)
+        self.calls += 1
+        self.evaluations += counting.nfe
+        return action
+
+    def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
         try:
             return self.sampler(velocity, noise, 0.0, 1.0)
         except FlowrlError:
@@ -102,15 +110,6 @@ class FlowPolicy:
                 f"the sampler {self.sampler!r} failed: {type(error).__name__}: {error}. Choose other options "
                 "for it, or another sampler with --sampler."
             ) from error
-
-    def _counted(self, velocity: Velocity) -> Velocity:
-        self.calls += 1
-
-        def counting(x: Tensor, t: float | Tensor) -> Tensor:
-            self.evaluations += 1
-            return velocity(x, t)
-
-        return counting
 
 
 class GaussianPolicy:

@@ -27,13 +27,13 @@ _MOST_COMPLAINTS = 3
 class Place:
     """Where a value was written."""
 
-    name: str  # a file, or '--set learner.clip=0.1'
+    name: str  # a file, or what the command line says: '--set learner.clip=0.1', '--sampler heun'
     line: int | None  # None for what a command line says
     key: KeyPath  # the key as it stands there, such as ('fpo++', 'learner', 'clip')
 
     @property
     def is_override(self) -> bool:
-        return self.name.startswith("--set ")
+        return self.name.startswith("--")
 
     def __str__(self) -> str:
         line = "" if self.line is None else f" line {self.line}"
@@ -81,6 +81,15 @@ def parse(data: bytes, name: str) -> Recipe:
 def shipped_names() -> list[str]:
     """The recipes that come with the package, such as 'gridworld.yaml', sorted."""
     return sorted(_shipped())
+
+
+def shipped_by_environment() -> dict[str, str]:
+    """Environment id -> the recipe for it that comes with the package, the first by name of several."""
+    found: dict[str, str] = {}
+    for name, file in sorted(_shipped().items()):
+        env = parse(file.read_bytes(), name).values.get("env")
+        found.setdefault(str(env.get("id") if isinstance(env, dict) else env), name)
+    return found
 
 
 def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import math
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -51,6 +52,14 @@ SYNONYMS = {
 }
 
 
+class SamplerRefused(UsageError):
+    """No sampler can be made of a block of settings; `key` of that block is to blame, or None: all of it."""
+
+    def __init__(self, message: str, key: str | None = "name") -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def _plain(option: object) -> object:
     """`option` if it is a finite number, a string or a boolean; else ValueError."""
     if isinstance(option, str | int) or (isinstance(option, float) and math.isfinite(option)):
@@ -86,8 +95,8 @@ def names() -> list[str]:
 def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     """The sampler `name` (an entry point's, or path/file.py:Class) with `options` as its fields.
 
-    Raises UsageError for an unknown or doubly offered name, for a file or package that cannot be loaded, and
-    for an option that the sampler does not have or does not accept.
+    Raises SamplerRefused for an unknown or doubly offered name, for a file or package that cannot be loaded,
+    and for an option that the sampler does not have or does not accept.
     """
     target = _load(name)
     options = dict(options or {})
@@ -95,9 +104,10 @@ def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     try:
         sampler = target(**options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"sampler {name!r}: {error}.") from error
+        blamed = (option for option in options if re.search(rf"\b{re.escape(option)}\b", str(error)))
+        raise SamplerRefused(f"sampler {name!r}: {error}.", next(blamed, None)) from error
     if not callable(sampler):
-        raise UsageError(
+        raise SamplerRefused(
             f"sampler {name!r}: a {target.__name__} cannot be called; give it __call__(velocity, x, t0, t1)."
         )
     made: Sampler = sampler
@@ -109,7 +119,7 @@ def _load(name: str) -> type[Any]:
     is_file = ":" in name or name.endswith(".py")
     target = _load_file(name) if is_file else _load_entry_point(name)
     if not isinstance(target, type):
-        raise UsageError(
+        raise SamplerRefused(
             f"sampler {name!r} is a {type(target).__name__}, not a class; write a class whose fields are the "
             "options and whose __call__(velocity, x, t0, t1) returns x at t1."
         )
@@ -119,21 +129,21 @@ def _load(name: str) -> type[Any]:
 def _load_entry_point(name: str) -> object:
     on_offer = offers()
     if name not in on_offer:
-        raise UsageError(
+        raise SamplerRefused(
             f"there is no sampler {name!r}.{did_you_mean(name, on_offer, SYNONYMS)} "
             f"Known: {', '.join(sorted(on_offer))}; or give path/file.py:Class."
         )
     first, *others = on_offer[name]
     if others:
         origins = " and by ".join(origin(offer) for offer in on_offer[name])
-        raise UsageError(
+        raise SamplerRefused(
             f"the sampler {name!r} is offered by {origins}; uninstall one of them, or ask its author to "
             "rename it."
         )
     try:
         return first.load()
     except Exception as error:
-        raise UsageError(
+        raise SamplerRefused(
             f"the sampler {name!r} of {origin(first)} ({first.value}) cannot be loaded: {_brief(error)}."
         ) from error
 
@@ -143,11 +153,11 @@ def _load_file(name: str) -> object:
     path = Path(file)
     if not file.endswith(".py") or not attribute:
         example = name if name.endswith(".py") else "path/file.py"
-        raise UsageError(
+        raise SamplerRefused(
             f"{name!r} names no sampler: give a name from `flowrl samplers`, or {example}:Class."
         )
     if not path.is_file():
-        raise UsageError(f"sampler {name!r}: there is no file {file}.")
+        raise SamplerRefused(f"sampler {name!r}: there is no file {file}.")
     spec = importlib.util.spec_from_file_location(f"flowrl sampler {path.resolve()}", path)
     assert spec is not None and spec.loader is not None  # noqa: S101  # a .py file always has a loader
     module = importlib.util.module_from_spec(spec)
@@ -156,12 +166,12 @@ def _load_file(name: str) -> object:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        raise UsageError(f"sampler {name!r}: {file} cannot be run: {_brief(error)}.") from error
+        raise SamplerRefused(f"sampler {name!r}: {file} cannot be run: {_brief(error)}.") from error
     if not hasattr(module, attribute):
         classes = [
             key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name
         ]
-        raise UsageError(
+        raise SamplerRefused(
             f"sampler {name!r}: {file} has no {attribute!r}.{did_you_mean(attribute, classes)} "
             f"It has: {', '.join(classes) or 'no class of its own'}."
         )
@@ -170,29 +180,30 @@ def _load_file(name: str) -> object:
 
 
 def _check_options(name: str, target: type[Any], options: dict[str, object]) -> None:
-    """Raise UsageError unless `target` takes every one of `options`, and each with its annotated type."""
+    """Raise SamplerRefused unless `target` takes every one of `options`, and each with its annotated type."""
     parameters = inspect.signature(target).parameters
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         for option in options:
             if option not in parameters:
                 known = f"its options: {', '.join(parameters)}" if parameters else "it has no options"
                 hint = did_you_mean(option, parameters, SYNONYMS)
-                raise UsageError(f"sampler {name!r} has no option {option!r} ({known}).{hint}")
+                raise SamplerRefused(f"sampler {name!r} has no option {option!r} ({known}).{hint}", option)
     try:
         annotations = typing.get_type_hints(target.__init__)
     except Exception:  # whatever a stranger's annotations refer to: then the sampler itself must check
         return
     for option, value in options.items():
         if option in annotations:
-            _check_type(f"sampler {name!r}, option {option!r}", annotations[option], value)
+            _check_type(name, option, annotations[option], value)
 
 
-def _check_type(what: str, annotation: Any, value: object) -> None:
+def _check_type(name: str, option: str, annotation: Any, value: object) -> None:
     try:
         TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         fault = error.errors()[0]["msg"]
-        raise UsageError(f"{what}: {fault[0].lower()}{fault[1:]}, not {value!r}.") from error
+        what = f"sampler {name!r}, option {option!r}: {fault[0].lower()}{fault[1:]}, not {value!r}."
+        raise SamplerRefused(what, option) from error
     except PydanticUserError:  # a type pydantic has no schema for: the sampler itself must check
         return
 

@@ -10,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flowrl.cli.envs import bounds, envs
+from flowrl.cli.envs import envs
+from flowrl.envs.listing import bounds
 from flowrl.errors import UsageError
 
 app = typer.Typer()
@@ -26,18 +27,28 @@ def told(*arguments: str) -> str:
 def test_the_list_has_ours_first_and_only_what_can_be_trained_on() -> None:
     rows = json.loads(told("--json"))
     ids = [row["id"] for row in rows]
-    assert ids[0] == "flowrl/GridWorld-v0"
-    assert {"Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5", "Humanoid-v5"} <= set(ids)
+    assert rows[0]["origin"] == "flowrl"
+    assert {
+        "flowrl/GridWorld-v0",
+        "Pendulum-v1",
+        "MountainCarContinuous-v0",
+        "Hopper-v5",
+        "Humanoid-v5",
+    } <= set(ids)
     assert not {"CartPole-v1", "Hopper-v4", "Acrobot-v1", "Taxi-v4", "phys2d/Pendulum-v0"} & set(ids)
     assert len(ids) == len(set(ids))
     origins = [row["origin"] for row in rows]
     assert sorted(set(origins), key=origins.index) == list(dict.fromkeys(origins))  # in groups
+    assert {row["recipe"] for row in rows if row["id"] == "flowrl/GridWorld-v0"} == {"gridworld.yaml"}
     text = told()
     assert all(id in text for id in ids)
 
 
 def test_listing_constructs_nothing_and_imports_neither_torch_nor_mujoco() -> None:
-    code = "import sys; from flowrl.cli.envs import catalogue; catalogue(); print({'torch', 'mujoco'} & {*sys.modules})"
+    code = (
+        "import sys; from flowrl.envs.listing import catalogue; catalogue(); "
+        "print({'torch', 'mujoco'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -13,9 +13,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from flowrl.envs import EnvSettings, Simulation, Step, make
+from flowrl.envs import Adapter, EnvSettings, Step, make
+from flowrl.envs.adapter import as_arrays, as_tensors
 from flowrl.envs.snapshot import Decoder, Encoder, Inexact, capture, model_checksum, reinstate
-from flowrl.envs.vector import as_arrays, as_tensors
 
 FIELDS = ("obs", "reward", "terminated", "truncated", "successor", "success")
 
@@ -70,15 +70,15 @@ def test_interrupted_is_uninterrupted(id: str, count: int, options: dict[str, An
     resumed.close()
 
 
-def test_a_state_can_be_restored_into_a_used_simulation_twice() -> None:
-    simulation = make(EnvSettings(id="Hopper-v5", count=2))
-    simulation.reset(seed=1)
+def test_a_state_can_be_restored_into_a_used_adapter_twice() -> None:
+    adapter = make(EnvSettings(id="Hopper-v5", count=2))
+    adapter.reset(seed=1)
     actions = torch.randn(40, 2, 3, generator=torch.manual_seed(1))
-    state = simulation.state()
-    first = [simulation.step(action) for action in actions]
-    simulation.restore(state)
-    second = [simulation.step(action) for action in actions]
-    simulation.close()
+    state = adapter.state()
+    first = [adapter.step(action) for action in actions]
+    adapter.restore(state)
+    second = [adapter.step(action) for action in actions]
+    adapter.close()
     assert all(equal(one, other) for one, other in zip(first, second, strict=True))
 
 
@@ -196,17 +196,17 @@ gymnasium.register("flowrl-test/Opaque-v0", Opaque)
 
 
 def test_a_state_that_cannot_be_captured_is_said_and_the_episodes_restart() -> None:
-    def opaque() -> Simulation:
+    def opaque() -> Adapter:
         return make(EnvSettings(id="flowrl-test/Opaque-v0", count=2))
 
-    simulation = opaque()
-    assert simulation.exact_resume  # there is no world before the first reset
-    simulation.reset(seed=0)
-    assert not simulation.exact_resume
-    assert simulation.inexact_because == "Opaque.world is or holds a range_iterator"
+    adapter = opaque()
+    assert adapter.exact_resume  # there is no world before the first reset
+    adapter.reset(seed=0)
+    assert not adapter.exact_resume
+    assert adapter.inexact_because == "Opaque.world is or holds a range_iterator"
     for _ in range(3):
-        simulation.step(torch.zeros(2, 1))
-    state = through_a_file(simulation.state())
+        adapter.step(torch.zeros(2, 1))
+    state = through_a_file(adapter.state())
     assert state["envs"] is None
     first: list[Tensor] = [opaque().restore(state) for _ in range(2)]
     assert torch.equal(first[0], first[1])  # the same new start each time

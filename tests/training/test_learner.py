@@ -35,7 +35,8 @@ def learner(settings: Config, seed: int = 0) -> Learner:
     actor = make_actor(settings, OBS, ACTION)
     critic = Critic(OBS, settings.learner.critic)
     evidence = make_evidence(actor, settings.learner)
-    return Learner(evidence, critic, Normaliser(OBS), settings.learner, total_updates=10, seed=seed)
+    normaliser = Normaliser(OBS, enabled=settings.learner.normalise_observations)
+    return Learner(evidence, critic, normaliser, settings.learner, total_updates=10, seed=seed)
 
 
 def rollout(seed: int = 0, steps: int = 16, envs: int = 8) -> Rollout:
@@ -74,6 +75,15 @@ def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str) -> None:
     assert several.update(rollout(4))["ratio_max"] != 1.0  # later minibatches do differ
 
 
+def test_without_normalisation_the_observations_stay_as_they_are() -> None:
+    one = learner(config("fpo", "learner.normalise_observations=false"))
+    data = rollout()
+    data.obs[0, 0] = 1000.0  # beyond the limit of normalised ones
+    for _ in range(2):
+        one.update(data)
+        assert torch.equal(one.normaliser(data.obs), data.obs)
+
+
 def test_statistics_move_last() -> None:
     """Moved before the update, they would give a first ratio that is not 1."""
     one = learner(config("fpo", "learner.epochs=1", "learner.minibatches=1"))
@@ -108,7 +118,7 @@ def test_micro_batches_change_nothing_but_rounding() -> None:
 
 
 def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
-    """One step at the old policy follows -A · grad of the CFM loss (fpo.md 8.5)."""
+    """One step at the old policy follows -A · grad of the CFM loss."""
     for advantage in (1.0, -1.0):
         settings = config("fpo", "learner.epochs=1", "learner.minibatches=1", "learner.normalise_advantages='no'",
                           "learner.gamma=0.0", "learner.learning_rate=1e-4")  # fmt: skip

@@ -30,9 +30,18 @@ def test_a_large_offset_does_not_cancel() -> None:
     np.testing.assert_allclose(normaliser.variance, data.var(0, correction=0), rtol=1e-9)
 
 
-def test_before_the_first_batch_nothing_changes() -> None:
-    obs = torch.tensor([[1.0, -2.0]])
-    assert torch.equal(Normaliser(2)(obs), obs)
+def test_before_the_first_batch_there_is_only_the_limit() -> None:
+    obs = torch.tensor([[1.0, -200.0]])
+    assert Normaliser(2)(obs).tolist() == [[1.0, -10.0]]
+
+
+def test_one_that_is_not_enabled_hands_observations_on_and_learns_nothing() -> None:
+    """Not even the limit is applied: the network sees what the environment gave."""
+    obs = torch.tensor([[1.0, -200.0], [3.0, 4.0]])
+    normaliser = Normaliser(2, enabled=False)
+    normaliser.update(obs)
+    assert normaliser(obs) is obs
+    assert normaliser.count == 0
 
 
 def test_a_loaded_normaliser_acts_like_the_saved_one() -> None:

@@ -9,18 +9,31 @@ import typer
 from flowrl import __version__
 from flowrl.cli import samplers
 from flowrl.cli.bench_latency import bench_latency
+from flowrl.cli.compare import compare
 from flowrl.cli.doctor import doctor
 from flowrl.cli.envs import envs
 from flowrl.cli.evaluate import evaluate
 from flowrl.cli.failure import exit_code_of
 from flowrl.cli.inspect import inspect
+from flowrl.cli.output import program
+from flowrl.cli.play import play
 from flowrl.cli.plot import plot
+from flowrl.cli.suite import suite
 from flowrl.cli.train import train
+
+EPILOG = """\
+Begin with: flowrl train gridworld.yaml
+
+Exit codes: 0 ok, 1 a bug of flowrl, 2 usage or configuration, 3 training diverged, 4 bad checkpoint, 5 environment
+failed, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 130 and 143 stopped by a signal, after saving.
+"""
 
 app = typer.Typer(
     name="flowrl",
     help="Train, evaluate and time robot-control policies that generate their actions with a flow.",
+    epilog=EPILOG,
     no_args_is_help=True,
+    rich_markup_mode=None,  # with it, help comes twice as late and does not fill its paragraphs
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,6 +43,9 @@ app.command("eval")(evaluate)
 app.command("bench-latency")(bench_latency)
 app.add_typer(samplers.app, name="samplers")
 app.command()(envs)
+app.command()(suite)
+app.command()(compare)
+app.command()(play)
 app.command()(plot)
 app.command()(inspect)
 app.command()(doctor)
@@ -58,7 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on `arguments` (default: this process's) and return the exit code."""
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, prog_name=program(), standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:
         return exit_code_of(error)
     return result if isinstance(result, int) else 0

@@ -15,7 +15,7 @@ AXES = ("env_steps", "seconds", "iteration")
 
 def plot(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders; seeds of one recipe share a line.")
+        list[Path], typer.Argument(metavar="RUN", help="Run folders; seeds of one recipe share a line.")
     ],
     out: Annotated[
         Path | None,
@@ -34,9 +34,12 @@ def plot(
     field: Annotated[
         bool, typer.Option("--field", help="Draw GridWorld policies instead: their actions and 20 episodes.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
-    """Draw the learning curves of RUN..., with bands over the seeds of a recipe; or what GridWorld policies do."""
+    """Draw learning curves, or what GridWorld policies do.
+
+    Runs of one recipe share a line, in a band over their seeds.
+    """
     from flowrl.reporting import curves, figure
 
     out = out or Path("field.png" if field else "curves.png")
@@ -46,7 +49,7 @@ def plot(
 
         portrait.draw(runs, out)
         print_json({"figure": str(out)}) if as_json else print(out)
-        next_command(f"flowrl plot {' '.join(map(str, runs))}")
+        next_command("flowrl plot", *runs)
         return
     if x not in AXES:
         raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
@@ -68,4 +71,4 @@ def plot(
         for label, members in grouped.items():
             print(curves.sentence(label, members))
         print(out)
-    next_command(f"flowrl eval {runs[0]}")
+    next_command("flowrl eval", loaded[0].folder)

@@ -7,20 +7,28 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flowrl.cli.output import next_command, print_json
+from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.errors import ThresholdMissed
 
 if TYPE_CHECKING:
     from flowrl.catalogue import Description
 
-app = typer.Typer(help="List the samplers, or check one.", invoke_without_command=True)
+app = typer.Typer(
+    help="List the samplers, or check one.",
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND] [ARGS]...",
+    rich_markup_mode=None,
+)
 
-JSON = typer.Option(False, "--json", help="Print one JSON document.")
+JSON = typer.Option(False, "--json", help="Print the result as one JSON document.")
 
 
 @app.callback()
 def table(context: typer.Context, json: bool = JSON) -> None:
-    """List the samplers: order, velocity evaluations (NFE) per step, options and where each comes from."""
+    """List the samplers, or check one.
+
+    The list has their order, velocity evaluations (NFE) per step, options, and the package each comes from.
+    """
     if context.invoked_subcommand is not None:
         return
     from flowrl import catalogue
@@ -28,25 +36,31 @@ def table(context: typer.Context, json: bool = JSON) -> None:
     descriptions = catalogue.describe()
     if json:
         print_json([dataclasses.asdict(description) for description in descriptions])
-        return
-    _print_table(
-        ["name", "order", "NFE/step", "options", "origin"],
-        [
-            [row.name, str(row.order), str(row.nfe_per_step), _options(row), row.origin]
-            for row in descriptions
-        ],
-    )
+    else:
+        print_table(
+            ["name", "order", "NFE/step", "options", "origin"],
+            [
+                [row.name, str(row.order), str(row.nfe_per_step), _options(row), row.origin]
+                for row in descriptions
+            ],
+            numbers=("order", "NFE/step"),
+        )
     next_command("flowrl samplers check heun")
 
 
 @app.command()
 def check(
-    name: str = typer.Argument(help="A sampler's name, or path/file.py:Class."),
-    steps: int | None = typer.Option(None, "--steps", min=1, help="Steps for all but the order's own grids."),
+    name: str = typer.Argument(metavar="NAME", help="A sampler's name, or path/file.py:Class."),
+    steps: int | None = typer.Option(
+        None,
+        "--steps",
+        min=1,
+        help="Steps of the grid on which properties are checked; an order is measured on several.",
+    ),
     json: bool = JSON,
 ) -> None:
-    """Run the conformance test on a sampler; exit 7 when a property fails."""
-    from flowrl import registry
+    """Run the conformance test on a sampler. Exits with 7 when a property fails."""
+    from flowrl import checkpoint, registry
     from flowrl.conformance import examine
 
     findings = examine(lambda **options: registry.make(name, options), steps)
@@ -56,7 +70,7 @@ def check(
         print_json({"sampler": name, "passed": not failed, "findings": rows})
     else:
         verdicts = {True: "pass", False: "FAIL", None: "info"}
-        _print_table(
+        print_table(
             ["property", "result", "measured"],
             [[finding.property, verdicts[finding.passed], finding.measured] for finding in findings],
         )
@@ -64,7 +78,11 @@ def check(
         raise ThresholdMissed(
             f"sampler {name!r} fails {len(failed)} of {len(findings)}: {'; '.join(failed)}."
         )
-    next_command(f"flowrl eval CKPT --sampler {name}")
+    run = checkpoint.newest_flow()
+    if run:
+        next_command("flowrl eval", run, "--sampler", name)
+    else:
+        next_command("flowrl train gridworld.yaml")
 
 
 def _options(description: Description) -> str:
@@ -74,17 +92,3 @@ def _options(description: Description) -> str:
         option.name if option.default is None else f"{option.name}={option.default}"
         for option in description.options
     )
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    grid = Table(*header, box=box.SIMPLE_HEAD)
-    for row in rows:
-        grid.add_row(*row)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no edge to wrap at
-    console.print(grid)

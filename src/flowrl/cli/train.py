@@ -13,7 +13,10 @@ from flowrl.cli.output import next_command, print_json, say
 def train(
     config: Annotated[
         str | None,
-        typer.Argument(help="A recipe: a YAML file, or the name of a shipped one, such as gridworld.yaml."),
+        typer.Argument(
+            metavar="CONFIG",
+            help="A recipe: a YAML file, or the name of a shipped one, such as gridworld.yaml.",
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -32,9 +35,10 @@ def train(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> int:
-    """Train a policy and write a run folder: config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt, best.pt.
+    """Train a policy and write a run folder.
 
-    Ctrl-C finishes the iteration, saves, and says how to continue; a second one quits at once.
+    It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
+    saves, and says how to continue; a second one quits at once.
     """
     from flowrl import experiment
 
@@ -43,6 +47,9 @@ def train(
     plan = experiment.plan(config, settings, resume)
     if dry_run:
         print_json(plan.config.model_dump(mode="json")) if json else print(experiment.resolved(plan), end="")
+        source = ["--resume", resume] if resume else [config]
+        changes = [word for setting in settings for word in ("--set", setting)]
+        next_command("flowrl train", *source, *changes)
         return 0
     result = experiment.train(plan, out, name, quiet=json)
     if json:
@@ -51,8 +58,7 @@ def train(
         print(result.summary())
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command(f"flowrl train --resume {result.folder}")
+        next_command("flowrl train --resume", result.folder)
         return 128 + result.signal.value
-    if not json:
-        next_command(f"flowrl eval {result.folder}/ckpt.pt")
+    next_command("flowrl eval", result.folder)
     return 0

@@ -1,4 +1,7 @@
-"""Environments: GridWorld, and any Gymnasium id with Box spaces. Importing this registers `flowrl/…` ids."""
+"""Environments: GridWorld, ten DM-Control tasks, and any Gymnasium id with Box spaces.
+
+Importing this registers the `flowrl/…` ids.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if TYPE_CHECKING:
-    from flowrl.envs.vector import EnvSettings, Simulation, Step, make
+    from flowrl.envs.adapter import Adapter, EnvSettings, Step
+    from flowrl.envs.factory import make
 
-__all__ = ["EnvSettings", "Simulation", "Step", "make"]
+__all__ = ["Adapter", "EnvSettings", "Step", "make"]
 
 if "flowrl/GridWorld-v0" not in gymnasium.registry:
     gymnasium.register(
@@ -18,11 +22,26 @@ if "flowrl/GridWorld-v0" not in gymnasium.registry:
         vector_entry_point="flowrl.envs.gridworld:GridWorldVectorEnv",
     )
 
+SUITE = (
+    *("BallInCup", "CartpoleBalance", "CheetahRun", "FingerSpin", "FingerTurnEasy", "FingerTurnHard"),
+    *("FishSwim", "PointMass", "ReacherEasy", "ReacherHard"),
+)
+
+for _task in SUITE:
+    if f"flowrl/{_task}-v0" not in gymnasium.registry:
+        gymnasium.register(
+            id=f"flowrl/{_task}-v0",
+            entry_point="flowrl.envs.suite.environment:SuiteEnv",
+            vector_entry_point="flowrl.envs.suite.environment:SuiteVectorEnv",
+            kwargs={"task": _task},
+            max_episode_steps=1000,
+        )
+
 
 def __getattr__(name: str) -> Any:
-    """The adapter's names, imported when first asked for: it needs torch, listing the environments does not."""
+    """What needs torch, imported when first asked for: listing the environments does without."""
     if name in __all__:
-        from flowrl.envs import vector
+        from flowrl.envs import adapter, factory
 
-        return getattr(vector, name)
+        return getattr(factory if name == "make" else adapter, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -296,6 +296,8 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             )
             infos |= {"final_obs": final_obs, "_final_obs": done.copy()}
             infos |= {"final_info": {"is_success": success & done, "_is_success": done.copy()}}
+            if (pictures := self.render()) is not None:  # of the end: the restart is still to come
+                infos["final_info"] |= {"render": np.stack(pictures), "_render": done.copy()}
             infos |= {"_final_info": done.copy()}
         if finished.size < self.num_envs:
             infos |= {"is_success": success & ~done, "_is_success": ~done}

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from types import TracebackType
 from typing import Protocol, TextIO
 
 from rich.console import Console
@@ -39,7 +38,7 @@ def open_view(
     quiet: bool = False,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> LiveView | PlainLines | Silent:
+) -> TrainingView:
     """The view that suits `stream` (default stderr): live on a terminal that can, else plain lines.
 
     `total_steps` is the budget in environment steps, of which a resumed run has `env_steps` behind it.
@@ -62,14 +61,6 @@ class Silent:
         pass
 
     def close(self) -> None:
-        pass
-
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
         pass
 
 
@@ -233,14 +224,6 @@ class PlainLines:
         if self._printed != self._progress.iteration:
             self._print_line()
 
-    def __enter__(self) -> PlainLines:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _print_line(self) -> None:
         progress = self._progress
         self._printed = progress.iteration
@@ -297,14 +280,6 @@ class LiveView:
             self._render(finished=True)
             with suppress(OSError):
                 self._live.stop()
-
-    def __enter__(self) -> LiveView:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _remember(self, value: float) -> None:
         self._pending.append(value)

@@ -95,7 +95,7 @@ def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     leaves: dict[str, dict[str, Any]] = {}
     for run in runs:
         compared = {key: value for key, value in run.config.items() if key not in NOT_COMPARED}
-        own = dict(_leaves(compared))
+        own = dict(leaves_of(compared))
         identity = repr(sorted(own.items(), key=lambda item: item[0])) if own else str(run.folder)
         grouped.setdefault(identity, []).append(run)
         leaves[identity] = own
@@ -224,8 +224,8 @@ def draw(
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for panel, (axes, metric) in enumerate(zip(grid, metrics, strict=False)):
         for (label, members), colour in zip(grouped.items(), _cycled(COLOURS, len(grouped)), strict=True):
-            _draw_group(axes, members, metric, x, window, label, colour)
-        _dress(axes, metric)
+            draw_group(axes, members, metric, x, window, label, colour)
+        dress(axes, metric)
         if panel + columns >= len(metrics):  # the lowest of its column
             axes.set_xlabel(LABELS.get(x, x))
     for axes in list(figure.axes)[len(metrics) :]:
@@ -235,9 +235,10 @@ def draw(
     return figure
 
 
-def _draw_group(
+def draw_group(
     axes: Axes, runs: Sequence[Run], metric: str, x: str, window: int, label: str, colour: str
 ) -> None:
+    """One line in its band over `runs`; a single run over its unsmoothed values."""
     having = [run for run in runs if _has(run, metric)]
     band = aggregate((column(run, x), smoothed(column(run, metric), window)) for run in having)
     if band is None:
@@ -253,7 +254,8 @@ def _draw_group(
         axes.plot(band.x, band.mean, color=colour, label=label)
 
 
-def _dress(axes: Axes, metric: str) -> None:
+def dress(axes: Axes, metric: str) -> None:
+    """Title, ticks and limits that suit the metric."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_title(LABELS.get(metric, metric.replace("_", " ")))
@@ -318,10 +320,11 @@ def _config(path: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _leaves(block: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def leaves_of(block: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """('learner.clip', 0.1) of every value in nested blocks."""
     for key, value in block.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves_of(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from flowrl.reporting.figure import COLOURS, new_figure, styled
+from flowrl import pareto
+from flowrl.pareto import Better
+from flowrl.reporting.figure import COLOURS, VERMILLION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Better = Literal["higher", "lower"]
-POWERS_OF_TWO = [2.0**power for power in range(20)]
-ONE_TWO_FIVE = [step * 10.0**power for power in range(-3, 10) for step in (1, 2, 5)]
+DECADES = [10.0**power for power in range(-12, 13)]
+ONE_TWO_FIVE = [step * decade for decade in DECADES for step in (1, 2, 5)]
+POWERS_OF_TWO = [2.0**power for power in range(24)]
+POWERS_OF_FOUR = POWERS_OF_TWO[::2]
+MOST_TICKS = 10  # side by side in one panel
+LOGARITHMIC_FROM = 10  # greatest / least quality, below which a logarithmic axis would have no round ticks
 MARKERS = "osD^vPX"
 
 
@@ -32,50 +38,39 @@ class Choice:
     interval: tuple[float, float] | None = None  # 95 % of the quality, low and high
 
 
-def pareto(cost: ArrayLike, quality: ArrayLike, better: Better = "higher") -> NDArray[np.bool_]:
-    """Which of the points no other one beats: (points,) bool.
-
-    A point is beaten by one that costs no more and is no worse, and is cheaper or better (so equal points
-    stand or fall together). A point with a number that is not finite is beaten.
-    """
-    cost = np.asarray(cost, dtype=float)
-    gain = np.asarray(quality, dtype=float) * (1 if better == "higher" else -1)
-    known = np.isfinite(cost) & np.isfinite(gain)
-    # [i, j]: how point i compares with point j
-    no_worse = (cost[:, None] <= cost) & (gain[:, None] >= gain) & known[:, None]
-    strictly = (cost[:, None] < cost) | (gain[:, None] > gain)
-    beaten = (no_worse & strictly).any(axis=0)
-    return np.asarray(known & ~beaten, dtype=np.bool_)
-
-
 @styled
-def draw(choices: Sequence[Choice], quality: str, better: Better = "higher") -> Figure:
+def draw(
+    choices: Sequence[Choice], quality: str, better: Better = "higher", *, title: str = "", warning: str = ""
+) -> Figure:
     """Quality over NFE (left) and over latency (right), one line per sampler through its settings.
 
     `quality` labels the vertical axis. Pareto-optimal choices are ringed, each panel by its own cost, and
-    joined by a grey stair: what lies on its worse side is not worth its cost. Positive errors
-    (better="lower") are drawn on a logarithmic axis.
+    joined by a grey stair: what lies on its worse side is not worth its cost. Errors (better="lower") that
+    span a decade or more are drawn on a logarithmic axis. `warning` stands where it cannot be overlooked.
     """
     figure = new_figure(width=9.0, height=4.2)
     left, right = figure.subplots(1, 2, sharey=True)
-    _draw_cost(left, choices, [choice.nfe for choice in choices], better, POWERS_OF_TWO)
-    _draw_cost(right, choices, [choice.latency_us for choice in choices], better, ONE_TWO_FIVE)
+    _draw_cost(left, choices, [choice.nfe for choice in choices], better)
+    _draw_cost(right, choices, [choice.latency_us for choice in choices], better)
+    _scale(left, "x", [choice.nfe for choice in choices], [POWERS_OF_TWO, POWERS_OF_FOUR, DECADES])
+    _scale(right, "x", [choice.latency_us for choice in choices], [ONE_TWO_FIVE, DECADES])
+    qualities = [choice.quality for choice in choices if np.isfinite(choice.quality)]
+    if better == "lower" and qualities and max(qualities) >= LOGARITHMIC_FROM * min(qualities) > 0:
+        _scale(left, "y", qualities, [ONE_TWO_FIVE, DECADES, DECADES[::3]])
     left.set_xlabel("NFE (velocity evaluations per action)")
     right.set_xlabel("latency (µs per action)")
     left.set_ylabel(f"{quality} ({better} is better)")
-    if better == "lower" and all(choice.quality > 0 for choice in choices):
-        left.set_yscale("log")
+    left.set_title(title, loc="left")
+    right.set_title(warning, loc="right", color=VERMILLION)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(8, len(labels)))
     return figure
 
 
-def _draw_cost(
-    axes: Axes, choices: Sequence[Choice], cost: Sequence[float], better: Better, ticks: Sequence[float]
-) -> None:
+def _draw_cost(axes: Axes, choices: Sequence[Choice], cost: Sequence[float], better: Better) -> None:
     costs, qualities = np.array(cost), np.array([choice.quality for choice in choices])
     samplers = list(dict.fromkeys(choice.sampler for choice in choices))
-    optimal = pareto(costs, qualities, better)
+    optimal = pareto.front(costs, qualities, better)
     _draw_stair(axes, costs[optimal], qualities[optimal])
     for index, sampler in enumerate(samplers):
         own = np.array([choice.sampler == sampler for choice in choices])
@@ -97,7 +92,6 @@ def _draw_cost(
         label="Pareto-optimal",
         zorder=3,
     )
-    _log_axis(axes, costs, ticks)
 
 
 def _draw_stair(axes: Axes, costs: NDArray[Any], qualities: NDArray[Any]) -> None:
@@ -105,16 +99,34 @@ def _draw_stair(axes: Axes, costs: NDArray[Any], qualities: NDArray[Any]) -> Non
     axes.step(costs[order], qualities[order], where="post", color="0.75", linewidth=3, zorder=1)
 
 
-def _log_axis(axes: Axes, costs: NDArray[Any], ticks: Sequence[float]) -> None:
-    """A logarithmic axis with plain numbers at those of `ticks` that lie in the range of the costs."""
+def _scale(
+    axes: Axes, which: Literal["x", "y"], values: Sequence[float], families: Sequence[Sequence[float]]
+) -> None:
+    """A logarithmic axis over `values` with the first of `families` of ticks that is not too crowded."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    known = costs[np.isfinite(costs) & (costs > 0)]
-    axes.set_xscale("log")
-    if len(known) == 0:
+    known = [value for value in values if np.isfinite(value) and value > 0]
+    if not known:
         return
-    low, high = known.min() / 1.3, known.max() * 1.3
-    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,g}"))
-    axes.set_xlim(low, high)
+    margin = max(1.3, (max(known) / min(known)) ** 0.06)  # a ring's width
+    low, high = min(known) / margin, max(known) * margin
+    inside = [[tick for tick in ticks if low <= tick <= high] for ticks in families]
+    chosen = next((ticks for ticks in inside if len(ticks) <= MOST_TICKS), inside[-1])
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator(chosen))
+    axis.set_minor_locator(NullLocator())  # labels of minor ticks would run into each other
+    axis.set_major_formatter(FuncFormatter(lambda tick, _: _short(tick)))
+
+
+def _short(tick: float) -> str:
+    """0.01, 500, 1024, 20k, 1M; 10 to the power of -4 in mathematical type, and what is smaller."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if tick >= unit and tick % unit == 0:
+            return f"{tick / unit:g}{letter}"
+    if tick >= 1e-3:
+        return f"{tick:g}"
+    power = math.floor(math.log10(tick) + 1e-9)
+    step = round(tick / 10.0**power)
+    multiple = "" if step == 1 else rf"{step} \times "
+    return f"${multiple}10^{{{power}}}$"

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from flowrl.errors import StorageError, UsageError
@@ -55,14 +54,6 @@ class MetricsFile:
     def close(self) -> None:
         """Close the file; every line is already on its way to the disk."""
         self._file.close()
-
-    def __enter__(self) -> MetricsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:

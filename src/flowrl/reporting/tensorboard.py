@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from flowrl.errors import StorageError
@@ -88,14 +87,6 @@ class TensorBoard:
     def close(self) -> None:
         """Close the event file."""
         self._records.close()
-
-    def __enter__(self) -> TensorBoard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self, event: Any) -> None:
         try:

@@ -17,7 +17,7 @@ from flowrl.settings import Settings
 from flowrl.training import surrogate
 from flowrl.training.advantage import gae, normalise
 from flowrl.training.critic import Critic, CriticSettings
-from flowrl.training.evidence import Comparison, Evidence, Record
+from flowrl.training.evidence import Evidence, Record
 from flowrl.training.normaliser import Normaliser
 from flowrl.training.ratio import bounded
 from flowrl.training.rollout import Rollout
@@ -59,7 +59,8 @@ class LearnerSettings(Settings):
     normalise_advantages: Literal["batch", "minibatch", "no"] = "batch"
     """Where advantages are given mean 0 and standard deviation 1."""
     normalise_observations: bool = True
-    """Shift and scale observations by their running statistics."""
+    """Shift and scale observations by their running statistics, and keep them within ±10; false leaves them
+    as they are."""
 
     epochs: int = Field(4, ge=1)
     """Passes over a rollout."""
@@ -163,8 +164,7 @@ class Learner:
         metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._follow_schedule(metrics.get("kl", metrics["clipped_share"]))
         self._follow_average()
-        if self.settings.normalise_observations:  # last: until here the statistics are those that acted
-            self.normaliser.update(rollout.obs.flatten(0, 1))
+        self.normaliser.update(rollout.obs.flatten(0, 1))  # last: until here they are those that acted
         return metrics
 
     def _draw_minibatches(self, batch: int) -> list[list[list[Tensor]]]:
@@ -226,16 +226,15 @@ class Learner:
             part = batch[chunk]
             advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
             compared = self.evidence.compare(part.obs, part.actions, part.record, advantages)
-            parts = self._losses(part, advantages, compared)
+            log_ratio = bounded(compared.log_ratio, self.settings.log_ratio_bound)
+            parts = self._losses(part, advantages, log_ratio)
             loss = parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
             if compared.entropy is not None:
                 loss = loss - self.settings.entropy_coefficient * compared.entropy.mean()
             (loss * (len(chunk) / rows)).backward()
             if means is not None:
-                means.add(
-                    {**_ratio_metrics(compared.log_ratio, self.settings), **parts, **compared.metrics},
-                    len(chunk),
-                )
+                ratios = _ratio_metrics(compared.log_ratio, log_ratio, self.settings)
+                means.add({**ratios, **parts, **compared.metrics}, len(chunk))
         limit = self.settings.max_grad_norm or float("inf")
         norms = {
             "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
@@ -246,9 +245,8 @@ class Learner:
         self._refuse_non_finite(norms, batch, torch.cat(chunks))
         self.optimizer.step()
 
-    def _losses(self, part: Batch, advantages: Tensor, compared: Comparison) -> dict[str, Tensor]:
-        """The policy's loss, minus the surrogate, and the critic's, on some rows."""
-        log_ratio = bounded(compared.log_ratio, self.settings.log_ratio_bound)
+    def _losses(self, part: Batch, advantages: Tensor, log_ratio: Tensor) -> dict[str, Tensor]:
+        """The policy's loss, minus the surrogate, and the critic's, on some rows; `log_ratio` is bounded."""
         surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
         return {"policy_loss": -surrogate.mean(), "value_loss": self._value_loss(part)}
 
@@ -350,15 +348,16 @@ class Means:
 
 
 @torch.no_grad()
-def _ratio_metrics(log_ratio: Tensor, settings: LearnerSettings) -> dict[str, Tensor]:
-    """How far the ratios are from 1, which share is outside the clip range and beyond the bound."""
-    ratio = bounded(log_ratio, settings.log_ratio_bound).exp()
+def _ratio_metrics(raw: Tensor, log_ratio: Tensor, settings: LearnerSettings) -> dict[str, Tensor]:
+    """How far the ratios are from 1, which share is outside the clip range and, of the raw ones, beyond the
+    bound that `log_ratio` keeps to."""
+    ratio = log_ratio.exp()
     return {
         "ratio_mean": ratio.mean(),
         "ratio_min": ratio.min(),
         "ratio_max": ratio.max(),
         "clipped_share": ((ratio - 1).abs() > settings.clip).float().mean(),
-        "bound_share": (log_ratio.abs() > settings.log_ratio_bound).float().mean(),
+        "bound_share": (raw.abs() > settings.log_ratio_bound).float().mean(),
     }
 
 

@@ -12,11 +12,15 @@ class Normaliser(nn.Module):
     """Observations shifted and scaled by the mean and variance of all that were seen.
 
     Kept in float64 and merged batch by batch (Chan et al. 1979), so that after any number of batches they
-    are those of the whole data. Before the first batch it changes nothing.
+    are those of the whole data; before the first they are 0 and 1. One that is not `enabled` hands every
+    observation on as it is and learns nothing.
     """
 
-    def __init__(self, size: int, epsilon: float = 1e-5, limit: float = 10.0) -> None:
+    def __init__(
+        self, size: int, *, enabled: bool = True, epsilon: float = 1e-5, limit: float = 10.0
+    ) -> None:
         super().__init__()
+        self.enabled = enabled
         self.epsilon = epsilon
         self.limit = limit
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
@@ -39,11 +43,15 @@ class Normaliser(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """(obs - mean) / sqrt(variance + epsilon), kept within ±limit; shape (..., size) unchanged."""
+        if not self.enabled:
+            return obs
         return ((obs - self.shift) * self.scale).clamp_(-self.limit, self.limit)
 
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:
         """Take the observations (batch, size) into the statistics."""
+        if not self.enabled:
+            return
         rows = obs.double()
         number = len(rows)
         mean = rows.mean(dim=0)

@@ -6,48 +6,24 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 
 from __future__ import annotations
 
-import inspect
-import re
-import signal
-import traceback
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
-from multiprocessing import parent_process
-from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from flowrl.envs import snapshot
-from flowrl.errors import (
-    EnvironmentFailed,
-    FlowrlError,
-    MissingDependency,
-    TrainingDiverged,
-    UsageError,
-    did_you_mean,
-)
+from flowrl.envs.watched import SUCCESS, told
+from flowrl.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError
 from flowrl.settings import Settings
 
-RESERVED = {
-    "id",
-    "num_envs",
-    "vectorization_mode",
-    "vector_kwargs",
-    "wrappers",
-    "render_mode",
-    "disable_env_checker",
-}
-SUCCESS = ("is_success", "success")  # the info keys under which environments report success
 ADVICE = (
     "Look at the environment's reward and bounds; when actions grow, lower the learning rate.",
     "The policy's weights have diverged: lower the learning rate or the clip range.",
@@ -90,73 +66,7 @@ class Capturable(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
-class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The outermost wrapper of every sub-environment: tells failures in one line, keeps infos small, holds `state`.
-
-    It may live in a worker process, where Ctrl-C must be left to the process that owns the run.
-    """
-
-    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
-        super().__init__(env)
-        if parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            if snapshot.physics(env) is not None:
-                snapshot.configure_mujoco_log(console=True, file=False)
-        self._checksum = snapshot.model_checksum(env)
-        self.index = 0
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        try:
-            obs, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
-            raise EnvironmentFailed(f"environment {self.index} failed in step: {told(error)}") from None
-        return obs, reward, terminated, truncated, {key: info[key] for key in SUCCESS if key in info}
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        try:
-            obs, _ = self.env.reset(seed=seed, options=options)
-        except Exception as error:
-            raise EnvironmentFailed(f"environment {self.index} failed in reset: {told(error)}") from None
-        return obs, {}
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """The captured state, or {"inexact": why}."""
-        try:
-            return snapshot.capture(self.env, self._checksum)
-        except snapshot.Inexact as reason:
-            return {"inexact": str(reason)}
-
-    @state.setter
-    def state(self, state: dict[str, Any]) -> None:
-        snapshot.reinstate(self.env, state)
-
-
-def told(error: BaseException) -> str:
-    """An exception in one line with the place that raised it: 'ValueError: too fast (car.py:12)'."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"
-
-
-def scaling(space: spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
-    """(bounded, centre, half): a squashed action a in [-1, 1] becomes centre + half·a where both bounds are finite.
-
-    The same as low + (a + 1)/2·(high - low), but exact for symmetric bounds.
-    """
-    low = torch.from_numpy(space.low.astype(np.float64).reshape(-1))
-    high = torch.from_numpy(space.high.astype(np.float64).reshape(-1))
-    bounded = torch.isfinite(low) & torch.isfinite(high)
-    centre = torch.where(bounded, (low + high) / 2, torch.zeros_like(low)).float()
-    half = torch.where(bounded, (high - low) / 2, torch.ones_like(low)).float()
-    return bounded, centre, half
-
-
-class Simulation:
+class Adapter:
     """Many environments behind one `step`: flat float32 observations out, raw policy actions in.
 
     A raw action is squashed to [-1, 1] (clip or tanh) and scaled to the environment's bounds; a dimension
@@ -167,7 +77,7 @@ class Simulation:
     def __init__(self, envs: VectorEnv[Any, Any, Any], settings: EnvSettings) -> None:
         observation, action = envs.single_observation_space, envs.single_action_space
         if not isinstance(observation, spaces.Box) or not isinstance(action, spaces.Box):
-            raise UsageError("a Simulation needs Box spaces")
+            raise UsageError("an Adapter needs Box spaces")
         self.settings = settings
         self.observation_space, self.action_space = observation, action  # of one environment
         self.count = envs.num_envs
@@ -186,6 +96,7 @@ class Simulation:
         self._broken = False  # whether a call was left without an answer
         self._steps = 0
         self._seed: int | None = None
+        self._ends: dict[str, Any] = {}  # final_info of the episodes that the last step ended
         self._inexact_because: str | None = None
         if self._each is not None:
             self._each.set_attr("index", list(range(self.count)))
@@ -195,7 +106,11 @@ class Simulation:
 
     @property
     def exact_resume(self) -> bool:
-        """Whether `state` holds all that is needed to continue bit for bit; final after the first `reset`."""
+        """Whether `state` holds all that is needed to continue bit for bit.
+
+        What an environment keeps shows only while it runs: true may become false in the first `reset`, which
+        nearly always tells, or in a later `state`. False stays false.
+        """
         return self._inexact_because is None
 
     @property
@@ -203,12 +118,17 @@ class Simulation:
         """Why `exact_resume` is false."""
         return self._inexact_because
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the environment says of itself, such as `render_fps`."""
+        return self._envs.metadata
+
     def reset(self, seed: int | None) -> Tensor:
         """Start every environment anew and return its observations (count, observation).
 
         `seed` gives every environment its own independent stream of random numbers; None keeps the streams.
         """
-        self._seed, self._steps = seed, 0
+        self._seed, self._steps, self._ends = seed, 0, {}
         seeds: Any = seed
         if seed is not None and self._each is not None:
             seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(self.count)]
@@ -228,13 +148,14 @@ class Simulation:
         self._steps += 1
         obs, reward, terminated, truncated, info = self._guarded(self._envs.step, raw)
         self.obs = successor = self._finite("observation", self._tensor(obs))
+        self._ends = info.get("final_info", {})
         success = torch.full((self.count,), torch.nan)
         if "final_obs" in info:
             finished = np.flatnonzero(info["_final_obs"])
             rows = torch.from_numpy(finished)
             last = self._finite("final observation", self._tensor(info["final_obs"][finished].tolist()), rows)
             successor = self.obs.index_copy(0, rows, last)
-            success = self._success(info.get("final_info", {}), success)
+            success = self._success(self._ends, success)
         return Step(
             obs=self.obs,
             reward=self._finite("reward", torch.from_numpy(np.asarray(reward, dtype=np.float32))),
@@ -254,7 +175,7 @@ class Simulation:
     def state(self) -> dict[str, Any]:
         """Everything to continue mid-episode, as tensors and plain Python values.
 
-        When `exact_resume` is false the environments themselves are missing from it.
+        When `exact_resume` is false, or turns out to be, the environments are missing: its "envs" is None.
         """
         captured = None
         if self._whole is not None:
@@ -265,10 +186,10 @@ class Simulation:
         return state | {"obs": self.obs.clone(), "envs": as_tensors(captured)}
 
     def restore(self, state: dict[str, Any]) -> Tensor:
-        """Continue from `state()` of a Simulation made with the same settings; returns the observations to act on.
+        """Continue from `state()` of an Adapter made with the same settings; returns the observations to act on.
 
-        Without an exact state the environments are reset, with a seed drawn from the recorded one and the
-        recorded number of steps. Raises UsageError when `state` belongs to other settings.
+        When `state["envs"]` is None new episodes begin: the environments are reset, with a seed drawn from the
+        recorded one and the recorded number of steps. Raises UsageError when `state` belongs to other settings.
         """
         if (state["id"], state["count"]) != (self.settings.id, self.count):
             raise UsageError(
@@ -299,8 +220,17 @@ class Simulation:
         return list(states) if self._inexact_because is None else None
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """One picture (height, width, 3) per environment; needs `render_mode="rgb_array"`."""
-        return tuple(self._guarded(self._envs.render))
+        """One picture (height, width, 3) per environment; needs `render_mode="rgb_array"`.
+
+        Where the last step ended an episode it shows that end: the environment has kept it in `final_info`
+        under "render", for its own picture is already of the restart.
+        """
+        if all(self._ends.get("_render", [False])):
+            return tuple(self._ends["render"])
+        pictures = list(self._guarded(self._envs.render))
+        for index in np.flatnonzero(self._ends.get("_render", [])):
+            pictures[index] = self._ends["render"][index]
+        return tuple(pictures)
 
     def close(self) -> None:
         """Release windows and worker processes."""
@@ -332,9 +262,7 @@ class Simulation:
     def _guarded(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """`call(*arguments)`, with every failure of an environment as EnvironmentFailed."""
         level = gymnasium.logger.min_level
-        if (
-            self.settings.mode == "async"
-        ):  # Gymnasium warns with a worker's whole traceback; it is told below in a line
+        if self.settings.mode == "async":  # Gymnasium would print a worker's whole traceback
             gymnasium.logger.min_level = gymnasium.logger.ERROR + 1
         try:
             self._broken = True
@@ -354,6 +282,19 @@ class Simulation:
             raise EnvironmentFailed(f"{self.settings.id}: {told(error)}") from error
         finally:
             gymnasium.logger.min_level = level
+
+
+def scaling(space: spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
+    """(bounded, centre, half): a squashed action a in [-1, 1] becomes centre + half·a where both bounds are finite.
+
+    The same as low + (a + 1)/2·(high - low), but exact for symmetric bounds.
+    """
+    low = torch.from_numpy(space.low.astype(np.float64).reshape(-1))
+    high = torch.from_numpy(space.high.astype(np.float64).reshape(-1))
+    bounded = torch.isfinite(low) & torch.isfinite(high)
+    centre = torch.where(bounded, (low + high) / 2, torch.zeros_like(low)).float()
+    half = torch.where(bounded, (high - low) / 2, torch.ones_like(low)).float()
+    return bounded, centre, half
 
 
 def first_few(indexes: list[int], most: int = 8) -> str:
@@ -392,97 +333,3 @@ def close(envs: VectorEnv[Any, Any, Any], broken: bool = False) -> None:
         process.terminate()
         process.join()
     envs.closed = True
-
-
-def find(id: str) -> EnvSpec:
-    """The registered environment of that id; raises UsageError for one that imports code or is not there."""
-    if ":" in id:
-        raise UsageError(
-            f"env.id {id!r}: ids with ':' import a module, which a configuration must not do. Register the "
-            "environment with Gymnasium in your own code and give its plain id."
-        )
-    if id not in gymnasium.registry:
-        by_lower = {known.lower(): known for known in gymnasium.registry}
-        hint = did_you_mean(id, gymnasium.registry) or did_you_mean(id.lower(), by_lower)
-        for lower, known in by_lower.items():
-            hint = hint.replace(repr(lower), repr(known))
-        raise UsageError(f"env.id: there is no environment {id!r}.{hint} `flowrl envs` lists them.")
-    return gymnasium.registry[id]
-
-
-def make(settings: EnvSettings, count: int | None = None, render_mode: str | None = None) -> Simulation:
-    """Build `count` (default: `settings.count`) environments.
-
-    Raises UsageError for an id, option or space that flowrl cannot use, MissingDependency when the
-    environment's package is not installed, EnvironmentFailed when its construction fails.
-    """
-    spec = find(settings.id)
-    taken = RESERVED.intersection(settings.options)
-    if taken:
-        raise UsageError(
-            f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
-        )
-    named: dict[str, Any] = dict(settings.options)
-    if render_mode is not None:
-        named["render_mode"] = render_mode
-    ours = spec.namespace == "flowrl" and spec.vector_entry_point is not None and settings.mode == "sync"
-    if not ours:
-        named["wrappers"] = [Watched]
-        named["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
-        named["disable_env_checker"] = (
-            True  # it only warns, once per environment; `Simulation` checks every step
-        )
-    mode = "vector_entry_point" if ours else settings.mode
-    number = settings.count if count is None else count
-    try:
-        with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
-            envs = gymnasium.make_vec(spec.id, num_envs=number, vectorization_mode=mode, **named)
-    except FlowrlError:
-        raise
-    except Exception as error:
-        raise refusal(spec, settings, error) from error
-    unsupported = unsupported_spaces(envs)
-    if unsupported:
-        close(envs)
-        raise UsageError(f"{settings.id}: {unsupported}")
-    return Simulation(envs, settings)
-
-
-def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
-    """Why the spaces of `envs` cannot be used, or an empty string."""
-    for name, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
-        if not isinstance(space, spaces.Box):
-            return (
-                f"its {name} space is {type(space).__name__}, but flowrl needs Box spaces: continuous actions, and "
-                "observations as arrays of numbers (of any rank: they are flattened). `flowrl envs` lists those "
-                "that fit; wrap a Dict observation in gymnasium.wrappers.FlattenObservation."
-            )
-        if name == "action" and not np.issubdtype(space.dtype, np.floating):
-            return f"its actions are {space.dtype}, but flowrl's actions are continuous: a Box of floats."
-    return ""
-
-
-def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
-    """What to tell the user when the construction of an environment raised `error`."""
-    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if isinstance(error, TypeError) and unknown and unknown[1] in settings.options:
-        known = sorted(constructor_options(spec) - {unknown[1]})
-        listed = f" It takes {', '.join(known)}." if known else ""
-        return UsageError(
-            f"env.options: {settings.id} has no option {unknown[1]!r}.{did_you_mean(unknown[1], known)}{listed}"
-        )
-    if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
-        return MissingDependency(
-            f"{settings.id} cannot be made with the packages installed here: {' '.join(str(error).split())}"
-        )
-    return EnvironmentFailed(f"{settings.id} cannot be made: {told(error)}")
-
-
-def constructor_options(spec: EnvSpec) -> set[str]:
-    """The keyword arguments that the environment's constructor names."""
-    if spec.entry_point is None:
-        return set()
-    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-    parameters = inspect.signature(creator).parameters.values()
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return named - RESERVED - {"self"}

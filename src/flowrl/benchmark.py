@@ -1,0 +1,220 @@
+"""Timing samplers as asked: on networks of standard sizes or a checkpoint's policy, the result as one document."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowrl import __version__, checkpoint, registry
+from flowrl.assembly import load_policy, refuse_file_sampler
+from flowrl.contracts import Sampler, VelocityField
+from flowrl.errors import UsageError
+from flowrl.examination import open_checkpoint
+from flowrl.flow.network import FlowNetwork, NetworkSettings
+from flowrl.latency import Row, bench
+from flowrl.machine import Watch, machine
+from flowrl.policy import FlowPolicy
+
+# (observation, action, hidden) of networks as used in practice. S: the FPO paper's actor, for HalfCheetah;
+# M: Humanoid-v5.
+STANDARD_SIZES = {"S": (17, 6, (32, 32, 32, 32)), "M": (376, 17, (256, 256, 256))}
+
+# Random weights with a small output are nearly straight flows, on which one Euler step would look perfect.
+# This makes Euler 10 as wrong as on trained policies: about a tenth of the actions' spread.
+STANDARD_OUTPUT_SCALE = 24.0
+
+REFERENCE = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
+
+COLUMNS = ["sampler", "steps", "NFE", "p50 µs", "p90 µs", "p99 µs", "calls", "error", "Pareto"]
+NUMBERS = COLUMNS[1:-1]
+LEGEND = [
+    "µs per call; a p99 of fewer than 100 calls is nearly the slowest of them",
+    "error: distance to the exact flow's actions, relative to their spread",
+    "Pareto: no other row of the table is both faster and nearer",
+]
+
+Key = tuple[str, int | None]  # a sampler's name and its number of steps
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A velocity field to be timed, and the sampler it was trained with, if it was."""
+
+    name: str
+    field: VelocityField
+    observation_size: int
+    action_size: int
+    own: tuple[Key, Sampler] | None = None
+
+
+def standard(seed: int) -> list[Subject]:
+    """The standard sizes, with random weights."""
+    subjects = []
+    for name, (observation_size, action_size, hidden) in STANDARD_SIZES.items():
+        torch.manual_seed(seed)
+        settings = NetworkSettings(hidden=hidden, activation="silu", output_scale=STANDARD_OUTPUT_SCALE)
+        field = FlowNetwork(observation_size, action_size, settings)
+        subjects.append(Subject(name, field, observation_size, action_size))
+    return subjects
+
+
+def trained(path: Path) -> Subject:
+    """The policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow."""
+    opened = open_checkpoint(path)
+    config = opened.config
+    refuse_file_sampler(config, opened.path, f"flowrl eval {path} --sampler {config.sampler.name}")
+    loaded = load_policy(opened.content, config)
+    if not isinstance(loaded.policy, FlowPolicy):
+        raise UsageError(
+            f"{opened.path} holds a Gaussian policy: it has no flow to time. Name a checkpoint of fpo or fpo++."
+        )
+    run = opened.path.resolve().parent.name
+    name = run if opened.path.name == checkpoint.LATEST else f"{run}-{opened.path.stem}"
+    own = loaded.policy.sampler
+    key = (config.sampler.name, getattr(own, "steps", None))
+    return Subject(name, loaded.policy.field, loaded.observation_size, loaded.action_size, (key, own))
+
+
+def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
+    """The samplers to time, all that are installed for no `names`: those that take steps with each number of
+    steps, the others once. Raises UsageError for a name that is not known."""
+    made: dict[Key, Sampler] = {}
+    for name in names or registry.names():
+        try:
+            made |= {(name, count): registry.make(name, {"steps": count}) for count in step_counts}
+        except UsageError:  # no option `steps`, or no such sampler, which making it without says again
+            made[name, None] = registry.make(name)
+    return made
+
+
+def run(
+    subjects: Sequence[Subject],
+    samplers: Mapping[Key, Sampler],
+    batches: Sequence[int],
+    seed: int,
+    *,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Time `samplers` and its own on every subject; the whole result, as latency.json holds it."""
+    reference = registry.make(*REFERENCE)
+    watch = Watch()
+    networks, shares = [], []
+    for subject in subjects:
+        rows = bench(
+            subject.field,
+            subject.observation_size,
+            subject.action_size,
+            dict(samplers) | dict([subject.own] if subject.own else []),
+            batches,
+            seed,
+            reference=reference,
+            report=lambda line, name=subject.name: report(f"{name}: {line}"),  # type: ignore[misc]
+        )
+        shares += [row.cpu_share for row in rows]
+        networks.append(
+            {
+                "network": subject.name,
+                "observation_size": subject.observation_size,
+                "action_size": subject.action_size,
+                "own_sampler": subject.own[0] if subject.own else None,
+                "rows": [_as_document(row) for row in rows],
+            }
+        )
+    return {
+        "flowrl": __version__,
+        **asdict(watch.verdict(shares)),
+        "machine": asdict(machine()),
+        "seed": seed,
+        "networks": networks,
+    }
+
+
+def _as_document(row: Row) -> dict[str, Any]:
+    error = row.endpoint_error if math.isfinite(row.endpoint_error) else None
+    return asdict(row) | {"endpoint_error": error}
+
+
+def save(document: dict[str, Any], out: Path) -> list[Path]:
+    """Write latency.json and the figures into the folder `out`; returns their paths."""
+    file = out / "latency.json"
+    file.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    return [file, *_draw(document, out)]
+
+
+def _draw(document: dict[str, Any], out: Path) -> list[Path]:
+    """One figure per network and batch size: endpoint error over NFE and over time per action."""
+    from flowrl.reporting import figure, front
+
+    files = []
+    for network, batch, rows in tables(document):
+        choices = [
+            front.Choice(row["sampler"], row["nfe"], row["p50_us"] / batch, row["endpoint_error"])
+            for row in rows
+            if row["endpoint_error"] is not None
+        ]
+        name = network["network"]
+        warning = "" if document["good"] else "not good figures: busy machine"
+        drawing = front.draw(
+            choices, "endpoint error", "lower", title=f"{name}, {batch} at a time", warning=warning
+        )
+        files.append(out / f"latency-{name}-batch{batch}.png")
+        figure.save(drawing, files[-1])
+    return files
+
+
+# ------------------------------------------------------------------------------------------------ in words
+
+
+def tables(document: dict[str, Any]) -> list[tuple[dict[str, Any], int, list[dict[str, Any]]]]:
+    """(network, batch size, rows): what is compared with each other."""
+    return [
+        (network, batch, [row for row in network["rows"] if row["batch"] == batch])
+        for network in document["networks"]
+        for batch in dict.fromkeys(row["batch"] for row in network["rows"])
+    ]
+
+
+def heading(network: dict[str, Any], batch: int) -> str:
+    """What stands above a table."""
+    sizes = f"observation {network['observation_size']}, action {network['action_size']}"
+    return f"{network['network']} ({sizes}), {batch} action{'s' * (batch > 1)} per call"
+
+
+def line(row: dict[str, Any], own: Key | None) -> list[str]:
+    """A row of the table under `COLUMNS`; `own` is the sampler that the policy was trained with."""
+    return [
+        row["sampler"] + (" (training)" if own == (row["sampler"], row["steps"]) else ""),
+        str(row["steps"] or "-"),
+        f"{row['nfe']:.4g}",
+        *(f"{row[key]:,.0f}" for key in ("p50_us", "p90_us", "p99_us")),
+        str(row["calls"]),
+        "-" if row["endpoint_error"] is None else f"{row['endpoint_error']:.2g}",
+        "*" if row["pareto"] else "",
+    ]
+
+
+def conditions(document: dict[str, Any]) -> list[str]:
+    """The machine, and whether its figures are good."""
+    machine = document["machine"]
+    loads = [f"{document[key]:.1f}" for key in ("load_before", "load_after") if document[key] is not None]
+    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    return [
+        f"{machine['processor']}, {machine['cores']} cores, {threads}, "
+        f"torch {machine['torch']}, load {' to '.join(loads) or 'unknown'}",
+        "good figures: the machine was quiet"
+        if document["good"]
+        else f"not good figures: {document['reason']}; repeat on a quiet machine",
+    ]
+
+
+def fastest(document: dict[str, Any], largest_error: float = 0.05) -> dict[str, Any] | None:
+    """The row of the first network that takes least time per action among those near enough to the exact flow."""
+    known = [row for row in document["networks"][0]["rows"] if row["endpoint_error"] is not None]
+    near = [row for row in known if row["endpoint_error"] < largest_error]
+    return min(near, key=lambda row: row["p50_us"] / row["batch"], default=None)

@@ -1,0 +1,152 @@
+"""A cell of a matrix (one recipe, one algorithm, one seed): its folder, and what is recorded there.
+
+`OUT/<recipe>/<algorithm>/seed<k>/` is a run folder as `flowrl train` writes it. Beside the run, evaluation.json
+says that the cell is finished and how good it is, or failure.json why it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from flowrl.errors import StorageError
+from flowrl.reporting.curves import NOT_COMPARED, leaves_of
+
+EVALUATION, FAILURE = "evaluation.json", "failure.json"
+MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """Which cell it is; the fields are the names of the folders."""
+
+    recipe: str
+    algorithm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.recipe} {self.algorithm} seed {self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        return out / self.recipe / self.algorithm / f"seed{self.seed}"
+
+
+class Score(BaseModel):
+    """How one noise mode did: the mean return, and all else that `flowrl eval --json` says."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    return_mean: float
+    success_rate: float | None = None
+
+
+class Record(BaseModel):
+    """evaluation.json: a finished cell."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    format: Literal[1] = 1
+    flowrl: str
+    recipe: str  # as it was typed
+    algorithm: str
+    seed: int
+    digest: str  # of what was learned: of the resolved configuration but for `NOT_COMPARED`
+    config: dict[str, Any]  # resolved
+    env_steps: int
+    seconds: float  # wall time of collecting and updating, over all sessions
+    env_steps_per_s: float | None
+    jobs: int  # cells that were run at the same time
+    machine: dict[str, Any]
+    episodes: int
+    evaluation_seed: int
+    evaluations: dict[str, Score]  # noise mode -> score
+
+
+class Failure(BaseModel):
+    """failure.json: a cell that ended without a result."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal[1] = 1
+    flowrl: str
+    stage: Literal["train", "evaluate"]
+    exit_code: int  # of flowrl, or 128 + the number of the signal that ended it
+    message: str
+    digest: str
+    config: dict[str, Any]
+
+    @property
+    def diverged(self) -> bool:
+        return self.exit_code == 3
+
+
+def read(path: Path, model: type[Model]) -> Model | None:
+    """What a record file holds; None when there is none, or it is not whole."""
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def write(path: Path, record: BaseModel) -> None:
+    """Write a record file: at every instant it is there as a whole or not at all. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w") as file:
+            file.write(record.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
+
+
+def find(out: Path) -> Iterator[tuple[Cell, Path]]:
+    """Every cell that has a folder in `out`, finished or not, and that folder."""
+    for folder in sorted(out.glob("*/*/seed*")):
+        number = re.fullmatch(r"seed(\d+)", folder.name)
+        if number and folder.is_dir():
+            yield Cell(folder.parts[-3], folder.parts[-2], int(number[1])), folder
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """The same for two runs that learn the same thing, their seeds aside (sha256, hex)."""
+    text = json.dumps(_compared(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """'learner.clip is 0.1 there, 0.2 is asked for': every setting in which two resolved configurations differ,
+    as far as it has a part in what is learned."""
+    old, new = (dict(leaves_of(_compared(config))) for config in (there, asked))
+    return [
+        f"{key} is {_shown(old, key)} there, {_shown(new, key)} is asked for"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def spelled(mode: str, config: Mapping[str, Any]) -> str:
+    """How a noise mode is called where the policy of `config` acts."""
+    gaussian = config.get("policy", {}).get("kind") == "gaussian"
+    return {"random": "sampled", "zero": "mean"}.get(mode, mode) if gaussian else mode
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in NOT_COMPARED}
+
+
+def _shown(leaves: Mapping[str, Any], key: str) -> str:
+    return json.dumps(leaves[key]) if key in leaves else "not set"

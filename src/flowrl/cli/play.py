@@ -1,0 +1,113 @@
+"""`flowrl play`: a policy at work, as a video."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowrl.cli.output import next_command, print_json, print_table
+from flowrl.errors import UsageError
+
+
+def play(
+    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")],
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:STEPS],…",
+            help="Sampler, or several side by side, as in `flowrl samplers`; default: the training's.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler's grid.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CKPT|NAME[:STEPS]", help="Another checkpoint or sampler, beside the first; repeatable."
+        ),
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(help="The file to write (.webp, .gif, .mp4); default: play.webp beside the checkpoint."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Set one key, such as sampler.rtol=1e-3; repeatable."
+        ),
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to play, one after the other.")] = 1,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Cut an episode after this many steps; default: 10000.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first episode's start and noise; then seed+1, ….")
+    ] = 0,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE,…",
+            help="random, zero or fixed noise (Gaussian policy: sampled or mean action), or several.",
+        ),
+    ] = None,
+    env: Annotated[str | None, typer.Option(help="Another environment of the same sizes.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WIDTHxHEIGHT",
+            help="Size of one panel's picture; default: 320x240, or the environment's.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float,
+        typer.Option(min=1, help="Frames per second, at most; steps are left out to stay in real time."),
+    ] = 30,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> None:
+    """Play a policy, or several side by side, into a video.
+
+    They begin in the same state. No display is needed.
+    """
+    from flowrl import playing
+    from flowrl.envs.camera import Size
+    from flowrl.examination import Question
+
+    asked = Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    watched = sys.stderr.isatty()
+    try:
+        result = playing.play(
+            ckpt,
+            asked,
+            compare or (),
+            path=video,
+            size=Size(*pixels(size)) if size is not None else None,
+            fps=fps,
+            max_steps=max_steps,
+            progress=counted if watched else lambda episode, step: None,
+        )
+    finally:
+        if watched:
+            print(end="\r\033[K", file=sys.stderr, flush=True)
+    if json:
+        print_json(result.as_dict())
+        return
+    print_table(playing.COLUMNS, [playing.line(row) for row in result.episodes], playing.NUMBERS)
+    print(result.sentence)
+    alone = sampler is None and not compare and result.episodes[0]["sampler"] is not None
+    next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if alone else f"flowrl eval {ckpt}")
+
+
+def counted(episode: int, step: int) -> None:
+    """How far it is, on a terminal."""
+    print(end=f"\repisode {episode}, step {step}", file=sys.stderr, flush=True)
+
+
+def pixels(text: str) -> tuple[int, int]:
+    """'320x240' → (320, 240); raises UsageError."""
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    if match is None or min(map(int, match.groups())) < 16:
+        raise UsageError(f"--size {text}: expected WIDTHxHEIGHT in pixels, from 16x16 on, such as 320x240.")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,33 @@
+"""DM-Control tasks (arXiv 1801.00690) on `mujoco.batch`, each written once over all its simulations.
+
+The profile `dmc` follows dm_control step for step. `playground` takes the numbers of MuJoCo Playground (arXiv
+2502.08844): time steps, solver options, contacts, starts. Not taken over is how Playground's first observation
+shows the last episode's target, that its derived quantities lag the state by a physics step, and that a state
+which is not finite ends an episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowrl.envs.suite import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
+from flowrl.envs.suite.task import Constants, Task
+
+TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
+    "BallInCup": (ball_in_cup.BallInCup, ball_in_cup.PROFILES),
+    "CartpoleBalance": (cartpole.CartpoleBalance, cartpole.PROFILES),
+    "CheetahRun": (cheetah.Cheetah, cheetah.PROFILES),
+    "FingerSpin": (finger.FingerSpin, finger.SPIN),
+    "FingerTurnEasy": (finger.FingerTurn, finger.TURN_EASY),
+    "FingerTurnHard": (finger.FingerTurn, finger.TURN_HARD),
+    "FishSwim": (fish.FishSwim, fish.PROFILES),
+    "PointMass": (point_mass.PointMass, point_mass.PROFILES),
+    "ReacherEasy": (reacher.Reacher, reacher.EASY),
+    "ReacherHard": (reacher.Reacher, reacher.HARD),
+}
+"""A task's name -> its class, and its numbers by profile."""
+
+from flowrl.envs.suite.replaying import replay  # noqa: E402  (it reads TASKS)
+
+__all__ = ["TASKS", "replay"]

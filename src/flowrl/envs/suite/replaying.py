@@ -1,0 +1,43 @@
+"""A recorded start and recorded actions, played again: how a task is compared with another implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowrl.envs.simulation import STATE, Simulation
+from flowrl.envs.suite.arena import chosen
+
+
+def replay(
+    task: str, start: Mapping[str, NDArray[Any]], actions: NDArray[Any], profile: str = "dmc"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Observations (steps + 1, observation) and rewards (steps,) of `actions` (steps, action) from `start`.
+
+    `start` holds fields of the state (`qpos`, `qvel`, `qacc_warmstart`, …) and of the model (`geom_pos`, …), as
+    MuJoCo names and shapes them. Raises UsageError for a task or profile that does not exist, and ValueError
+    for a field that does not.
+    """
+    kind, constants = chosen(task, profile)
+    model = kind.build(constants)
+    for name in start.keys() - STATE:
+        if not hasattr(model, name):
+            raise ValueError(f"start has {name!r}, which is no field of MuJoCo's state or model")
+        getattr(model, name)[...] = start[name]
+    simulation = Simulation(model, 1, kind.derived, kind.varied, threads=1)
+    playing = kind(simulation, constants)
+    for name in start.keys() & STATE:
+        simulation.bind(name)[0] = torch.as_tensor(start[name])
+    simulation.forward()
+    control = simulation.bind("ctrl")
+    observations, rewards = [playing.observation()], []
+    for action in actions:
+        control[0] = torch.as_tensor(action)
+        simulation.step(constants.substeps)
+        observations.append(playing.observation())
+        rewards.append(playing.reward())
+    return torch.cat(observations).numpy(), torch.cat(rewards).numpy()

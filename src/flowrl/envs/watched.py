@@ -1,0 +1,75 @@
+"""The wrapper around each Gymnasium environment of a vector: short infos, failures in a line, a state to save."""
+
+from __future__ import annotations
+
+import signal
+import traceback
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from flowrl.envs import graphics, snapshot
+from flowrl.errors import EnvironmentFailed
+
+SUCCESS = ("is_success", "success")  # the info keys under which environments report success
+
+
+class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """The outermost wrapper of every sub-environment: tells failures in one line, keeps infos small, holds `state`.
+
+    It may live in a worker process, where Ctrl-C must be left to the process that owns the run.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        physics = snapshot.physics(env)
+        if physics is not None and self.render_mode is not None:
+            graphics.lighten(physics[0])
+        if parent_process() is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if physics is not None:
+                snapshot.configure_mujoco_log(console=True, file=False)
+        self._checksum = snapshot.model_checksum(env)
+        self.index = 0
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            kept = {key: info[key] for key in SUCCESS if key in info}
+            if (terminated or truncated) and self.render_mode == "rgb_array":
+                kept["render"] = self.env.render()  # the vector restarts the environment within this step
+        except Exception as error:
+            raise EnvironmentFailed(f"environment {self.index} failed in step: {told(error)}") from None
+        return obs, reward, terminated, truncated, kept
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        try:
+            obs, _ = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise EnvironmentFailed(f"environment {self.index} failed in reset: {told(error)}") from None
+        return obs, {}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The captured state, or {"inexact": why}."""
+        try:
+            return snapshot.capture(self.env, self._checksum)
+        except snapshot.Inexact as reason:
+            return {"inexact": str(reason)}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        snapshot.reinstate(self.env, state)
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line with the place that raised it: 'ValueError: too fast (car.py:12)'."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -1,0 +1,115 @@
+"""What a checkpoint holds, said as plain values and in words; no model is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flowrl import checkpoint
+
+NETWORKS = ("actor", "critic", "average")
+
+Facts = list[tuple[str, str]]
+
+
+def take(path: Path | str) -> dict[str, Any]:
+    """Check every byte of the checkpoint meant by `path` and say what it holds; raises CheckpointError."""
+    found = checkpoint.find(path)
+    content, digest = checkpoint.load_with_digest(found)
+    return {"path": str(found), "bytes": found.stat().st_size, "sha256": digest, **description(content)}
+
+
+def description(content: dict[str, Any]) -> dict[str, Any]:
+    """What the checkpoint `content` says of itself, as plain JSON values; None for what it does not say."""
+    config = content.get("config") or {}
+    tensors = {section: dict(_tensors(value)) for section, value in content.items()}
+    env = config.get("env")
+    return {
+        "format": content.get("format"),
+        "flowrl": content.get("flowrl"),
+        "algorithm": config.get("algorithm"),
+        "env": env.get("id") if isinstance(env, dict) else env,
+        "sampler": _shown(config.get("sampler")),
+        "progress": _shown(content.get("progress")),
+        "networks": {
+            name: {
+                "parameters": sum(tensor.numel() for tensor in tensors[name].values()),
+                "tensors": {
+                    key: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+                    for key, tensor in tensors[name].items()
+                },
+            }
+            for name in NETWORKS
+            if tensors.get(name)
+        },
+        "tensor_bytes": {
+            section: sum(tensor.nbytes for tensor in found.values())
+            for section, found in tensors.items()
+            if found
+        },
+        "config": _shown(config),
+    }
+
+
+def sections(taken: dict[str, Any]) -> list[tuple[str, Facts]]:
+    """What a person reads of an inventory: headings, and below each (what, how)."""
+    tensors = ", ".join(f"{name} {_size(size)}" for name, size in taken["tensor_bytes"].items())
+    told: list[tuple[str, dict[str, Any]]] = [
+        (
+            f"{taken['path']}: sound",
+            {
+                "size": _size(taken["bytes"]),
+                "sha256": taken["sha256"],
+                "format": f"{taken['format']} (flowrl {taken['flowrl']})",
+                "algorithm": taken["algorithm"],
+                "env": taken["env"],
+                "sampler": taken["sampler"],
+                "tensors": tensors,
+            },
+        )
+    ]
+    if isinstance(taken["progress"], dict):
+        told.append(("progress", taken["progress"]))
+    for name, network in taken["networks"].items():
+        shapes = {
+            key: f"{'x'.join(map(str, tensor['shape'])) or 'scalar'}  {tensor['dtype']}"
+            for key, tensor in network["tensors"].items()
+        }
+        told.append((f"{name}: {network['parameters']:,} parameters", shapes))
+    return [
+        (heading, [(str(key), _inline(value)) for key, value in facts.items() if value not in (None, "")])
+        for heading, facts in told
+    ]
+
+
+def _tensors(value: Any, key: str = "") -> list[tuple[str, Any]]:
+    """(dotted key, tensor) of every tensor in nested `value`."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return [
+            pair for name, item in items for pair in _tensors(item, f"{key}.{name}" if key else str(name))
+        ]
+    return [(key, value)] if hasattr(value, "numel") else []
+
+
+def _shown(value: Any) -> Any:
+    """`value` as JSON and YAML can say it: tensors become their shape, tuples become lists."""
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return f"tensor {list(value.shape)}" if hasattr(value, "numel") else value
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_inline(item)}" for key, item in value.items())
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _size(count: int) -> str:
+    if count < 1e3:
+        return f"{count} B"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

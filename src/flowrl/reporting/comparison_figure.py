@@ -1,0 +1,109 @@
+"""The figures of a comparison: learning curves task by task, and performance profiles over all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowrl.reporting.curves import LABELS, Run, draw_group, dress, window_of
+from flowrl.reporting.figure import COLOURS, GREY, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRIC, X = "return_mean", "env_steps"
+TITLES = {
+    "random": "random noise; Gaussian: sampled actions",
+    "zero": "zero noise; Gaussian: mean actions",
+}
+
+
+@styled
+def curves(tasks: Mapping[str, Mapping[str, Sequence[Run]]], algorithms: Sequence[str]) -> Figure:
+    """One panel per task: the training return over environment steps, a line per algorithm in the band of its
+    seeds."""
+    runs = [run for groups in tasks.values() for members in groups.values() for run in members]
+    window = window_of(runs)
+    columns = {1: 1, 2: 2, 4: 2}.get(len(tasks), 3 if len(tasks) <= 9 else 4)
+    rows = -(-len(tasks) // columns)
+    single = columns == 1
+    figure = new_figure(
+        width=6.4 if single else 3.0 * columns + 0.4, height=0.9 + (3.4 if single else 2.3) * rows
+    )
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    colours = _colours(algorithms)
+    for place, (axes, (task, groups)) in enumerate(zip(panels, tasks.items(), strict=False)):
+        for name, members in groups.items():
+            draw_group(axes, members, METRIC, X, window, name, colours[name])
+        dress(axes, METRIC)
+        axes.set_title(task)
+        if place % columns == 0:
+            axes.set_ylabel(LABELS[METRIC])
+        if place + columns >= len(tasks):  # the lowest of its column
+            axes.set_xlabel(LABELS[X])
+    for axes in panels[len(tasks) :]:
+        axes.set_axis_off()
+    _legend(figure, colours)
+    smoothing = f"each run averaged over {window} iterations" if window > 1 else "unsmoothed"
+    figure.supxlabel(
+        f"return while training; line: mean of the seeds; band: least to greatest seed; {smoothing}",
+        fontsize=8,
+        color="0.4",
+    )
+    return figure
+
+
+@styled
+def profile(document: Mapping[str, Any]) -> Figure:
+    """One panel per noise mode: the share of runs that score above each threshold, in 95 % bands.
+
+    `document` is that of `flowrl.comparison.compare`, with tasks that all algorithms have runs of.
+    """
+    profiles, modes = document["overall"]["profile"], document["noise"]
+    algorithms = document["algorithms"]
+    figure = new_figure(width=4.6 * len(modes) + 0.4 * (len(modes) == 1), height=3.9)
+    colours = _colours(algorithms)
+    thresholds = profiles["thresholds"]
+    panels = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
+    for axes, mode in zip(panels, modes, strict=True):
+        for place, name in enumerate(algorithms):
+            line = profiles["algorithms"][name][mode]
+            if line["low"] is not None:
+                axes.fill_between(
+                    thresholds,
+                    line["low"],
+                    line["high"],
+                    color=colours[name],
+                    alpha=0.18,
+                    linewidth=0,
+                    step="post",
+                )
+            width = 1.6 + 0.8 * (len(algorithms) - 1 - place)  # one line on another leaves both to be seen
+            axes.plot(thresholds, line["share"], color=colours[name], linewidth=width, drawstyle="steps-post")
+        axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set_title(TITLES[mode], fontsize=10)
+        axes.set_xlabel("normalised score")
+        axes.set_ylim(-0.02, 1.02)
+        margin = 0.02 * (thresholds[-1] - thresholds[0])
+        axes.set_xlim(thresholds[0] - margin, thresholds[-1] + margin)
+    panels[0].set_ylabel("share of runs above it")
+    _legend(figure, colours)
+    number = len(document["overall"]["tasks"])
+    figure.supxlabel(
+        f"over {number} {'tasks' if number > 1 else 'task'}; band: 95 % stratified bootstrap; where a line crosses the "
+        "dots: the median run",
+        fontsize=8,
+        color="0.4",
+    )
+    return figure
+
+
+def _colours(algorithms: Sequence[str]) -> dict[str, str]:
+    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(algorithms)}
+
+
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=colour, linewidth=2.5) for colour in colours.values()]
+    figure.legend(lines, list(colours), loc="outside upper center", ncols=min(5, len(colours)))

@@ -1,0 +1,112 @@
+"""What commands print: tables and facts that align, fit a terminal, and do not steer it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowrl.cli import output, run
+from flowrl.cli.output import next_command, print_facts, print_table
+
+COLUMNS = ["name", "NFE", "error", "what it says"]
+ROWS = [["euler", "10", "-", "the slope at the start of the step"], ["heun", "8", "-", "the mean of two"]]
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(output.shutil, "get_terminal_size", lambda: os.terminal_size((columns, 24)))
+
+
+def test_a_table_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(COLUMNS, ROWS, numbers=("NFE",))
+    assert capsys.readouterr().out.splitlines() == [
+        "name   NFE  what it says",  # the column without an error is left out
+        "-----  ---  ----------------------------------",
+        "euler   10  the slope at the start of the step",
+        "heun     8  the mean of two",
+    ]
+
+
+def test_a_terminal_wraps_the_last_column_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_terminal(monkeypatch, 38)  # 12 for the others, 26 for the last
+    print_table(COLUMNS, ROWS, numbers=("NFE",))
+    assert capsys.readouterr().out.splitlines() == [
+        "name   NFE  what it says",
+        "-----  ---  --------------------------",
+        "euler   10  the slope at the start of",
+        "            the step",
+        "heun     8  the mean of two",
+    ]
+
+
+def test_a_wide_terminal_shows_what_a_pipe_gets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_table(COLUMNS, ROWS)
+    piped = capsys.readouterr().out
+    on_terminal(monkeypatch, 200)
+    print_table(COLUMNS, ROWS)
+    assert capsys.readouterr().out == piped
+
+
+def test_a_table_without_rows_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name", "NFE"], [])
+    print_table(["NFE"], [["-"]])
+    assert capsys.readouterr().out.splitlines() == ["name  NFE", "----  ---", "NFE", "---", "-"]
+
+
+def test_facts_stand_below_their_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("size", "3 kB"), ("algorithm", "fpo")], "ckpt.pt")
+    print_facts([])
+    print_facts([("", "")])
+    assert capsys.readouterr().out.splitlines() == ["ckpt.pt", "  size       3 kB", "  algorithm  fpo", ""]
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["name"], [["\x1b[2Jx"]])
+    print_facts([("a", "b\rc")], "d\x07")
+    assert not set(capsys.readouterr().out) & set("\x1b\r\x07")
+
+
+def test_the_next_command_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "bin" / "flowrl"
+    program.parent.mkdir()
+    program.touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [str(program)])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    next_command("flowrl eval", Path("my run"), "--steps", 3)
+    assert capsys.readouterr().err == f"next: {program} eval 'my run' --steps 3\n"
+    monkeypatch.setenv("PATH", str(program.parent))
+    next_command("flowrl doctor")
+    assert capsys.readouterr().err == "next: flowrl doctor\n"
+
+
+def test_no_arguments_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: flowrl")
+    assert "Begin with: flowrl train gridworld.yaml" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
+def test_an_output_that_cannot_be_written_is_a_storage_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "flowrl", "samplers"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 6
+    assert done.stderr == "flowrl: the output cannot be written: No space left on device. Free some space.\n"
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    command = f"'{sys.executable}' -m flowrl samplers --json | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr

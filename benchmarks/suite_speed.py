@@ -108,7 +108,7 @@ def main() -> None:
         suite.reset(seed=0)
         start = median(seconds(suite.reset) for _ in range(5))
         raw = stepper(task, suite)
-        shape = suite.action_space.shape
+        shape = (COUNT, suite.arena.action_size)
         probe = random.uniform(-1, 1, (5, *shape)).astype(np.float32)
         number = max(2, int(TURN_SECONDS / steps(raw, probe)))
         number = min(number, suite.max_episode_steps // TURNS - 1)

@@ -44,6 +44,7 @@ def make_visible(settings: EnvSettings, size: Size) -> Adapter:
     Raises what `make` does, UsageError for an environment that cannot draw itself, and MissingDependency when
     what it draws with is not installed.
     """
+    graphics.choose()  # before anything imports MuJoCo
     creator = _creator(find(settings.id))
     modes = getattr(creator, "metadata", {}).get("render_modes")
     if modes is not None and MODE not in modes:
@@ -53,7 +54,6 @@ def make_visible(settings: EnvSettings, size: Size) -> Adapter:
         options = size._asdict() | options
     if _takes(creator, {"camera_name"}) and not {"camera_name", "camera_id"} & options.keys():
         options["camera_name"] = TRACKING
-    graphics.choose()
     with _explained(settings.id):
         alone = settings.model_copy(update={"mode": "sync", "options": options})
         return make(alone, count=1, render_mode=MODE)
@@ -109,7 +109,7 @@ def _explained(id: str) -> Iterator[None]:
             raise _no_graphics(id, causes[-1]) from error
         for cause in causes:
             if isinstance(cause, gymnasium.error.DependencyNotInstalled):
-                raise MissingDependency(f"{id} cannot be drawn: {cause}.") from error
+                raise MissingDependency(f"{id} cannot be drawn: {str(cause).rstrip('.')}.") from error
             if isinstance(cause, NotImplementedError) or "'render_mode'" in str(cause):
                 raise _no_pictures(id) from error
         raise

@@ -105,7 +105,7 @@ def _fitted(picture: NDArray[Any], largest: tuple[int, int]) -> Image:
 
 
 def _fitting(text: str, face: str, room: int) -> tuple[str, FreeTypeFont]:
-    """`text` and the largest font in which it is at most `room` pixels wide; it ends in … where none is small enough."""
+    """`text` and the largest font in which it is at most `room` pixels wide, ending in … where none is."""
     for size in SIZES:
         if _font(face, size).getlength(text) <= room:
             return text, _font(face, size)

@@ -19,7 +19,8 @@ HEAD = """# Configuration
 
 A recipe is a YAML file with the keys below; what it leaves out has its default. `flowrl train RECIPE --dry-run` prints
 everything resolved, and `--set key.path=value` sets one key. Root sections named `fpo`, `fpo++` and `ppo` hold keys
-for one algorithm only, so that `--set algorithm=ppo` switches in place.
+for one algorithm only, so that `--set algorithm=ppo` switches in place and `flowrl suite` compares each at its best.
+Such a section wins over the recipe's other keys, these over the algorithm's preset, and `--set` over all.
 
 This page is written by `python scripts/configuration.py`.
 """

@@ -18,7 +18,7 @@ SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"portrait", "matrix", "comparison", "playing", "benchmark"},
+    {"portrait", "matrix+pool", "comparison", "playing", "benchmark"},
     {"examination", "experiment", "cell", "doctor"},  # an evaluation, a training run: what a command asks for
     {"assembly"},
     {"config+recipe+complaint+synonyms"},

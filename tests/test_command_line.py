@@ -44,6 +44,7 @@ CONFIGS = [  # what is wrong in the recipe, what the message must name
     ("learner: 3", ["learner"]),
     ("leaner: {clip: 0.1}", ["leaner", "learner"]),
     ("ppo: {learner: {clpi: 0.2}}", ["ppo.learner.clpi", "clip"]),
+    ("fpo: {algorithm: ppo}", ["fpo.algorithm", "root"]),
     ("algorithm: fpo+", ["fpo+", "fpo++"]),
     ("algorithm: [fpo]", ["algorithm"]),
     ("total_steps: 0", ["total_steps"]),

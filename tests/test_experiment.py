@@ -27,10 +27,12 @@ from flowrl.training.loop import Training
 TASKS: dict[str, dict[str, Any]] = {
     "GridWorld": {"id": "flowrl/GridWorld-v0", "count": 8},
     "Pendulum": {"id": "Pendulum-v1", "count": 3},
-    "Hopper": {"id": "Hopper-v5", "count": 3},
-    "Humanoid": {"id": "Humanoid-v5", "count": 2},
+    "Hopper": {"id": "Hopper-v5", "count": 3, "mode": "sync"},
+    "Humanoid": {"id": "Humanoid-v5", "count": 2, "mode": "sync"},
     "Hopper async": {"id": "Hopper-v5", "count": 2, "mode": "async"},
     "Humanoid async": {"id": "Humanoid-v5", "count": 2, "mode": "async"},
+    "Hopper batch": {"id": "Hopper-v5", "count": 3, "mode": "batch"},
+    "Humanoid batch": {"id": "Humanoid-v5", "count": 2, "mode": "batch"},
 }
 
 

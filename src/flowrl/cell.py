@@ -21,6 +21,7 @@ from flowrl.errors import StorageError
 from flowrl.reporting.curves import NOT_COMPARED, leaves_of
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
+NO_PART = ("env.options.threads",)  # in what is learned, besides the root keys `NOT_COMPARED`
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -60,7 +61,7 @@ class Record(BaseModel):
     recipe: str  # as it was typed
     algorithm: str
     seed: int
-    digest: str  # of what was learned: of the resolved configuration but for `NOT_COMPARED`
+    digest: str  # of the settings that have a part in what is learned
     config: dict[str, Any]  # resolved
     env_steps: int
     seconds: float  # wall time of collecting and updating, over all sessions
@@ -130,7 +131,7 @@ def digest(config: Mapping[str, Any]) -> str:
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """'learner.clip is 0.1 there, 0.2 is asked for': every setting in which two resolved configurations differ,
     as far as it has a part in what is learned."""
-    old, new = (dict(leaves_of(_compared(config))) for config in (there, asked))
+    old, new = _compared(there), _compared(asked)
     return [
         f"{key} is {_shown(old, key)} there, {_shown(new, key)} is asked for"
         for key in sorted(old.keys() | new.keys())
@@ -145,7 +146,9 @@ def spelled(mode: str, config: Mapping[str, Any]) -> str:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in NOT_COMPARED}
+    """'learner.clip' and the like -> its value."""
+    blocks = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+    return {key: value for key, value in leaves_of(blocks) if key not in NO_PART}
 
 
 def _shown(leaves: Mapping[str, Any], key: str) -> str:

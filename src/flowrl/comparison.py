@@ -220,13 +220,16 @@ def _lost(groups: Mapping[tuple[str, str], Group], unfinished: Iterable[Cell]) -
 def compare(grid: Grid, modes: Sequence[str] = MODES, scale: Scale | None = None) -> dict[str, Any]:
     """Every number, ready for JSON: per task and over the tasks that all algorithms have, with notes in words."""
     scales = {task: scale or scale_for(grid, task) for task in grid.tasks}
+    tasks = {task: _task(grid, task, modes, scales[task]) for task in grid.tasks}
+    overall = _overall(grid, modes, scales)
+    pairs = [pair for each in (*tasks.values(), overall) for pair in each["improvement"]]
     return {
         "algorithms": grid.algorithms,
         "noise": list(modes),
-        "tasks": {task: _task(grid, task, modes, scales[task]) for task in grid.tasks},
-        "overall": _overall(grid, modes, scales),
+        "tasks": tasks,
+        "overall": overall,
         "missing": list(grid.missing),
-        "notes": notes(grid),
+        "notes": [*notes(grid), *_said_of_certainty(pairs)],
     }
 
 
@@ -242,8 +245,7 @@ def scale_for(grid: Grid, task: str) -> Scale:
 
 
 def _is_control_task(env: Mapping[str, Any]) -> bool:
-    name = re.fullmatch(r"flowrl/(\w+)-v\d+", env["id"])
-    return name is not None and name[1] in envs.SUITE and "max_episode_steps" not in env["options"]
+    return envs.is_suite_task(env["id"]) and "max_episode_steps" not in env["options"]
 
 
 def _task(grid: Grid, task: str, modes: Sequence[str], scale: Scale) -> dict[str, Any]:
@@ -402,6 +404,15 @@ def _said_of_seeds(grid: Grid) -> list[str]:
             "mean counts every task the same."
         )
     return said
+
+
+def _said_of_certainty(pairs: Iterable[Mapping[str, Any]]) -> list[str]:
+    if not any(pair["ci95"] and pair["value"] in (0, 1) for pair in pairs):
+        return []
+    return [
+        "A probability of improvement of 0 or 1 has an interval without width, which is not certainty: all runs of one "
+        "lie above all runs of the other, and the bootstrap knows no runs but these."
+    ]
 
 
 def _said_of_settings(grid: Grid) -> list[str]:

@@ -109,6 +109,7 @@ def load(source: Recipe) -> Config:
     Raises UsageError with file, line and key.
     """
     chosen = _algorithm(source)
+    _refuse_choice_in_section(source)
     _refuse_contradiction(source, chosen)
     config = recipe.validate(Config, composed(source))
     for name in ALGORITHMS.keys() & source.values.keys() - {chosen}:  # a fault there would show up later
@@ -136,6 +137,16 @@ def _composed(source: Recipe, algorithm: str) -> Recipe:
     if kind not in (None, preset["policy"]["kind"]):  # the preset's other keys of a policy would not fit it
         preset = {name: block for name, block in preset.items() if name != "policy"}
     return recipe.layered(source, ALGORITHMS, algorithm, preset)
+
+
+def _refuse_choice_in_section(source: Recipe) -> None:
+    """Raise UsageError when the section of an algorithm chooses an algorithm: the root decides which section counts."""
+    for name in ALGORITHMS:
+        if _value(source, name, "algorithm") is not None:
+            raise UsageError(
+                f"{source.place((name, 'algorithm'))}: the section {name} holds keys for the algorithm {name}, so it "
+                "cannot choose another. Set algorithm at the root of the recipe."
+            )
 
 
 def _refuse_contradiction(source: Recipe, algorithm: str) -> None:

@@ -256,12 +256,13 @@ def test_mujoco_leaves_no_log_file_and_says_nothing_per_environment(
 ) -> None:
     """HalfCheetah's XML makes the compiler print a note; a huge position makes the engine warn."""
     monkeypatch.chdir(tmp_path)
-    for mode in ("sync", "async"):
+    modes: list[Any] = ["sync", "async", "batch"]
+    for mode in modes:
         adapter = make(EnvSettings(id="HalfCheetah-v5", count=2, mode=mode))
         adapter.reset(seed=0)
         adapter.close()
     assert capfd.readouterr().err == ""
-    adapter = make(EnvSettings(id="HalfCheetah-v5", count=1))
+    adapter = make(EnvSettings(id="HalfCheetah-v5", count=1, mode="sync"))
     adapter.reset(seed=0)
     state = adapter.state()
     state["envs"][0]["integration"][1:10] = 1e30  # after the time: qpos

@@ -81,6 +81,19 @@ def test_other_mujoco_tasks_are_trained_with_a_mujoco_recipe() -> None:
     assert found["train"] == "flowrl train halfcheetah.yaml --set env.id=Swimmer-v5"
 
 
+@pytest.mark.parametrize(
+    ("id", "native", "said"),
+    [
+        ("HalfCheetah-v5", True, "natively, all together"),
+        ("flowrl/GridWorld-v0", True, "natively, all together"),
+        ("Pendulum-v1", False, "by Gymnasium, one by one"),
+    ],
+)
+def test_who_steps_it_is_told(id: str, native: bool, said: str) -> None:
+    assert json.loads(told(id, "--json"))["native"] is native
+    assert f"stepped      {said}\n" in told(id)
+
+
 def test_a_wrong_id_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="Did you mean 'Pendulum-v1'"):
         told("pendulum-v1")

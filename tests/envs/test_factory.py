@@ -7,9 +7,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
-from flowrl.envs import EnvSettings, make
+from flowrl.envs import NATIVE, EnvSettings, make
 from flowrl.errors import EnvironmentFailed, MissingDependency, UsageError
 
 
@@ -67,3 +69,77 @@ def test_refusals(id: str, options: dict[str, Any], error: type[Exception], said
     with pytest.raises(error) as caught:
         make(EnvSettings(id=id, count=1, options=options))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("id", "mode", "options", "native"),
+    [
+        ("Hopper-v5", "auto", {}, True),
+        ("Hopper-v5", "batch", {}, True),
+        ("Hopper-v5", "auto", {"max_episode_steps": 7}, True),
+        ("Hopper-v5", "sync", {}, False),
+        ("Hopper-v5", "auto", {"reset_noise_scale": 0.1}, False),
+        ("Hopper-v5", "auto", {"max_episode_steps": -1}, False),  # Gymnasium's way to say: no limit
+        ("Hopper-v4", "auto", {}, False),
+        ("Pendulum-v1", "auto", {}, False),
+        ("flowrl/PointMass-v0", "auto", {}, True),
+        ("flowrl/PointMass-v0", "sync", {}, True),  # as in the checkpoints from before there was a choice
+        ("flowrl/GridWorld-v0", "batch", {"mode": "cshape"}, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_flowrl_knows_itself_is_stepped_natively(
+    id: str, mode: Any, options: dict[str, Any], native: bool
+) -> None:
+    adapter = make(EnvSettings(id=id, mode=mode, count=1, options=options))
+    assert adapter.native is native
+    adapter.close()
+
+
+def test_the_time_limit_reaches_the_native_environments() -> None:
+    adapter = make(EnvSettings(id="HalfCheetah-v5", count=2, options={"max_episode_steps": 3}))
+    adapter.reset(seed=0)
+    ends = [adapter.step(torch.zeros(2, 6)).truncated.tolist() for _ in range(4)]
+    assert ends == [[False] * 2, [False] * 2, [True] * 2, [False] * 2]
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "said"),
+    [
+        ("Pendulum-v1", {}, f"flowrl does not know Pendulum-v1 itself, only {', '.join(NATIVE)}"),
+        ("Hopper-v4", {}, "flowrl does not know Hopper-v4 itself"),
+        ("Hopper-v5", {"reset_noise_scale": 0.1}, "not with env.options.reset_noise_scale"),
+        ("Hopper-v5", {"max_episode_steps": 0}, "max_episode_steps must be a whole number"),
+    ],
+)
+def test_batch_is_refused_with_a_reason(id: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make(EnvSettings(id=id, mode="batch", options=options))
+    assert said in str(caught.value)
+
+
+def test_pictures_are_gymnasiums() -> None:
+    adapter = make(EnvSettings(id="Hopper-v5", count=1, mode="batch"), render_mode="rgb_array")
+    assert not adapter.native
+    adapter.close()
+
+
+def test_a_native_id_that_somebody_registered_anew_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EnvSpec("Hopper-v5", entry_point="gymnasium.envs.mujoco.hopper_v5:HopperEnv")
+    monkeypatch.setitem(gymnasium.registry, "Hopper-v5", spec)
+    for changed in ({"kwargs": {"healthy_reward": 0.0}}, {"entry_point": Track}):
+        for name, value in changed.items():
+            monkeypatch.setattr(spec, name, value)
+        adapter = make(EnvSettings(id="Hopper-v5", count=1))
+        assert not adapter.native
+        adapter.close()
+        monkeypatch.setattr(spec, "kwargs", {})
+
+
+@pytest.mark.parametrize(("before", "after"), [("sync", "batch"), ("batch", "async")])
+def test_a_state_is_not_restored_into_another_way_of_stepping(before: Any, after: Any) -> None:
+    one, other = (make(EnvSettings(id="Hopper-v5", count=1, mode=mode)) for mode in (before, after))
+    one.reset(seed=0)
+    with pytest.raises(UsageError, match=r"resume with the env\.mode of before"):
+        other.restore(one.state())
+    other.close()

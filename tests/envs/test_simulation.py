@@ -106,6 +106,31 @@ def test_latest_velocity_sensors_are_one_substep_old(model: mujoco.MjModel) -> N
         assert not torch.equal(readings[:, 1], qvel[:, 1])
 
 
+def test_external_forces_are_those_of_the_last_substep(model: mujoco.MjModel) -> None:
+    """mj_step, then mj_rnePostConstraint; zero after a reset, in whose rows alone."""
+    simulation = Simulation(model, 3, forces=True)
+    scattered(simulation)
+    forces, qpos = simulation.external_forces(), simulation.bind("qpos")
+    data = [mujoco.MjData(model) for _ in range(3)]
+    for row, each in enumerate(data):
+        each.qpos[:] = qpos[row]
+        mujoco.mj_forward(model, each)
+    for _ in range(60):
+        simulation.step(2)
+        for row, each in enumerate(data):
+            mujoco.mj_step(model, each, 2)
+            mujoco.mj_rnePostConstraint(model, each)
+            np.testing.assert_array_equal(forces[row], each.cfrc_ext)
+    assert (forces.abs().amax((1, 2)) > 1).all()  # the ball has come to lie on the plate
+    kept, elsewhere = simulation.snapshot(), Simulation(model, 3, forces=True)
+    simulation.reset(torch.tensor([1]))
+    assert forces.any(2).any(1).tolist() == [True, False, True]
+    elsewhere.restore(kept)
+    np.testing.assert_array_equal(elsewhere.external_forces()[1], data[1].cfrc_ext)
+    with pytest.raises(ValueError, match="without `forces`"):
+        Simulation(model, 1).external_forces()
+
+
 def trace(simulation: Simulation, fields: tuple[str, ...], steps: int = 60) -> list[torch.Tensor]:
     found = []
     for control in controls(steps, simulation.count):

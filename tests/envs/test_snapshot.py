@@ -71,7 +71,7 @@ def test_interrupted_is_uninterrupted(id: str, count: int, options: dict[str, An
 
 
 def test_a_state_can_be_restored_into_a_used_adapter_twice() -> None:
-    adapter = make(EnvSettings(id="Hopper-v5", count=2))
+    adapter = make(EnvSettings(id="Hopper-v5", count=2, mode="sync"))
     adapter.reset(seed=1)
     actions = torch.randn(40, 2, 3, generator=torch.manual_seed(1))
     state = adapter.state()

@@ -10,7 +10,7 @@ import typer
 from flowrl.cli.output import next_command, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from flowrl.matrix import Outcome, Result
+    from flowrl.pool import Outcome, Result
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 
@@ -45,7 +45,7 @@ def suite(
     was saved continues. Each run is evaluated under random and zero noise (Gaussian policy: sampled and mean
     actions). A run that fails is recorded and the others go on; the exit code is then 3 if any diverged.
     """
-    from flowrl import matrix
+    from flowrl import matrix, pool
 
     asked = matrix.Matrix(
         recipes=tuple(recipes),
@@ -56,7 +56,7 @@ def suite(
         overrides=tuple(overrides or ()),
         episodes=episodes,
     )
-    outcome = matrix.run(matrix.plan(asked), jobs, say)
+    outcome = pool.run(matrix.plan(asked), jobs, say)
     if json:
         print_json(_document(out, outcome))
     else:

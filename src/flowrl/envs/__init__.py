@@ -27,6 +27,12 @@ SUITE = (
     *("FishSwim", "PointMass", "ReacherEasy", "ReacherHard"),
 )
 
+NATIVE = (
+    *("Ant-v5", "HalfCheetah-v5", "Hopper-v5", "Humanoid-v5", "InvertedDoublePendulum-v5"),
+    *("InvertedPendulum-v5", "Swimmer-v5", "Walker2d-v5"),
+)
+"""Gymnasium's environments that flowrl steps itself, all rows together."""
+
 for _task in SUITE:
     if f"flowrl/{_task}-v0" not in gymnasium.registry:
         gymnasium.register(
@@ -36,6 +42,11 @@ for _task in SUITE:
             kwargs={"task": _task},
             max_episode_steps=1000,
         )
+
+
+def is_suite_task(id: str) -> bool:
+    """Whether `id`, such as 'flowrl/CheetahRun-v0', is one of the DM-Control tasks."""
+    return id.startswith("flowrl/") and id.removeprefix("flowrl/").rpartition("-v")[0] in SUITE
 
 
 def __getattr__(name: str) -> Any:

@@ -37,8 +37,10 @@ class EnvSettings(Settings):
     """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
     count: int = Field(default=16, ge=1)
     """Environments stepped together. More give each update more, and more varied, data per step of the clock."""
-    mode: Literal["sync", "async"] = "sync"
-    """`async` runs one process per environment: it pays when a step costs more than about a millisecond."""
+    mode: Literal["auto", "sync", "async", "batch"] = "auto"
+    """`batch` steps all together on all cores, where flowrl knows the environment itself; `auto` does so wherever
+    it can, else `sync`, one after another; `async` runs a process per environment, which pays above a millisecond
+    per step."""
     squash: Literal["clip", "tanh"] = "clip"
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -119,6 +121,11 @@ class Adapter:
         return self._inexact_because
 
     @property
+    def native(self) -> bool:
+        """Whether flowrl steps the environments itself, all together, rather than Gymnasium each by itself."""
+        return self._whole is not None
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """What the environment says of itself, such as `render_fps`."""
         return self._envs.metadata
@@ -195,6 +202,13 @@ class Adapter:
             raise UsageError(
                 f"the saved environment state is of {state['count']} x {state['id']}, not of {self.count} x "
                 f"{self.settings.id}: resume with the same env.id and env.count."
+            )
+        if state["envs"] is not None and isinstance(state["envs"], list) is self.native:
+            ways = ("each by itself (env.mode sync or async)", "all together (env.mode batch)")
+            was, now = ways if self.native else reversed(ways)
+            raise UsageError(
+                f"the saved environment state is of {self.settings.id} stepped {was}, not {now}: resume with the "
+                "env.mode of before."
             )
         self._guarded(self._continue, state)
         self._seed, self._steps = state["seed"], state["steps"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -13,10 +13,13 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from flowrl.envs import snapshot
+from flowrl.envs import NATIVE, snapshot
 from flowrl.envs.adapter import Adapter, EnvSettings, close
 from flowrl.envs.watched import Watched, told
 from flowrl.errors import EnvironmentFailed, FlowrlError, MissingDependency, UsageError, did_you_mean
+
+Way = Literal["sync", "async", "batch", "own"]
+"""`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""
 
 RESERVED = {  # what `make` itself gives to gymnasium.make_vec
     "id",
@@ -48,7 +51,8 @@ def find(id: str) -> EnvSpec:
 def make(settings: EnvSettings, count: int | None = None, render_mode: str | None = None) -> Adapter:
     """Build `count` (default: `settings.count`) environments.
 
-    Raises UsageError for an id, option or space that flowrl cannot use, MissingDependency when the
+    Where pictures are asked for, with `render_mode`, Gymnasium's own environments are stepped by Gymnasium, which
+    can draw them. Raises UsageError for an id, option, mode or space that flowrl cannot use, MissingDependency when the
     environment's package is not installed, EnvironmentFailed when its construction fails.
     """
     spec = find(settings.id)
@@ -60,16 +64,11 @@ def make(settings: EnvSettings, count: int | None = None, render_mode: str | Non
     named: dict[str, Any] = dict(settings.options)
     if render_mode is not None:
         named["render_mode"] = render_mode
-    ours = spec.namespace == "flowrl" and spec.vector_entry_point is not None and settings.mode == "sync"
-    if not ours:
-        named["wrappers"] = [Watched]
-        named["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
-        named["disable_env_checker"] = True  # it only warns, once per environment; Adapter checks every step
-    mode = "vector_entry_point" if ours else settings.mode
-    number = settings.count if count is None else count
+    count = settings.count if count is None else count
+    mode = way(spec, settings, render_mode)
     try:
         with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
-            envs = gymnasium.make_vec(spec.id, num_envs=number, vectorization_mode=mode, **named)
+            envs = built(spec, mode, count, named)
     except FlowrlError:
         raise
     except Exception as error:
@@ -79,6 +78,57 @@ def make(settings: EnvSettings, count: int | None = None, render_mode: str | Non
         close(envs)
         raise UsageError(f"{settings.id}: {unsupported}")
     return Adapter(envs, settings)
+
+
+def way(spec: EnvSpec, settings: EnvSettings, render_mode: str | None) -> Way:
+    """How the environments are stepped: `settings.mode`, with `auto` decided.
+
+    Raises UsageError where `batch` is asked for and flowrl cannot.
+    """
+    if spec.namespace == "flowrl" and spec.vector_entry_point is not None:
+        return "async" if settings.mode == "async" else "own"
+    if settings.mode in ("sync", "async"):
+        return settings.mode
+    reason = not_native(spec, settings.options)
+    if reason and settings.mode == "batch":
+        raise UsageError(f"env.mode=batch: {reason} Leave env.mode out, or set it to sync.")
+    return "sync" if reason or render_mode is not None else "batch"
+
+
+def not_native(spec: EnvSpec, options: dict[str, Any]) -> str:
+    """Why flowrl cannot step this environment itself, or an empty string."""
+    if spec.id not in NATIVE:
+        return f"flowrl does not know {spec.id} itself, only {', '.join(NATIVE)} and its own flowrl/… ids."
+    if not str(spec.entry_point).startswith("gymnasium.envs.mujoco.") or spec.kwargs:
+        return f"{spec.id} is registered here as something else than Gymnasium's own."
+    others = sorted(options.keys() - {"max_episode_steps"})
+    if others:
+        return f"flowrl knows {spec.id} with its default arguments only, not with env.options.{others[0]}."
+    steps = options.get("max_episode_steps", spec.max_episode_steps)
+    if type(steps) is not int or steps < 1:
+        return f"max_episode_steps must be a whole number of at least 1, not {steps!r}."
+    return ""
+
+
+def built(spec: EnvSpec, mode: Way, count: int, named: dict[str, Any]) -> VectorEnv[Any, Any, Any]:
+    """`count` environments of `spec`, with the keyword arguments `named`."""
+    if mode == "batch":
+        from flowrl.envs import gymnasium_mujoco  # needs MuJoCo
+
+        return gymnasium_mujoco.vector_env(
+            spec.id, count, named.get("max_episode_steps", spec.max_episode_steps)
+        )
+    if mode == "own":
+        return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
+    return gymnasium.make_vec(
+        spec.id,
+        num_envs=count,
+        vectorization_mode=mode,
+        wrappers=[Watched],
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
+        disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
+        **named,
+    )
 
 
 def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:

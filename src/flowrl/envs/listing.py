@@ -80,6 +80,7 @@ def describe(id: str) -> dict[str, Any]:
         description["episode_limit"] = spec.max_episode_steps
         description["solved_at"] = spec.reward_threshold
         description["newer_version"] = None if latest.id == spec.id else latest.id
+        description["native"] = adapter.native
         description["exact_resume"] = adapter.exact_resume
         description["inexact_because"] = adapter.inexact_because
     finally:
@@ -138,6 +139,9 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
         for mode, cells in description["modes"].items():
             counts = ", ".join(f"{count} {kind}" for kind, count in cells.items() if count)
             told.append(("mode", f"{mode}: {counts} cells"))
+    told.append(
+        ("stepped", "natively, all together" if description["native"] else "by Gymnasium, one by one")
+    )
     because = description["inexact_because"]
     exact = "exact, bit for bit, in mid-episode"
     told.append(("resume", exact if description["exact_resume"] else f"inexact, in new episodes: {because}"))

@@ -9,6 +9,7 @@ is deliberately little, so that a simulator on a GPU can stand beside it:
     expand(field) -> Tensor           a field of MjModel with its own value in every simulation, (count, …), live
     reset(rows), forward(rows)        the model's default state; everything that follows from a state
     step(substeps, rows)              physics
+    external_forces() -> Tensor       what the world pushes on each body with, (count, body, 6), live
     contacts(rows) -> Tensor          touching pairs of geoms
     lost() -> Tensor                  which simulations have left all bounds
     snapshot(), restore(snapshot)     plain tensors from which the next steps come out bit for bit the same
@@ -49,8 +50,9 @@ class Simulation:
     `derived` names the MjData fields beyond the state that will be read (`xmat`, `sensordata`, …), `varied` the
     MjModel fields whose values differ between simulations. Both are declared here because they decide how the
     simulations are kept: derived fields are brought up to date with the state after every step, as dm_control
-    does, at the price of half a step more; a task that reads the state alone does not pay it. Results do not
-    depend on the number of threads, nor on which simulations run together.
+    does, at the price of half a step more; a task that reads the state alone does not pay it. `forces` asks for
+    `external_forces`, which cost some 30 µs per simulation and `step`. Results do not depend on the number of
+    threads, nor on which simulations run together.
 
     MuJoCo's silent reset of a state that is not finite is switched off: such a simulation stays as it is, so
     that its reader sees it, and the others go on. `rows` are ascending; where they are missing, all are meant.
@@ -63,16 +65,21 @@ class Simulation:
         derived: tuple[str, ...] = (),
         varied: tuple[str, ...] = (),
         threads: int = 0,
+        forces: bool = False,
     ) -> None:
         configure_mujoco_log(console=True, file=False)  # else a MUJOCO_LOG.TXT grows in the current folder
         self.model = copy.copy(model)
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.count = count
         # One MjData per simulation continues a step where the update of derived fields ended.
-        self._batch = Batch(self.model, count, threads, persistent=bool(derived))
+        self._batch = Batch(self.model, count, threads, persistent=bool(derived) or forces)
         self._stage = int(mujoco.mjtStage.mjSTAGE_VEL if derived else mujoco.mjtStage.mjSTAGE_NONE)
         self._derived = {field: live(self._batch.bind(field)) for field in derived}
         self._latest: dict[str, Tensor] = {}
+        self._forces: Tensor | None = None
+        if forces:
+            self._forces = torch.zeros(count, model.nbody, 6, dtype=torch.float64)
+            self._one = mujoco.MjData(self.model)  # takes the simulation whose forces are computed
         self._varied = {field: live(self._batch.expand(field)) for field in varied}
         self._state = live(self._batch.state)
         self._warnings = live(self._batch.warning)  # (count, kind, 2): what it was about, how often
@@ -81,6 +88,7 @@ class Simulation:
         self._drawn = copy.copy(self.model)  # takes the model fields of the simulation that is drawn
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self._batch.reset()
+        self._default = self._state[0].clone()
 
     def bind(self, field: str) -> Tensor:
         """The values (count, …) of an MjData field, live. What is written to a state field counts from the next
@@ -101,6 +109,16 @@ class Simulation:
             self._latest[field] = live(self._batch.bind(field))
         return self._latest[field]
 
+    def external_forces(self) -> Tensor:
+        """Torque and force (count, body, 6) on each body from contacts and what else acts on it from outside, live.
+
+        MuJoCo's `cfrc_ext`, as mj_rnePostConstraint computes it from the last substep of the last `step`; zero
+        since a `reset`. Raises ValueError for a simulation that was made without `forces`.
+        """
+        if self._forces is None:
+            raise ValueError("the simulation was made without `forces`")
+        return self._forces
+
     def expand(self, field: str) -> Tensor:
         """The values (count, …) of an MjModel field, live and writable. Constants that MuJoCo computes from the
         field when it compiles a model do not follow. Raises ValueError for a field that was not declared."""
@@ -110,7 +128,13 @@ class Simulation:
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Put `rows` into the model's default state; nothing is computed from it yet (see `forward`)."""
-        self._batch.reset(indexes(rows), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        if self._varied:  # they may decide what the default state is
+            self._batch.reset(indexes(rows), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        else:  # the same for all, and cheaper than waking the threads
+            where = slice(None) if rows is None else rows
+            self._state[where], self._warnings[where] = self._default, 0
+        if self._forces is not None:
+            self._forces[slice(None) if rows is None else rows] = 0
 
     def forward(self, rows: Tensor | None = None) -> None:
         """Compute the derived fields of `rows`, accelerations included, from their states; time stands still."""
@@ -124,6 +148,12 @@ class Simulation:
         where MuJoCo's engine reports an error.
         """
         self._batch.step(indexes(rows), substeps, self._stage)
+        if self._forces is not None:
+            forces, data = self._forces.numpy(), self._one
+            for row in range(self.count) if rows is None else rows.tolist():
+                self._batch.get_data(row, data)
+                mujoco.mj_rnePostConstraint(self.model, data)
+                forces[row] = data.cfrc_ext
 
     def contacts(self, rows: Tensor) -> Tensor:
         """How many pairs of geoms touch in each of `rows` (rows,) int32; runs `forward` on them."""
@@ -143,6 +173,8 @@ class Simulation:
         parts = (
             {"state": self._state, "warnings": self._warnings} | self._varied | self._derived | self._latest
         )
+        if self._forces is not None:
+            parts["forces"] = self._forces
         return {name: tensor.clone() for name, tensor in parts.items()}
 
     def restore(self, snapshot: Mapping[str, Tensor]) -> None:
@@ -150,6 +182,8 @@ class Simulation:
         self._state.copy_(snapshot["state"])
         for field, tensor in self._varied.items():
             tensor.copy_(snapshot[field])
+        if self._forces is not None:
+            self._forces.copy_(snapshot["forces"])
         if self._derived:
             self._batch.forward(stage=self._stage)
         self._warnings.copy_(snapshot["warnings"])

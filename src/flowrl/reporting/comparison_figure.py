@@ -24,12 +24,10 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[Run]]], algorithms: Sequenc
     seeds."""
     runs = [run for groups in tasks.values() for members in groups.values() for run in members]
     window = window_of(runs)
-    columns = {1: 1, 2: 2, 4: 2}.get(len(tasks), 3 if len(tasks) <= 9 else 4)
+    columns = columns_for(len(tasks))
     rows = -(-len(tasks) // columns)
-    single = columns == 1
-    figure = new_figure(
-        width=6.4 if single else 3.0 * columns + 0.4, height=0.9 + (3.4 if single else 2.3) * rows
-    )
+    width, height = (6.4, 3.4) if columns == 1 else (3.0, 2.3)  # of a panel, in inches
+    figure = new_figure(width=width * columns + 0.4 * (columns > 1), height=0.9 + height * rows)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     colours = _colours(algorithms)
     for place, (axes, (task, groups)) in enumerate(zip(panels, tasks.items(), strict=False)):
@@ -53,6 +51,13 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[Run]]], algorithms: Sequenc
     return figure
 
 
+def columns_for(panels: int) -> int:
+    """How many columns leave the fewest places of the grid empty."""
+    if panels <= 6:
+        return {1: 1, 2: 2, 4: 2}.get(panels, 3)
+    return min((4, 3, 5), key=lambda columns: -panels % columns)
+
+
 @styled
 def profile(document: Mapping[str, Any]) -> Figure:
     """One panel per noise mode: the share of runs that score above each threshold, in 95 % bands.
@@ -61,7 +66,7 @@ def profile(document: Mapping[str, Any]) -> Figure:
     """
     profiles, modes = document["overall"]["profile"], document["noise"]
     algorithms = document["algorithms"]
-    figure = new_figure(width=4.6 * len(modes) + 0.4 * (len(modes) == 1), height=3.9)
+    figure = new_figure(width=4.6 * len(modes) if len(modes) > 1 else 6.4, height=3.9)
     colours = _colours(algorithms)
     thresholds = profiles["thresholds"]
     panels = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
@@ -78,7 +83,7 @@ def profile(document: Mapping[str, Any]) -> Figure:
                     linewidth=0,
                     step="post",
                 )
-            width = 1.6 + 0.8 * (len(algorithms) - 1 - place)  # one line on another leaves both to be seen
+            width = 1.4 + 0.5 * (len(algorithms) - 1 - place)  # one line on another leaves both to be seen
             axes.plot(thresholds, line["share"], color=colours[name], linewidth=width, drawstyle="steps-post")
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_title(TITLES[mode], fontsize=10)

@@ -16,9 +16,11 @@ def page(document: Document) -> str:
     parts = [f"# {' · '.join(document['algorithms'])}", _head(document)]
     if several:
         parts += ["## Overall", _overall(document), _scales(document)]
-    if overall["improvement"]:
-        parts += ["## Probability of improvement", _improvements(document, several)]
+        if overall["improvement"]:
+            parts += ["## Probability of improvement", _improvements({"all tasks": overall})]
     parts += ["## Tasks", _tasks(document)]
+    if any(own["improvement"] for own in document["tasks"].values()):
+        parts += ["## Probability of improvement on each task", _improvements(document["tasks"])]
     if document["missing"]:
         parts += ["## Missing cells", _listed(document["missing"])]
     if document["notes"]:
@@ -61,18 +63,14 @@ def _scales(document: Document) -> str:
     return "The returns that count as 0 and 1:\n\n" + _listed(told)
 
 
-def _improvements(document: Document, several: bool) -> str:
-    rows = _pairs("all tasks", document["overall"]["improvement"]) if several else []
-    for task, own in document["tasks"].items():
-        rows += _pairs(task, own["improvement"])
-    return _table(["task", "how likely a run of", "beats one of", "noise", "probability"], rows, numbers=1)
-
-
-def _pairs(task: str, improvement: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    return [
-        [task, pair["first"], pair["second"], pair["noise"], _estimate(pair, "{:.2f}")]
-        for pair in improvement
+def _improvements(compared: Mapping[str, Document]) -> str:
+    """The pairs of algorithms on each of `compared`: a task's name, or what stands for all, -> its numbers."""
+    rows = [
+        [name, pair["first"], pair["second"], pair["noise"], _estimate(pair, "{:.2f}")]
+        for name, own in compared.items()
+        for pair in own["improvement"]
     ]
+    return _table(["task", "how likely a run of", "beats one of", "noise", "probability"], rows, numbers=1)
 
 
 def _tasks(document: Document) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowrl.envs.suite import TASKS
-from flowrl.envs.suite.arena import Arena
+from flowrl.envs.arena import Arena
+from flowrl.envs.suite import TASKS, chosen
 
 PAGE = Path(__file__).parents[3] / "docs" / "tasks.md"
 ROWS = {
@@ -21,8 +21,8 @@ ROWS = {
 def test_the_page_says_what_the_task_is(task: str) -> None:
     _, observation, size, actions, control_step, *physics = ROWS[task]
     for profile, described in zip(("dmc", "playground"), physics, strict=True):
-        arena = Arena(task, 1, profile)
-        constants = arena.constants
+        kind, constants = chosen(task, profile)
+        arena = Arena(kind, constants, 1)
         assert (
             described
             == f"{constants.timestep:g} \N{MULTIPLICATION SIGN} {constants.substeps}, {constants.integrator}"

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowrl.envs.suite import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
-from flowrl.envs.suite.task import Constants, Task
+from flowrl.envs.suite.task import Constants
+from flowrl.envs.task import Task
+from flowrl.errors import UsageError, did_you_mean
 
 TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
     "BallInCup": (ball_in_cup.BallInCup, ball_in_cup.PROFILES),
@@ -28,6 +30,22 @@ TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
 }
 """A task's name -> its class, and its numbers by profile."""
 
-from flowrl.envs.suite.replaying import replay  # noqa: E402  (it reads TASKS)
 
-__all__ = ["TASKS", "replay"]
+def chosen(task: str, profile: str) -> tuple[type[Task[Any]], Constants]:
+    """A task's class and the numbers of one of its profiles; raises UsageError for names that do not exist."""
+    if task not in TASKS:
+        raise UsageError(
+            f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}."
+        )
+    kind, profiles = TASKS[task]
+    if profile not in profiles:
+        raise UsageError(
+            f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are "
+            f"{', '.join(profiles)}."
+        )
+    return kind, profiles[profile]
+
+
+from flowrl.envs.suite.replaying import replay  # noqa: E402  (it reads what stands above)
+
+__all__ = ["TASKS", "chosen", "replay"]

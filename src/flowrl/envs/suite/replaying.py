@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowrl.envs.simulation import STATE, Simulation
-from flowrl.envs.suite.arena import chosen
+from flowrl.envs.suite import chosen
 
 
 def replay(

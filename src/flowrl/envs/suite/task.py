@@ -1,33 +1,25 @@
-"""What a control task is: a model, a distribution of starts, an observation and a reward, over all simulations.
-
-A task is written once over the batch: its tensors have a row per simulation, and it never loops over them.
-Its numbers (sizes, speeds, time steps, solver options) stand in one frozen `Constants`, so that a variant of a
-task is a set of numbers.
-"""
+"""What the control tasks have in common: time step, solver options, and models from the folder `models`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import ClassVar, Protocol, TypeVar
 
 import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.simulation import Simulation
+from flowrl.envs.task import Pace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constants:
-    """The numbers that every task has; a task adds its own in a subclass.
+class Constants(Pace):
+    """The numbers that every control task has; a task adds its own in a subclass.
 
     The defaults of the solver are MuJoCo's, and dm_control's.
     """
 
     timestep: float  # seconds of one physics step
-    substeps: int  # physics steps of one control step
-    episode_steps: int = 1000  # control steps after which an episode is truncated
     integrator: str = "Euler"  # "Euler", "RK4", "implicit" or "implicitfast"
     implicit_damping: bool = True  # whether Euler treats joint damping implicitly (the flag `eulerdamp`)
     iterations: int = 100  # at most, of the constraint solver
@@ -37,47 +29,6 @@ class Constants:
     def control_timestep(self) -> float:
         """Seconds of one control step."""
         return self.timestep * self.substeps
-
-
-Numbers = TypeVar("Numbers", bound=Constants, contravariant=True)
-
-
-class Task(Protocol[Numbers]):
-    """One task over `simulation.count` simulations; it holds no state but the simulation's.
-
-    The environment resets the simulations before `reset` and brings the derived fields up to date after it.
-    """
-
-    @property
-    def observation_parts(self) -> dict[str, int]:
-        """Name and size of what an observation consists of, in order."""
-        ...
-
-    derived: ClassVar[tuple[str, ...]]
-    """The MjData fields beyond the state that it reads (see `Simulation`); best none."""
-    varied: ClassVar[tuple[str, ...]]
-    """The MjModel fields that a reset changes in each simulation: where targets are."""
-
-    @staticmethod
-    def build(constants: Numbers) -> mujoco.MjModel:
-        """The compiled model."""
-        ...
-
-    def __init__(self, simulation: Simulation, constants: Numbers) -> None:
-        """Bind the fields that it reads, once."""
-        ...
-
-    def reset(self, rows: Tensor, random: torch.Generator) -> None:
-        """Draw new starts for `rows` (rows,) int64, which are in the model's default state."""
-        ...
-
-    def observation(self) -> Tensor:
-        """A new tensor (count, observation) float64."""
-        ...
-
-    def reward(self) -> Tensor:
-        """For having come to the present state under the present `ctrl`: a new tensor (count,) float64 in [0, 1]."""
-        ...
 
 
 def compiled(name: str, constants: Constants) -> mujoco.MjModel:

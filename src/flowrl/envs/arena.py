@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowrl.envs.simulation import Image, Simulation
-from flowrl.envs.suite import TASKS
-from flowrl.envs.suite.task import Constants, Task
-from flowrl.errors import UsageError, did_you_mean
+from flowrl.envs.task import LooksBack, Pace, ReadsForces, Task, Terminates
+
+
+class Outcome(NamedTuple):
+    """What a control step of all episodes gave."""
+
+    observation: Tensor  # (count, observation) float64
+    reward: Tensor  # (count,) float64
+    terminated: NDArray[np.bool_]  # (count,)
 
 
 @contextmanager
@@ -30,15 +36,14 @@ def one_thread() -> Iterator[None]:
 
 
 class Arena:
-    """`count` episodes of the task called `task`, with the numbers of `profile`, on `threads` threads (0: all cores).
+    """`count` episodes of a task of this `kind` with these `constants`, on `threads` threads (0: all cores)."""
 
-    Raises UsageError for a task or profile that does not exist.
-    """
-
-    def __init__(self, task: str, count: int, profile: str = "dmc", threads: int = 0) -> None:
-        kind, self.constants = chosen(task, profile)
-        self.simulation = Simulation(kind.build(self.constants), count, kind.derived, kind.varied, threads)
-        self.task: Task[Any] = kind(self.simulation, self.constants)
+    def __init__(self, kind: type[Task[Any]], constants: Pace, count: int, threads: int = 0) -> None:
+        self.constants = constants
+        self.simulation = Simulation(
+            kind.build(constants), count, kind.derived, kind.varied, threads, isinstance(kind, ReadsForces)
+        )
+        self.task: Task[Any] = kind(self.simulation, constants)
         self.control = self.simulation.bind("ctrl").numpy()  # (count, action), live
         self.count = count
         self.observation_size = sum(self.task.observation_parts.values())
@@ -46,7 +51,10 @@ class Arena:
         self.random = torch.Generator()
         self.elapsed: NDArray[np.int64] = np.zeros(count, dtype=np.int64)  # control steps since the start
         self.everyone = torch.arange(count)
-        self.rate = round(1 / self.constants.control_timestep)  # control steps per second
+        control_timestep = self.simulation.model.opt.timestep * constants.substeps
+        self.rate = round(1 / control_timestep)  # control steps per second
+        self._looks_back = self.task if isinstance(self.task, LooksBack) else None
+        self._terminates = self.task if isinstance(self.task, Terminates) else None
 
     def start(self, rows: Tensor) -> Tensor:
         """Begin new episodes in `rows` and return what they show (rows, observation)."""
@@ -57,23 +65,29 @@ class Arena:
             self.elapsed[rows.numpy()] = 0
             return self.task.observation()[rows]
 
-    def step(self, actions: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """Apply `actions` (count, action) for a control step; observation (count, observation) and reward (count,).
+    def step(self, actions: NDArray[Any]) -> Outcome:
+        """Apply `actions` (count, action) for a control step.
 
-        Both are NaN where the simulation is lost. Raises ValueError for an action that is not finite or of another
-        shape.
+        Observation and reward are NaN where the simulation is lost. Raises ValueError for an action that is not
+        finite or of another shape.
         """
         if not np.isfinite(actions).all():  # MuJoCo would put zeros in their place
             raise ValueError(f"an action is not finite: {actions}")
         self.control[:] = actions.reshape(self.control.shape)
         with one_thread():
+            if self._looks_back is not None:
+                self._looks_back.before()
             self.simulation.step(self.constants.substeps)
             self.elapsed += 1
             observation, reward = self.task.observation(), self.task.reward()
+            if self._terminates is None:
+                terminated = np.zeros(self.count, dtype=np.bool_)
+            else:
+                terminated = self._terminates.terminated().numpy()
             lost = self.simulation.lost()
             if lost.any():
                 observation[lost] = reward[lost] = torch.nan
-        return observation, reward
+        return Outcome(observation, reward, terminated)
 
     def render(self, row: int, height: int, width: int, camera: int | str) -> Image:
         """A picture (height, width, 3) of one episode; raises MissingDependency without a graphics library."""
@@ -95,18 +109,3 @@ class Arena:
     def close(self) -> None:
         """Release what `render` took."""
         self.simulation.close()
-
-
-def chosen(task: str, profile: str) -> tuple[type[Task[Any]], Constants]:
-    """A task's class and the numbers of one of its profiles; raises UsageError for names that do not exist."""
-    if task not in TASKS:
-        raise UsageError(
-            f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}."
-        )
-    kind, profiles = TASKS[task]
-    if profile not in profiles:
-        raise UsageError(
-            f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are "
-            f"{', '.join(profiles)}."
-        )
-    return kind, profiles[profile]

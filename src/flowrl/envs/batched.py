@@ -1,0 +1,126 @@
+"""Many episodes of a task as one Gymnasium vector environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from flowrl.envs.arena import Arena
+from flowrl.envs.simulation import Image
+from flowrl.errors import UsageError
+
+Observation = NDArray[np.float64]  # (…, observation)
+
+
+def observation_space(arena: Arena) -> spaces.Box:
+    """What one environment shows: the task's numbers, unbounded and in double precision."""
+    return spaces.Box(-np.inf, np.inf, (arena.observation_size,), np.float64)
+
+
+def action_space(arena: Arena) -> spaces.Box:
+    """What one environment takes: the actuators' ranges. MuJoCo clamps what lies outside."""
+    low, high = arena.simulation.model.actuator_ctrlrange.astype(np.float32).T
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+def seed_from(random: np.random.Generator) -> int:
+    """A seed for torch's generator, drawn from Gymnasium's."""
+    return int(random.integers(2**63))
+
+
+class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+    """The episodes of `arena` stepped together, with SAME_STEP autoreset.
+
+    An episode ends where the task terminates it, or is truncated after `max_episode_steps` (None: the task's own
+    number). It is reset in the step that ended it: its row of the observation is the new start, and
+    `info["final_obs"]` holds the last observation of the old episode (None for the others). One random generator
+    serves all rows. `picture` is the height and width of what `render` gives, and the camera.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": ["rgb_array"],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(
+        self,
+        arena: Arena,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        picture: tuple[int, int, int | str] = (240, 320, 0),
+    ) -> None:
+        self.arena = arena
+        self.metadata = self.metadata | {"render_fps": arena.rate}
+        self.num_envs = arena.count
+        if max_episode_steps is None:
+            max_episode_steps = arena.constants.episode_steps
+        self.max_episode_steps = steps_allowed(max_episode_steps)
+        self.render_mode = render_mode
+        self.picture = picture
+        self.single_observation_space = observation_space(arena)
+        self.single_action_space = action_space(arena)
+        self.observation_space = batch_space(self.single_observation_space, arena.count)
+        self.action_space = batch_space(self.single_action_space, arena.count)
+        self.seeded = False
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)  # type: ignore[arg-type]
+        if seed is not None or not self.seeded:
+            self.arena.random.manual_seed(seed_from(self.np_random))
+            self.seeded = True
+        return self.arena.start(self.arena.everyone).numpy(), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        observation, reward, terminated = self.arena.step(np.asarray(actions))
+        truncated = self.arena.elapsed >= self.max_episode_steps
+        ended = terminated | truncated
+        infos: dict[str, Any] = {}
+        if ended.any():
+            rows = torch.from_numpy(np.flatnonzero(ended))
+            infos = self._infos(ended, observation[rows].numpy())
+            observation[rows] = self.arena.start(rows)
+        return observation.numpy(), reward.numpy(), terminated, truncated, infos
+
+    def _infos(self, ended: NDArray[np.bool_], last: Observation) -> dict[str, Any]:
+        """The info dictionary that Gymnasium's SyncVectorEnv gives for the single environment, and the last picture."""
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_obs[ended] = np.fromiter(last, dtype=object, count=len(last))
+        infos: dict[str, Any] = {"final_obs": final_obs, "_final_obs": ended, "final_info": {}}
+        if (pictures := self.render()) is not None:
+            infos["final_info"] = {"render": np.stack(pictures), "_render": ended.copy()}
+        return infos | {"_final_info": ended.copy()}
+
+    def render(self) -> tuple[Image, ...] | None:
+        if self.render_mode != "rgb_array":
+            return None
+        return tuple(self.arena.render(row, *self.picture) for row in range(self.num_envs))
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next steps depend on: simulations, elapsed steps and the random generators."""
+        return {"arena": self.arena.state(), "random": self.np_random, "seeded": self.seeded}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()` of an environment with the same options and `num_envs`."""
+        self.arena.restore(state["arena"])
+        self._np_random = state["random"]
+        self.seeded = state["seeded"]
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self.arena.close()
+
+
+def steps_allowed(steps: int) -> int:
+    """`steps` itself; raises UsageError unless it is a whole number of at least 1."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"max_episode_steps must be a whole number of at least 1, not {steps!r}.")
+    return steps

@@ -1,0 +1,34 @@
+"""Gymnasium's MuJoCo environments, version 5, on `mujoco.batch`: its models, its numbers, all rows in one step.
+
+Observations, rewards and ends are Gymnasium's from equal states under equal actions (float32, as its action
+spaces say); starts have its distribution, from torch's random numbers. Only the default arguments are known here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowrl.envs.arena import Arena
+from flowrl.envs.batched import BatchedVectorEnv
+from flowrl.envs.gymnasium_mujoco import ant, humanoid, pendulum, runner
+from flowrl.envs.task import Pace, Task
+
+TASKS: dict[str, tuple[type[Task[Any]], Pace]] = {
+    "Ant-v5": (ant.Ant, ant.ANT),
+    "HalfCheetah-v5": (runner.Runner, runner.HALF_CHEETAH),
+    "Hopper-v5": (runner.Balancer, runner.HOPPER),
+    "Humanoid-v5": (humanoid.Humanoid, humanoid.HUMANOID),
+    "InvertedDoublePendulum-v5": (pendulum.DoublePendulum, pendulum.DOUBLE_PENDULUM),
+    "InvertedPendulum-v5": (pendulum.Pendulum, pendulum.PENDULUM),
+    "Swimmer-v5": (runner.Runner, runner.SWIMMER),
+    "Walker2d-v5": (runner.Balancer, runner.WALKER2D),
+}
+"""An id -> its task's class and numbers."""
+
+
+def vector_env(
+    id: str, num_envs: int, max_episode_steps: int | None = None, threads: int = 0
+) -> BatchedVectorEnv:
+    """`num_envs` environments of one of TASKS stepped together, on `threads` threads (0: all cores)."""
+    kind, constants = TASKS[id]
+    return BatchedVectorEnv(Arena(kind, constants, num_envs, threads), max_episode_steps)

@@ -1,0 +1,503 @@
+"""Algorithms compared: the statistics by hand and beside rliable's, and what has to be said in words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowrl import cell, cli, comparison, intervals
+from flowrl.cell import Failure, Record
+from flowrl.comparison import Grid, Scale, compare, noise_modes, read, scale_of
+from flowrl.errors import UsageError
+from flowrl.intervals import (
+    interquartile_mean,
+    mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+    stratified_interquartile_mean,
+    stratified_mean,
+)
+from flowrl.reporting import comparison_figure, comparison_page
+
+Strata = list[np.ndarray]
+
+
+def strata(*tasks: list[float]) -> Strata:
+    return [np.array(task, dtype=float) for task in tasks]
+
+
+# --- statistics, by hand ----------------------------------------------------------------------------
+
+
+def test_probability_of_improvement_counts_pairs() -> None:
+    # Of the nine pairs of {1,2,3} and {2,3,4}: 3 > 2 is one, 2 = 2 and 3 = 3 are two halves: (1 + 1) / 9.
+    assert probability_of_improvement(strata([1, 2, 3]), strata([2, 3, 4])) == pytest.approx(2 / 9)
+    assert probability_of_improvement(strata([2, 3, 4]), strata([1, 2, 3])) == pytest.approx(7 / 9)
+    assert probability_of_improvement(strata([5, 6]), strata([1, 2, 3, 4])) == 1
+    assert probability_of_improvement(strata([1, 1]), strata([1, 1, 1])) == 0.5
+    # Over tasks it is the mean, and each task has a scale of its own: (2/9 + 1) / 2.
+    two = probability_of_improvement(strata([1, 2, 3], [900, 800]), strata([2, 3, 4], [70]))
+    assert two == pytest.approx(11 / 18)
+
+
+def test_means_over_tasks() -> None:
+    # Means 2 and 10, whatever the number of runs: 6. Sorted 1 2 3 9 10 11, cut by ⌊6/4⌋ = 1 at each end:
+    # (2 + 3 + 9 + 10) / 4.
+    tasks = strata([1, 2, 3], [9, 10, 11])
+    assert stratified_mean(tasks) == 6
+    assert stratified_interquartile_mean(tasks) == 6
+    # Eight runs 0 0 0 8 8 8 8 80, two cut at each end: (0 + 8 + 8 + 8) / 4. The means: 4 and 22.
+    uneven = strata([0, 0, 8, 8], [0, 8, 8, 80])
+    assert stratified_interquartile_mean(uneven) == 6
+    assert stratified_mean(uneven) == (4 + 24) / 2
+
+
+def test_one_task_is_the_plain_statistic() -> None:
+    x = np.random.default_rng(3).normal(size=9)
+    assert stratified_mean([x]) == mean(x)
+    assert stratified_interquartile_mean([x]) == interquartile_mean(x)
+
+
+def test_performance_profile_by_hand() -> None:
+    # Above 1: of the first task 2 of 3, of the second 2 of 2; above 3: none and 1 of 2; 2 is not above 2.
+    profile = performance_profile(strata([1, 2, 3], [2, 4]), np.array([1, 2, 3, 4]))
+    assert profile.tolist() == pytest.approx([(2 / 3 + 1) / 2, (1 / 3 + 1 / 2) / 2, 1 / 4, 0])
+
+
+def test_the_bootstrap_draws_within_each_task() -> None:
+    # Means of draws of {0, 2} are 0, 1, 2 and of {10, 12} are 10, 11, 12, with 1/4, 1/2, 1/4: over both tasks
+    # (0 … 4 + 10) / 2 = 5, 5.5, 6, 6.5, 7 with 1, 4, 6, 4, 1 sixteenths. Were they drawn across the tasks, it
+    # would reach from 0 to 12.
+    tasks = strata([0, 2], [10, 12])
+    assert stratified_bootstrap(tasks, stratified_mean) == (5, 7)
+    assert stratified_bootstrap(tasks, stratified_mean, level=0.8) == (5.5, 6.5)
+    assert stratified_bootstrap(tasks, stratified_mean, level=0.2) == (6, 6)
+
+
+def test_the_interval_of_an_improvement_is_that_of_all_possible_draws() -> None:
+    """Of three runs against three there are 3³ · 3³ draws, all equally likely: their quantiles are exact."""
+    x, y = [1.0, 2.0, 3.0], [2.0, 3.0, 4.0]
+    draws = [
+        np.mean([(a > b) + (a == b) / 2 for a in left for b in right])
+        for left in itertools.product(x, repeat=3)
+        for right in itertools.product(y, repeat=3)
+    ]
+    assert len(draws) == 729
+    drawn = stratified_bootstrap(
+        strata(x, y), lambda both: probability_of_improvement(both[:1], both[1:]), level=0.9
+    )
+    exact = np.quantile(draws, [0.05, 0.95])
+    # The quantiles are safe: with 10 000 draws a share of 5 % scatters by 0.22 %, and there is no step so near.
+    for end, q in zip(exact, (0.05, 0.95), strict=True):
+        below, upto = np.mean(np.array(draws) < end - 1e-9), np.mean(np.array(draws) < end + 1e-9)
+        assert below + 0.01 < q < upto - 0.01
+    assert drawn == pytest.approx(exact)
+
+
+def test_every_resample_has_the_runs_of_its_own_task() -> None:
+    tasks = strata([1, 2, 3], [10, 20], [100, 200, 300, 400])
+    seen: list[list[set[float]]] = []
+
+    def look(drawn: Any) -> np.ndarray:
+        assert [piece.shape[-1] for piece in drawn] == [3, 2, 4]
+        seen.append([set(piece.ravel()) for piece in drawn])
+        return stratified_mean(drawn)
+
+    stratified_bootstrap(tasks, look, resamples=500)
+    assert seen == [[{1, 2, 3}, {10, 20}, {100, 200, 300, 400}]]
+
+
+def test_every_run_is_drawn_as_often_as_any_other() -> None:
+    counts = np.zeros(5)
+
+    def count(drawn: Any) -> np.ndarray:
+        counts[:] += np.bincount(drawn[1].astype(int).ravel(), minlength=5)
+        return stratified_mean(drawn)
+
+    stratified_bootstrap(strata([0, 0], [0, 1, 2, 3, 4]), count, resamples=20_000)
+    # 100 000 draws at 1/5 each scatter by √(100 000 · 1/5 · 4/5) = 126.
+    assert counts.sum() == 100_000
+    assert np.abs(counts - 20_000).max() < 4 * 127
+
+
+def test_without_a_second_run_there_is_no_interval() -> None:
+    assert np.isnan(stratified_bootstrap(strata([1, 2, 3], [4]), stratified_mean)).all()
+
+
+def test_the_bootstrap_does_not_depend_on_the_chunks_it_works_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [np.random.default_rng(k).normal(size=3 + k) for k in range(3)]  # 3 + 4 + 5 runs
+    whole = stratified_bootstrap(tasks, stratified_mean, resamples=999)
+    assert whole != stratified_bootstrap(tasks, stratified_mean, resamples=999, seed=1)
+    monkeypatch.setattr("flowrl.intervals.CHUNK", 7 * 12)
+    assert whole == stratified_bootstrap(tasks, stratified_mean, resamples=999)
+
+
+def test_the_interval_of_many_runs_has_the_textbook_width() -> None:
+    # The mean over k tasks of the means of n runs: standard deviation √(Σ sᵢ²/n) / k. Ends of 10 000 draws scatter
+    # by 2.7 % of it.
+    tasks = [np.random.default_rng(k).normal(k, 1 + k, size=400) for k in range(3)]
+    low, high = stratified_bootstrap(tasks, stratified_mean)
+    sigma = np.sqrt(sum(task.var() / 400 for task in tasks)) / 3
+    assert low == pytest.approx(stratified_mean(tasks) - 1.96 * sigma, abs=4 * 0.027 * sigma)
+    assert high == pytest.approx(stratified_mean(tasks) + 1.96 * sigma, abs=4 * 0.027 * sigma)
+
+
+runs = st.lists(st.integers(-50, 50).map(float), min_size=1, max_size=5)
+tasks_of_runs = st.lists(runs, min_size=1, max_size=5)
+
+
+@given(tasks_of_runs, st.randoms())
+def test_the_order_of_tasks_and_runs_means_nothing(tasks: list[list[float]], shuffle: random.Random) -> None:
+    mixed = [shuffle.sample(task, len(task)) for task in shuffle.sample(tasks, len(tasks))]
+    for statistic in (stratified_mean, stratified_interquartile_mean):
+        assert statistic(strata(*mixed)) == pytest.approx(float(statistic(strata(*tasks))))
+
+
+@given(st.lists(st.tuples(runs, runs), min_size=1, max_size=4))
+def test_one_improves_on_the_other_or_the_other_on_it(pairs: list[tuple[list[float], list[float]]]) -> None:
+    x, y = strata(*(a for a, _ in pairs)), strata(*(b for _, b in pairs))
+    both = probability_of_improvement(x, y) + probability_of_improvement(y, x)
+    assert both == pytest.approx(1)
+    counted = [np.mean([(a > b) + (a == b) / 2 for a in left for b in right]) for left, right in pairs]
+    assert probability_of_improvement(x, y) == pytest.approx(np.mean(counted))
+
+
+# --- statistics, beside rliable's -------------------------------------------------------------------
+
+X = np.array(
+    [[0.10, 0.62, 0.35], [0.40, 0.58, 0.35], [0.25, 0.91, 0.05], [0.33, 0.70, 0.52]]
+)  # (runs, tasks)
+Y = np.array([[0.30, 0.62, 0.20], [0.15, 0.44, 0.35], [0.45, 0.66, 0.41]])
+THRESHOLDS = np.array([0.0, 0.2, 0.35, 0.6, 0.95])
+
+
+def test_the_numbers_of_rliable() -> None:
+    """What rliable 1.2.0 says of X and Y: estimates exactly, intervals (50 000 resamples) as far as 10 000 scatter:
+    an end by 2.7 % of the standard deviation, a quarter of the interval's width."""
+    x, y = list(X.T), list(Y.T)
+    assert stratified_interquartile_mean(x) == pytest.approx(0.42166666666666663)
+    assert stratified_interquartile_mean(y) == pytest.approx(0.38999999999999996)
+    assert stratified_mean(x) == pytest.approx(0.43)
+    assert stratified_mean(y) == pytest.approx(0.3977777777777778)
+    assert probability_of_improvement(x, y) == pytest.approx(0.5416666666666666)
+    profile = performance_profile(x, THRESHOLDS)
+    assert profile.tolist() == pytest.approx([1.0, 0.8333333333333334, 0.5, 0.25, 0.0])
+    for tasks, statistic, interval in (
+        (x, stratified_interquartile_mean, (0.32333333, 0.48166667)),
+        (x, stratified_mean, (0.35083333, 0.5075)),
+        (y, stratified_interquartile_mean, (0.298, 0.468)),
+        (y, stratified_mean, (0.33, 0.46333333)),
+    ):
+        tolerance = 4 * 0.027 * (interval[1] - interval[0]) / 4
+        assert stratified_bootstrap(tasks, statistic) == pytest.approx(interval, abs=tolerance)
+
+
+def test_rliable_itself() -> None:
+    metrics = pytest.importorskip("rliable.metrics")
+    generator = np.random.default_rng(0)
+    for runs_x, runs_y, tasks in itertools.product((2, 3, 5, 8), (2, 7), (1, 4)):
+        x, y = (generator.integers(0, 12, size=(n, tasks)) / 10 for n in (runs_x, runs_y))
+        assert stratified_interquartile_mean(list(x.T)) == pytest.approx(metrics.aggregate_iqm(x))
+        assert stratified_mean(list(x.T)) == pytest.approx(metrics.aggregate_mean(x))
+        ours = probability_of_improvement(list(x.T), list(y.T))
+        assert ours == pytest.approx(metrics.probability_of_improvement(x, y))
+
+
+# --- reading a matrix -------------------------------------------------------------------------------
+
+
+def add(
+    out: Path, task: str, algorithm: str, seed: int, score: float, zero: float | None = None, **changes: Any
+) -> Path:
+    """A finished cell; the last digit of its learning curve is its score."""
+    config = {
+        "algorithm": algorithm,
+        "seed": seed,
+        "env": {"id": changes.pop("env", "Pendulum-v1"), "options": changes.pop("options", {})},
+        "policy": {"kind": "gaussian" if algorithm == "ppo" else "flow"},
+        "learner": {"clip": changes.pop("clip", 0.1)},
+    }
+    values = {
+        **{
+            "flowrl": "0.1.0",
+            "recipe": f"{task}.yaml",
+            "algorithm": algorithm,
+            "seed": seed,
+            "config": config,
+        },
+        **{
+            "digest": cell.digest(config),
+            "env_steps": 1000,
+            "seconds": 2.0,
+            "env_steps_per_s": 500.0,
+            "jobs": 1,
+        },
+        **{"machine": {"processor": "abacus"}, "episodes": 64, "evaluation_seed": 10_000 + seed},
+        "evaluations": {
+            "random": {"return_mean": score},
+            "zero": {"return_mean": score if zero is None else zero},
+        },
+    }
+    folder = out / task / algorithm / f"seed{seed}"
+    folder.mkdir(parents=True)
+    cell.write(folder / "evaluation.json", Record(**values | changes))
+    rows = [
+        {"iteration": i, "env_steps": 500 * i, "seconds": i, "return_mean": score * i / 2} for i in (1, 2)
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def matrix_of(out: Path, scores: dict[tuple[str, str], list[float]], **changes: Any) -> Path:
+    for (task, algorithm), values in scores.items():
+        for seed, score in enumerate(values):
+            add(out, task, algorithm, seed, score, **changes)
+    return out
+
+
+SCORES = {
+    ("hop", "fpo"): [1.0, 2.0, 3.0],
+    ("hop", "ppo"): [2.0, 3.0, 4.0],
+    ("swim", "fpo"): [10.0, 20.0, 30.0],
+    ("swim", "ppo"): [0.0, 0.0, 0.0],
+}
+
+
+def test_numbers_task_by_task_and_overall(tmp_path: Path) -> None:
+    document = compare(read([matrix_of(tmp_path, SCORES)]))
+    hop = document["tasks"]["hop"]
+    assert hop["algorithms"]["fpo"]["noise"]["random"]["mean"] == {"value": 2, "ci95": [1, 3]}
+    assert hop["algorithms"]["fpo"]["noise"]["random"]["returns"] == [1, 2, 3]
+    assert hop["improvement"][0]["value"] == pytest.approx(2 / 9)
+    assert (hop["scale"]["low"], hop["scale"]["high"]) == (1, 4)
+    # Scores of hop: 0, 1/3, 2/3 and 1/3, 2/3, 1; of swim: 1/3, 2/3, 1 and 0, 0, 0.
+    overall = document["overall"]
+    assert overall["algorithms"]["fpo"]["noise"]["random"]["mean"]["value"] == pytest.approx(1 / 2)
+    assert overall["algorithms"]["ppo"]["noise"]["random"]["mean"]["value"] == pytest.approx(1 / 3)
+    # ppo's six, sorted: 0 0 0 1/3 2/3 1, one cut at each end: (0 + 0 + 1/3 + 2/3) / 4.
+    assert overall["algorithms"]["ppo"]["noise"]["random"]["iqm"]["value"] == pytest.approx(1 / 4)
+    assert overall["improvement"][0]["value"] == pytest.approx((2 / 9 + 1) / 2)
+    assert overall["algorithms"]["ppo"]["noise"]["zero"]["action"] == "mean"
+    assert overall["algorithms"]["fpo"]["noise"]["zero"]["action"] == "zero"
+    # Above a score of 1/2: of ppo's runs 2 of 3 and 0 of 3.
+    profile = overall["profile"]
+    half = profile["thresholds"].index(0.5)
+    assert profile["algorithms"]["ppo"]["random"]["share"][half] == pytest.approx(1 / 3)
+    json.dumps(document, allow_nan=False)
+
+
+def test_the_order_of_tasks_means_nothing(tmp_path: Path) -> None:
+    grid = read([matrix_of(tmp_path, SCORES)])
+    turned = Grid(dict(reversed(grid.groups.items())), grid.missing)
+    assert json.dumps(compare(grid)) == json.dumps(compare(turned))
+
+
+def test_the_name_of_a_task_means_nothing(tmp_path: Path) -> None:
+    """Estimates are the same when the tasks change places; so are the intervals, but for the draws."""
+    renamed = {({"hop": "z", "swim": "a"}[task], name): scores for (task, name), scores in SCORES.items()}
+    one = compare(read([matrix_of(tmp_path / "one", SCORES)]))["overall"]
+    other = compare(read([matrix_of(tmp_path / "other", renamed)]))["overall"]
+    for name in ("fpo", "ppo"):
+        for statistic in ("mean", "iqm"):
+            a, b = (each["algorithms"][name]["noise"]["random"][statistic] for each in (one, other))
+            assert a["value"] == pytest.approx(b["value"])
+            assert a["ci95"] == pytest.approx(b["ci95"], abs=0.06)
+
+
+def test_scales() -> None:
+    assert scale_of("-10,30")(np.array([-10.0, 0.0, 30.0])).tolist() == [0, 0.25, 1]
+    assert Scale(5, 5, "").__call__(np.array([5.0, 5.0])).tolist() == [0.5, 0.5]
+    for wrong in ("3", "3,1", "a,b", "0,inf", "1,2,3"):
+        with pytest.raises(UsageError, match="--scale"):
+            scale_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "expected"),
+    [
+        ("flowrl/CheetahRun-v0", {}, (0, 1000)),
+        ("flowrl/CheetahRun-v0", {"max_episode_steps": 100}, (1, 3)),
+        ("flowrl/GridWorld-v0", {}, (1, 3)),
+        ("CheetahRun-v0", {}, (1, 3)),
+    ],
+)
+def test_the_range_of_control_tasks_is_known(
+    env: str, options: dict[str, Any], expected: tuple[float, float], tmp_path: Path
+) -> None:
+    grid = read([matrix_of(tmp_path, {("run", "fpo"): [1.0, 3.0]}, env=env, options=options)])
+    scale = comparison.scale_for(grid, "run")
+    assert (scale.low, scale.high) == expected
+
+
+def test_noise_modes() -> None:
+    assert noise_modes("both") == ("random", "zero")
+    assert noise_modes("zero") == ("zero",)
+    with pytest.raises(UsageError, match="Did you mean 'zero'"):
+        noise_modes("zeros")
+
+
+def test_a_folder_without_cells_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="flowrl suite RECIPE --out"):
+        read([tmp_path])
+
+
+def test_seeds_of_two_machines_come_together_and_two_versions_stay_apart(tmp_path: Path) -> None:
+    old, more, new = tmp_path / "old", tmp_path / "more", tmp_path / "new"
+    add(old, "hop", "fpo", 0, 1.0)
+    add(more, "hop", "fpo", 1, 2.0)
+    add(new, "hop", "fpo", 0, 3.0)
+    together = read([old, more])
+    assert {key: len(group.runs) for key, group in together.groups.items()} == {("hop", "fpo"): 2}
+    assert set(read([old, new]).groups) == {("hop", "fpo (old)"), ("hop", "fpo (new)")}
+    add(tmp_path / "tuned", "hop", "fpo", 5, 3.0, clip=0.2)  # other seeds, but other settings too
+    assert set(read([old, tmp_path / "tuned"]).groups) == {("hop", "fpo (old)"), ("hop", "fpo (tuned)")}
+
+
+# --- what has to be said ----------------------------------------------------------------------------
+
+
+def said(out: Path) -> str:
+    document = compare(read([out]))
+    return " ".join([*document["notes"], *document["missing"]])
+
+
+def test_nothing_has_to_be_said_of_a_full_matrix(tmp_path: Path) -> None:
+    scores = {(task, name): [1.0, 2.0, 3.0, 4.0, 5.0] for task in ("hop", "swim") for name in ("fpo", "ppo")}
+    assert said(matrix_of(tmp_path, scores)) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda out: add(out, "walk", "ppo", 0, 1), "walk ppo. What includes"),  # one seed
+        (lambda out: add(out, "walk", "ppo", 0, 1), "Overall is over the tasks that every algorithm has"),
+        (lambda out: add(out, "walk", "ppo", 0, 1), "walk fpo seed 0: not there"),
+        (lambda out: add(out, "hop", "fpo", 5, 1), "hop ppo seed 5: not there"),
+        (lambda out: add(out, "hop", "fpo", 5, 1), "Unequal numbers of seeds on hop"),
+        (lambda out: add(out, "hop", "fpo", 5, 1), "tasks with more seeds weigh more"),
+        (lambda out: add(out, "hop", "fpo", 5, 1, env_steps=2000), "1,000 (fpo, ppo), 2,000 (fpo)"),
+        (lambda out: add(out, "hop", "fpo", 5, 1, clip=0.3), "learner.clip is 0.3 there, 0.1"),
+        (lambda out: add(out, "hop", "fpo", 5, 1, episodes=8), "numbers of episodes: 8, 64"),
+        (lambda out: add(out, "hop", "fpo", 5, 1, flowrl="0.2.0"), "versions of flowrl: 0.1.0, 0.2.0"),
+        (lambda out: add(out, "hop", "fpo", 5, 1, jobs=2), "abacus, 1 at a time; abacus, 2 at a time"),
+        (lambda out: (out / "hop/fpo/seed7").mkdir(), "hop fpo seed 7: not finished"),
+        (lambda out: (add(out, "hop", "fpo", 5, 1) / "evaluation.json").write_text("{"), "is not whole"),
+        (lambda out: fail(out, "fpo++", 3), "hop fpo++ seed 0: diverged: it went up"),
+        (lambda out: fail(out, "fpo++", 5), "hop fpo++ seed 0: failed with exit 5: it went up"),
+    ],
+)
+def test_what_is_unequal_or_missing_is_said(
+    change: Callable[[Path], object], sentence: str, tmp_path: Path
+) -> None:
+    matrix_of(tmp_path, SCORES)
+    assert sentence not in said(tmp_path)
+    change(tmp_path)
+    assert sentence in said(tmp_path)
+
+
+def fail(out: Path, algorithm: str, exit_code: int) -> None:
+    message = "it went up"
+    failure = Failure(flowrl="0", stage="train", exit_code=exit_code, message=message, digest="", config={})
+    cell.write(out / "hop" / algorithm / "seed0/failure.json", failure)
+
+
+def test_few_seeds_are_told_how_little_they_say(tmp_path: Path) -> None:
+    """An interval from the least to the greatest of three runs misses the median when all three lie on one side of
+    it: 2 · (1/2)³ = 1/4."""
+    assert "only 75% of the time" in said(matrix_of(tmp_path, SCORES))
+
+
+def test_all_above_all_is_not_certainty(tmp_path: Path) -> None:
+    assert "not certainty" in said(matrix_of(tmp_path, SCORES))  # fpo on swim
+
+
+def test_tasks_that_one_algorithm_lacks_are_left_out_of_the_whole(tmp_path: Path) -> None:
+    matrix_of(tmp_path, SCORES)
+    before = compare(read([tmp_path]))["overall"]
+    add(tmp_path, "walk", "ppo", 0, 1e6)
+    after = compare(read([tmp_path]))
+    assert after["overall"] == before
+    assert "walk" in after["tasks"]
+
+
+# --- the command ------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    matrix_of(tmp_path / "runs", SCORES)
+    out = tmp_path / "out"
+    assert cli.run(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert told.out == (out / "compare.md").read_text()
+    assert {path.name for path in out.iterdir()} == {
+        *("compare.md", "compare.json", "compare-curves.png", "compare-profile.png")
+    }
+    assert all(path.stat().st_size > 1000 for path in out.iterdir())
+    assert "| hop | fpo | ppo | random | 0.22 [" in " ".join(told.out.split())
+    assert "next: flowrl plot" in told.err
+    assert cli.run(["compare", str(tmp_path / "runs"), "--json", "--noise", "zero", "--scale", "0,40"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((tmp_path / "runs/compare.json").read_text())
+    assert document["noise"] == ["zero"]
+    assert document["tasks"]["hop"]["scale"]["reason"] == "--scale 0,40"
+
+
+def test_a_lost_learning_curve_is_told_and_the_rest_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix_of(tmp_path, SCORES)
+    (tmp_path / "hop/fpo/seed0/metrics.jsonl").unlink()
+    assert cli.run(["compare", str(tmp_path)]) == 0
+    assert "no learning curve of" in capsys.readouterr().err
+
+
+def test_tables_are_markdown(tmp_path: Path) -> None:
+    page = comparison_page.page(compare(read([matrix_of(tmp_path, SCORES)])))
+    for block in page.split("\n\n"):
+        lines = block.splitlines()
+        if lines[0].startswith("|"):
+            assert len({line.count("|") for line in lines}) == 1
+            assert set(lines[1]) <= set("|-: ")
+    assert "- hop: 1 to 4, the least and the greatest return compared here" in page
+
+
+def test_one_task_has_no_whole(tmp_path: Path) -> None:
+    page = comparison_page.page(compare(read([matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})])))
+    assert "## Overall" not in page
+    assert "improvement" not in page
+
+
+def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> None:
+    from flowrl.reporting import curves
+
+    grid = read([matrix_of(tmp_path, SCORES)])
+    loaded = {
+        task: {
+            name: [curves.load(run.folder) for run in grid.groups[task, name].runs]
+            for name in grid.algorithms
+        }
+        for task in grid.tasks
+    }
+    figure = comparison_figure.curves(loaded, grid.algorithms)
+    assert [axes.get_title() for axes in figure.axes] == ["hop", "swim"]
+    ends = [line.get_ydata()[-1] for line in figure.axes[0].lines]
+    assert ends == pytest.approx([2, 3])  # the mean over the seeds, of the last iteration
+    profile = comparison_figure.profile(compare(grid))
+    assert len(profile.axes) == 2
+    assert comparison_figure.columns_for(10) == 5
+    assert [comparison_figure.columns_for(n) for n in (1, 2, 3, 4, 6, 7, 9, 12)] == [1, 2, 3, 2, 3, 4, 3, 4]
+
+
+def test_intervals_knows_nothing_of_tasks_with_several_axes() -> None:
+    with pytest.raises(ValueError, match="one-dimensional"):
+        intervals.stratified_bootstrap([np.zeros((2, 2))], stratified_mean)

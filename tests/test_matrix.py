@@ -1,0 +1,400 @@
+"""A matrix of runs: what is finished is kept, what is not goes on, what fails is told."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowrl import cell, cli, pool
+from flowrl.cell import Cell, Failure, Record
+from flowrl.errors import UsageError
+from flowrl.matrix import Matrix, plan, seed_numbers, standing, step_count
+from flowrl.pool import Pace, duration
+
+SMALL = """
+total_steps: 64
+env: {id: flowrl/GridWorld-v0, count: 4}
+policy: {hidden: [8]}
+rollout: {steps: 8}
+learner: {epochs: 1, minibatches: 1, clip: 0.3, critic: {hidden: [8]}}
+fpo: {sampler: {name: euler, steps: 2}, learner: {clip: 0.2}}
+"""
+LONGER = SMALL.replace("total_steps: 64", "total_steps: 40960").replace("count: 4", "count: 64")
+COMMAND = [sys.executable, "-m", "flowrl", "suite"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipe small.yaml and a finished suite of it, with two algorithms and one seed."""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "small.yaml").write_text(SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.run(suite()) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to work in."""
+    subprocess.run(["cp", "-pr", f"{made}/.", tmp_path], check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def suite(*options: str) -> list[str]:
+    usual = "suite small.yaml --algorithms fpo,ppo --seeds 1 --episodes 3 --jobs 2 --out out"
+    return [*usual.split(), *options]
+
+
+def asked(*overrides: str, **changes: Any) -> Matrix:
+    usual = {"recipes": ("small.yaml",), "algorithms": ("fpo", "ppo"), "seeds": (0,), "out": Path("out")}
+    return Matrix(**usual | {"episodes": 3, "overrides": overrides} | changes)
+
+
+def run(*overrides: str, **changes: Any) -> tuple[pool.Outcome, list[str]]:
+    told: list[str] = []
+    return pool.run(plan(asked(*overrides, **changes)), 2, told.append), told
+
+
+def stamps(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+
+
+# --- planning ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2M", 2_000_000),
+        ("500k", 500_000),
+        ("1.5m", 1_500_000),
+        ("65536", 65_536),
+        ("1_000", 1000),
+        ("2B", 2 * 10**9),
+    ],
+)
+def test_numbers_of_steps(text: str, number: int) -> None:
+    assert step_count(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "many", "0", "-5", "1.5", "2MM", "1e6", "0.0001k"])
+def test_what_is_no_number_of_steps(text: str) -> None:
+    with pytest.raises(UsageError, match="--steps"):
+        step_count(text)
+
+
+def test_numbers_of_seeds() -> None:
+    assert seed_numbers("3") == (0, 1, 2)
+    assert seed_numbers("3-5") == (3, 4, 5)
+    for wrong in ("0", "5-3", "a", "1,2"):
+        with pytest.raises(UsageError, match="--seeds"):
+            seed_numbers(wrong)
+
+
+def test_seeds_come_first_so_that_what_is_interrupted_is_balanced(folder: Path) -> None:
+    (folder / "other.yaml").write_text(SMALL)
+    jobs = plan(asked(recipes=("small.yaml", "other.yaml"), seeds=(0, 1)))
+    assert [job.cell for job in jobs] == [
+        Cell(recipe, algorithm, seed)
+        for seed in (0, 1)
+        for recipe in ("small", "other")
+        for algorithm in ("fpo", "ppo")
+    ]
+
+
+def test_each_algorithm_has_its_own_settings_and_set_wins(folder: Path) -> None:
+    """Over the preset's clip (0.05 of fpo, 0.2 of ppo) stands the recipe's, over that its section's."""
+    assert [job.config["learner"]["clip"] for job in plan(asked())] == [0.2, 0.3]
+    assert [job.config["learner"]["clip"] for job in plan(asked("learner.clip=0.4"))] == [0.4, 0.4]
+    assert [job.config["sampler"]["steps"] for job in plan(asked())] == [2, None]
+    assert [job.config["total_steps"] for job in plan(asked(steps=128))] == [128, 128]
+    assert all("fpo" not in job.config for job in plan(asked()))
+
+
+def test_a_control_task_has_one_thread_per_cell_too(folder: Path) -> None:
+    task = "env={id: flowrl/CheetahRun-v0, count: 4}"
+    assert plan(asked(task))[0].config["env"]["options"] == {"threads": 1}
+    assert plan(asked(task, "env.options={threads: 3}"))[0].config["env"]["options"] == {"threads": 3}
+    configs = [plan(asked(task, *more))[0].config for more in ([], ["env.options={threads: 3}"])]
+    assert cell.differences(*configs) == []
+    assert cell.digest(configs[0]) == cell.digest(configs[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["suite", "small.yaml", "--algorithms", "fpo,pop"], ["'pop'", "ppo"]),
+        (["suite", "small.yaml", "--steps", "lots"], ["lots", "2M"]),
+        (["suite", "small.yaml", "--seeds", "x"], ["--seeds", "3-5"]),
+        (["suite", "small.yaml", "--set", "seed=4"], ["seed", "--seeds"]),
+        (["suite", "small.yaml", "--set", "algorithm=ppo"], ["--algorithms"]),
+        (["suite", "small.yaml", "--steps", "2k", "--set", "total_steps=3"], ["--steps"]),
+        (["suite", "small.yaml", "--set", "learner.clpi=1"], ["clpi", "clip"]),
+        (["suite", "smal.yaml"], ["smal.yaml"]),
+        (["suite", "small.yaml", "deep/small.yaml"], ["deep/small.yaml", "another name"]),
+        (["suite"], ["RECIPE"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_is_wrong_is_told_before_anything_starts(
+    arguments: list[str], names: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep/small.yaml").write_text(SMALL)
+    assert cli.run([*arguments, *(["--out", "new"] if len(arguments) > 1 else [])]) == 2
+    said = capsys.readouterr().err
+    assert all(name in said for name in names), said
+    assert not (folder / "new").exists()
+
+
+# --- finished cells ---------------------------------------------------------------------------------
+
+
+def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
+    for algorithm, actions in (("fpo", ["random", "zero"]), ("ppo", ["sampled", "mean"])):
+        own = folder / "out/small" / algorithm / "seed0"
+        assert {"ckpt.pt", "metrics.jsonl", "config.yaml", "evaluation.json"} <= {
+            path.name for path in own.iterdir()
+        }
+        record = cell.read(own / "evaluation.json", Record)
+        assert record is not None
+        assert (record.algorithm, record.seed, record.recipe) == (algorithm, 0, "small.yaml")
+        assert (record.env_steps, record.episodes, record.evaluation_seed) == (64, 3, 10_000)
+        assert record.env_steps_per_s == pytest.approx(64 / record.seconds)
+        assert record.machine["threads"] == 1
+        assert record.digest == cell.digest(record.config)
+        assert [cell.spelled(mode, record.config) for mode in record.evaluations] == actions
+
+
+def test_a_second_time_nothing_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = stamps(folder / "out")
+    assert cli.run(suite("--json")) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert {key: told[key] for key in ("kept", "finished", "failed")} == {
+        "kept": 2,
+        "finished": 0,
+        "failed": 0,
+    }
+    assert all(set(each["returns"]) == {"random", "zero"} for each in told["cells"])
+    assert "flowrl compare out" in said.err
+    assert stamps(folder / "out") == before
+
+
+def test_other_settings_are_told_and_nothing_is_touched(folder: Path) -> None:
+    before = stamps(folder / "out")
+    with pytest.raises(
+        UsageError, match=r"seed0 was made with.*learner.gamma is 0.99 there, 0.9 is asked for"
+    ):
+        run("learner.gamma=0.9")
+    with pytest.raises(UsageError, match="total_steps is 64 there, 128 is asked for"):
+        run(steps=128)
+    assert stamps(folder / "out") == before
+
+
+def test_what_has_no_part_in_learning_may_differ(folder: Path) -> None:
+    outcome, _ = run("threads=2", "checkpoint.every_s=1")
+    assert [result.state for result in outcome.results] == ["kept", "kept"]
+
+
+def test_only_the_evaluation_is_made_anew(folder: Path) -> None:
+    """One cell's record is torn, and the other's is of too few episodes."""
+    fpo, ppo = (folder / f"out/small/{name}/seed0" for name in ("fpo", "ppo"))
+    whole = (fpo / "evaluation.json").read_text()
+    (fpo / "evaluation.json").write_text(whole[: len(whole) // 2])
+    record = cell.read(ppo / "evaluation.json", Record)
+    assert record is not None
+    cell.write(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
+    trained = {path: stamp for path, stamp in stamps(folder / "out").items() if path.name == "ckpt.pt"}
+    outcome, told = run()
+    assert [result.state for result in outcome.results] == ["finished", "finished"]
+    assert any("not whole" in line for line in told)
+    assert any("2 episodes, not 3" in line for line in told)
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    again = cell.read(fpo / "evaluation.json", Record)
+    assert again is not None
+    assert (
+        again.evaluations["zero"].return_mean
+        == Record.model_validate_json(whole).evaluations["zero"].return_mean
+    )
+
+
+def test_a_record_without_its_checkpoint_is_not_thrown_away(folder: Path) -> None:
+    (folder / "out/small/fpo/seed0/ckpt.pt").unlink()
+    assert standing(plan(asked())[0]).todo == "nothing"
+    with pytest.raises(UsageError, match=r"3 episodes, not 5.*ckpt\.pt any more"):
+        run(episodes=5)
+
+
+def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
+    """While it is waited for, that process finishes it."""
+    job = plan(asked(algorithms=("fpo",)))[0]
+    record = job.folder / "evaluation.json"
+    whole = record.read_text()
+    record.unlink()
+    told: list[str] = []
+    outcomes: list[pool.Outcome] = []
+    with job.log.open("ab") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        worker = threading.Thread(target=lambda: outcomes.append(pool.run([job], 1, told.append)))
+        worker.start()
+        while not any("another process is at it" in line for line in told):
+            assert worker.is_alive()
+            time.sleep(0.01)
+        assert outcomes == []
+        record.write_text(whole)
+    worker.join(30)
+    assert [result.state for result in outcomes[0].results] == ["kept"]
+
+
+# --- failures ---------------------------------------------------------------------------------------
+
+
+def test_a_diverged_cell_is_recorded_and_the_others_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sure = SMALL.replace("learner: {clip: 0.2}", "learner: {learning_rate: 1e+30, max_grad_norm: null}")
+    (folder / "small.yaml").write_text(sure.replace("total_steps: 64", "total_steps: 640"))
+    arguments = suite("--json", "--out", "new")
+    assert cli.run(arguments) == 3
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert [each["state"] for each in told["cells"]] == ["diverged", "finished"], said.err
+    assert "training stopped in iteration" in told["cells"][0]["message"]
+    failure = cell.read(folder / "new/small/fpo/seed0/failure.json", Failure)
+    assert failure is not None
+    assert (failure.stage, failure.exit_code) == ("train", 3)
+
+    before = stamps(folder / "new")  # it would diverge again: that is its result
+    assert cli.run(arguments) == 3
+    assert "diverged before" in capsys.readouterr().err
+    assert stamps(folder / "new") == before
+
+
+def test_a_failed_cell_is_tried_again(folder: Path) -> None:
+    """Its checkpoint is damaged: exit code 4. Without it the cell begins anew, whatever else was left there."""
+    own = folder / "out/small/fpo/seed0"
+    (own / "evaluation.json").unlink()
+    (own / "ckpt.pt").write_bytes(b"PK\x03\x04 nothing of worth")
+    outcome, told = run()
+    assert outcome.exit_code == 4
+    assert [result.state for result in outcome.results] == ["failed", "kept"]
+    assert any("cannot be used" in line for line in told)
+    (own / "ckpt.pt").unlink()
+    (own / "metrics.jsonl").write_text('{"iteration": 1}\n{"itera')
+    assert standing(plan(asked())[0]).todo == "train"
+    outcome, _ = run()
+    assert outcome.exit_code == 0
+    assert not (own / "failure.json").exists()
+    assert iterations(own) == [1, 2]
+
+
+# --- interruptions ----------------------------------------------------------------------------------
+
+
+def begun(folder: Path, algorithms: str) -> subprocess.Popen[str]:
+    """A suite in a process of its own, when all of its cells are training."""
+    (folder / "small.yaml").write_text(LONGER)
+    process = subprocess.Popen(
+        [*COMMAND, *suite("--out", "new", "--algorithms", algorithms)[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    files = [folder / f"new/small/{name}/seed0/metrics.jsonl" for name in algorithms.split(",")]
+    while process.poll() is None and not all(file.exists() and file.stat().st_size for file in files):
+        time.sleep(0.02)
+    return process
+
+
+def iterations(run: Path) -> list[int]:
+    return [json.loads(line)["iteration"] for line in (run / "metrics.jsonl").open()]
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_saves_and_the_same_command_goes_on(folder: Path) -> None:
+    process = begun(folder, "fpo,ppo")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    again = said.splitlines()[-1]
+    assert "flowrl suite small.yaml --algorithms fpo,ppo --seeds 1" in again
+    assert "Traceback" not in said
+    assert all((folder / f"new/small/{name}/seed0/ckpt.pt").is_file() for name in ("fpo", "ppo"))
+
+    outcome, told = run(algorithms=("fpo",), out=Path("new"))
+    assert "1 to continue" in told[0]
+    assert outcome.exit_code == 0
+    assert iterations(folder / "new/small/fpo/seed0") == list(
+        range(1, 81)
+    )  # 40960 steps of 64 x 8 an iteration
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_leaves_the_cells_to_who_trains_them(folder: Path) -> None:
+    process = begun(folder, "fpo")
+    process.kill()
+    process.communicate(timeout=60)
+    asked_again = {"algorithms": ("fpo",), "out": Path("new")}
+    assert pool.lock(plan(asked(**asked_again))[0].log) is None  # the orphan has it
+    outcome, told = run(**asked_again)
+    assert outcome.exit_code == 0
+    assert any("another process is at it" in line for line in told)
+    assert iterations(folder / "new/small/fpo/seed0") == list(range(1, 81))
+
+
+# --- how long it takes ------------------------------------------------------------------------------
+
+
+def test_the_time_left_is_learned_from_like_cells() -> None:
+    pace = Pace()
+    fpo, ppo, other = Cell("a", "fpo", 1), Cell("a", "ppo", 1), Cell("b", "fpo", 1)
+    assert pace.left([fpo], [], 1) is None
+    pace.learn(Cell("a", "fpo", 0), 100)
+    assert [pace.estimate(each) for each in (fpo, ppo, other)] == [100, 100, 100]
+    pace.learn(Cell("a", "ppo", 0), 40)
+    assert [pace.estimate(each) for each in (fpo, ppo, other)] == [100, 40, 70]
+    # 100 + 70 wait, ppo has had 10 of its 40: 200 s of work for two
+    assert pace.left([fpo, other], [(ppo, 10.0)], 2) == 100
+    assert pace.left([], [(fpo, 20.0), (ppo, 30.0)], 2) == 80  # the longer one decides
+    assert pace.left([], [(fpo, 200.0)], 1) == 0
+
+
+def test_durations_in_words() -> None:
+    assert [duration(s) for s in (0.2, 40, 89, 300, 12_000)] == ["1 s", "40 s", "89 s", "5 min", "3 h 20 min"]
+
+
+def test_exit_codes() -> None:
+    failure = Failure(flowrl="0", stage="train", exit_code=5, message="", digest="", config={})
+    diverged = failure.model_copy(update={"exit_code": 3})
+    results = [pool.Result(Cell("a", "fpo", 0), "finished")]
+    assert pool.Outcome(results, None).exit_code == 0
+    results.append(pool.Result(Cell("a", "fpo", 1), "failed", failure=failure))
+    assert pool.Outcome(results, None).exit_code == 5
+    results.append(pool.Result(Cell("a", "fpo", 2), "diverged", failure=diverged))
+    assert pool.Outcome(results, None).exit_code == 3
+    assert pool.Outcome(results, signal.SIGINT).exit_code == 130
+
+
+def test_a_record_is_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power goes before the file takes its name: the old record stays, and no half of the new one."""
+    path = folder / "out/small/fpo/seed0/evaluation.json"
+    before = path.read_bytes()
+    record = Record.model_validate_json(before)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(Exception, match="No space left"):
+        cell.write(path, record)
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob(".*.tmp"))

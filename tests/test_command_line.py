@@ -103,6 +103,16 @@ COMMANDS = [  # command line, exit code, what the message must name
     (["eval", "run", "--episodes", "0"], 2, ["episodes"]),
     (["eval", "run", "--sweep-steps", "1,two"], 2, ["1,two"]),
     (["eval", "run", "--sampler", "dopri5", "--set", "sampler.max_nfe=3"], 2, ["max_nfe", "3"]),
+    (["eval", "run", "--steps", "4", "--sweep-steps", "1,2"], 2, ["--steps", "--sweep-steps"]),
+    (["eval", "run", "--sampler", "bad.py:Short"], 2, ["Short", "(64, 1)", "(64, 2)"]),
+    (["eval", "run", "--sampler", "bad.py:Silent"], 2, ["Silent", "NoneType"]),
+    (["eval", "run", "--sampler", "bad.py:Crashing"], 2, ["ZeroDivisionError", "bad.py:16"]),
+    (["eval", "run", "--sampler", "bad.py:Undefined"], 3, ["action", "sampler"]),
+    (
+        ["train", "good.yaml", "--set", "env.id=flowrl/CheetahRun-v0", "--set", "env.options={task: x}"],
+        2,
+        ["task"],
+    ),
     (["eval", "run", "--set", "sampler.stpes=3"], 2, ["stpes", "steps"]),
     (["eval", "run", "--episodes", "2", "--min-return", "1e9"], 7, ["1e+09"]),
     (["bench-latency", "missing.pt"], 4, ["missing.pt"]),
@@ -116,6 +126,29 @@ COMMANDS = [  # command line, exit code, what the message must name
     (["trian", "gridworld.yaml"], 2, ["trian", "train"]),
 ]
 
+SAMPLERS = """
+class Short:
+    def __call__(self, velocity, x, t0, t1):
+        return x[:, :1]
+
+
+class Silent:
+    def __call__(self, velocity, x, t0, t1):
+        velocity(x, t0)
+
+
+class Crashing:
+    def __call__(self, velocity, x, t0, t1):
+        steps = 0
+        # the last line is the culprit
+        return x / (1 // steps)
+
+
+class Undefined:
+    def __call__(self, velocity, x, t0, t1):
+        return x * float("nan")
+"""
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -123,6 +156,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     (folder / "good.yaml").write_text(GOOD)
     (folder / "file.txt").write_text("this is not a checkpoint\n")
+    (folder / "bad.py").write_text(SAMPLERS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli.run(["train", "good.yaml", "--out", ".", "--name", "run", "--json"]) == 0

@@ -133,6 +133,24 @@ def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
     same(a["actor"], b["actor"])
 
 
+def test_going_back_to_an_earlier_checkpoint_is_refused(tmp_path: Path) -> None:
+    """`--resume RUN/best.pt` would write over the later ckpt.pt and cut the metrics; without a whole ckpt.pt it may."""
+    early = experiment.train(plan(TASKS["GridWorld"], 1), tmp_path, "early", quiet=True).folder
+    run = experiment.train(plan(TASKS["GridWorld"], 3), tmp_path, "run", quiet=True).folder
+    (run / checkpoint.BEST).write_bytes((early / checkpoint.LATEST).read_bytes())
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    with pytest.raises(UsageError, match=r"160 env steps.*480"):
+        experiment.plan(None, [], run / checkpoint.BEST)
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+    (run / checkpoint.LATEST).write_bytes(b"damaged")
+    assert experiment.plan(None, [], run / checkpoint.BEST).folder == run
+
+
+def test_a_run_is_called_after_its_recipe_or_the_environment_put_in_its_place() -> None:
+    assert experiment.plan("pendulum.yaml", ["seed=1"], None).stem == "pendulum"
+    assert experiment.plan("pendulum.yaml", ["env.id=flowrl/CheetahRun-v0"], None).stem == "cheetahrun"
+
+
 def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
     a, b, c = (

@@ -8,7 +8,9 @@ bug of ours and exits with 1.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class FlowrlError(Exception):
@@ -66,3 +68,11 @@ def did_you_mean(name: str, known: Iterable[str], synonyms: dict[str, str] | Non
         return f" Did you mean {synonyms[name]!r}?"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception with the place that raised it: 'ValueError: too fast (car.py:12)'."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

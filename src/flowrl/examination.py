@@ -26,8 +26,18 @@ from flowrl.recipe import Place
 
 SLOTS = 64  # environments played together, at most
 
-COLUMNS = ["sampler", "steps", "NFE", "noise", "return (95 %)", "IQM", "success", "length", "µs/action"]
-NUMBERS = ["steps", "NFE", "IQM", "success", "length", "µs/action"]
+COLUMNS = [
+    "sampler",
+    "steps",
+    "NFE",
+    "noise",
+    "return (95 %)",
+    "IQM",
+    "success",
+    "length",
+    "µs/action in batch",
+]
+NUMBERS = ["steps", "NFE", "IQM", "success", "length", "µs/action in batch"]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ import torch
 from flowrl import checkpoint, recipe
 from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
 from flowrl.config import Config, composed, load
-from flowrl.errors import StorageError, TrainingDiverged, UsageError
+from flowrl.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.training.loop import Metrics
 
@@ -47,7 +48,9 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
         written = recipe.apply(recipe.read(source), overrides)
         config = load(written)
         check_sampler(config, composed(written))
-        return Plan(config, Path(source).stem)
+        return Plan(
+            config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override)
+        )
     if source is not None:
         raise UsageError(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "
@@ -55,6 +58,7 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
         )
     path = checkpoint.find(resume)
     content = checkpoint.load(path)
+    _refuse_to_rewind(path, content)
     config = load_config(content)
     changed = recipe.apply(recipe.Recipe(str(path), config.model_dump(mode="json")), overrides)
     if not changed.place(("sampler", "name")).is_override:
@@ -62,6 +66,29 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
     return Plan(config, path.parent.name, content, path.parent)
+
+
+def _stem(config: Config, recipe_name: str, *, renamed: bool) -> str:
+    """What a new run is called after: its recipe, or the environment that --set put in the recipe's place."""
+    return re.sub(r"-v\d+$", "", config.env.id.rsplit("/", 1)[-1]).lower() if renamed else recipe_name
+
+
+def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
+    """Raise UsageError when the run of the checkpoint `path` has a whole ckpt.pt that is further than it."""
+    latest = path.parent / checkpoint.LATEST
+    if path.name == checkpoint.LATEST or not latest.is_file():
+        return
+    try:
+        further = checkpoint.load(latest)["progress"]["env_steps"]
+    except CheckpointError:
+        return  # damaged: to go back is all that is left
+    steps = content["progress"]["env_steps"]
+    if further > steps:
+        raise UsageError(
+            f"{path} is of {steps:,} env steps and {latest} of {further:,}: to go on from the former would write over "
+            f"the latter and cut metrics.jsonl. Type: flowrl train --resume {path.parent} to go on from the latest; "
+            f"or move {latest} away first, if you mean to go back."
+        )
 
 
 def resolved(planned: Plan) -> str:
@@ -252,19 +279,17 @@ def _new_folder(out: Path, name: str | None, planned: Plan) -> Path:
 def _told(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:
     """The error with where, the dump of the offending tensors, and how to go on."""
     place = f"in iteration {run.training.iteration + 1}, after {run.training.env_steps:,} env steps"
-    dump = ""
+    advice = ""
     offending = getattr(error, "offending", None)
     if offending:
         path = folder / "diverged.pt"
         with suppress(OSError):
             torch.save(offending, path)
-            dump = f" The offending batch is in {path}."
+            advice = f" The offending batch is in {path}."
+        advice += " A smaller learner.learning_rate or learner.clip usually helps."
     latest = folder / checkpoint.LATEST
     good = f" The last good checkpoint is {latest}." if latest.exists() else ""
-    return TrainingDiverged(
-        f"training stopped {place}: {error}.{dump}{good} A smaller learner.learning_rate or learner.clip usually "
-        "helps; a reward or observation that is not finite is a fault of the environment."
-    )
+    return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{good}")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from flowrl.contracts import Sampler, Velocity, VelocityField
-from flowrl.errors import FlowrlError, UsageError
+from flowrl.errors import FlowrlError, UsageError, in_one_line
 from flowrl.flow.counting import CountingVelocity
 from flowrl.flow.network import NetworkSettings
 from flowrl.training.gaussian import GaussianActor, GaussianSettings
@@ -102,14 +102,29 @@ class FlowPolicy:
 
     def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
         try:
-            return self.sampler(velocity, noise, 0.0, 1.0)
+            action = self.sampler(velocity, noise, 0.0, 1.0)
         except FlowrlError:
             raise
         except Exception as error:
             raise UsageError(
-                f"the sampler {self.sampler!r} failed: {type(error).__name__}: {error}. Choose other options "
-                "for it, or another sampler with --sampler."
+                f"the sampler {self.sampler!r} failed: {in_one_line(error)}. Choose other options for it, or "
+                "another sampler with --sampler."
             ) from error
+        if not isinstance(action, Tensor) or (action.shape, action.dtype) != (noise.shape, noise.dtype):
+            raise UsageError(
+                f"the sampler {self.sampler!r} returned {_described(action)} for points that are "
+                f"{_described(noise)}: it must return the points at t1, in the shape and dtype it was given. "
+                "`flowrl samplers check` examines a sampler."
+            )
+        return action
+
+
+def _described(points: object) -> str:
+    return (
+        f"{tuple(points.shape)} {points.dtype}"
+        if isinstance(points, Tensor)
+        else f"a {type(points).__name__}"
+    )
 
 
 class GaussianPolicy:

@@ -51,8 +51,10 @@ def evaluate(
     every sampler, number of steps and noise mode that is asked for.
     """
     from flowrl import examination
-    from flowrl.errors import ThresholdMissed
+    from flowrl.errors import ThresholdMissed, UsageError
 
+    if steps is not None and sweep_steps is not None:
+        raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
     asked = examination.Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     subject = examination.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None

@@ -20,14 +20,15 @@ from pydantic import Field
 from torch import Tensor
 
 from flowrl.envs import snapshot
-from flowrl.envs.watched import SUCCESS, told
-from flowrl.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError
+from flowrl.envs.watched import SUCCESS
+from flowrl.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError, in_one_line
 from flowrl.settings import Settings
 
-ADVICE = (
-    "Look at the environment's reward and bounds; when actions grow, lower the learning rate.",
-    "The policy's weights have diverged: lower the learning rate or the clip range.",
-)
+ADVICE = {
+    "action": "The policy's weights have diverged (lower learner.learning_rate or learner.clip), or its sampler "
+    "cannot integrate it (try another one, or more steps)",
+    "observation": "Look at the environment's reward and bounds; when actions grow, lower learner.learning_rate",
+}
 
 
 class EnvSettings(Settings):
@@ -261,7 +262,7 @@ class Adapter:
             indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
             raise TrainingDiverged(
                 f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is not finite "
-                f"(step {self._steps} after the reset). {ADVICE[name == 'action']}"
+                f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}"
             )
         return tensor
 
@@ -293,7 +294,7 @@ class Adapter:
         except FlowrlError:
             raise
         except Exception as error:
-            raise EnvironmentFailed(f"{self.settings.id}: {told(error)}") from error
+            raise EnvironmentFailed(f"{self.settings.id}: {in_one_line(error)}") from error
         finally:
             gymnasium.logger.min_level = level
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from flowrl.envs import graphics
 from flowrl.envs.adapter import Adapter, EnvSettings
 from flowrl.envs.factory import find, make
-from flowrl.envs.watched import told
-from flowrl.errors import FlowrlError, MissingDependency, UsageError
+from flowrl.errors import FlowrlError, MissingDependency, UsageError, in_one_line
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
@@ -130,7 +129,7 @@ def _of_graphics(error: BaseException) -> bool:
 def _no_graphics(id: str, cause: BaseException) -> MissingDependency:
     chosen = os.environ.get("MUJOCO_GL") or "not set"
     return MissingDependency(
-        f"{id} cannot be drawn (MUJOCO_GL is {chosen}): {told(cause)}. {graphics.INSTALL}"
+        f"{id} cannot be drawn (MUJOCO_GL is {chosen}): {in_one_line(cause)}. {graphics.INSTALL}"
     )
 
 

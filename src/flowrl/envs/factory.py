@@ -15,8 +15,15 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from flowrl.envs import NATIVE, snapshot
 from flowrl.envs.adapter import Adapter, EnvSettings, close
-from flowrl.envs.watched import Watched, told
-from flowrl.errors import EnvironmentFailed, FlowrlError, MissingDependency, UsageError, did_you_mean
+from flowrl.envs.watched import Watched
+from flowrl.errors import (
+    EnvironmentFailed,
+    FlowrlError,
+    MissingDependency,
+    UsageError,
+    did_you_mean,
+    in_one_line,
+)
 
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""
@@ -56,7 +63,7 @@ def make(settings: EnvSettings, count: int | None = None, render_mode: str | Non
     environment's package is not installed, EnvironmentFailed when its construction fails.
     """
     spec = find(settings.id)
-    taken = RESERVED.intersection(settings.options)
+    taken = (RESERVED | own_arguments(spec)).intersection(settings.options)
     if taken:
         raise UsageError(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
@@ -158,7 +165,7 @@ def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlErr
         return MissingDependency(
             f"{settings.id} cannot be made with the packages installed here: {' '.join(str(error).split())}"
         )
-    return EnvironmentFailed(f"{settings.id} cannot be made: {told(error)}")
+    return EnvironmentFailed(f"{settings.id} cannot be made: {in_one_line(error)}")
 
 
 def constructor_options(spec: EnvSpec) -> set[str]:
@@ -168,4 +175,9 @@ def constructor_options(spec: EnvSpec) -> set[str]:
     creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
     parameters = inspect.signature(creator).parameters.values()
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return named - RESERVED - {"self"}
+    return (named | {"max_episode_steps"}) - RESERVED - own_arguments(spec) - {"self"}
+
+
+def own_arguments(spec: EnvSpec) -> set[str]:
+    """What the registration of one of flowrl's ids has decided, such as `task`."""
+    return set(spec.kwargs) if spec.namespace == "flowrl" else set()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import traceback
 from multiprocessing import parent_process
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 
 from flowrl.envs import graphics, snapshot
-from flowrl.errors import EnvironmentFailed
+from flowrl.errors import EnvironmentFailed, in_one_line
 
 SUCCESS = ("is_success", "success")  # the info keys under which environments report success
 
@@ -42,7 +40,9 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
             if (terminated or truncated) and self.render_mode == "rgb_array":
                 kept["render"] = self.env.render()  # the vector restarts the environment within this step
         except Exception as error:
-            raise EnvironmentFailed(f"environment {self.index} failed in step: {told(error)}") from None
+            raise EnvironmentFailed(
+                f"environment {self.index} failed in step: {in_one_line(error)}"
+            ) from None
         return obs, reward, terminated, truncated, kept
 
     def reset(
@@ -51,7 +51,9 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             obs, _ = self.env.reset(seed=seed, options=options)
         except Exception as error:
-            raise EnvironmentFailed(f"environment {self.index} failed in reset: {told(error)}") from None
+            raise EnvironmentFailed(
+                f"environment {self.index} failed in reset: {in_one_line(error)}"
+            ) from None
         return obs, {}
 
     @property
@@ -65,11 +67,3 @@ class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         snapshot.reinstate(self.env, state)
-
-
-def told(error: BaseException) -> str:
-    """An exception in one line with the place that raised it: 'ValueError: too fast (car.py:12)'."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -33,7 +33,16 @@ LAYERS = [
     },
     {"training"},
     {"flow"},
-    {"document", "intervals", "machine", "pareto", "randomness", "recipes", "seal"},  # each stands alone
+    {
+        "document",
+        "interruption",
+        "intervals",
+        "machine",
+        "pareto",
+        "randomness",
+        "recipes",
+        "seal",
+    },  # each stands alone
     {"contracts", "errors", "settings"},
 ]
 

@@ -19,7 +19,7 @@ from flowrl import cell, cli, pool
 from flowrl.cell import Cell, Failure, Record
 from flowrl.errors import UsageError
 from flowrl.matrix import Matrix, plan, seed_numbers, standing, step_count
-from flowrl.pool import Pace, duration
+from flowrl.pool import Pace, roughly
 
 SMALL = """
 total_steps: 64
@@ -373,7 +373,7 @@ def test_the_time_left_is_learned_from_like_cells() -> None:
 
 
 def test_durations_in_words() -> None:
-    assert [duration(s) for s in (0.2, 40, 89, 300, 12_000)] == ["1 s", "40 s", "89 s", "5 min", "3 h 20 min"]
+    assert [roughly(s) for s in (0.2, 40, 89, 300, 12_000)] == ["1 s", "40 s", "89 s", "5 min", "3 h 20 min"]
 
 
 def test_exit_codes() -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from flowrl import checkpoint, recipe
 from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
 from flowrl.config import Config, composed, load
 from flowrl.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
+from flowrl.interruption import Interruption
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.training.loop import Metrics
 
@@ -167,7 +167,7 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
-    with Interruption() as interruption:
+    with Interruption(_finish_first, signal.SIGTERM) as interruption:
 
         def report(metrics: Metrics) -> None:
             last.update(metrics)
@@ -230,28 +230,11 @@ class Saver:
         )
 
 
-class Interruption:
-    """Notes the first SIGINT or SIGTERM, so that the iteration can end; a second one quits at once."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(ValueError):  # signals can be caught in the main thread only
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
-        _tell(f"{self.signal.name}: finishing this iteration, then saving. Once more quits at once.")
+def _finish_first(interruption: Interruption) -> None:
+    """The first signal lets the iteration end; a second one quits at once."""
+    if interruption.count > 1 or interruption.signal is None:
+        raise KeyboardInterrupt
+    _tell(f"{interruption.signal.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
 def _tell(line: str) -> None:

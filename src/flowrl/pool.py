@@ -19,13 +19,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from types import FrameType
 from typing import Any, BinaryIO, Literal
 
 from pydantic import ValidationError
 
 from flowrl import __version__, cell, checkpoint
 from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record
+from flowrl.interruption import Interruption
 from flowrl.machine import machine
 from flowrl.matrix import Job, Standing, Todo, standing
 
@@ -129,7 +129,7 @@ class _Runner:
 
     def run(self) -> signal.Signals | None:
         """Until nothing is left, or a signal came and everything has stopped; gives that signal."""
-        with _Stop() as stop:
+        with Interruption(None, signal.SIGTERM, signal.SIGHUP) as stop:
             try:
                 while self._running or (self._waiting and not stop.signal):
                     for _ in range(stop.take()):
@@ -147,7 +147,7 @@ class _Runner:
                     activity.close()
         return stop.signal
 
-    def _interrupt(self, stop: _Stop) -> None:
+    def _interrupt(self, stop: Interruption) -> None:
         assert stop.signal is not None  # noqa: S101  for the type checker
         if stop.count == 1 and self._running:
             self._tell(
@@ -223,7 +223,7 @@ class _Runner:
             [(activity.job.cell, activity.elapsed) for activity in self._running],
             self._parallel,
         )
-        ahead = f"; about {duration(left)} left" if left else ""
+        ahead = f"; about {roughly(left)} left" if left else ""
         self._tell(f"[{len(self.results)}/{self._number}] {text}{ahead}")
 
 
@@ -361,36 +361,6 @@ class _Activity:
         return (errors or lines or ["it said nothing"])[-1]
 
 
-class _Stop:
-    """Notes SIGINT, SIGTERM and SIGHUP instead of ending by them."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None  # the first
-        self.count = 0
-        self._fresh = 0
-        self._previous: dict[int, Any] = {}
-
-    def take(self) -> int:
-        """How many signals came since the last call."""
-        fresh, self._fresh = self._fresh, 0
-        return fresh
-
-    def __enter__(self) -> _Stop:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            with suppress(ValueError):  # signals can be caught in the main thread only
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or signal.Signals(number)
-        self.count += 1
-        self._fresh += 1
-
-
 class Pace:
     """How long a cell takes, learned from those that are finished."""
 
@@ -419,7 +389,7 @@ class Pace:
         return max([(sum(filter(None, ahead)) + sum(rests)) / parallel, *rests])
 
 
-def duration(seconds: float) -> str:
+def roughly(seconds: float) -> str:
     """'40 s', '12 min', '3 h 20 min'."""
     minutes = round(seconds / 60)
     if seconds < 90:
@@ -432,7 +402,7 @@ def _summary(record: Record) -> str:
         f"{score.return_mean:.4g} {cell.spelled(mode, record.config)}"
         for mode, score in record.evaluations.items()
     ]
-    return f"return {', '.join(scores)}; {record.env_steps:,} steps in {duration(record.seconds)}"
+    return f"return {', '.join(scores)}; {record.env_steps:,} steps in {roughly(record.seconds)}"
 
 
 def lock(log: Path) -> BinaryIO | None:

@@ -207,6 +207,20 @@ def test_schedules_by_hand() -> None:
     assert [adaptive.advance(0.01) for _ in range(3)] == [1.5, 2.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "actor_factor", "critic_factor"), [("linear", 0.9, 0.9), ("adaptive", 1.5, 1.0)]
+)
+def test_the_adaptive_schedule_leaves_the_critics_rate_alone(
+    kind: str, actor_factor: float, critic_factor: float
+) -> None:
+    """A policy that moves less than half the target gets 1.5 times its rate; linear: 9 of 10 updates are left."""
+    settings = [f"learner.schedule.kind={kind}", "learner.schedule.target=10", "learner.learning_rate=1e-4"]
+    one = learner(config("fpo", *settings, "learner.critic_learning_rate=1e-3"))
+    one.update(rollout())
+    actor, critic = (group["lr"] for group in one.optimizer.param_groups)
+    assert (actor, critic) == pytest.approx((1e-4 * actor_factor, 1e-3 * critic_factor))
+
+
 def test_an_update_needs_no_sampler() -> None:
     """A full update in a process where flowrl_samplers and torchdiffeq cannot be imported."""
     code = """

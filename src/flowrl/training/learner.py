@@ -74,7 +74,7 @@ class LearnerSettings(Settings):
     critic_learning_rate: float | None = Field(None, gt=0)
     """Adam's step size for the critic; null takes the actor's."""
     schedule: ScheduleSettings = ScheduleSettings()
-    """How both rates change during the run."""
+    """How the rates change during the run; `adaptive` moves the actor's alone."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     """Adam's memory of the gradient."""
     adam_beta2: float = Field(0.999, ge=0, lt=1)
@@ -273,7 +273,9 @@ class Learner:
         factor = self.schedule.advance(change)
         actor, critic = self.optimizer.param_groups
         actor["lr"] = self.settings.learning_rate * factor
-        critic["lr"] = (self.settings.critic_learning_rate or self.settings.learning_rate) * factor
+        # How far the policy moves says nothing of how fast the critic may learn.
+        own = 1.0 if self.settings.schedule.kind == "adaptive" else factor
+        critic["lr"] = (self.settings.critic_learning_rate or self.settings.learning_rate) * own
 
     @torch.no_grad()
     def _follow_average(self) -> None:

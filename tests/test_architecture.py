@@ -35,6 +35,7 @@ LAYERS = [
     {"flow"},
     {
         "document",
+        "identity",
         "interruption",
         "intervals",
         "machine",

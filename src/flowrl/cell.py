@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowrl.errors import StorageError
-from flowrl.reporting.curves import NOT_COMPARED, leaves_of
+from flowrl.identity import compared
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
-NO_PART = ("env.options.threads",)  # in what is learned, besides the root keys `NOT_COMPARED`
+NO_PART = ("env.options.threads",)  # in what is learned, besides the root keys `identity.APART`
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -147,8 +147,7 @@ def spelled(mode: str, config: Mapping[str, Any]) -> str:
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """'learner.clip' and the like -> its value."""
-    blocks = {key: value for key, value in config.items() if key not in NOT_COMPARED}
-    return {key: value for key, value in leaves_of(blocks) if key not in NO_PART}
+    return {key: value for key, value in compared(config).items() if key not in NO_PART}
 
 
 def _shown(leaves: Mapping[str, Any], key: str) -> str:

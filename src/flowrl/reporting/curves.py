@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from flowrl.errors import UsageError, did_you_mean
+from flowrl.identity import compared
 from flowrl.reporting import metrics_file
 from flowrl.reporting.figure import COLOURS, new_figure, styled
 
@@ -36,9 +37,6 @@ LABELS = {
 }
 PANELS = ("return_mean", "success_rate", "length_mean", "clipped_share", "cfm_loss", "explained_variance")
 SHARES = ("success_rate", "clipped_share", "bound_share")  # drawn on [0, 1]
-NOT_COMPARED = ("seed", "device", "threads", "checkpoint", "name", "out")
-"""Root keys of a recipe in which runs of one group may differ: they are no part of what is being learned."""
-
 SYNONYMS = {
     "return": "return_mean",
     "reward": "return_mean",
@@ -94,8 +92,7 @@ def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     grouped: dict[str, list[Run]] = {}
     leaves: dict[str, dict[str, Any]] = {}
     for run in runs:
-        compared = {key: value for key, value in run.config.items() if key not in NOT_COMPARED}
-        own = dict(leaves_of(compared))
+        own = compared(run.config)
         identity = repr(sorted(own.items(), key=lambda item: item[0])) if own else str(run.folder)
         grouped.setdefault(identity, []).append(run)
         leaves[identity] = own
@@ -318,15 +315,6 @@ def _config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def leaves_of(block: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """('learner.clip', 0.1) of every value in nested blocks."""
-    for key, value in block.items():
-        if isinstance(value, dict):
-            yield from leaves_of(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _labels(first: Mapping[str, Run], leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -43,6 +43,13 @@ STATE = frozenset(
 )
 """The fields that make up the state; `bind` accepts them without a declaration."""
 
+WORKSPACE = 2**20
+"""Bytes that a task gives MuJoCo for the contacts and constraints of one simulation (`MjSpec.memory`).
+
+MuJoCo's own guess is 13 MB, set aside for every simulation though a humanoid on its back uses 41 kB: a thousand
+simulations would ask the system for 13 GB, which a machine that does not overcommit refuses.
+"""
+
 
 class Simulation:
     """`count` independent simulations of `model`, on `threads` threads (0: all cores); float64.

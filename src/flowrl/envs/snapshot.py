@@ -15,6 +15,7 @@ and `capture` says which attribute is the reason. Out of sight are module global
 from __future__ import annotations
 
 import types
+import warnings
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -271,6 +272,8 @@ def quiet_mujoco() -> Iterator[None]:
     """
     configure_mujoco_log(console=False, file=False)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "compiler attribute")  # MjSpec's way of saying them
+            yield
     finally:
         configure_mujoco_log(console=True, file=False)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowrl.envs.simulation import Simulation
+from flowrl.envs.simulation import WORKSPACE, Simulation
 from flowrl.envs.task import Pace
 
 MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -29,7 +29,9 @@ class Constants(Pace):
 
 def compiled(constants: Constants) -> mujoco.MjModel:
     """Gymnasium's model."""
-    return mujoco.MjModel.from_xml_path(str(MODELS / f"{constants.model}.xml"))
+    spec = mujoco.MjSpec.from_file(str(MODELS / f"{constants.model}.xml"))
+    spec.memory = WORKSPACE
+    return spec.compile()
 
 
 def control_step(simulation: Simulation, constants: Constants) -> float:

@@ -9,6 +9,7 @@ import mujoco
 import torch
 from torch import Tensor
 
+from flowrl.envs.simulation import WORKSPACE
 from flowrl.envs.task import Pace
 
 
@@ -40,6 +41,7 @@ def specification(name: str, constants: Constants) -> mujoco.MjSpec:
     """What `compiled` compiles, for a task whose constants change masses or shapes first."""
     text = resources.files("flowrl.envs.suite").joinpath("models", f"{name}.xml").read_text("utf-8")
     spec = mujoco.MjSpec.from_string(text)
+    spec.memory = WORKSPACE
     spec.option.timestep = constants.timestep
     spec.option.integrator = {
         "Euler": mujoco.mjtIntegrator.mjINT_EULER,

@@ -69,6 +69,13 @@ class Capturable(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
+@runtime_checkable
+class Staggers(Protocol):
+    """A vector environment that can set its episodes apart in time (ours for MuJoCo can)."""
+
+    def stagger(self) -> NDArray[np.int64]: ...
+
+
 class Adapter:
     """Many environments behind one `step`: flat float32 observations out, raw policy actions in.
 
@@ -144,6 +151,13 @@ class Adapter:
         self._captured()
         self.obs = self._finite("observation", self._tensor(obs))
         return self.obs
+
+    def stagger(self) -> Tensor:
+        """Set the running episodes apart, where the environments can: steps (count,) int64 that each is taken to
+        have run for, of those until the time limit cuts it; zeros where they cannot."""
+        if not isinstance(self._envs, Staggers):
+            return torch.zeros(self.count, dtype=torch.int64)
+        return torch.from_numpy(self._envs.stagger())
 
     def step(self, action: Tensor) -> Step:
         """Apply raw policy actions (count, action) and return what came of them.

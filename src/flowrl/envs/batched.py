@@ -78,6 +78,12 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             self.seeded = True
         return self.arena.start(self.arena.everyone).numpy(), {}
 
+    def stagger(self) -> NDArray[np.int64]:
+        """Take each running episode to have run for a random number of steps, so that the time limit does not cut
+        all of them at once; those numbers (num_envs,)."""
+        self.arena.elapsed[:] = self.np_random.integers(0, self.max_episode_steps, self.num_envs)
+        return self.arena.elapsed.copy()
+
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:

@@ -17,6 +17,9 @@ class RolloutSettings(Settings):
 
     steps: int = Field(32, ge=1)
     """Steps per environment and rollout. Short ones update more often, on staler advantages."""
+    stagger: bool = True
+    """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else those of a
+    task without an early end begin and end all together for ever, and no update sees more than one phase of them."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,32 @@ class Episodes:
 
     returns: Tensor  # (envs,) float64
     lengths: Tensor  # (envs,) int64
-    ended: int = 0  # since the training began
+    whole: Tensor  # (envs,) bool: not one that was staggered, whose return would tell of a part
+    ended: int = 0  # whole ones, since the training began
     _recent: list[Tensor] | None = None
 
     @classmethod
     def starting(cls, count: int) -> Episodes:
-        return cls(torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.int64))
+        return cls(
+            returns=torch.zeros(count, dtype=torch.float64),
+            lengths=torch.zeros(count, dtype=torch.int64),
+            whole=torch.ones(count, dtype=torch.bool),
+        )
 
     def add(self, reward: Tensor, done: Tensor, success: Tensor) -> None:
         """Take in one step of all environments."""
         self.returns += reward
         self.lengths += 1
-        if done.any():
-            row = torch.stack([self.returns[done], self.lengths[done].double(), success[done].double()])
+        if not done.any():
+            return
+        told = done & self.whole
+        if told.any():
+            row = torch.stack([self.returns[told], self.lengths[told].double(), success[told].double()])
             self._recent = [*(self._recent or []), row]
             self.ended += row.shape[1]
-            self.returns[done] = 0
-            self.lengths[done] = 0
+        self.returns[done] = 0
+        self.lengths[done] = 0
+        self.whole[done] = True
 
     def report(self) -> dict[str, float]:
         """Means over the episodes ended since the last call; no keys for what no episode told."""
@@ -85,7 +97,7 @@ class Episodes:
         return means
 
     def state_dict(self) -> dict[str, object]:
-        return {"returns": self.returns, "lengths": self.lengths, "ended": self.ended}
+        return {"returns": self.returns, "lengths": self.lengths, "whole": self.whole, "ended": self.ended}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         for field in fields(self):

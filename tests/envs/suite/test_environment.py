@@ -170,6 +170,19 @@ def test_an_episode_is_1000_steps_and_rows_keep_their_own_time() -> None:
     assert ends == [[989, 1], [999, 0]]  # counted from 0
 
 
+def test_staggered_episodes_are_cut_at_different_times() -> None:
+    """Each row once where its number of steps says, then after a whole episode; the same for a seed."""
+    suite = SuiteVectorEnv("PointMass", 64, max_episode_steps=20)
+    suite.reset(seed=0)
+    before = suite.stagger()
+    assert len(set(before.tolist())) > 10 and before.min() >= 0 and before.max() < 20
+    truncated = np.stack([suite.step(np.zeros((64, 2), np.float32))[3] for _ in range(40)])
+    for row, steps in enumerate(before):
+        assert np.flatnonzero(truncated[:, row]).tolist() == [19 - steps, 39 - steps]
+    suite.reset(seed=0)
+    np.testing.assert_array_equal(suite.stagger(), before)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_seeds_decide_everything_and_threads_nothing(name: str) -> None:
     runs = []

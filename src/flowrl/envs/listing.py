@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,9 @@ def describe(id: str) -> dict[str, Any]:
     finally:
         adapter.close()
     if id == "flowrl/GridWorld-v0":
-        description |= gridworld_facts()
+        return description | gridworld_facts()
+    if origin_of(spec) == "flowrl":
+        return description | suite_facts(spec.name)
     return description
 
 
@@ -120,6 +123,24 @@ def gridworld_facts() -> dict[str, Any]:
     }
 
 
+def suite_facts(task: str) -> dict[str, Any]:
+    """What a control task shows, what it rewards, how its episodes start, and its options."""
+    from flowrl.envs.suite import TASKS
+    from flowrl.envs.suite.environment import SuiteVectorEnv
+
+    kind, profiles = TASKS[task]
+    text = " ".join((inspect.getdoc(kind) or "").split())  # "Start: …. Observation (n): …. Reward: …."
+    about = {
+        name.split()[0].lower(): words.removesuffix(".")
+        for name, _, words in (sentence.partition(": ") for sentence in text.split(". "))
+    }
+    return {
+        "parts": SuiteVectorEnv(task, 1).arena.task.observation_parts,
+        "about": about,
+        "options": {"profile": list(profiles)},
+    }
+
+
 def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
     """A description in words: (what, how)."""
     told = [("id", description["id"])]
@@ -127,6 +148,9 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
         space = description[name]
         shape = "x".join(str(size) for size in space["shape"]) or "1"
         told.append((name, f"{shape} {space['dtype']}, {bounds(space['low'], space['high'])}"))
+        if name == "observation" and "parts" in description:
+            parts = ", ".join(f"{part} {size}" for part, size in description["parts"].items())
+            told += [("", f"{parts}:"), ("", description["about"]["observation"])]
     limit = description["episode_limit"]
     told.append(("episode", "no step limit" if limit is None else f"at most {limit} steps"))
     if description["solved_at"] is not None:
@@ -139,6 +163,12 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
         for mode, cells in description["modes"].items():
             counts = ", ".join(f"{count} {kind}" for kind, count in cells.items() if count)
             told.append(("mode", f"{mode}: {counts} cells"))
+    if "about" in description:
+        told += [(name, description["about"][name]) for name in ("start", "reward")]
+        told += [
+            ("env.options", f"{name}: {values[0]} (default), {', '.join(values[1:])}")
+            for name, values in description["options"].items()
+        ]
     told.append(
         ("stepped", "natively, all together" if description["native"] else "by Gymnasium, one by one")
     )

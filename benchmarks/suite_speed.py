@@ -1,20 +1,25 @@
 """Environment steps per second of the control tasks, beside the physics alone and other implementations.
 
-    python benchmarks/suite_speed.py [TASK ...]
+    python benchmarks/suite_speed.py [TASK ...] [--others PYTHON] [--out FILE.json]
 
 256 environments on all cores under the same random actions. "raw" is `mujoco.batch.Batch.step` on the same model
 from the same states, without observation, reward or episodes: what an environment can reach at best. The two take
 short turns, and the median of the turns' ratios counts, so that other work on the machine weighs on both alike.
 Starts of episodes, once in 1000 steps, are not in the rates; "start" is what one of all environments costs.
-envpool and dm_control (one environment, one thread) are measured where they are installed.
+envpool (256 environments too) and dm_control (one environment, one thread) take their turns in between, in processes
+of their own: `--others` is the Python of an environment where they are installed, with the older MuJoCo they need.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
+import os
+import platform
+import subprocess
 import time
 from collections.abc import Callable
-from importlib import import_module
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -27,6 +32,7 @@ from flowrl.envs.suite.environment import SuiteVectorEnv
 COUNT = 256
 TURNS = 40
 TURN_SECONDS = 0.05
+NO_SCREEN = {"MUJOCO_GL": "disabled"}  # dm_control would look for one
 
 # envpool's id; dm_control's domain and task
 OTHERS = {
@@ -74,57 +80,109 @@ def stepper(task: str, suite: SuiteVectorEnv) -> Callable[[Any], None]:
     return step
 
 
-def envpool_rate(task: str, actions: Any) -> float | None:
-    """Steps per second of envpool; None where it is not installed."""
-    try:
-        envpool = import_module("envpool")
-    except ImportError:
-        return None
-    pool = envpool.make(OTHERS[task][0], env_type="gymnasium", num_envs=COUNT)
-    pool.reset()
-    return COUNT / median(steps(pool.step, actions) for _ in range(5))
+class Peer:
+    """Another implementation in a process of its own; `rates` are its env steps per second, a turn each."""
+
+    def __init__(self, python: Path, name: str, task: str, count: int) -> None:
+        self.count, self.rates, self._steps = count, list[float](), 10
+        command = [str(python), str(Path(__file__).with_name("suite_peers.py")), name, task, str(count)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=os.environ | NO_SCREEN
+        )
+        self.runs = self._answer() == "ready"
+
+    def turn(self) -> None:
+        """Step for about TURN_SECONDS."""
+        assert self._process.stdin is not None
+        print(self._steps, file=self._process.stdin, flush=True)
+        spent = float(self._answer())
+        self.rates.append(self.count * self._steps / spent)
+        self._steps = max(1, round(self._steps * TURN_SECONDS / spent))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
 
 
-def dm_control_rate(task: str, actions: Any) -> float | None:
-    """Steps per second of dm_control; None where it is not installed, or does not run with this MuJoCo."""
-    try:
-        env = import_module("dm_control.suite").load(*OTHERS[task][1:])
-    except (ImportError, AttributeError):
-        return None
-    env.reset()
-    return 1 / median(steps(env.step, actions[:, row]) for row in range(20))
+def peers_of(task: str, python: Path | None) -> dict[str, Peer]:
+    """What of envpool and dm_control runs under `python`; the first turns are not counted."""
+    if python is None:
+        return {}
+    envpool, *names = OTHERS[task]
+    peers = {
+        "envpool": Peer(python, "envpool", envpool, COUNT),
+        "dm_control": Peer(python, "dm_control", "/".join(names), 1),
+    }
+    running = {name: peer for name, peer in peers.items() if peer.runs}
+    for peer in running.values():
+        for _ in range(3):
+            peer.turn()
+        peer.rates.clear()
+    return running
+
+
+def measure(task: str, python: Path | None) -> dict[str, Any]:
+    """Medians over the turns, of all that take part; rates in env steps per second."""
+    suite = SuiteVectorEnv(task, COUNT)
+    suite.reset(seed=0)
+    start = median(seconds(suite.reset) for _ in range(5))
+    raw = stepper(task, suite)
+    random = np.random.default_rng(0)
+    shape = (COUNT, suite.arena.action_size)
+    probe = random.uniform(-1, 1, (5, *shape)).astype(np.float32)
+    number = max(2, int(TURN_SECONDS / steps(raw, probe)))
+    number = min(number, suite.max_episode_steps // TURNS - 1)
+    raw = stepper(task, suite)
+    peers = peers_of(task, python)
+    ours, theirs = [], []
+    for _ in range(TURNS):
+        actions = random.uniform(-1, 1, (number, *shape)).astype(np.float32)
+        ours.append(steps(suite.step, actions))
+        theirs.append(steps(raw, actions))
+        for peer in peers.values():
+            peer.turn()
+    row: dict[str, Any] = {
+        "task": task,
+        "per_s": COUNT / median(ours),
+        "raw_per_s": COUNT / median(theirs),
+        "share_of_raw": median(other / own for own, other in zip(ours, theirs, strict=True)),
+        "start_ms": start * 1e3,
+    }
+    for name, peer in peers.items():
+        peer.close()
+        row[f"{name}_per_s"] = median(peer.rates)
+    return row
 
 
 def shown(rate: float | None) -> str:
-    return "not installed" if rate is None else f"{rate:,.0f}"
+    return "-" if rate is None else f"{rate:,.0f}"
 
 
 def main() -> None:
-    random = np.random.default_rng(0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK")
+    parser.add_argument("--others", type=Path, metavar="PYTHON", help="a Python with envpool and dm_control")
+    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    options = parser.parse_args()
     columns = ("env/s", "raw/s", "ratio", "start ms", "envpool/s", "dm_control/s")
     print(f"{'':<16}" + "".join(f"{column:>14}" for column in columns))
-    for task in sys.argv[1:] or TASKS:
-        suite = SuiteVectorEnv(task, COUNT)
-        suite.reset(seed=0)
-        start = median(seconds(suite.reset) for _ in range(5))
-        raw = stepper(task, suite)
-        shape = (COUNT, suite.arena.action_size)
-        probe = random.uniform(-1, 1, (5, *shape)).astype(np.float32)
-        number = max(2, int(TURN_SECONDS / steps(raw, probe)))
-        number = min(number, suite.max_episode_steps // TURNS - 1)
-        raw = stepper(task, suite)
-        ours, theirs = [], []
-        for _ in range(TURNS):
-            actions = random.uniform(-1, 1, (number, *shape)).astype(np.float32)
-            ours.append(steps(suite.step, actions))
-            theirs.append(steps(raw, actions))
-        ratio = median(other / own for own, other in zip(ours, theirs, strict=True))
-        cells = (f"{COUNT / median(ours):,.0f}", f"{COUNT / median(theirs):,.0f}", f"{ratio:.2f}")
-        others = (shown(envpool_rate(task, actions)), shown(dm_control_rate(task, actions)))
-        print(
-            f"{task:<16}" + "".join(f"{cell:>14}" for cell in (*cells, f"{start * 1e3:.0f}", *others)),
-            flush=True,
-        )
+    rows = []
+    for task in options.tasks:
+        row = measure(task, options.others)
+        rows.append(row)
+        cells = (shown(row["per_s"]), shown(row["raw_per_s"]), f"{row['share_of_raw']:.2f}")
+        others = (shown(row.get(f"{name}_per_s")) for name in ("envpool", "dm_control"))
+        line = (*cells, f"{row['start_ms']:.0f}", *others)
+        print(f"{task:<16}" + "".join(f"{cell:>14}" for cell in line), flush=True)
+    if options.out is not None:
+        facts = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()}
+        options.out.write_text(json.dumps(facts | {"envs": COUNT, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from flowrl.cli.envs import envs
 from flowrl.envs.listing import bounds
+from flowrl.envs.suite import TASKS
 from flowrl.errors import UsageError
 
 app = typer.Typer()
@@ -51,6 +52,16 @@ def test_listing_constructs_nothing_and_imports_neither_torch_nor_mujoco() -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_control_task_is_told_in_words(task: str) -> None:
+    """What it shows adds up to the observation, and start, observation and reward are each told."""
+    found = json.loads(told(f"flowrl/{task}-v0", "--json"))
+    assert sum(found["parts"].values()) == found["observation"]["shape"][0]
+    assert set(found["about"]) == {"start", "observation", "reward"}
+    assert all(len(words) > 20 for words in found["about"].values())
+    assert found["options"] == {"profile": ["dmc", "playground"]}
 
 
 def test_a_description() -> None:

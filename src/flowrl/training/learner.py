@@ -27,6 +27,7 @@ SURROGATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "ppo": surrogate.ppo_clip,
     "spo": surrogate.spo,
     "aspo": surrogate.aspo,
+    "log_spo": surrogate.log_spo,
 }
 
 
@@ -35,8 +36,9 @@ class LearnerSettings(Settings):
 
     ratio: Literal["averaged", "per_probe", "likelihood"] = "averaged"
     """averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."""
-    surrogate: Literal["ppo", "spo", "aspo"] = "ppo"
-    """Objective: PPO-clip, SPO, or ASPO (clip where A ≥ 0, SPO where A < 0)."""
+    surrogate: Literal["ppo", "spo", "aspo", "log_spo"] = "ppo"
+    """Objective: PPO-clip, SPO, ASPO (clip where A ≥ 0, SPO where A < 0), or SPO in the log-ratio, which alone pulls
+    back a ratio that has fallen near zero: the steadiest for flows."""
     clip: float = Field(0.05, gt=0)
     """Half-width of the trusted ratio range. Its meaning depends on `loss.reduction`."""
     probes: ProbeSettings = ProbeSettings()

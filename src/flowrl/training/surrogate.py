@@ -23,3 +23,12 @@ def aspo(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """PPO-clip where A ≥ 0, SPO where A < 0, which pulls a ratio that fell below 1 - ε back up (FPO++,
     arXiv 2602.02481)."""
     return torch.where(advantage >= 0, ppo_clip(log_ratio, advantage, clip), spo(log_ratio, advantage, clip))
+
+
+def log_spo(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """SPO in the log-ratio: A (1 + log r) - |A| / (2 ε) · (log r)², greatest at log r = sign(A) ε.
+
+    The slope of PPO-clip, SPO and ASPO in log r carries a factor r, so their pull fades where a CFM loss has
+    grown by a few units: what has left the range downwards stays lost. Here the pull grows with the distance.
+    """
+    return advantage * (1 + log_ratio) - advantage.abs() / (2 * clip) * log_ratio.square()

@@ -84,9 +84,9 @@ def shipped_names() -> list[str]:
 
 
 def shipped_by_environment() -> dict[str, str]:
-    """Environment id -> the recipe for it that comes with the package, the first by name of several."""
+    """Environment id -> the recipe for it that comes with the package, of several the first that is in no folder."""
     found: dict[str, str] = {}
-    for name, file in sorted(_shipped().items()):
+    for name, file in sorted(_shipped().items(), key=lambda item: ("/" in item[0], item[0])):
         env = parse(file.read_bytes(), name).values.get("env")
         found.setdefault(str(env.get("id") if isinstance(env, dict) else env), name)
     return found

@@ -1,0 +1,161 @@
+"""Environment steps per second of training CheetahRun with the paper's networks, and where the time goes.
+
+    python benchmarks/training_speed.py [--iterations 5] [--threads N] [--set KEY=VALUE ...] [--out FILE.json]
+
+Actor 4 x 32, critic 5 x 256, 8 probes, 10 Euler steps, 4 epochs, 2048 environments; minibatches of 30,720 as in the
+paper (arXiv 2507.21053, table A.2). An iteration's time is that of the environments, of sampling actions and of
+the update; the medians of the iterations are told. "matmul" is what the matrix products of the update alone would
+take at the speed that this machine reaches, measured between the iterations: no update in float32 is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowrl import recipe
+from flowrl.assembly import Run
+from flowrl.config import Config, load
+from flowrl.training.rollout import collect
+
+SETTINGS = [
+    "env.options.profile=dmc",
+    "rollout.steps=30",
+    "learner.minibatches=2",
+    "learner.epochs=4",
+    "learner.microbatch=2048",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--iterations", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="of paper/cheetah.yaml"
+    )
+    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
+    options = parser.parse_args()
+    settings = [*SETTINGS, f"threads={options.threads}", *options.set]
+    config = load(recipe.apply(recipe.read("paper/cheetah.yaml"), settings))
+    run = Run(config)
+    run.start()
+    iteration(run)  # the first one allocates
+    rows = [iteration(run) | {"matmul": matmul_seconds(config, run)} for _ in range(options.iterations)]
+    steps = config.env.count * config.rollout.steps
+    seconds = {part: median(row[part] for row in rows) for part in rows[0]}
+    figures = {
+        "env_steps_per_s": steps / seconds["all"],
+        "us_per_env_step": {part: 1e6 * value / steps for part, value in seconds.items()},
+        "share": {part: seconds[part] / seconds["all"] for part in ("environments", "sampling", "update")},
+        "threads": options.threads,
+        "settings": settings,
+    }
+    print(
+        f"{figures['env_steps_per_s']:,.0f} env steps/s on {options.threads} threads (median of {len(rows)})"
+    )
+    for part, value in seconds.items():
+        share = f"{value / seconds['all']:6.0%}" if part in ("environments", "sampling", "update") else ""
+        print(f"  {part:<14}{1e6 * value / steps:8.1f} us per env step{share}")
+    if options.out is not None:
+        facts = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()}
+        options.out.write_text(json.dumps(facts | figures, indent=2) + "\n")
+
+
+def iteration(run: Run) -> dict[str, float]:
+    """Seconds of one iteration by part."""
+    training = run.training
+    act, env = Clocked(training.act), Stepped(training.env)
+    begun = time.perf_counter()
+    rollout, training.obs = collect(act, env, training.obs, training.episodes, training.rollout_steps)
+    collected = time.perf_counter()
+    training.learner.update(rollout)
+    ended = time.perf_counter()
+    return {
+        "all": ended - begun,
+        "environments": env.step.seconds,
+        "sampling": act.seconds,
+        "update": ended - collected,
+    }
+
+
+class Clocked:
+    """A callable that adds up its seconds."""
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self.seconds = 0.0
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        begun = time.perf_counter()
+        result = self._call(*arguments)
+        self.seconds += time.perf_counter() - begun
+        return result
+
+
+class Stepped:
+    """An environment whose steps are clocked."""
+
+    def __init__(self, env: Any) -> None:
+        self._env = env
+        self.step = Clocked(env.step)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+
+def matmul_seconds(config: Config, run: Run) -> float:
+    """Seconds that the matrix products of one update take, each of a microbatch's size, one after another.
+
+    Forward, and backward to weights and, beyond the first layer, to inputs; the passes without gradient before it.
+    """
+    learner, samples = config.learner, config.env.count * config.rollout.steps
+    rows = learner.microbatch
+    chains = [
+        (sizes(run.training.learner.critic), samples),
+        (sizes(run.training.learner.actor), samples * learner.probes.count),
+    ]
+    spent = 0.0
+    for layers, times in chains:
+        products = [
+            pair for number, size in enumerate(layers) for pair in products_of(*size, rows, number > 0)
+        ]
+        once = [median(clock(a, b) for _ in range(5)) for a, b, _ in products]
+        forward = sum(
+            second for second, (_, _, kind) in zip(once, products, strict=True) if kind == "forward"
+        )
+        spent += times / rows * (learner.epochs * sum(once) + forward)
+    return spent
+
+
+def sizes(network: torch.nn.Module) -> list[tuple[int, int]]:
+    """(inputs, outputs) of every layer."""
+    return [tuple(reversed(p.shape)) for p in network.parameters() if p.ndim == 2]  # type: ignore[misc]
+
+
+def products_of(inputs: int, outputs: int, rows: int, deep: bool) -> list[tuple[Tensor, Tensor, str]]:
+    """The factors of a layer's products: forward, and of the gradients of its weights and its inputs."""
+    x, w, g = torch.randn(rows, inputs), torch.randn(inputs, outputs), torch.randn(rows, outputs)
+    return [(x, w, "forward"), (x.T, g, "weights"), *([(g, w.T, "inputs")] if deep else [])]
+
+
+def clock(a: Tensor, b: Tensor) -> float:
+    begun = time.perf_counter()
+    torch.mm(a, b)
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The recipes that come with the package."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from flowrl import recipe
+from flowrl.config import ALGORITHMS, load
+from flowrl.envs.suite import TASKS
+
+SHIPPED = recipe.shipped_names()
+PAPER = [name for name in SHIPPED if name.startswith("paper/")]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_every_recipe_is_one_for_every_algorithm(name: str, algorithm: str) -> None:
+    config = load(recipe.apply(recipe.read(name), [f"algorithm={algorithm}"]))
+    assert config.policy.kind == ("gaussian" if algorithm == "ppo" else "flow")
+    assert config.env.count * config.rollout.steps % config.learner.minibatches == 0
+
+
+def test_the_papers_recipes_differ_in_task_and_discount_alone() -> None:
+    """Table A.2 of arXiv 2507.21053: gamma .995, but .95 for BallInCup and FingerSpin."""
+    kept: list[dict[str, Any]] = []
+    gammas = {}
+    for name in PAPER:
+        values = copy.deepcopy(recipe.read(name).values)
+        gammas[values["env"].pop("id")] = values["learner"].pop("gamma")
+        kept.append(values)
+    assert all(values == kept[0] for values in kept)
+    short = {"flowrl/BallInCup-v0", "flowrl/FingerSpin-v0"}
+    assert gammas == {f"flowrl/{task}-v0": 0.995 for task in TASKS} | dict.fromkeys(short, 0.95)
+    rollout = kept[0]["env"]["count"] * kept[0]["rollout"]["steps"]
+    assert (rollout, rollout // kept[0]["learner"]["minibatches"]) == (983_040, 30_720)
+
+
+def test_an_environment_is_told_the_recipe_that_a_laptop_can_run() -> None:
+    found = recipe.shipped_by_environment()
+    assert not {name for name in found.values() if name.startswith("paper/")}
+    assert {f"flowrl/{task}-v0" for task in TASKS} <= set(found)

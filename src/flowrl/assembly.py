@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from flowrl import __version__, envs, randomness, registry
 from flowrl.config import Config
@@ -52,11 +53,13 @@ def device_of(config: Config) -> torch.device:
     return torch.device(config.device)
 
 
-def make_actor(config: Config, observation_size: int, action_size: int) -> FlowNetwork | GaussianActor:
-    """The network behind the policy, with fresh weights."""
+def make_actor(
+    config: Config, observation_size: int, action_size: int, visible: Tensor | None = None
+) -> FlowNetwork | GaussianActor:
+    """The network behind the policy, with fresh weights; it sees what is `visible` (observation,) bool; None: all."""
     if isinstance(config.policy, FlowPolicySettings):
-        return FlowNetwork(observation_size, action_size, config.policy)
-    return GaussianActor(observation_size, action_size, config.policy)
+        return FlowNetwork(observation_size, action_size, config.policy, visible)
+    return GaussianActor(observation_size, action_size, config.policy, visible)
 
 
 def make_evidence(actor: FlowNetwork | GaussianActor, settings: LearnerSettings) -> Evidence:
@@ -106,8 +109,10 @@ class Run:
         self.config = config
         self.env: Adapter = envs.make(config.env)
         size, action_size = self.env.observation_size, self.env.action_size
-        actor = make_actor(config, size, action_size).to(device)
-        critic = Critic(size, config.learner.critic).to(device)
+        visible = self.env.policy_mask
+        actor = make_actor(config, size, action_size, visible).to(device)
+        of_critic = visible if config.learner.critic_goal == "masked" else None
+        critic = Critic(size, config.learner.critic, of_critic).to(device)
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         steps_per_update = self.env.count * config.rollout.steps
         updates = -(-config.total_steps // steps_per_update)
@@ -211,10 +216,11 @@ def load_policy(
     Uses the moving average of the weights where the run kept one.
     """
     sizes = content["sizes"]
-    actor = make_actor(config, sizes["observation"], sizes["action"])
+    weights = content["average"] or content["actor"]
+    actor = make_actor(config, sizes["observation"], sizes["action"], weights.get("mask.visible"))
     normaliser = Normaliser(sizes["observation"], enabled=config.learner.normalise_observations)
     try:
-        actor.load_state_dict(content["average"] or content["actor"])
+        actor.load_state_dict(weights)
         normaliser.load_state_dict(content["normaliser"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(

@@ -31,6 +31,15 @@ ADVICE = {
 }
 
 
+class MotionSource(Settings):
+    """Motions with a weight."""
+
+    source: str
+    """As in a list of `motions`: `gait:…`, a file, a folder, or a pattern such as `clips/*.npz`."""
+    weight: float = Field(1.0, gt=0)
+    """How often, relative to the other sources, one of these motions is trained on."""
+
+
 class EnvSettings(Settings):
     """Which environment, and how it is run."""
 
@@ -44,8 +53,21 @@ class EnvSettings(Settings):
     per step."""
     squash: Literal["clip", "tanh"] = "clip"
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
+    goal: Literal["full", "root_hands", "root"] | None = None
+    """HumanoidTrack: what of the reference motion the policy is told; null: full. Rewards always ask for all of it."""
+    motions: tuple[str | MotionSource, ...] | None = Field(default=None, min_length=1)
+    """HumanoidTrack: the motions to imitate: `gait:…`, files, or `{source: …, weight: …}`."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
+
+    def arguments(self) -> dict[str, Any]:
+        """All keyword arguments of the environment."""
+        named = dict(self.options)
+        if self.goal is not None:
+            named["goal"] = self.goal
+        if self.motions is not None:
+            named["motions"] = [m if isinstance(m, str) else m.model_dump() for m in self.motions]
+        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +154,12 @@ class Adapter:
     def native(self) -> bool:
         """Whether flowrl steps the environments itself, all together, rather than Gymnasium each by itself."""
         return self._whole is not None
+
+    @property
+    def policy_mask(self) -> Tensor | None:
+        """Which entries (observation,) bool of an observation a policy may see; None: all."""
+        mask = getattr(self._envs, "policy_mask", None)
+        return None if mask is None else torch.from_numpy(np.array(mask, dtype=np.bool_))
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def make(settings: EnvSettings, count: int | None = None, render_mode: str | Non
         raise UsageError(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
-    named: dict[str, Any] = dict(settings.options)
+    named = settings.arguments()
     if render_mode is not None:
         named["render_mode"] = render_mode
     count = settings.count if count is None else count

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowrl.contracts import Velocity
+from flowrl.flow.masking import ObservationMask
 from flowrl.settings import Settings
 
 Activation = Literal["silu", "relu", "elu", "tanh"]
@@ -88,10 +89,20 @@ class TimeFeatures(nn.Module):
 
 
 class FlowNetwork(nn.Module):
-    """A multi-layer perceptron over (observation, x, time features): flowrl's `VelocityField`."""
+    """A multi-layer perceptron over (observation, x, time features): flowrl's `VelocityField`.
 
-    def __init__(self, observation_size: int, action_size: int, settings: NetworkSettings) -> None:
+    Of the observation it sees what is `visible` (observation,) bool; None: all.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        settings: NetworkSettings,
+        visible: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.mask = ObservationMask(visible)
         self.observation_size = observation_size
         self.action_size = action_size
         self.settings = settings
@@ -165,7 +176,7 @@ class BoundVelocity:
         self._network = network
         self._of_x = of_x
         self._of_time = of_time
-        self._share_of_obs = functional.linear(obs, of_obs, bias)
+        self._share_of_obs = functional.linear(network.mask(obs), of_obs, bias)
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         if isinstance(t, Tensor) or torch.is_grad_enabled():

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pydantic import Field
 from torch import Tensor, nn
 
+from flowrl.flow.masking import ObservationMask
 from flowrl.flow.network import ACTIVATIONS, Activation
 from flowrl.settings import Settings
 
@@ -22,16 +23,19 @@ class CriticSettings(Settings):
 
 
 class Critic(nn.Module):
-    """A multi-layer perceptron from observation to value."""
+    """A multi-layer perceptron from observation, or what is `visible` (observation,) bool of it, to value."""
 
-    def __init__(self, observation_size: int, settings: CriticSettings) -> None:
+    def __init__(
+        self, observation_size: int, settings: CriticSettings, visible: Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.mask = ObservationMask(visible)
         self.activation = ACTIVATIONS[settings.activation]
         self.layers = layers([observation_size, *settings.hidden, 1], last_gain=1.0)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Values (...,) of the observations (..., observation)."""
-        hidden = obs
+        hidden = self.mask(obs)
         for layer in self.layers[:-1]:
             hidden = self.activation(layer(hidden))
         return self.layers[-1](hidden).squeeze(-1)

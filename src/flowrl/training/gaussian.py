@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowrl.flow.masking import ObservationMask
 from flowrl.flow.network import ACTIVATIONS, Activation
 from flowrl.settings import Settings
 from flowrl.training.critic import layers
@@ -34,8 +35,15 @@ class GaussianActor(nn.Module):
     """N(mean(obs), std²) with independent action dimensions; squashing is the environment's affair, whose
     Jacobian cancels in every ratio."""
 
-    def __init__(self, observation_size: int, action_size: int, settings: GaussianSettings) -> None:
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        settings: GaussianSettings,
+        visible: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.mask = ObservationMask(visible)
         self.action_size = action_size
         self.activation = ACTIVATIONS[settings.activation]
         self.state_dependent = settings.std == "state_dependent"
@@ -46,7 +54,7 @@ class GaussianActor(nn.Module):
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (..., action), at the observations (..., observation)."""
-        hidden = obs
+        hidden = self.mask(obs)
         for layer in self.layers[:-1]:
             hidden = self.activation(layer(hidden))
         output = self.layers[-1](hidden)

@@ -88,6 +88,9 @@ class LearnerSettings(Settings):
 
     critic: CriticSettings = CriticSettings()
     """The value network."""
+    critic_goal: Literal["full", "masked"] = "full"
+    """Where the environment hides a part of the goal from the policy (HumanoidTrack): whether the critic, which no
+    deployed policy needs, sees all of it, or what the policy sees. The same for every algorithm."""
     value_coefficient: float = Field(0.5, gt=0)
     """Weight of the squared value error."""
     value_clip: float | None = Field(None, gt=0)

@@ -1,0 +1,60 @@
+"""What a network may not see changes nothing that it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowrl import recipe
+from flowrl.assembly import make_actor, make_policy
+from flowrl.config import load
+from flowrl.policy import Noise
+from flowrl.training.critic import Critic, CriticSettings
+from flowrl.training.normaliser import Normaliser
+
+VISIBLE = torch.tensor([True, False, True, True, False, True])
+HIDDEN = [1, 4]
+
+
+def other_where_hidden(obs: torch.Tensor) -> torch.Tensor:
+    changed = obs.clone()
+    changed[:, HIDDEN] += torch.tensor([5.0, -7.0])
+    return changed
+
+
+@pytest.mark.parametrize("algorithm", ["fpo", "fpo++", "ppo"])
+def test_no_hidden_entry_changes_an_action(algorithm: str) -> None:
+    """To the last bit, with statistics of its own for every entry; and every visible one does change it."""
+    config = load(recipe.apply(recipe.read("cheetah.yaml"), [f"algorithm={algorithm}"]))
+    torch.manual_seed(0)
+    actor = make_actor(config, 6, 2, VISIBLE)
+    for parameter in actor.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    normaliser = Normaliser(6)
+    normaliser.update(torch.randn(100, 6) * 3 + 1)
+    policy = make_policy(actor, normaliser, config, Noise(2, "zero", 0), training=False)
+    obs = torch.randn(16, 6)
+    assert torch.equal(policy(obs), policy(other_where_hidden(obs)))
+    for index in VISIBLE.nonzero().flatten():
+        moved = obs.clone()
+        moved[:, index] += 1
+        assert not torch.equal(policy(obs), policy(moved))
+
+
+def test_a_masked_critic_is_blind_to_it_and_a_full_one_is_not() -> None:
+    obs = torch.randn(8, 6)
+    blind, seeing = Critic(6, CriticSettings(), VISIBLE), Critic(6, CriticSettings())
+    assert torch.equal(blind(obs), blind(other_where_hidden(obs)))
+    assert not torch.equal(seeing(obs), seeing(other_where_hidden(obs)))
+
+
+def test_the_mask_is_part_of_the_saved_network() -> None:
+    config = load(recipe.read("cheetah.yaml"))
+    weights = make_actor(config, 6, 2, VISIBLE).state_dict()
+    assert torch.equal(weights["mask.visible"], VISIBLE.float())
+    assert "mask.visible" not in make_actor(config, 6, 2).state_dict()
+    again = make_actor(config, 6, 2, weights["mask.visible"])
+    again.load_state_dict(weights)
+    field, obs = again, torch.randn(3, 6)
+    x = torch.zeros(3, 2)
+    assert torch.equal(field.bind(obs)(x, 0.5), field.bind(other_where_hidden(obs))(x, 0.5))  # type: ignore[union-attr]

@@ -26,6 +26,7 @@ class Step:
     terminated: Tensor
     truncated: Tensor
     success: Tensor
+    measures: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Scripted:
                 success[slot] = episode.success
                 self.turn[slot] += 1
                 self.clock[slot] = 0
-        return Step(torch.zeros(self.count, 1), reward, terminated, truncated, success)
+        measures = {"twice": torch.where(terminated | truncated, 2 * reward, math.nan)}
+        return Step(torch.zeros(self.count, 1), reward, terminated, truncated, success, measures)
 
 
 @dataclass
@@ -211,13 +213,18 @@ def test_no_episodes_is_refused() -> None:
 # --- summary ------------------------------------------------------------------------------------------------
 
 
-def evaluation_of(returns: Sequence[float], successes: Sequence[float] | None = None) -> Evaluation:
+def evaluation_of(
+    returns: Sequence[float],
+    successes: Sequence[float] | None = None,
+    measures: dict[str, Sequence[float]] | None = None,
+) -> Evaluation:
     n = len(returns)
     unknown = np.full(n, math.nan)
     return Evaluation(
         np.array(returns, dtype=float),
         np.arange(1, n + 1),
         unknown if successes is None else np.array(successes, dtype=float),
+        {} if measures is None else {name: np.array(values) for name, values in measures.items()},
         actions=100,
         act_seconds=0.025,
     )
@@ -241,6 +248,15 @@ def test_summary_has_the_promised_keys_and_hand_worked_numbers() -> None:
     assert result["return_ci95"] == list(bootstrap([1, 2, 3, 10]))
     assert result["return_iqm_ci95"] == list(bootstrap([1, 2, 3, 10], interquartile_mean))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() -> None:
+    """`Scripted` says twice the last reward of every episode: 2 for a win, 0 for a loss."""
+    result = evaluate(idle, Scripted([[LONG_WIN, SHORT_LOSS], [SHORT_LOSS]]), episodes=4, seed=0)
+    assert result.measures["twice"].tolist() == [2, 0, 0, 0]
+    told = evaluation_of([0, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
+    row = summary(told, sampler=None, steps=None, nfe=None, noise=None)
+    assert row["alive_s"] == 1.5
 
 
 def test_summary_of_one_episode_claims_no_certainty() -> None:

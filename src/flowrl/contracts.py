@@ -5,6 +5,7 @@ Time runs one way everywhere: **t = 0 is noise, t = 1 is the action**.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from torch import Tensor
@@ -79,6 +80,11 @@ class Step(Protocol):
     @property
     def success(self) -> Tensor:
         """(envs,), 1 or 0 where an episode ended, NaN where none did or the environment does not say."""
+        ...
+
+    @property
+    def measures(self) -> Mapping[str, Tensor]:
+        """What else the environment measures of an episode, by name: (envs,), NaN where none ended."""
         ...
 
 

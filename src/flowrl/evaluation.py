@@ -26,6 +26,7 @@ class Evaluation:
     returns: NDArray[np.float64]  # (episodes,) sum of the rewards, not discounted
     lengths: NDArray[np.int64]  # (episodes,) steps
     successes: NDArray[np.float64]  # (episodes,) 1, 0, or nan where the environment did not say
+    measures: dict[str, NDArray[np.float64]]  # (episodes,) each: what else the environment says of an episode
     actions: int  # how many were computed, those of slots that were already done included
     act_seconds: float  # wall time spent computing them
 
@@ -61,6 +62,7 @@ def evaluate(
     returns = np.zeros(episodes)
     lengths = np.zeros(episodes, dtype=np.int64)
     successes = np.full(episodes, math.nan)
+    measures: dict[str, NDArray[np.float64]] = {}
 
     obs = env.reset(seed)
     current = np.arange(slots)  # (slots,) the index of the episode that each slot is playing
@@ -82,6 +84,8 @@ def evaluate(
         returns[index] = total[counted]
         lengths[index] = length[counted]
         successes[index] = step.success.numpy()[counted]
+        for name, values in step.measures.items():
+            measures.setdefault(name, np.full(episodes, math.nan))[index] = values.numpy()[counted]
         current[ended] += slots
         total[ended] = 0
         length[ended] = 0
@@ -95,7 +99,7 @@ def evaluate(
                 f"An episode of environment {endless.argmax()} is still running after {longest} steps, so "
                 "the evaluation would not end. Give it a time limit: env.options.max_episode_steps."
             )
-    return Evaluation(returns, lengths, successes, actions, act_seconds)
+    return Evaluation(returns, lengths, successes, measures, actions, act_seconds)
 
 
 def summary(
@@ -104,7 +108,8 @@ def summary(
     """The evaluation in numbers, ready for JSON; None (null) where a number is not known.
 
     `return_ci95` is the bootstrap interval of the mean and `return_iqm_ci95` that of the interquartile
-    mean, both [low, high]; `success_ci95` is Wilson's. What was evaluated is passed through: the sampler's
+    mean, both [low, high]; `success_ci95` is Wilson's; measures of the environment stand with their means.
+    What was evaluated is passed through: the sampler's
     name, its number of steps, its velocity evaluations per action and the noise mode.
     """
     returns = evaluation.returns
@@ -120,6 +125,7 @@ def summary(
         "success_rate": None if succeeded is None else float(succeeded.mean()),
         "success_ci95": None if succeeded is None else list(intervals.wilson(succeeded.sum(), trials)),
         "length_mean": float(intervals.mean(evaluation.lengths)),
+        **{name: _mean_of_known(values) for name, values in evaluation.measures.items()},
         "episodes": len(returns),
         "sampler": sampler,
         "steps": steps,
@@ -136,6 +142,11 @@ def _succeeded(successes: NDArray[np.float64]) -> NDArray[np.float64] | None:
     would otherwise have a rate of 1.
     """
     return None if np.isnan(successes).all() else np.nan_to_num(successes, nan=0.0)
+
+
+def _mean_of_known(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _known(value: float) -> float | None:

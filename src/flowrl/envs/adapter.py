@@ -7,7 +7,7 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import gymnasium
@@ -80,6 +80,7 @@ class Step:
     truncated: Tensor  # (count,) bool: a time limit cut the episode, its future still has a value
     successor: Tensor  # (count, observation): what the action led to; the old episode's last where it ended
     success: Tensor  # (count,): 1 or 0 where an episode ended and the environment judges it, else nan
+    measures: dict[str, Tensor] = field(default_factory=dict)  # (count,) each, likewise
 
 
 @runtime_checkable
@@ -123,6 +124,7 @@ class Adapter:
         self._high = torch.from_numpy(np.array(action.high, dtype=np.float32).reshape(-1))
         self._bounded, self._centre, self._half = scaling(action)
         self._all_bounded = bool(self._bounded.all())
+        self._measures: tuple[str, ...] = getattr(envs, "measures", ())  # final_info's, of ours
         self._whole = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self._broken = False  # whether a call was left without an answer
@@ -199,20 +201,20 @@ class Adapter:
         obs, reward, terminated, truncated, info = self._guarded(self._envs.step, raw)
         self.obs = successor = self._finite("observation", self._tensor(obs))
         self._ends = info.get("final_info", {})
-        success = torch.full((self.count,), torch.nan)
         if "final_obs" in info:
             finished = np.flatnonzero(info["_final_obs"])
             rows = torch.from_numpy(finished)
             last = self._finite("final observation", self._tensor(info["final_obs"][finished].tolist()), rows)
             successor = self.obs.index_copy(0, rows, last)
-            success = self._success(self._ends, success)
+        judged = next((key for key in SUCCESS if key in self._ends), SUCCESS[0])
         return Step(
             obs=self.obs,
             reward=self._finite("reward", torch.from_numpy(np.asarray(reward, dtype=np.float32))),
             terminated=torch.from_numpy(np.asarray(terminated, dtype=np.bool_)),
             truncated=torch.from_numpy(np.asarray(truncated, dtype=np.bool_)),
             successor=successor,
-            success=success,
+            success=self._told(judged),
+            measures={name: self._told(name) for name in self._measures},
         )
 
     def bound(self, action: Tensor) -> Tensor:
@@ -308,13 +310,15 @@ class Adapter:
             )
         return tensor
 
-    def _success(self, final_info: dict[str, Any], success: Tensor) -> Tensor:
-        for key in SUCCESS:
-            if key in final_info:
-                told_by = torch.from_numpy(np.asarray(final_info[f"_{key}"], dtype=np.bool_))
-                values = torch.from_numpy(np.asarray(final_info[key], dtype=np.float32))
-                return torch.where(told_by, values, success)
-        return success
+    def _told(self, name: str) -> Tensor:
+        """What the environments say under `name` of the episodes that ended (count,); nan for the others."""
+        values = torch.full((self.count,), torch.nan)
+        if name in self._ends:
+            by = np.asarray(self._ends[f"_{name}"], dtype=np.bool_)
+            values[torch.from_numpy(by)] = torch.from_numpy(
+                np.asarray(self._ends[name], dtype=np.float32)[by]
+            )
+        return values
 
     def _guarded(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """`call(*arguments)`, with every failure of an environment as EnvironmentFailed."""

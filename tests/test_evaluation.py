@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowrl.errors import EnvironmentFailed
-from flowrl.evaluation import Evaluation, evaluate, summary
+from flowrl.evaluation import KEYS, Evaluation, evaluate, summary
 from flowrl.intervals import bootstrap, deviation, interquartile_mean, mean, standard_error, wilson
 
 
@@ -257,6 +257,7 @@ def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() ->
     told = evaluation_of([0, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
     row = summary(told, sampler=None, steps=None, nfe=None, noise=None)
     assert row["alive_s"] == 1.5
+    assert set(row) - set(KEYS) == {"alive_s"}
 
 
 def test_summary_of_one_episode_claims_no_certainty() -> None:

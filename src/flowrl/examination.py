@@ -26,19 +26,6 @@ from flowrl.recipe import Place
 
 SLOTS = 64  # environments played together, at most
 
-COLUMNS = [
-    "sampler",
-    "steps",
-    "NFE",
-    "noise",
-    "return (95 %)",
-    "IQM",
-    "success",
-    "length",
-    "µs/action in batch",
-]
-NUMBERS = ["steps", "NFE", "IQM", "success", "length", "µs/action in batch"]
-
 
 @dataclass(frozen=True)
 class Question:
@@ -153,23 +140,3 @@ def check_sizes(loaded: LoadedPolicy, env: envs.Adapter) -> None:
             f"numbers, the policy was trained with {loaded.observation_size} and {loaded.action_size}. Choose an "
             "environment of the same sizes, or train on this one."
         )
-
-
-def line(row: dict[str, Any]) -> list[str]:
-    """A row of the table under `COLUMNS`."""
-    low, high = row["return_ci95"]
-    return [
-        row["sampler"] or "-",
-        _shown(row["steps"]),
-        _shown(row["nfe"]),
-        row["noise"],
-        f"{row['return_mean']:.4g} [{_shown(low)}, {_shown(high)}]",
-        f"{row['return_iqm']:.4g}",
-        _shown(row["success_rate"]),
-        f"{row['length_mean']:.4g}",
-        f"{row['action_us']:.1f}",
-    ]
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

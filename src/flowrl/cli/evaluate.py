@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,8 +64,10 @@ def evaluate(
         print_json(rows if sweep or len(rows) > 1 else rows[0])
     else:
         say(f"{subject.path}: {subject.title}, {episodes} episodes, seed {seed}")
-        lines = [examination.line(row) for row in rows]
-        print_table(examination.COLUMNS, lines, examination.NUMBERS)
+        columns, lines = _table(rows)
+        print_table(
+            columns, lines, [name for name in columns if name not in ("sampler", "noise", "return (95 %)")]
+        )
     if rows[0]["sampler"] is None:  # a Gaussian policy
         next_command("flowrl play", ckpt)
     elif sampler is None:
@@ -77,3 +79,33 @@ def evaluate(
         raise ThresholdMissed(
             f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}"
         )
+
+
+def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells; the environment's own measures stand before the time per action."""
+    from flowrl.evaluation import KEYS
+
+    measures = [name for name in rows[0] if name not in KEYS]
+    columns = ["sampler", "steps", "NFE", "noise", "return (95 %)", "IQM", "success", "length"]
+    lines = []
+    for row in rows:
+        low, high = row["return_ci95"]
+        lines.append(
+            [
+                row["sampler"] or "-",
+                _shown(row["steps"]),
+                _shown(row["nfe"]),
+                row["noise"],
+                f"{row['return_mean']:.4g} [{_shown(low)}, {_shown(high)}]",
+                _shown(row["return_iqm"]),
+                _shown(row["success_rate"]),
+                _shown(row["length_mean"]),
+                *(_shown(row[name]) for name in measures),
+                f"{row['action_us']:.1f}",
+            ]
+        )
+    return [*columns, *measures, "µs/action in batch"], lines
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowrl.training.advantage import gae, normalise
+from flowrl.training.advantage import AdvantageScale, gae, normalise
 
 REWARDS = torch.tensor([[1.0], [2.0], [3.0]])
 VALUES = torch.tensor([[0.5], [0.4], [0.3]])
@@ -40,3 +40,21 @@ def test_normalised_advantages() -> None:
     scaled = normalise(torch.tensor([1.0, 2.0, 3.0]))
     assert scaled.tolist() == pytest.approx([-1.224745, 0, 1.224745], abs=1e-5)
     assert torch.equal(normalise(torch.ones(4)), torch.zeros(4))
+
+
+def test_small_advantages_stay_small_beside_larger_ones_before() -> None:
+    """Deviation 10, then 0.5 under a floor of 0.1 · 9.99 = 0.999: scaled by that, to 0.5 / 0.999."""
+    scale = AdvantageScale(floor=0.1)
+    large = torch.tensor([-10.0, 10.0])
+    assert torch.equal(scale(large), normalise(large))
+    assert scale(torch.tensor([2.5, 3.5])).tolist() == pytest.approx([-0.5 / 0.999, 0.5 / 0.999])
+    two = torch.tensor([-2.0, 2.0])
+    assert torch.equal(scale(two), normalise(two))
+    assert scale.largest == pytest.approx(10 * 0.999**2)
+
+
+def test_without_a_floor_every_batch_is_normalised() -> None:
+    scale = AdvantageScale(floor=0.0)
+    scale(torch.tensor([-10.0, 10.0]))
+    assert scale(torch.tensor([2.5, 3.5])).tolist() == pytest.approx([-1, 1])
+    assert scale(torch.zeros(4)).tolist() == [0, 0, 0, 0]

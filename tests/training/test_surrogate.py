@@ -10,7 +10,7 @@ import torch
 from flowrl.training import ratio, surrogate
 
 CLIP = 0.2
-ALL = [surrogate.ppo_clip, surrogate.spo, surrogate.aspo, surrogate.log_spo]
+ALL = [surrogate.ppo_clip, surrogate.spo, surrogate.aspo, surrogate.mirror]
 
 
 def slope(function: object, log_ratio: float, advantage: float) -> float:
@@ -106,10 +106,8 @@ def test_the_averaged_ratio_is_biased_upwards_as_jensen_says(probes: int, expect
 
 
 @pytest.mark.parametrize("advantage", [1.5, -0.5])
-def test_log_spo_is_greatest_at_sign_times_clip_and_pulls_ever_harder(advantage: float) -> None:
-    """d / d log r = A - |A| log r / clip: at log r = -5 and A = -0.5 that is -0.5 + 12.5, while ASPO's has faded."""
-    best = math.copysign(CLIP, advantage)
-    assert slope(surrogate.log_spo, best, advantage) == pytest.approx(0, abs=1e-12)
-    far = slope(surrogate.log_spo, -5.0, advantage)
-    assert far == pytest.approx(advantage + abs(advantage) * 5 / CLIP)
-    assert 0 < slope(surrogate.aspo, -5.0, -0.5) < 0.02 * slope(surrogate.log_spo, -5.0, -0.5)
+def test_mirror_is_greatest_at_clip_times_the_advantage_and_pulls_ever_harder(advantage: float) -> None:
+    """d / d log r = A - log r / clip: at log r = -5 and A = -0.5 that is -0.5 + 25, while ASPO's has faded."""
+    assert slope(surrogate.mirror, CLIP * advantage, advantage) == pytest.approx(0, abs=1e-12)
+    assert slope(surrogate.mirror, -5.0, advantage) == pytest.approx(advantage + 5 / CLIP)
+    assert 0 < slope(surrogate.aspo, -5.0, -0.5) < 0.02 * slope(surrogate.mirror, -5.0, -0.5)

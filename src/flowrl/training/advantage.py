@@ -34,3 +34,20 @@ def gae(
 def normalise(advantages: Tensor) -> Tensor:
     """Advantages with mean 0 and standard deviation 1 over all their elements."""
     return (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
+
+
+class AdvantageScale:
+    """Normalises the advantages of one update after another, by no less than `floor` times the `largest` standard
+    deviation seen, which fades by a thousandth per update."""
+
+    def __init__(self, floor: float) -> None:
+        self.floor = floor
+        self.largest = 0.0
+
+    def __call__(self, advantages: Tensor) -> Tensor:
+        """Advantages with mean 0 and, unless they are that small, standard deviation 1."""
+        deviation = advantages.std(correction=0).item()
+        self.largest = max(0.999 * self.largest, deviation)
+        if deviation >= self.floor * self.largest:
+            return normalise(advantages)
+        return (advantages - advantages.mean()) / (self.floor * self.largest + 1e-8)

@@ -15,7 +15,7 @@ from flowrl.errors import TrainingDiverged
 from flowrl.flow.matching import LossSettings, ProbeSettings
 from flowrl.settings import Settings
 from flowrl.training import surrogate
-from flowrl.training.advantage import gae, normalise
+from flowrl.training.advantage import AdvantageScale, gae, normalise
 from flowrl.training.critic import Critic, CriticSettings
 from flowrl.training.evidence import Evidence, Record
 from flowrl.training.normaliser import Normaliser
@@ -27,7 +27,7 @@ SURROGATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "ppo": surrogate.ppo_clip,
     "spo": surrogate.spo,
     "aspo": surrogate.aspo,
-    "log_spo": surrogate.log_spo,
+    "mirror": surrogate.mirror,
 }
 
 
@@ -36,9 +36,9 @@ class LearnerSettings(Settings):
 
     ratio: Literal["averaged", "per_probe", "likelihood"] = "averaged"
     """averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."""
-    surrogate: Literal["ppo", "spo", "aspo", "log_spo"] = "ppo"
-    """Objective: PPO-clip, SPO, ASPO (clip where A ≥ 0, SPO where A < 0), or SPO in the log-ratio, which alone pulls
-    back a ratio that has fallen near zero: the steadiest for flows."""
+    surrogate: Literal["ppo", "spo", "aspo", "mirror"] = "ppo"
+    """Objective: PPO-clip, SPO, ASPO (clip where A ≥ 0, SPO where A < 0), or mirror descent, log r → clip · A, which
+    alone pulls back a ratio that has fallen near zero: the steadiest for flows."""
     clip: float = Field(0.05, gt=0)
     """Half-width of the trusted ratio range. Its meaning depends on `loss.reduction`."""
     probes: ProbeSettings = ProbeSettings()
@@ -60,6 +60,9 @@ class LearnerSettings(Settings):
     """Factor on rewards before anything else."""
     normalise_advantages: Literal["batch", "minibatch", "no"] = "batch"
     """Where advantages are given mean 0 and standard deviation 1."""
+    advantage_floor: float = Field(0.0, ge=0, le=1)
+    """For `batch`: least divisor, as a share of the largest standard deviation that advantages had (which fades by a
+    thousandth per update). Where nothing is left to learn it keeps noise from being blown up to a signal."""
     normalise_observations: bool = True
     """Shift and scale observations by their running statistics, and keep them within ±10; false leaves them
     as they are."""
@@ -147,6 +150,7 @@ class Learner:
         self.average: nn.Module | None = copy.deepcopy(self.actor) if settings.ema_decay is not None else None
         self.optimizer = _adam(self.actor, critic, settings)
         self.schedule = Schedule(settings.schedule, total_updates)
+        self._scale = AdvantageScale(settings.advantage_floor)
         self.generator = torch.Generator().manual_seed(seed)
         self._surrogate = SURROGATES[settings.surrogate]
 
@@ -200,7 +204,7 @@ class Learner:
         )
         returns = advantages + values
         if settings.normalise_advantages == "batch":
-            advantages = normalise(advantages)
+            advantages = self._scale(advantages)
         flat_obs, actions = obs.flatten(0, 1), rollout.actions.flatten(0, 1)
         chunks = [rows for minibatch in first_epoch for rows in minibatch]
         record = self.evidence.record(flat_obs, actions, chunks, self.generator)
@@ -300,6 +304,7 @@ class Learner:
             "normaliser": self.normaliser.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "advantage_scale": self._scale.largest,
             "generator": self.generator.get_state(),
         }
 
@@ -312,6 +317,7 @@ class Learner:
         self.normaliser.load_state_dict(state["normaliser"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self._scale.largest = state["advantage_scale"]
         self.generator.set_state(state["generator"])
 
 

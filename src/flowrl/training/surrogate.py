@@ -25,10 +25,12 @@ def aspo(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return torch.where(advantage >= 0, ppo_clip(log_ratio, advantage, clip), spo(log_ratio, advantage, clip))
 
 
-def log_spo(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """SPO in the log-ratio: A (1 + log r) - |A| / (2 ε) · (log r)², greatest at log r = sign(A) ε.
+def mirror(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """A (1 + log r) - (log r)² / (2 ε): greatest at log r = ε A, a step of mirror descent, π_new ∝ π_old exp(ε A)
+    (Mirror Descent Policy Optimization, arXiv 2005.09814; as a regression of log r, REBEL, arXiv 2404.16767).
 
     The slope of PPO-clip, SPO and ASPO in log r carries a factor r, so their pull fades where a CFM loss has
-    grown by a few units: what has left the range downwards stays lost. Here the pull grows with the distance.
+    grown by a few units: what has left the range downwards stays lost. Here the pull grows with the distance,
+    for actions of every advantage.
     """
-    return advantage * (1 + log_ratio) - advantage.abs() / (2 * clip) * log_ratio.square()
+    return advantage * (1 + log_ratio) - log_ratio.square() / (2 * clip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ def plot(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The figure to write (.png, .svg, .pdf); default: curves.png or field.png."),
+        typer.Option(help="The figure to write (.png, .svg, .pdf); default: in the folder of the runs."),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="A metric to draw (repeatable); default: the six that tell most.")
@@ -42,7 +43,7 @@ def plot(
     """
     from flowrl.reporting import curves, figure
 
-    out = out or Path("field.png" if field else "curves.png")
+    out = out or _home(runs) / ("field.png" if field else "curves.png")
     figure.check_suffix(out)
     if field:
         from flowrl import portrait
@@ -72,3 +73,11 @@ def plot(
             print(curves.sentence(label, members))
         print(out)
     next_command("flowrl eval", loaded[0].folder)
+
+
+def _home(runs: list[Path]) -> Path:
+    """The folder that a figure of `runs` belongs into: the one run's, or the nearest that holds all of them."""
+    folders = [run if run.is_dir() else run.parent for run in runs]
+    return (
+        Path(os.path.commonpath([folder.resolve() for folder in folders])) if len(folders) > 1 else folders[0]
+    )

@@ -190,9 +190,9 @@ def sentence(label: str, runs: Sequence[Run]) -> str:
         finals = [final(run, metric) for run in runs if _has(run, metric)]
         finals = [value for value in finals if np.isfinite(value)]
         if finals:
-            spread = f" ({min(finals):.4g} to {max(finals):.4g})" if len(finals) > 1 else ""
+            spread = f" ({min(finals):.4g} to {max(finals):.4g})" if min(finals) < max(finals) else ""
             words.append(f"{LABELS[metric]} {sum(finals) / len(finals):.4g}{spread}")
-    return f"{label}: {', '.join(words)} over the last tenth"
+    return f"{label}: {', '.join(words)} (means over the last tenth of the training)"
 
 
 # --- drawing --------------------------------------------------------------------------------------

@@ -24,9 +24,6 @@ LARGEST = Size(640, 480)  # of the others
 LONGEST = 10_000  # steps of an episode, unless asked otherwise
 PAUSE = 1.0  # seconds that the end of an episode is shown
 
-COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
-NUMBERS = {"steps", "NFE", "episode", "return", "length"}
-
 
 @dataclass(frozen=True)
 class Playback:
@@ -254,18 +251,3 @@ def watch(
         done = all(player.over for player in players)
         if done or step % every == 0:
             yield done, [player.panel(number) for player in players]
-
-
-def line(row: dict[str, Any]) -> list[str]:
-    """A row of the table under `COLUMNS`."""
-    return [
-        row["label"],
-        row["sampler"] or "-",
-        str(row["steps"] or "-"),
-        "-" if row["nfe"] is None else f"{row['nfe']:.4g}",
-        row["noise"],
-        str(row["episode"]),
-        f"{row['return']:.4g}" + ("" if row["ended"] else " (cut)"),
-        {True: "yes", False: "no", None: "-"}[row["success"]],
-        str(row["length"]),
-    ]

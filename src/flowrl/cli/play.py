@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.errors import UsageError
+
+COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
+NUMBERS = {"steps", "NFE", "episode", "return", "length"}
 
 
 def play(
@@ -94,7 +97,7 @@ def play(
     if json:
         print_json(result.as_dict())
         return
-    print_table(playing.COLUMNS, [playing.line(row) for row in result.episodes], playing.NUMBERS)
+    print_table(COLUMNS, [_line(row) for row in result.episodes], NUMBERS)
     print(result.sentence)
     alone = sampler is None and not compare and result.episodes[0]["sampler"] is not None
     next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if alone else f"flowrl eval {ckpt}")
@@ -111,3 +114,18 @@ def pixels(text: str) -> tuple[int, int]:
     if match is None or min(map(int, match.groups())) < 16:
         raise UsageError(f"--size {text}: expected WIDTHxHEIGHT in pixels, from 16x16 on, such as 320x240.")
     return int(match[1]), int(match[2])
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    """A row of the table under `COLUMNS`."""
+    return [
+        row["label"],
+        row["sampler"] or "-",
+        str(row["steps"] or "-"),
+        "-" if row["nfe"] is None else f"{row['nfe']:.4g}",
+        row["noise"],
+        str(row["episode"]),
+        f"{row['return']:.4g}" + ("" if row["ended"] else " (cut)"),
+        {True: "yes", False: "no", None: "-"}[row["success"]],
+        str(row["length"]),
+    ]

@@ -18,7 +18,7 @@ SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"portrait", "matrix+pool", "comparison", "playing", "benchmark"},
+    {"portrait", "matrix+pool+stage+result+pace", "grid+comparing+caveats", "playing", "benchmark"},
     {"examination", "experiment", "cell", "doctor"},  # an evaluation, a training run: what a command asks for
     {"assembly"},
     {"config+recipe+complaint+synonyms"},
@@ -34,6 +34,7 @@ LAYERS = [
     {"training"},
     {"flow"},
     {
+        "comparison",
         "document",
         "identity",
         "interruption",

@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl import cell, cli, comparison, intervals
+from flowrl import cell, cli, comparing, intervals
 from flowrl.cell import Failure, Record
-from flowrl.comparison import Grid, Scale, compare, noise_modes, read, scale_of
+from flowrl.cli.arguments import noise_modes, scale_of
+from flowrl.comparing import compare, normalised
+from flowrl.comparison import Scale
 from flowrl.errors import UsageError
+from flowrl.grid import Grid, read
 from flowrl.intervals import (
     interquartile_mean,
     mean,
@@ -27,9 +30,11 @@ from flowrl.intervals import (
     stratified_interquartile_mean,
     stratified_mean,
 )
-from flowrl.reporting import comparison_figure, comparison_page
+from flowrl.reporting import comparison_figure, comparison_page, comparison_screen
 
 Strata = list[np.ndarray]
+
+DATA = Path(__file__).parent / "data"
 
 
 def strata(*tasks: list[float]) -> Strata:
@@ -274,49 +279,71 @@ SCORES = {
 
 
 def test_numbers_task_by_task_and_overall(tmp_path: Path) -> None:
-    document = compare(read([matrix_of(tmp_path, SCORES)]))
-    hop = document["tasks"]["hop"]
-    assert hop["algorithms"]["fpo"]["noise"]["random"]["mean"] == {"value": 2, "ci95": [1, 3]}
-    assert hop["algorithms"]["fpo"]["noise"]["random"]["returns"] == [1, 2, 3]
-    assert hop["improvement"][0]["value"] == pytest.approx(2 / 9)
-    assert (hop["scale"]["low"], hop["scale"]["high"]) == (1, 4)
+    comparison = compare(read([matrix_of(tmp_path, SCORES)]))
+    hop = comparison.tasks["hop"]
+    mean = hop.entries["fpo"].scores["random"].mean
+    assert (mean.value, mean.interval) == (2, (1, 3))
+    assert [trial.returns["random"] for trial in hop.entries["fpo"].trials] == [1, 2, 3]
+    assert hop.improvements[0].probability.value == pytest.approx(2 / 9)
+    assert (hop.scale.low, hop.scale.high) == (1, 4)
     # Scores of hop: 0, 1/3, 2/3 and 1/3, 2/3, 1; of swim: 1/3, 2/3, 1 and 0, 0, 0.
-    overall = document["overall"]
-    assert overall["algorithms"]["fpo"]["noise"]["random"]["mean"]["value"] == pytest.approx(1 / 2)
-    assert overall["algorithms"]["ppo"]["noise"]["random"]["mean"]["value"] == pytest.approx(1 / 3)
+    fpo, ppo = (comparison.overall.totals[name].scores for name in ("fpo", "ppo"))
+    assert fpo["random"].mean.value == pytest.approx(1 / 2)
+    assert ppo["random"].mean.value == pytest.approx(1 / 3)
     # ppo's six, sorted: 0 0 0 1/3 2/3 1, one cut at each end: (0 + 0 + 1/3 + 2/3) / 4.
-    assert overall["algorithms"]["ppo"]["noise"]["random"]["iqm"]["value"] == pytest.approx(1 / 4)
-    assert overall["improvement"][0]["value"] == pytest.approx((2 / 9 + 1) / 2)
-    assert overall["algorithms"]["ppo"]["noise"]["zero"]["action"] == "mean"
-    assert overall["algorithms"]["fpo"]["noise"]["zero"]["action"] == "zero"
+    assert ppo["random"].iqm.value == pytest.approx(1 / 4)
+    assert comparison.overall.improvements[0].probability.value == pytest.approx((2 / 9 + 1) / 2)
+    assert (fpo["zero"].action, ppo["zero"].action) == ("zero", "mean")
     # Above a score of 1/2: of ppo's runs 2 of 3 and 0 of 3.
-    profile = overall["profile"]
-    half = profile["thresholds"].index(0.5)
-    assert profile["algorithms"]["ppo"]["random"]["share"][half] == pytest.approx(1 / 3)
-    json.dumps(document, allow_nan=False)
+    profile = comparison.overall.profile
+    assert profile is not None
+    half = profile.thresholds.index(0.5)
+    assert profile.lines["ppo"]["random"].share[half] == pytest.approx(1 / 3)
+
+
+def test_the_document_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs read compare.json: its keys, their order and its numbers are those of the recorded document."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(comparing, "THRESHOLDS", 3)
+    matrix_of(Path("runs"), SCORES)
+    add(Path("runs"), "walk", "ppo", 0, 1.5, 0.5, env_steps=2000)
+    written = leaves(json.loads(json.dumps(compare(read([Path("runs")])).as_dict(), allow_nan=False)))
+    recorded = leaves(json.loads((DATA / "comparison.json").read_text()))
+    assert list(written) == list(recorded)
+    for path, leaf in recorded.items():
+        assert written[path] == (pytest.approx(leaf, rel=1e-12) if isinstance(leaf, float) else leaf), path
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """'/tasks/hop/scale/low' and so on -> its value; '[]' and '{}' where nothing is in there."""
+    if not isinstance(value, list | dict):
+        return {path: value}
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    below = [leaves(item, f"{path}/{key}") for key, item in items]
+    return {key: leaf for part in below for key, leaf in part.items()} or {path: str(value)}
 
 
 def test_the_order_of_tasks_means_nothing(tmp_path: Path) -> None:
     grid = read([matrix_of(tmp_path, SCORES)])
     turned = Grid(dict(reversed(grid.groups.items())), grid.missing)
-    assert json.dumps(compare(grid)) == json.dumps(compare(turned))
+    assert json.dumps(compare(grid).as_dict()) == json.dumps(compare(turned).as_dict())
 
 
 def test_the_name_of_a_task_means_nothing(tmp_path: Path) -> None:
     """Estimates are the same when the tasks change places; so are the intervals, but for the draws."""
     renamed = {({"hop": "z", "swim": "a"}[task], name): scores for (task, name), scores in SCORES.items()}
-    one = compare(read([matrix_of(tmp_path / "one", SCORES)]))["overall"]
-    other = compare(read([matrix_of(tmp_path / "other", renamed)]))["overall"]
+    one = compare(read([matrix_of(tmp_path / "one", SCORES)])).overall
+    other = compare(read([matrix_of(tmp_path / "other", renamed)])).overall
     for name in ("fpo", "ppo"):
-        for statistic in ("mean", "iqm"):
-            a, b = (each["algorithms"][name]["noise"]["random"][statistic] for each in (one, other))
-            assert a["value"] == pytest.approx(b["value"])
-            assert a["ci95"] == pytest.approx(b["ci95"], abs=0.06)
+        a, b = (overall.totals[name].scores["random"] for overall in (one, other))
+        for x, y in ((a.mean, b.mean), (a.iqm, b.iqm)):
+            assert x.value == pytest.approx(y.value)
+            assert x.interval == pytest.approx(y.interval, abs=0.06)
 
 
 def test_scales() -> None:
-    assert scale_of("-10,30")(np.array([-10.0, 0.0, 30.0])).tolist() == [0, 0.25, 1]
-    assert Scale(5, 5, "").__call__(np.array([5.0, 5.0])).tolist() == [0.5, 0.5]
+    assert normalised(np.array([-10.0, 0.0, 30.0]), scale_of("-10,30")).tolist() == [0, 0.25, 1]
+    assert normalised(np.array([5.0, 5.0]), Scale(5, 5, "")).tolist() == [0.5, 0.5]
     for wrong in ("3", "3,1", "a,b", "0,inf", "1,2,3"):
         with pytest.raises(UsageError, match="--scale"):
             scale_of(wrong)
@@ -335,7 +362,7 @@ def test_the_range_of_control_tasks_is_known(
     env: str, options: dict[str, Any], expected: tuple[float, float], tmp_path: Path
 ) -> None:
     grid = read([matrix_of(tmp_path, {("run", "fpo"): [1.0, 3.0]}, env=env, options=options)])
-    scale = comparison.scale_for(grid, "run")
+    scale = comparing.scale_for(grid, "run")
     assert (scale.low, scale.high) == expected
 
 
@@ -366,14 +393,14 @@ def test_seeds_of_two_machines_come_together_and_two_versions_stay_apart(tmp_pat
 # --- what has to be said ----------------------------------------------------------------------------
 
 
-def said(out: Path) -> str:
-    document = compare(read([out]))
-    return " ".join([*document["notes"], *document["missing"]])
+def remarks(out: Path) -> str:
+    comparison = compare(read([out]))
+    return " ".join([*comparison.notes, *comparison.missing])
 
 
 def test_nothing_has_to_be_said_of_a_full_matrix(tmp_path: Path) -> None:
     scores = {(task, name): [1.0, 2.0, 3.0, 4.0, 5.0] for task in ("hop", "swim") for name in ("fpo", "ppo")}
-    assert said(matrix_of(tmp_path, scores)) == ""
+    assert remarks(matrix_of(tmp_path, scores)) == ""
 
 
 @pytest.mark.parametrize(
@@ -400,9 +427,9 @@ def test_what_is_unequal_or_missing_is_said(
     change: Callable[[Path], object], sentence: str, tmp_path: Path
 ) -> None:
     matrix_of(tmp_path, SCORES)
-    assert sentence not in said(tmp_path)
+    assert sentence not in remarks(tmp_path)
     change(tmp_path)
-    assert sentence in said(tmp_path)
+    assert sentence in remarks(tmp_path)
 
 
 def fail(out: Path, algorithm: str, exit_code: int) -> None:
@@ -414,20 +441,20 @@ def fail(out: Path, algorithm: str, exit_code: int) -> None:
 def test_few_seeds_are_told_how_little_they_say(tmp_path: Path) -> None:
     """An interval from the least to the greatest of three runs misses the median when all three lie on one side of
     it: 2 · (1/2)³ = 1/4."""
-    assert "only 75% of the time" in said(matrix_of(tmp_path, SCORES))
+    assert "only 75% of the time" in remarks(matrix_of(tmp_path, SCORES))
 
 
 def test_all_above_all_is_not_certainty(tmp_path: Path) -> None:
-    assert "not certainty" in said(matrix_of(tmp_path, SCORES))  # fpo on swim
+    assert "not certainty" in remarks(matrix_of(tmp_path, SCORES))  # fpo on swim
 
 
 def test_tasks_that_one_algorithm_lacks_are_left_out_of_the_whole(tmp_path: Path) -> None:
     matrix_of(tmp_path, SCORES)
-    before = compare(read([tmp_path]))["overall"]
+    before = compare(read([tmp_path])).overall
     add(tmp_path, "walk", "ppo", 0, 1e6)
     after = compare(read([tmp_path]))
-    assert after["overall"] == before
-    assert "walk" in after["tasks"]
+    assert after.overall == before
+    assert "walk" in after.tasks
 
 
 # --- the command ------------------------------------------------------------------------------------
@@ -437,14 +464,14 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
     matrix_of(tmp_path / "runs", SCORES)
     out = tmp_path / "out"
     assert cli.run(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
-    told = capsys.readouterr()
-    assert told.out == (out / "compare.md").read_text()
+    printed = capsys.readouterr()
+    assert printed.out == (out / "compare.md").read_text()
     assert {path.name for path in out.iterdir()} == {
         *("compare.md", "compare.json", "compare-curves.png", "compare-profile.png")
     }
     assert all(path.stat().st_size > 1000 for path in out.iterdir())
-    assert "| hop | fpo | ppo | random | 0.22 [" in " ".join(told.out.split())
-    assert "next: flowrl plot" in told.err
+    assert "| hop | fpo | ppo | random | 0.22 [" in " ".join(printed.out.split())
+    assert "next: flowrl plot" in printed.err
     assert cli.run(["compare", str(tmp_path / "runs"), "--json", "--noise", "zero", "--scale", "0,40"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads((tmp_path / "runs/compare.json").read_text())
@@ -472,9 +499,41 @@ def test_tables_are_markdown(tmp_path: Path) -> None:
 
 
 def test_one_task_has_no_whole(tmp_path: Path) -> None:
-    page = comparison_page.page(compare(read([matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})])))
-    assert "## Overall" not in page
-    assert "improvement" not in page
+    comparison = compare(read([matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})]))
+    for text in (comparison_page.page(comparison), comparison_screen.screen(comparison, 100)):
+        assert "Overall" not in text
+        assert "improvement" not in text
+
+
+def test_a_terminal_has_tables_of_its_width(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task of a long name and the widest of usual numbers stand side by side in 100 columns."""
+    scores = {
+        (task, name): [123.4, 456.7, 987.6]
+        for task in ("finger_turn_easy", "finger_turn_hard")
+        for name in ("fpo", "fpo++", "ppo")
+    }
+    matrix_of(tmp_path, scores, env_steps=1_000_000, seconds=1234.0)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.run(["compare", str(tmp_path), "--noise", "random"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    # (123.4 + 456.7 + 987.6) / 3 = 522.6, drawn from 123.4 thrice to 987.6 thrice
+    numbers = "3 522.6 [123.4, 987.6] 522.6 [123.4, 987.6] 1.00M 20:34"
+    rows = [" ".join(line.split()) for line in lines]
+    assert f"finger_turn_easy fpo {numbers}" in rows
+    assert f"fpo++ {numbers}" in rows
+    assert any(row.startswith("finger_turn_easy fpo fpo++ 0.50 [") for row in rows)
+
+
+def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
+    comparison = compare(read([matrix_of(tmp_path, SCORES)]))
+    wide, narrow = (comparison_screen.screen(comparison, width) for width in (100, 40))
+    assert max(map(len, narrow.splitlines())) <= 40
+    letters = [sorted(character for character in text if character.isalnum()) for text in (wide, narrow)]
+    assert letters[0] == letters[1]
 
 
 def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ import pytest
 
 from flowrl import cell, cli, pool
 from flowrl.cell import Cell, Failure, Record
+from flowrl.cli.arguments import seed_numbers, step_count
 from flowrl.errors import UsageError
-from flowrl.matrix import Matrix, plan, seed_numbers, standing, step_count
-from flowrl.pool import Pace, roughly
+from flowrl.matrix import Matrix, plan, standing
+from flowrl.pace import Pace
+from flowrl.result import Result
 
 SMALL = """
 total_steps: 64
@@ -30,6 +32,7 @@ learner: {epochs: 1, minibatches: 1, clip: 0.3, critic: {hidden: [8]}}
 fpo: {sampler: {name: euler, steps: 2}, learner: {clip: 0.2}}
 """
 LONGER = SMALL.replace("total_steps: 64", "total_steps: 40960").replace("count: 4", "count: 64")
+CONTROL = ["small.yaml", "--set", "env.id=flowrl/CheetahRun-v0"]
 COMMAND = [sys.executable, "-m", "flowrl", "suite"]
 
 
@@ -63,8 +66,8 @@ def asked(*overrides: str, **changes: Any) -> Matrix:
 
 
 def run(*overrides: str, **changes: Any) -> tuple[pool.Outcome, list[str]]:
-    told: list[str] = []
-    return pool.run(plan(asked(*overrides, **changes)), 2, told.append), told
+    lines: list[str] = []
+    return pool.run(plan(asked(*overrides, **changes)), 2, lines.append), lines
 
 
 def stamps(out: Path) -> dict[Path, int]:
@@ -142,6 +145,11 @@ def test_a_control_task_has_one_thread_per_cell_too(folder: Path) -> None:
         (["suite", "small.yaml", "--set", "algorithm=ppo"], ["--algorithms"]),
         (["suite", "small.yaml", "--steps", "2k", "--set", "total_steps=3"], ["--steps"]),
         (["suite", "small.yaml", "--set", "learner.clpi=1"], ["clpi", "clip"]),
+        (["suite", "small.yaml", "--set", "sampler.stepz=3"], ["stepz", "steps"]),
+        (["suite", "small.yaml", "--set", "env.options.profil=dmc"], ["GridWorld-v0", "'profil'"]),
+        (["suite", *CONTROL, "--set", "env.options.profil=dmc"], ["'profil'", "Did you mean 'profile'"]),
+        (["suite", *CONTROL, "--set", "env.options.profile=dcm"], ["dcm", "dmc"]),
+        (["suite", "small.yaml", "--set", "env.id=flowrl/GridWord-v0"], ["GridWord", "GridWorld"]),
         (["suite", "smal.yaml"], ["smal.yaml"]),
         (["suite", "small.yaml", "deep/small.yaml"], ["deep/small.yaml", "another name"]),
         (["suite"], ["RECIPE"]),
@@ -154,8 +162,8 @@ def test_what_is_wrong_is_told_before_anything_starts(
     (folder / "deep").mkdir()
     (folder / "deep/small.yaml").write_text(SMALL)
     assert cli.run([*arguments, *(["--out", "new"] if len(arguments) > 1 else [])]) == 2
-    said = capsys.readouterr().err
-    assert all(name in said for name in names), said
+    errors = capsys.readouterr().err
+    assert all(name in errors for name in names), errors
     assert not (folder / "new").exists()
 
 
@@ -164,11 +172,11 @@ def test_what_is_wrong_is_told_before_anything_starts(
 
 def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
     for algorithm, actions in (("fpo", ["random", "zero"]), ("ppo", ["sampled", "mean"])):
-        own = folder / "out/small" / algorithm / "seed0"
+        run_folder = folder / "out/small" / algorithm / "seed0"
         assert {"ckpt.pt", "metrics.jsonl", "config.yaml", "evaluation.json"} <= {
-            path.name for path in own.iterdir()
+            path.name for path in run_folder.iterdir()
         }
-        record = cell.read(own / "evaluation.json", Record)
+        record = cell.read(run_folder / "evaluation.json", Record)
         assert record is not None
         assert (record.algorithm, record.seed, record.recipe) == (algorithm, 0, "small.yaml")
         assert (record.env_steps, record.episodes, record.evaluation_seed) == (64, 3, 10_000)
@@ -181,15 +189,15 @@ def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
 def test_a_second_time_nothing_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = stamps(folder / "out")
     assert cli.run(suite("--json")) == 0
-    said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert {key: told[key] for key in ("kept", "finished", "failed")} == {
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert {key: document[key] for key in ("kept", "finished", "failed")} == {
         "kept": 2,
         "finished": 0,
         "failed": 0,
     }
-    assert all(set(each["returns"]) == {"random", "zero"} for each in told["cells"])
-    assert "flowrl compare out" in said.err
+    assert all(set(row["returns"]) == {"random", "zero"} for row in document["cells"])
+    assert "flowrl compare out" in printed.err
     assert stamps(folder / "out") == before
 
 
@@ -218,10 +226,10 @@ def test_only_the_evaluation_is_made_anew(folder: Path) -> None:
     assert record is not None
     cell.write(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
     trained = {path: stamp for path, stamp in stamps(folder / "out").items() if path.name == "ckpt.pt"}
-    outcome, told = run()
+    outcome, lines = run()
     assert [result.state for result in outcome.results] == ["finished", "finished"]
-    assert any("not whole" in line for line in told)
-    assert any("2 episodes, not 3" in line for line in told)
+    assert any("not whole" in line for line in lines)
+    assert any("2 episodes, not 3" in line for line in lines)
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
     again = cell.read(fpo / "evaluation.json", Record)
     assert again is not None
@@ -244,13 +252,13 @@ def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
     record = job.folder / "evaluation.json"
     whole = record.read_text()
     record.unlink()
-    told: list[str] = []
+    lines: list[str] = []
     outcomes: list[pool.Outcome] = []
     with job.log.open("ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        worker = threading.Thread(target=lambda: outcomes.append(pool.run([job], 1, told.append)))
+        worker = threading.Thread(target=lambda: outcomes.append(pool.run([job], 1, lines.append)))
         worker.start()
-        while not any("another process is at it" in line for line in told):
+        while not any("another process is at it" in line for line in lines):
             assert worker.is_alive()
             time.sleep(0.01)
         assert outcomes == []
@@ -269,10 +277,10 @@ def test_a_diverged_cell_is_recorded_and_the_others_go_on(
     (folder / "small.yaml").write_text(sure.replace("total_steps: 64", "total_steps: 640"))
     arguments = suite("--json", "--out", "new")
     assert cli.run(arguments) == 3
-    said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert [each["state"] for each in told["cells"]] == ["diverged", "finished"], said.err
-    assert "training stopped in iteration" in told["cells"][0]["message"]
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert [row["state"] for row in document["cells"]] == ["diverged", "finished"], printed.err
+    assert "training stopped in iteration" in document["cells"][0]["message"]
     failure = cell.read(folder / "new/small/fpo/seed0/failure.json", Failure)
     assert failure is not None
     assert (failure.stage, failure.exit_code) == ("train", 3)
@@ -285,20 +293,20 @@ def test_a_diverged_cell_is_recorded_and_the_others_go_on(
 
 def test_a_failed_cell_is_tried_again(folder: Path) -> None:
     """Its checkpoint is damaged: exit code 4. Without it the cell begins anew, whatever else was left there."""
-    own = folder / "out/small/fpo/seed0"
-    (own / "evaluation.json").unlink()
-    (own / "ckpt.pt").write_bytes(b"PK\x03\x04 nothing of worth")
-    outcome, told = run()
+    run_folder = folder / "out/small/fpo/seed0"
+    (run_folder / "evaluation.json").unlink()
+    (run_folder / "ckpt.pt").write_bytes(b"PK\x03\x04 nothing of worth")
+    outcome, lines = run()
     assert outcome.exit_code == 4
     assert [result.state for result in outcome.results] == ["failed", "kept"]
-    assert any("cannot be used" in line for line in told)
-    (own / "ckpt.pt").unlink()
-    (own / "metrics.jsonl").write_text('{"iteration": 1}\n{"itera')
+    assert any("cannot be used" in line for line in lines)
+    (run_folder / "ckpt.pt").unlink()
+    (run_folder / "metrics.jsonl").write_text('{"iteration": 1}\n{"itera')
     assert standing(plan(asked())[0]).todo == "train"
     outcome, _ = run()
     assert outcome.exit_code == 0
-    assert not (own / "failure.json").exists()
-    assert iterations(own) == [1, 2]
+    assert not (run_folder / "failure.json").exists()
+    assert iterations(run_folder) == [1, 2]
 
 
 # --- interruptions ----------------------------------------------------------------------------------
@@ -327,15 +335,15 @@ def iterations(run: Path) -> list[int]:
 def test_ctrl_c_saves_and_the_same_command_goes_on(folder: Path) -> None:
     process = begun(folder, "fpo,ppo")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    again = said.splitlines()[-1]
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    again = errors.splitlines()[-1]
     assert "flowrl suite small.yaml --algorithms fpo,ppo --seeds 1" in again
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
     assert all((folder / f"new/small/{name}/seed0/ckpt.pt").is_file() for name in ("fpo", "ppo"))
 
-    outcome, told = run(algorithms=("fpo",), out=Path("new"))
-    assert "1 to continue" in told[0]
+    outcome, lines = run(algorithms=("fpo",), out=Path("new"))
+    assert "1 to continue" in lines[0]
     assert outcome.exit_code == 0
     assert iterations(folder / "new/small/fpo/seed0") == list(
         range(1, 81)
@@ -349,9 +357,9 @@ def test_kill_9_leaves_the_cells_to_who_trains_them(folder: Path) -> None:
     process.communicate(timeout=60)
     asked_again = {"algorithms": ("fpo",), "out": Path("new")}
     assert pool.lock(plan(asked(**asked_again))[0].log) is None  # the orphan has it
-    outcome, told = run(**asked_again)
+    outcome, lines = run(**asked_again)
     assert outcome.exit_code == 0
-    assert any("another process is at it" in line for line in told)
+    assert any("another process is at it" in line for line in lines)
     assert iterations(folder / "new/small/fpo/seed0") == list(range(1, 81))
 
 
@@ -363,27 +371,23 @@ def test_the_time_left_is_learned_from_like_cells() -> None:
     fpo, ppo, other = Cell("a", "fpo", 1), Cell("a", "ppo", 1), Cell("b", "fpo", 1)
     assert pace.left([fpo], [], 1) is None
     pace.learn(Cell("a", "fpo", 0), 100)
-    assert [pace.estimate(each) for each in (fpo, ppo, other)] == [100, 100, 100]
+    assert [pace.estimate(cell) for cell in (fpo, ppo, other)] == [100, 100, 100]
     pace.learn(Cell("a", "ppo", 0), 40)
-    assert [pace.estimate(each) for each in (fpo, ppo, other)] == [100, 40, 70]
+    assert [pace.estimate(cell) for cell in (fpo, ppo, other)] == [100, 40, 70]
     # 100 + 70 wait, ppo has had 10 of its 40: 200 s of work for two
     assert pace.left([fpo, other], [(ppo, 10.0)], 2) == 100
     assert pace.left([], [(fpo, 20.0), (ppo, 30.0)], 2) == 80  # the longer one decides
     assert pace.left([], [(fpo, 200.0)], 1) == 0
 
 
-def test_durations_in_words() -> None:
-    assert [roughly(s) for s in (0.2, 40, 89, 300, 12_000)] == ["1 s", "40 s", "89 s", "5 min", "3 h 20 min"]
-
-
 def test_exit_codes() -> None:
     failure = Failure(flowrl="0", stage="train", exit_code=5, message="", digest="", config={})
     diverged = failure.model_copy(update={"exit_code": 3})
-    results = [pool.Result(Cell("a", "fpo", 0), "finished")]
+    results = [Result(Cell("a", "fpo", 0), "finished")]
     assert pool.Outcome(results, None).exit_code == 0
-    results.append(pool.Result(Cell("a", "fpo", 1), "failed", failure=failure))
+    results.append(Result(Cell("a", "fpo", 1), "failed", failure=failure))
     assert pool.Outcome(results, None).exit_code == 5
-    results.append(pool.Result(Cell("a", "fpo", 2), "diverged", failure=diverged))
+    results.append(Result(Cell("a", "fpo", 2), "diverged", failure=diverged))
     assert pool.Outcome(results, None).exit_code == 3
     assert pool.Outcome(results, signal.SIGINT).exit_code == 130
 

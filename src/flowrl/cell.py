@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flowrl.errors import StorageError
+from flowrl.errors import StorageError, TrainingDiverged
 from flowrl.identity import compared
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
@@ -88,7 +88,7 @@ class Failure(BaseModel):
 
     @property
     def diverged(self) -> bool:
-        return self.exit_code == 3
+        return self.exit_code == TrainingDiverged.exit_code
 
 
 def read(path: Path, model: type[Model]) -> Model | None:

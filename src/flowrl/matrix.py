@@ -5,7 +5,6 @@ What is finished is kept, so that a matrix goes on after any interruption. `flow
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,10 +14,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowrl import cell, checkpoint, envs, experiment
-from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record
-from flowrl.config import ALGORITHMS, Config
-from flowrl.errors import CheckpointError, UsageError, did_you_mean
+from flowrl import checkpoint, envs, experiment
+from flowrl.assembly import device_of
+from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record, differences
+from flowrl.cell import read as read_record
+from flowrl.config import Config
+from flowrl.errors import CheckpointError, UsageError
 
 EVALUATION_SEEDS = 10_000  # seed k is evaluated with this + k: the same episodes for every algorithm
 
@@ -61,67 +62,52 @@ class Job:
 # --- planning -------------------------------------------------------------------------------------
 
 
-def step_count(text: str) -> int:
-    """'2M' → 2 000 000, '500k' → 500 000, '65536', '1_000_000'; raises UsageError."""
-    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)([kmb]?)", text.strip().lower())
-    number = float(match[1]) * {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}[match[2]] if match else 0.0
-    if number < 1 or number != round(number):
-        raise UsageError(
-            f"--steps {text}: expected a number of environment steps, such as 2M, 500k or 65536."
-        )
-    return round(number)
-
-
-def seed_numbers(text: str) -> tuple[int, ...]:
-    """'3' → 0, 1, 2; '3-5' → 3, 4, 5; raises UsageError."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-    if match:
-        first, last = (0, int(match[1]) - 1) if match[2] is None else (int(match[1]), int(match[2]))
-        if first <= last:
-            return tuple(range(first, last + 1))
-    raise UsageError(
-        f"--seeds {text}: expected how many seeds (3 are 0, 1 and 2) or the first and last, as in 3-5."
-    )
-
-
-def algorithm_names(text: str) -> tuple[str, ...]:
-    """'fpo,ppo' → ('fpo', 'ppo'); raises UsageError."""
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        if name not in ALGORITHMS:
-            near = did_you_mean(name, ALGORITHMS)
-            raise UsageError(
-                f"--algorithms {text}: there is no {name!r}.{near} Those are: {', '.join(ALGORITHMS)}."
-            )
-    if not names:
-        raise UsageError(f"--algorithms needs at least one of {', '.join(ALGORITHMS)}.")
-    return names
-
-
 def plan(matrix: Matrix) -> list[Job]:
     """Every cell with its resolved configuration, all those of a seed before the next seed.
 
-    Raises UsageError when a recipe does not fit one of the algorithms, before anything is trained.
+    What would end a cell's process at once is told here, before anything is trained: raises UsageError when a recipe
+    does not fit one of the algorithms or an option is wrong, and what `flowrl.envs.make` raises when an environment
+    cannot be made.
     """
     _refuse_set_twice(matrix)
     names = _recipe_names(matrix.recipes)
-    steps = () if matrix.steps is None else (f"total_steps={matrix.steps}",)
-    jobs = []
-    for seed in matrix.seeds:
-        for source, name in names.items():
-            for algorithm in matrix.algorithms:
-                settings = (f"algorithm={algorithm}", f"seed={seed}", "threads=1", *steps, *matrix.overrides)
-                config = _resolved(source, settings)
-                if envs.is_suite_task(config["env"]["id"]) and "threads" not in config["env"]["options"]:
-                    settings = (*settings, "env.options.threads=1")  # else each takes every core
-                    config = _resolved(source, settings)
-                own = Cell(name, algorithm, seed)
-                jobs.append(Job(own, own.folder(matrix.out), source, settings, config, matrix.episodes))
+    jobs = [
+        _job(matrix, source, Cell(name, algorithm, seed))
+        for seed in matrix.seeds
+        for source, name in names.items()
+        for algorithm in matrix.algorithms
+    ]
+    _try_out(jobs)
     return jobs
+
+
+def _job(matrix: Matrix, source: str, cell: Cell) -> Job:
+    steps = () if matrix.steps is None else (f"total_steps={matrix.steps}",)
+    settings = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", "threads=1", *steps, *matrix.overrides)
+    config = _resolved(source, settings)
+    if envs.is_suite_task(config["env"]["id"]) and "threads" not in config["env"]["options"]:
+        settings = (*settings, "env.options.threads=1")  # else each takes every core
+        config = _resolved(source, settings)
+    return Job(cell, cell.folder(matrix.out), source, settings, config, matrix.episodes)
 
 
 def _resolved(source: str, settings: Sequence[str]) -> dict[str, Any]:
     return experiment.plan(source, list(settings), None).config.model_dump(mode="json")
+
+
+def _try_out(jobs: Sequence[Job]) -> None:
+    """Look for the device of every cell and make its environment once, those of equal settings together.
+
+    What else a process makes of its configuration, the sampler above all, was made when that was resolved.
+    """
+    tried = []
+    for job in jobs:
+        config = Config.model_validate(job.config)
+        parts = (config.device, config.env.model_copy(update={"count": 1}))
+        if parts not in tried:
+            tried.append(parts)
+            device_of(config)
+            envs.make(config.env, count=1).close()
 
 
 def _refuse_set_twice(matrix: Matrix) -> None:
@@ -161,7 +147,7 @@ class Standing:
 def standing(job: Job) -> Standing:
     """What its folder says of a cell. Raises UsageError when it was made with other settings."""
     remark = ""
-    record = cell.read(job.folder / EVALUATION, Record)
+    record = read_record(job.folder / EVALUATION, Record)
     if record is not None:
         _refuse_other_settings(job, record.config)
         remark = _other_evaluation(job, record)
@@ -169,7 +155,7 @@ def standing(job: Job) -> Standing:
             return Standing("nothing", record)
     elif (job.folder / EVALUATION).exists():
         remark = f"its {EVALUATION} is not whole"
-    failure = cell.read(job.folder / FAILURE, Failure)
+    failure = read_record(job.folder / FAILURE, Failure)
     if failure is not None and failure.diverged:
         _refuse_other_settings(job, failure.config)
         return Standing("nothing", failure=failure)
@@ -193,11 +179,11 @@ def standing(job: Job) -> Standing:
 def _refuse_other_settings(job: Job, there: Mapping[str, Any]) -> None:
     with suppress(ValidationError):  # a key that is newer than the run has its default there
         there = Config.model_validate(dict(there)).model_dump(mode="json")
-    found = cell.differences(there, job.config)
-    if found:
-        more = f", and {len(found) - 5} more" if len(found) > 5 else ""
+    unequal = differences(there, job.config)
+    if unequal:
+        more = f", and {len(unequal) - 5} more" if len(unequal) > 5 else ""
         raise UsageError(
-            f"{job.folder} was made with other settings: {'; '.join(found[:5])}{more}. Choose another --out, or "
+            f"{job.folder} was made with other settings: {'; '.join(unequal[:5])}{more}. Choose another --out, or "
             "remove that folder to make the cell anew."
         )
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from json import dumps
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.output import next_command, print_json, say
+from flowrl.cli.arguments import noise_modes, scale_of
+from flowrl.cli.output import next_command, print_json, printable, say
 
 if TYPE_CHECKING:
-    from flowrl.comparison import Grid
+    from flowrl.comparison import Comparison
+    from flowrl.grid import Grid
     from flowrl.reporting.curves import Run
 
-NAME = "compare"
+NAME = "compare"  # of the files
+WIDEST = 100  # columns of a terminal that are used: longer lines are hard to follow
 
 
 def compare(
@@ -37,32 +42,54 @@ def compare(
 ) -> None:
     """Compare the algorithms of one or more suites.
 
-    Mean, IQM and probability of improvement with 95 % intervals, per task and overall. Prints a Markdown page, and
-    writes it with the numbers, the learning curves and the performance profile.
+    Mean, IQM and probability of improvement with 95 % intervals, per task and overall. Prints them as tables, or as
+    a Markdown page where the output is no terminal, and writes the page with the numbers, the learning curves and
+    the performance profile.
     """
-    from flowrl import comparison
-    from flowrl.reporting import comparison_figure, comparison_page, figure
+    from flowrl import comparing, grid
+    from flowrl.reporting import comparison_page
 
-    modes = comparison.noise_modes(noise)
-    asked = None if scale is None else comparison.scale_of(scale)
-    grid = comparison.read(folders)
-    document = comparison.compare(grid, modes, asked)
-    page = comparison_page.page(document)
-    into = out or folders[0]
-    into.mkdir(parents=True, exist_ok=True)
-    files = [into / f"{NAME}.md", into / f"{NAME}.json"]
-    files[0].write_text(page)
-    files[1].write_text(dumps(document, indent=2, allow_nan=False) + "\n")
-    figures = {"curves": comparison_figure.curves(_curves(grid), grid.algorithms)}
-    if document["overall"]["profile"]:
-        figures["profile"] = comparison_figure.profile(document)
-    for name, drawing in figures.items():
-        files.append(into / f"{NAME}-{name}.png")
-        figure.save(drawing, files[-1])
-    print_json(document) if json else print(page, end="")
+    modes = noise_modes(noise)
+    common_scale = None if scale is None else scale_of(scale)
+    runs = grid.read(folders)
+    comparison = comparing.compare(runs, modes, common_scale)
+    page = comparison_page.page(comparison)
+    files = _write(comparison, page, _curves(runs), out or folders[0])
+    if json:
+        print_json(comparison.as_dict())
+    elif sys.stdout.isatty():
+        _print_tables(comparison)
+    else:
+        print(page, end="")
     say(f"wrote {', '.join(map(str, files))}")
-    first = next(iter(grid.groups.values())).runs
+    first = next(iter(runs.groups.values())).runs
     next_command("flowrl plot", *(run.folder for run in first))
+
+
+def _print_tables(comparison: Comparison) -> None:
+    from flowrl.reporting import comparison_screen
+
+    for line in comparison_screen.screen(comparison, min(WIDEST, get_terminal_size().columns)).splitlines():
+        print(printable(line))
+
+
+def _write(
+    comparison: Comparison, page: str, curves: dict[str, dict[str, list[Run]]], folder: Path
+) -> list[Path]:
+    """The page, the JSON document and the figures; returns their paths."""
+    from flowrl.reporting import comparison_figure, figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{NAME}.md", folder / f"{NAME}.json"]
+    files[0].write_text(page)
+    files[1].write_text(dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n")
+    figures = {"curves": comparison_figure.curves(curves, comparison.algorithms)}
+    if comparison.overall.profile:
+        figures["profile"] = comparison_figure.profile(comparison)
+    for name, drawing in figures.items():
+        files.append(folder / f"{NAME}-{name}.png")
+        figure.save(drawing, files[-1])
+    return files
 
 
 def _curves(grid: Grid) -> dict[str, dict[str, list[Run]]]:
@@ -70,11 +97,11 @@ def _curves(grid: Grid) -> dict[str, dict[str, list[Run]]]:
     from flowrl.errors import UsageError
     from flowrl.reporting import curves
 
-    found: dict[str, dict[str, list[Run]]] = {task: {} for task in grid.tasks}
+    tasks: dict[str, dict[str, list[Run]]] = {task: {} for task in grid.tasks}
     for (task, algorithm), group in grid.groups.items():
         for run in group.runs:
             try:
-                found[task].setdefault(algorithm, []).append(curves.load(run.folder))
+                tasks[task].setdefault(algorithm, []).append(curves.load(run.folder))
             except UsageError as error:
                 say(f"no learning curve of {run.folder}: {error}")
-    return found
+    return tasks

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowrl.cli.arguments import algorithm_names, seed_numbers, step_count
 from flowrl.cli.output import next_command, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from flowrl.pool import Outcome, Result
+    from flowrl.pool import Outcome
+    from flowrl.result import Result
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 
@@ -43,27 +45,28 @@ def suite(
 
     Every run has its own process. The same command goes on after an interruption: what is finished is kept, what
     was saved continues. Each run is evaluated under random and zero noise (Gaussian policy: sampled and mean
-    actions). A run that fails is recorded and the others go on; the exit code is then 3 if any diverged.
+    actions). What is wrong in a recipe is told before the first run starts. A run that fails is recorded and the
+    others go on; the exit code is then 3 if any diverged.
     """
     from flowrl import matrix, pool
 
-    asked = matrix.Matrix(
+    cells = matrix.Matrix(
         recipes=tuple(recipes),
-        algorithms=matrix.algorithm_names(algorithms),
-        seeds=matrix.seed_numbers(seeds),
+        algorithms=algorithm_names(algorithms),
+        seeds=seed_numbers(seeds),
         out=out,
-        steps=None if steps is None else matrix.step_count(steps),
+        steps=None if steps is None else step_count(steps),
         overrides=tuple(overrides or ()),
         episodes=episodes,
     )
-    outcome = pool.run(matrix.plan(asked), jobs, say)
+    outcome = pool.run(matrix.plan(cells), jobs, say)
     if json:
         print_json(_document(out, outcome))
     else:
         print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1])
     if outcome.signal:
-        done = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} cells are done"
-        say(f"stopped by {outcome.signal.name}: {done}; the same command goes on.")
+        progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} cells are done"
+        say(f"stopped by {outcome.signal.name}: {progress}; the same command goes on.")
     if outcome.count("unfinished", "failed"):
         again = [*recipes, "--algorithms", algorithms, "--seeds", seeds]
         again += ["--steps", steps] if steps else []
@@ -86,16 +89,16 @@ def _document(out: Path, outcome: Outcome) -> dict[str, object]:
 
 
 def _row(result: Result) -> list[str]:
-    told = result.as_dict()
+    fields = result.as_dict()
     state = f"{result.state}, exit {result.failure.exit_code}" if result.failure else result.state
     return [
         result.cell.recipe,
         result.cell.algorithm,
         str(result.cell.seed),
-        *(_shown(told["returns"].get(mode), "{:.4g}") for mode in ("random", "zero")),
-        _shown(told["env_steps"], "{:,}"),
-        _shown(told["seconds"], "{:.1f}"),
-        _shown(told["env_steps_per_s"], "{:,.0f}"),
+        *(_shown(result.returns.get(mode), "{:.4g}") for mode in ("random", "zero")),
+        _shown(fields["env_steps"], "{:,}"),
+        _shown(fields["seconds"], "{:.1f}"),
+        _shown(fields["env_steps_per_s"], "{:,.0f}"),
         state,
     ]
 

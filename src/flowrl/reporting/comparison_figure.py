@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from flowrl.comparison import Comparison
 from flowrl.reporting.curves import LABELS, Run, draw_group, dress, window_of
 from flowrl.reporting.figure import COLOURS, GREY, new_figure, styled
 
@@ -59,32 +60,26 @@ def columns_for(panels: int) -> int:
 
 
 @styled
-def profile(document: Mapping[str, Any]) -> Figure:
+def profile(comparison: Comparison) -> Figure:
     """One panel per noise mode: the share of runs that score above each threshold, in 95 % bands.
 
-    `document` is that of `flowrl.comparison.compare`, with tasks that all algorithms have runs of.
+    There must be tasks that all algorithms have runs of; otherwise ValueError.
     """
-    profiles, modes = document["overall"]["profile"], document["noise"]
-    algorithms = document["algorithms"]
+    profiles, modes = comparison.overall.profile, comparison.modes
+    if profiles is None:
+        raise ValueError("no profile: there is no task that all algorithms have runs of")
     figure = new_figure(width=4.6 * len(modes) if len(modes) > 1 else 6.4, height=3.9)
-    colours = _colours(algorithms)
-    thresholds = profiles["thresholds"]
+    colours = _colours(comparison.algorithms)
+    thresholds = profiles.thresholds
     panels = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for axes, mode in zip(panels, modes, strict=True):
-        for place, name in enumerate(algorithms):
-            line = profiles["algorithms"][name][mode]
-            if line["low"] is not None:
-                axes.fill_between(
-                    thresholds,
-                    line["low"],
-                    line["high"],
-                    color=colours[name],
-                    alpha=0.18,
-                    linewidth=0,
-                    step="post",
-                )
-            width = 1.4 + 0.5 * (len(algorithms) - 1 - place)  # one line on another leaves both to be seen
-            axes.plot(thresholds, line["share"], color=colours[name], linewidth=width, drawstyle="steps-post")
+        for place, (name, lines) in enumerate(profiles.lines.items()):
+            line, colour = lines[mode], colours[name]
+            if line.band is not None:
+                axes.fill_between(thresholds, *line.band, color=colour, alpha=0.18, linewidth=0, step="post")
+            above = len(profiles.lines) - 1 - place
+            width = 1.4 + 0.5 * above  # one line on another leaves both to be seen
+            axes.plot(thresholds, line.share, color=colour, linewidth=width, drawstyle="steps-post")
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_title(TITLES[mode], fontsize=10)
         axes.set_xlabel("normalised score")
@@ -93,7 +88,7 @@ def profile(document: Mapping[str, Any]) -> Figure:
         axes.set_xlim(thresholds[0] - margin, thresholds[-1] + margin)
     panels[0].set_ylabel("share of runs above it")
     _legend(figure, colours)
-    number = len(document["overall"]["tasks"])
+    number = len(comparison.overall.tasks)
     figure.supxlabel(
         f"over {number} {'tasks' if number > 1 else 'task'}; band: 95 % stratified bootstrap; where a line crosses the "
         "dots: the median run",

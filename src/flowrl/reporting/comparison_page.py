@@ -4,100 +4,115 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
-Document = Mapping[str, Any]  # as `flowrl.comparison.compare` makes it
+from flowrl.comparison import Comparison, Entry, Estimate, Improvement, Scale
 
 
-def page(document: Document) -> str:
+def page(comparison: Comparison) -> str:
     """The whole page."""
-    overall = document["overall"]
-    several = len(overall["tasks"]) > 1
-    parts = [f"# {' · '.join(document['algorithms'])}", _head(document)]
-    if several:
-        parts += ["## Overall", _overall(document), _scales(document)]
-        if overall["improvement"]:
-            parts += ["## Probability of improvement", _improvements({"all tasks": overall})]
-    parts += ["## Tasks", _tasks(document)]
-    if any(own["improvement"] for own in document["tasks"].values()):
-        parts += ["## Probability of improvement on each task", _improvements(document["tasks"])]
-    if document["missing"]:
-        parts += ["## Missing cells", _listed(document["missing"])]
-    if document["notes"]:
-        parts += ["## Notes", _listed(document["notes"])]
+    overall = comparison.overall
+    parts = [f"# {title(comparison)}", introduction(comparison)]
+    if len(overall.tasks) > 1:
+        scales = f"The returns that count as 0 and 1:\n\n{_listed(scale_lines(comparison))}"
+        parts += ["## Overall", _overall(comparison), scales]
+        if overall.improvements:
+            parts += ["## Probability of improvement", _improvements({"all tasks": overall.improvements})]
+    parts += ["## Tasks", _tasks(comparison)]
+    pairs = {name: task.improvements for name, task in comparison.tasks.items()}
+    if any(pairs.values()):
+        parts += ["## Probability of improvement on each task", _improvements(pairs)]
+    if comparison.missing:
+        parts += ["## Missing cells", _listed(comparison.missing)]
+    if comparison.notes:
+        parts += ["## Notes", _listed(comparison.notes)]
     return "\n\n".join(parts) + "\n"
 
 
-def _head(document: Document) -> str:
-    groups = [group for task in document["tasks"].values() for group in task["algorithms"].values()]
-    episodes = sorted({number for group in groups for number in group["episodes"]})
-    told = " or ".join(map(str, episodes))
+# --- in words -------------------------------------------------------------------------------------
+
+
+def title(comparison: Comparison) -> str:
+    """Who is compared."""
+    return " · ".join(comparison.algorithms)
+
+
+def introduction(comparison: Comparison) -> str:
+    """What the numbers are, in a paragraph."""
+    episodes = {trial.episodes for entry in _entries(comparison) for trial in entry.trials}
     return (
-        f"A run's score is its mean return over {told} evaluation episodes. IQM: the mean of the middle half of the "
-        "runs. In brackets: 95 % bootstrap interval over the seeds, drawn anew within each task. Flows act from "
-        "random or from zero noise, a Gaussian policy by sampled or by mean actions."
+        f"A run's score is its mean return over {' or '.join(map(str, sorted(episodes)))} evaluation episodes. IQM: "
+        "the mean of the middle half of the runs. In brackets: 95 % bootstrap interval over the seeds, drawn anew "
+        "within each task. Flows act from random or from zero noise, a Gaussian policy by sampled or by mean actions."
     )
 
 
-def _overall(document: Document) -> str:
+def scale_lines(comparison: Comparison) -> list[str]:
+    """How returns became scores, a line for the tasks of each scale."""
+    tasks: dict[Scale, list[str]] = {}
+    for name in comparison.overall.tasks:
+        tasks.setdefault(comparison.tasks[name].scale, []).append(name)
+    return [
+        f"{', '.join(names)}: {scale.low:g} to {scale.high:g}, {scale.reason}"
+        + (" (all the same: every score is 0.5)" if scale.low == scale.high else "")
+        for scale, names in tasks.items()
+    ]
+
+
+def with_interval(estimate: Estimate, form: str = "{:.4g}") -> str:
+    """'954.3 [912.1, 978.2]', or '954.3 [?]' where the interval cannot be told."""
+    ends = ", ".join(form.format(end) for end in estimate.interval) if estimate.interval else "?"
+    return f"{form.format(estimate.value)} [{ends}]"
+
+
+def _entries(comparison: Comparison) -> list[Entry]:
+    return [entry for task in comparison.tasks.values() for entry in task.entries.values()]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _overall(comparison: Comparison) -> str:
     rows = [
-        [name, told["action"], str(own["runs"]), *(_estimate(told[key]) for key in ("mean", "iqm"))]
-        for mode in document["noise"]
-        for name, own in document["overall"]["algorithms"].items()
-        for told in [own["noise"][mode]]
+        [name, score.action, str(total.runs), with_interval(score.mean), with_interval(score.iqm)]
+        for mode in comparison.modes
+        for name, total in comparison.overall.totals.items()
+        for score in [total.scores[mode]]
     ]
     return _table(["algorithm", "action", "runs", "mean score", "IQM of scores"], rows, numbers=3)
 
 
-def _scales(document: Document) -> str:
-    """How returns became scores, tasks of one scale together."""
-    tasks: dict[tuple[float, float, str], list[str]] = {}
-    for task in document["overall"]["tasks"]:
-        scale = document["tasks"][task]["scale"]
-        tasks.setdefault((scale["low"], scale["high"], scale["reason"]), []).append(task)
-    told = [
-        f"{', '.join(names)}: {low:g} to {high:g}, {reason}"
-        + (" (all the same: every score is 0.5)" if low == high else "")
-        for (low, high, reason), names in tasks.items()
-    ]
-    return "The returns that count as 0 and 1:\n\n" + _listed(told)
-
-
-def _improvements(compared: Mapping[str, Document]) -> str:
-    """The pairs of algorithms on each of `compared`: a task's name, or what stands for all, -> its numbers."""
+def _improvements(pairs: Mapping[str, Sequence[Improvement]]) -> str:
+    """The pairs of algorithms on each task, or on what stands for all of them."""
     rows = [
-        [name, pair["first"], pair["second"], pair["noise"], _estimate(pair, "{:.2f}")]
-        for name, own in compared.items()
-        for pair in own["improvement"]
+        [task, pair.first, pair.second, pair.mode, with_interval(pair.probability, "{:.2f}")]
+        for task, improvements in pairs.items()
+        for pair in improvements
     ]
     return _table(["task", "how likely a run of", "beats one of", "noise", "probability"], rows, numbers=1)
 
 
-def _tasks(document: Document) -> str:
+def _tasks(comparison: Comparison) -> str:
     header = ["task", "algorithm", "action", "seeds", "mean return", "IQM", "env steps", "training s"]
-    rows = []
-    for task, own in document["tasks"].items():
-        for mode in document["noise"]:
-            for name, group in own["algorithms"].items():
-                told = group["noise"][mode]
-                steps = sorted(set(group["env_steps"]))
-                rows.append(
-                    [
-                        task,
-                        name,
-                        told["action"],
-                        str(len(group["seeds"])),
-                        *(_estimate(told[key]) for key in ("mean", "iqm")),
-                        " to ".join(dict.fromkeys(f"{number:,}" for number in (steps[0], steps[-1]))),
-                        f"{fmean(group['seconds']):,.0f}",
-                    ]
-                )
+    rows = [
+        [task_name, name, *_row(entry, mode)]
+        for task_name, task in comparison.tasks.items()
+        for mode in comparison.modes
+        for name, entry in task.entries.items()
+    ]
     return _table(header, rows, numbers=5)
 
 
-def _estimate(told: Mapping[str, Any], form: str = "{:.4g}") -> str:
-    value, interval = form.format(told["value"]), told["ci95"]
-    return f"{value} [{', '.join(form.format(end) for end in interval)}]" if interval else f"{value} [?]"
+def _row(entry: Entry, mode: str) -> list[str]:
+    score = entry.scores[mode]
+    steps = [trial.env_steps for trial in entry.trials]
+    return [
+        score.action,
+        str(len(entry.trials)),
+        with_interval(score.mean),
+        with_interval(score.iqm),
+        " to ".join(dict.fromkeys(f"{number:,}" for number in (min(steps), max(steps)))),
+        f"{fmean(trial.seconds for trial in entry.trials):,.0f}",
+    ]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> str:

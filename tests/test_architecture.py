@@ -18,7 +18,14 @@ SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"portrait", "matrix+pool+stage+result+pace", "grid+comparing+caveats", "playing", "benchmark"},
+    {
+        "portrait",
+        "matrix+pool+stage+result+pace",
+        "grid+comparing+caveats",
+        "playing",
+        "motion_pictures",
+        "benchmark",
+    },
     {"examination", "experiment", "cell", "doctor"},  # an evaluation, a training run: what a command asks for
     {"assembly"},
     {"config+recipe+complaint+synonyms"},

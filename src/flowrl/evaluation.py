@@ -20,7 +20,17 @@ LONGEST_EPISODE = 1_000_000  # steps; an episode that is still running then is t
 
 KEYS = (
     *("return_mean", "return_stderr", "return_std", "return_ci95", "return_iqm", "return_iqm_ci95"),
-    *("success_rate", "success_ci95", "length_mean", "episodes", "sampler", "steps", "nfe", "noise", "action_us"),
+    *(
+        "success_rate",
+        "success_ci95",
+        "length_mean",
+        "episodes",
+        "sampler",
+        "steps",
+        "nfe",
+        "noise",
+        "action_us",
+    ),
 )
 """What `summary` gives for every environment; its other keys are measures of the environment."""
 

@@ -15,6 +15,7 @@ from flowrl.cli.envs import envs
 from flowrl.cli.evaluate import evaluate
 from flowrl.cli.failure import exit_code_of
 from flowrl.cli.inspect import inspect
+from flowrl.cli.motions import motions
 from flowrl.cli.output import program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
@@ -43,6 +44,7 @@ app.command("eval")(evaluate)
 app.command("bench-latency")(bench_latency)
 app.add_typer(samplers.app, name="samplers")
 app.command()(envs)
+app.command()(motions)
 app.command()(suite)
 app.command()(compare)
 app.command()(play)

@@ -23,12 +23,16 @@ class Clip:
     name: str
     qpos: NDArray[np.float64]  # (frames, 35): root position and quaternion, 28 hinge angles in rad
     source: str = ""  # where it comes from: a generator's words, or a file
-    loops: bool = False  # whether the last frame goes over into the first, displaced and turned: see `unrolled`
+    loops: bool = (
+        False  # whether the last frame goes over into the first, displaced and turned: see `unrolled`
+    )
     clamped: int = 0  # frames of which an angle was moved into its joint's range
 
     def __post_init__(self) -> None:
         if self.qpos.ndim != 2 or self.qpos.shape[1] != ROOT_SIZE + len(JOINTS):
-            raise ValueError(f"frames are of shape {self.qpos.shape}, not (frames, {ROOT_SIZE + len(JOINTS)})")
+            raise ValueError(
+                f"frames are of shape {self.qpos.shape}, not (frames, {ROOT_SIZE + len(JOINTS)})"
+            )
         if len(self.qpos) < 2:
             raise ValueError("there are fewer than two frames")
         if not np.isfinite(self.qpos).all():

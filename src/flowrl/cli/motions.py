@@ -1,0 +1,146 @@
+"""`flowrl motions`: what the humanoid can be told to imitate."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from flowrl.envs.humanoid.motion import Clip
+    from flowrl.envs.humanoid.summary import Summary
+
+COLUMNS = ("name", "seconds", "frames", "loops", "m/s", "clamped", "lowest foot m", "rad/s", "remarks")
+NUMBERS = ("seconds", "frames", "m/s", "clamped", "lowest foot m", "rad/s")
+
+
+def motions(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE…",
+            help="gait:NAME, a file, a folder, or a pattern; without any the gaits are listed.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Draw poses over time, a row per motion (.png, .webp, .jpg).")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Play the motions side by side (.webp, .gif, .mp4).")
+    ] = None,
+    convert: Annotated[
+        Path | None, typer.Option(help="Write the motion, fitted to the humanoid, as .npz with mjlab's keys.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+) -> None:
+    """List the gaits that come with flowrl, or check and show motions of your own.
+
+    Files: .npz (own, mjlab, AMASS), .txt (DeepMimic), .pkl (PHC), .bvh (LAFAN1, CMU, Mixamo).
+    """
+    from flowrl.envs import graphics
+
+    graphics.choose()  # before MuJoCo is imported
+    if not sources:
+        if sheet or video or convert:
+            raise UsageError(
+                "--sheet, --video and --convert need a motion. Type flowrl motions gait:walk --sheet walk.png."
+            )
+        list_gaits(json)
+        return
+    from flowrl import motion_pictures
+    from flowrl.envs.humanoid.library import load
+    from flowrl.envs.humanoid.summary import summary
+    from flowrl.reporting import video as videos
+
+    if sheet is not None:
+        motion_pictures.check_sheet(sheet)
+    if video is not None:
+        videos.check(video)
+    clips = [clip for clip, _ in load(sources)]
+    summaries = [summary(clip) for clip in clips]
+    if json:
+        print_json([asdict(each) for each in summaries])
+    else:
+        print_table(COLUMNS, [line(each) for each in summaries], NUMBERS)
+    if convert is not None:
+        write(clips, convert)
+        say(f"written: {convert}")
+    if sheet is not None:
+        motion_pictures.sheet(clips, sheet)
+        say(f"written: {sheet}")
+    if video is not None:
+        watched = sys.stderr.isatty()
+        try:
+            motion_pictures.film(clips, video, counted if watched else lambda done, of: None)
+        finally:
+            if watched:
+                print(end="\r\033[K", file=sys.stderr, flush=True)
+        say(f"written: {video}")
+    if sheet is None and video is None:
+        next_command("flowrl motions", *sources, "--sheet", "motions.png")
+
+
+def list_gaits(json: bool) -> None:
+    """The gaits by name, and how one is changed."""
+    from flowrl.envs.humanoid import arms, repertoire
+
+    single = {repertoire.PREFIX + name: words for name, (_, words) in repertoire.SINGLES.items()}
+    sets = {
+        repertoire.PREFIX + name: f"{len(members)} motions: {words}"
+        for name, (members, words) in repertoire.SETS.items()
+    }
+    keys = {name: f"{key.low:g} to {key.high:g} {key.words}" for name, key in repertoire.KEYS.items()}
+    keys[repertoire.ARMS] = ", ".join(arms.STYLES)
+    if json:
+        print_json({"gaits": single, "sets": sets, "keys": keys})
+    else:
+        print_table(["source", "motion"], [[*row] for row in (single | sets).items()])
+        print()
+        print_table(["key", "values"], [[*row] for row in keys.items()])
+        print("\nA key changes a gait, or every one of a set: gait:walk:speed=1.0:arms=wave")
+    next_command("flowrl motions gait:walk --sheet walk.png")
+
+
+def line(summary: Summary) -> list[str]:
+    """A motion's row in the table."""
+    return [
+        summary.name,
+        f"{summary.seconds:.2f}",
+        str(summary.frames),
+        "yes" if summary.loops else "no",
+        f"{summary.speed:.2f}",
+        str(summary.clamped),
+        f"{summary.lowest_foot:.3f}".replace("-0.000", "0.000"),
+        f"{summary.fastest:.1f}",
+        "; ".join(summary.remarks) or "ok",
+    ]
+
+
+def write(clips: list[Clip], path: Path) -> None:
+    """Write the one motion there is as our own format; raises UsageError and StorageError."""
+    from flowrl.envs.humanoid.importers import native
+
+    if len(clips) != 1:
+        raise UsageError(f"--convert writes one motion, and there are {len(clips)}: name one of them.")
+    if path.suffix.lower() != ".npz":
+        raise UsageError(
+            f"--convert {path}: motions are written as .npz. Type --convert {path.with_suffix('.npz')}."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        native.write(clips[0], path)
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: {error.strerror}. Choose another --convert."
+        ) from error
+
+
+def counted(done: int, of: int) -> None:
+    """How far a video is, on a terminal."""
+    print(end=f"\rpicture {done} of {of}", file=sys.stderr, flush=True)

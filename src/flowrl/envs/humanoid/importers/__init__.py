@@ -1,0 +1,56 @@
+"""Motions from files: a module per format, and here which of them reads a file.
+
+A format's `read` gives the motions in a file's bytes, and raises ValueError, told as what is wrong with the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flowrl.envs.humanoid.importers import amass, archive, bvh, deepmimic, native, phc
+from flowrl.envs.humanoid.motion import Clip
+from flowrl.errors import UsageError, did_you_mean
+
+MOST_BYTES = 2**29  # of a file
+
+ARCHIVE = (
+    "an archive with mjlab's keys (joint_pos, body_pos_w, body_quat_w, fps) for the humanoid's joints, or AMASS's "
+    "(trans, poses, mocap_framerate)"
+)
+
+
+def _archive(data: bytes, path: Path) -> list[Clip]:
+    arrays = archive.read(data)
+    for format in (native, amass):
+        if format.fits(arrays):
+            return format.read(arrays, path)
+    raise ValueError(f"it is no motion: it has {', '.join(sorted(arrays)) or 'no array'}")
+
+
+READERS: dict[str, tuple[Callable[[bytes, Path], list[Clip]], str]] = {
+    ".npz": (_archive, ARCHIVE),
+    ".txt": (deepmimic.read, deepmimic.EXPECTED),
+    ".pkl": (phc.read, phc.EXPECTED),
+    ".bvh": (bvh.read, bvh.EXPECTED),
+}
+"""By suffix: what reads the file, and what is expected in it."""
+
+
+def read(path: Path) -> list[Clip]:
+    """The motions in a file. Raises UsageError."""
+    known = READERS.get(path.suffix.lower())
+    if known is None:
+        raise UsageError(
+            f"{path}: motions are read from {', '.join(READERS)}.{did_you_mean(path.suffix.lower(), READERS)}"
+        )
+    reader, expected = known
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
+        return reader(path.read_bytes(), path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
+    except (ValueError, MemoryError) as error:
+        reason = str(error) or "there is no memory for it"
+        raise UsageError(f"{path} gives no motion: {reason}. Expected is {expected}.") from error

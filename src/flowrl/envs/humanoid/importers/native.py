@@ -1,0 +1,86 @@
+"""Our own format: an `.npz` with the keys of mjlab's motions, and the names of joints and bodies beside them.
+
+    fps                 frames per second
+    joint_pos           (frames, 28) rad          joint_vel       (frames, 28) rad/s
+    body_pos_w          (frames, bodies, 3) m     body_quat_w     (frames, bodies, 4) w, x, y, z
+    body_lin_vel_w      (frames, bodies, 3) m/s   body_ang_vel_w  (frames, bodies, 3) rad/s
+    joint_names, body_names                       loop            whether the last frame goes over into the first
+
+Reading takes `fps`, `joint_pos`, and the first body's place and rotation; the rest follows from them. Without
+`joint_names` the joints are taken to be ours, in our order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowrl.envs.humanoid import rotations
+from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE, JOINTS, build
+from flowrl.envs.humanoid.importers import archive
+from flowrl.envs.humanoid.importers.recording import at_our_rate
+from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.planting import planted
+from flowrl.envs.humanoid.reference import kinematics, velocities
+
+
+def fits(arrays: dict[str, NDArray[Any]]) -> bool:
+    """Whether an archive's arrays look like ours, or mjlab's."""
+    return "joint_pos" in arrays
+
+
+def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
+    """The motion in an archive. Raises ValueError."""
+    width = arrays["joint_pos"].shape[-1] if arrays["joint_pos"].ndim == 2 else len(JOINTS)
+    bodies = arrays["body_pos_w"].shape[1] if arrays.get("body_pos_w", np.empty(0)).ndim == 3 else 1
+    joints = archive.numbers(arrays, "joint_pos", None, width)[:, _order(arrays, width)]
+    places = archive.numbers(arrays, "body_pos_w", len(joints), bodies, 3)[:, 0]
+    turns = rotations.normalised(archive.numbers(arrays, "body_quat_w", len(joints), bodies, 4)[:, 0])
+    rate = archive.one_number(arrays, "fps")
+    if not 0 < rate < np.inf:
+        raise ValueError(f"'fps' is {rate}")
+    loops = bool(archive.one_number(arrays, "loop")) if "loop" in arrays else False
+    vectors, turned = at_our_rate(
+        np.arange(len(joints)) / rate,
+        {"joint_pos": joints, "body_pos_w": places},
+        {"body_quat_w": turns},
+        loops,
+    )
+    within = np.clip(vectors["joint_pos"], *build().jnt_range[1:].T)
+    clamped = int((np.abs(vectors["joint_pos"] - within) > 1e-6).any(-1).sum())
+    qpos = np.concatenate([vectors["body_pos_w"], turned["body_quat_w"], within], axis=-1)
+    return [Clip(path.stem, planted(qpos, fits=True), str(path), loops, clamped)]
+
+
+def _order(arrays: dict[str, NDArray[Any]], width: int) -> list[int]:
+    """Where our joints stand among the archive's."""
+    names = [str(name) for name in arrays.get("joint_names", np.array(JOINTS)).reshape(-1)]
+    if sorted(names) != sorted(JOINTS) or width != len(JOINTS):
+        raise ValueError(
+            f"its {width} joints are those of another robot: ours are {len(JOINTS)}, from {JOINTS[0]} to {JOINTS[-1]}"
+        )
+    return [names.index(joint) for joint in JOINTS]
+
+
+def write(clip: Clip, path: Path) -> None:
+    """Write a motion, so that `read` gives the same again. Raises OSError."""
+    model = build()
+    qvel = velocities(clip.qpos, model)
+    bodies = kinematics(clip.qpos, qvel, model)
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            fps=np.array(CONTROL_RATE),
+            joint_pos=clip.qpos[:, 7:],
+            joint_vel=qvel[:, 6:],
+            body_pos_w=bodies.position.numpy(),
+            body_quat_w=bodies.rotation.numpy(),
+            body_lin_vel_w=bodies.velocity.numpy(),
+            body_ang_vel_w=bodies.spin.numpy(),
+            joint_names=np.array(JOINTS),
+            body_names=np.array(BODIES),
+            loop=np.array(clip.loops),
+        )

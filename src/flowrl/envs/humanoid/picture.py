@@ -1,0 +1,54 @@
+"""Pictures of the humanoid in a pose of a motion, without physics."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from flowrl.envs.humanoid.body import BODIES, ROOT, specification
+from flowrl.envs.humanoid.rotations import Array
+from flowrl.envs.simulation import Image, renderer
+
+TILE = 1.0  # m after which the floor's pattern comes again
+DISTANCE = 2.9  # m, from the camera to the centre of mass, which it looks at
+AZIMUTH, ELEVATION = (
+    112.0,
+    -8.0,
+)  # degrees: from the right and a little ahead of who walks along x, and from above
+
+
+class Portraitist:
+    """Draws poses in pictures (height, width, 3); raises MissingDependency where there is nothing to draw with."""
+
+    def __init__(self, height: int, width: int) -> None:
+        spec = specification()
+        spec.add_texture(
+            name="sky",
+            type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+            builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+            rgb1=(0.95, 0.96, 0.97),
+            rgb2=(0.75, 0.82, 0.9),
+            width=64,
+            height=384,
+        )
+        self._model = spec.compile()
+        self._data = mujoco.MjData(self._model)
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+        self._camera.trackbodyid = self._model.body(BODIES[ROOT]).id
+        self._camera.distance, self._camera.azimuth, self._camera.elevation = DISTANCE, AZIMUTH, ELEVATION
+        self._renderer = renderer(self._model, height, width)
+
+    def picture(self, pose: Array) -> Image:
+        """The humanoid in `pose` (35,), a frame of a motion."""
+        self._data.qpos[:] = pose
+        self._data.qpos[:2] -= (
+            np.round(pose[:2] / TILE) * TILE
+        )  # where the light casts shadows; the floor looks alike
+        mujoco.mj_forward(self._model, self._data)
+        self._renderer.update_scene(self._data, self._camera)
+        return np.array(self._renderer.render())
+
+    def close(self) -> None:
+        """Let go of the graphics."""
+        self._renderer.close()

@@ -168,8 +168,8 @@ def specification(self_collision: bool = False) -> mujoco.MjSpec:
     bodies["pelvis"].add_camera(
         name="follow",
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
-        pos=(0.5, -3.2, 0.6),
-        xyaxes=(1, 0.15, 0, 0, 0.1, 1),
+        pos=(0.5, -3.2, 0.5),
+        xyaxes=(1, 0.15, 0, 0, 0.17, 1),
     )
     return spec
 

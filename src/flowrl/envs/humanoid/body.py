@@ -143,11 +143,6 @@ def build(self_collision: bool = False) -> mujoco.MjModel:
 
     Segments touch the floor alone, or with `self_collision` one another, too. `ctrl` are angles in rad.
     """
-    return specification(self_collision).compile()
-
-
-def specification(self_collision: bool = False) -> mujoco.MjSpec:
-    """What `build` compiles, for who adds to it."""
     spec = mujoco.MjSpec()
     spec.memory = WORKSPACE
     spec.compiler.degree = False
@@ -156,7 +151,7 @@ def specification(self_collision: bool = False) -> mujoco.MjSpec:
     spec.visual.headlight.ambient = (0.4, 0.4, 0.4)
     world = spec.worldbody
     world.add_light(pos=(0, 0, 6), dir=(0, 0, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
-    _floor(spec)
+    _scenery(spec)
     bodies: dict[str | None, mujoco.MjsBody] = {None: world}
     for segment in SEGMENTS:
         body = bodies[segment.parent].add_body(name=segment.name, pos=segment.place)
@@ -171,10 +166,20 @@ def specification(self_collision: bool = False) -> mujoco.MjSpec:
         pos=(0.5, -3.2, 0.5),
         xyaxes=(1, 0.15, 0, 0, 0.17, 1),
     )
-    return spec
+    return spec.compile()
 
 
-def _floor(spec: mujoco.MjSpec) -> None:
+def _scenery(spec: mujoco.MjSpec) -> None:
+    """Sky and floor."""
+    spec.add_texture(
+        name="sky",
+        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+        rgb1=(0.95, 0.96, 0.97),
+        rgb2=(0.75, 0.82, 0.9),
+        width=64,
+        height=384,
+    )
     spec.add_texture(
         name="grid",
         type=mujoco.mjtTexture.mjTEXTURE_2D,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from flowrl.envs.humanoid.body import BODIES, ROOT, specification
+from flowrl.envs.humanoid.body import BODIES, ROOT, build
 from flowrl.envs.humanoid.rotations import Array
 from flowrl.envs.simulation import Image, renderer
 
@@ -21,17 +21,7 @@ class Portraitist:
     """Draws poses in pictures (height, width, 3); raises MissingDependency where there is nothing to draw with."""
 
     def __init__(self, height: int, width: int) -> None:
-        spec = specification()
-        spec.add_texture(
-            name="sky",
-            type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-            builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-            rgb1=(0.95, 0.96, 0.97),
-            rgb2=(0.75, 0.82, 0.9),
-            width=64,
-            height=384,
-        )
-        self._model = spec.compile()
+        self._model = build()
         self._data = mujoco.MjData(self._model)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING

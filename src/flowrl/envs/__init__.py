@@ -1,4 +1,4 @@
-"""Environments: GridWorld, ten DM-Control tasks, and any Gymnasium id with Box spaces.
+"""Environments: GridWorld, ten DM-Control tasks, a humanoid that imitates, and any Gymnasium id with Box spaces.
 
 Importing this registers the `flowrl/…` ids.
 """
@@ -42,6 +42,14 @@ for _task in SUITE:
             kwargs={"task": _task},
             max_episode_steps=1000,
         )
+
+if "flowrl/HumanoidTrack-v0" not in gymnasium.registry:
+    gymnasium.register(
+        id="flowrl/HumanoidTrack-v0",
+        entry_point="flowrl.envs.humanoid.environment:HumanoidTrackEnv",
+        vector_entry_point="flowrl.envs.humanoid.environment:HumanoidTrackVectorEnv",
+        max_episode_steps=300,
+    )
 
 
 def is_suite_task(id: str) -> bool:

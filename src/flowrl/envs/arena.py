@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowrl.envs.simulation import Image, Simulation
-from flowrl.envs.task import LooksBack, Pace, ReadsForces, Task, Terminates
+from flowrl.envs.task import (
+    EndsWhereLost,
+    HasGhost,
+    LooksBack,
+    Pace,
+    ReadsForces,
+    Remembers,
+    Reports,
+    ShowsRows,
+    Task,
+    Terminates,
+    Truncates,
+)
 
 
 class Outcome(NamedTuple):
@@ -21,6 +33,7 @@ class Outcome(NamedTuple):
     observation: Tensor  # (count, observation) float64
     reward: Tensor  # (count,) float64
     terminated: NDArray[np.bool_]  # (count,)
+    truncated: NDArray[np.bool_]  # (count,) by the task; a limit on steps is the environment's
 
 
 @contextmanager
@@ -55,6 +68,18 @@ class Arena:
         self.rate = round(1 / control_timestep)  # control steps per second
         self._looks_back = self.task if isinstance(self.task, LooksBack) else None
         self._terminates = self.task if isinstance(self.task, Terminates) else None
+        self._shows_rows = self.task if isinstance(self.task, ShowsRows) else None
+        self._truncates = self.task if isinstance(self.task, Truncates) else None
+        self._remembers = self.task if isinstance(self.task, Remembers) else None
+        self._reports = self.task if isinstance(self.task, Reports) else None
+        self._has_ghost = self.task if isinstance(self.task, HasGhost) else None
+        self._ends_where_lost = isinstance(self.task, EndsWhereLost)
+
+    def seed(self, seed: int) -> None:
+        """Let everything that is drawn from now on follow from `seed`; a `start` of everyone comes next."""
+        self.random.manual_seed(seed)
+        if self._remembers is not None:
+            self._remembers.forget()
 
     def start(self, rows: Tensor) -> Tensor:
         """Begin new episodes in `rows` and return what they show (rows, observation)."""
@@ -63,13 +88,15 @@ class Arena:
             self.task.reset(rows, self.random)
             self.simulation.forward(rows)
             self.elapsed[rows.numpy()] = 0
+            if self._shows_rows is not None:
+                return self._shows_rows.shown_in(rows)
             return self.task.observation()[rows]
 
     def step(self, actions: NDArray[Any]) -> Outcome:
         """Apply `actions` (count, action) for a control step.
 
-        Observation and reward are NaN where the simulation is lost. Raises ValueError for an action that is not
-        finite or of another shape.
+        Observation and reward are NaN where the simulation is lost, unless the task `EndsWhereLost`. Raises
+        ValueError for an action that is not finite or of another shape.
         """
         if not np.isfinite(actions).all():  # MuJoCo would put zeros in their place
             raise ValueError(f"an action is not finite: {actions}")
@@ -79,25 +106,40 @@ class Arena:
                 self._looks_back.before()
             self.simulation.step(self.constants.substeps)
             self.elapsed += 1
+            if self._remembers is not None:
+                self._remembers.after()
             observation, reward = self.task.observation(), self.task.reward()
-            if self._terminates is None:
-                terminated = np.zeros(self.count, dtype=np.bool_)
-            else:
+            terminated = truncated = np.zeros(self.count, dtype=np.bool_)
+            if self._terminates is not None:
                 terminated = self._terminates.terminated().numpy()
-            lost = self.simulation.lost()
-            if lost.any():
-                observation[lost] = reward[lost] = torch.nan
-        return Outcome(observation, reward, terminated)
+            if self._truncates is not None:
+                truncated = self._truncates.truncated().numpy()
+            if not self._ends_where_lost:
+                lost = self.simulation.lost()
+                if lost.any():
+                    observation[lost] = reward[lost] = torch.nan
+        return Outcome(observation, reward, terminated, truncated)
+
+    def report(self, rows: Tensor) -> dict[str, NDArray[Any]]:
+        """What the task tells of the episodes of `rows`, (rows,) each; nothing, where it has nothing to tell."""
+        if self._reports is None:
+            return {}
+        with one_thread():
+            return {name: numbers.numpy() for name, numbers in self._reports.report(rows).items()}
 
     def render(self, row: int, height: int, width: int, camera: int | str) -> Image:
         """A picture (height, width, 3) of one episode; raises MissingDependency without a graphics library."""
-        return self.simulation.render(row, height, width, camera)
+        ghost = None if self._has_ghost is None else self._has_ghost.ghost(row)
+        return self.simulation.render(row, height, width, camera, ghost)
 
     def state(self) -> dict[str, Any]:
         """Everything the next steps depend on, as arrays."""
         simulation = {name: tensor.numpy() for name, tensor in self.simulation.snapshot().items()}
         random = self.random.get_state().numpy()
-        return {"simulation": simulation, "elapsed": self.elapsed.copy(), "random": random}
+        state = {"simulation": simulation, "elapsed": self.elapsed.copy(), "random": random}
+        if self._remembers is not None:
+            state["task"] = {name: tensor.numpy() for name, tensor in self._remembers.state().items()}
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state()` of an Arena made with the same arguments (`threads` may differ)."""
@@ -105,6 +147,9 @@ class Arena:
         self.simulation.restore(simulation)
         self.elapsed = np.array(state["elapsed"])
         self.random.set_state(torch.from_numpy(state["random"]))
+        if self._remembers is not None:
+            task = {name: torch.from_numpy(array) for name, array in state["task"].items()}
+            self._remembers.restore(task)
 
     def close(self) -> None:
         """Release what `render` took."""

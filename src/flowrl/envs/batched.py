@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowrl.envs.arena import Arena
 from flowrl.envs.simulation import Image
@@ -37,10 +38,11 @@ def seed_from(random: np.random.Generator) -> int:
 class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     """The episodes of `arena` stepped together, with SAME_STEP autoreset.
 
-    An episode ends where the task terminates it, or is truncated after `max_episode_steps` (None: the task's own
-    number). It is reset in the step that ended it: its row of the observation is the new start, and
-    `info["final_obs"]` holds the last observation of the old episode (None for the others). One random generator
-    serves all rows. `picture` is the height and width of what `render` gives, and the camera.
+    An episode ends where the task terminates or truncates it, or is truncated after `max_episode_steps` (None: the
+    task's own number). It is reset in the step that ended it: its row of the observation is the new start,
+    `info["final_obs"]` holds the last observation of the old episode (None for the others), and
+    `info["final_info"]` what the task tells of it. One random generator serves all rows. `picture` is the height and
+    width of what `render` gives, and the camera.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -74,7 +76,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)  # type: ignore[arg-type]
         if seed is not None or not self.seeded:
-            self.arena.random.manual_seed(seed_from(self.np_random))
+            self.arena.seed(seed_from(self.np_random))
             self.seeded = True
         return self.arena.start(self.arena.everyone).numpy(), {}
 
@@ -87,23 +89,29 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        observation, reward, terminated = self.arena.step(np.asarray(actions))
-        truncated = self.arena.elapsed >= self.max_episode_steps
+        observation, reward, terminated, truncated = self.arena.step(np.asarray(actions))
+        truncated = truncated | (self.arena.elapsed >= self.max_episode_steps)
         ended = terminated | truncated
         infos: dict[str, Any] = {}
+        shown = observation.numpy()  # torch would wake its threads for a few rows
         if ended.any():
             rows = torch.from_numpy(np.flatnonzero(ended))
-            infos = self._infos(ended, observation[rows].numpy())
-            observation[rows] = self.arena.start(rows)
-        return observation.numpy(), reward.numpy(), terminated, truncated, infos
+            infos = self._infos(ended, rows, shown[ended])
+            shown[ended] = self.arena.start(rows).numpy()
+        return shown, reward.numpy(), terminated, truncated, infos
 
-    def _infos(self, ended: NDArray[np.bool_], last: Observation) -> dict[str, Any]:
+    def _infos(self, ended: NDArray[np.bool_], rows: Tensor, last: Observation) -> dict[str, Any]:
         """The info dictionary that Gymnasium's SyncVectorEnv gives for the single environment, and the last picture."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         final_obs[ended] = np.fromiter(last, dtype=object, count=len(last))
-        infos: dict[str, Any] = {"final_obs": final_obs, "_final_obs": ended, "final_info": {}}
+        final_info: dict[str, Any] = {}
+        for name, numbers in self.arena.report(rows).items():
+            final_info[name] = np.zeros(self.num_envs, dtype=numbers.dtype)
+            final_info[name][ended] = numbers
+            final_info[f"_{name}"] = ended.copy()
         if (pictures := self.render()) is not None:
-            infos["final_info"] = {"render": np.stack(pictures), "_render": ended.copy()}
+            final_info |= {"render": np.stack(pictures), "_render": ended.copy()}
+        infos = {"final_obs": final_obs, "_final_obs": ended, "final_info": final_info}
         return infos | {"_final_info": ended.copy()}
 
     def render(self) -> tuple[Image, ...] | None:

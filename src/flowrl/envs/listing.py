@@ -88,6 +88,8 @@ def describe(id: str) -> dict[str, Any]:
         adapter.close()
     if id == "flowrl/GridWorld-v0":
         return description | gridworld_facts()
+    if id == "flowrl/HumanoidTrack-v0":
+        return description | humanoid_facts()
     if origin_of(spec) == "flowrl":
         return description | suite_facts(spec.name)
     return description
@@ -129,15 +131,44 @@ def suite_facts(task: str) -> dict[str, Any]:
     from flowrl.envs.suite.environment import SuiteVectorEnv
 
     kind, profiles = TASKS[task]
-    text = " ".join((inspect.getdoc(kind) or "").split())  # "Start: …. Observation (n): …. Reward: …."
-    about = {
-        name.split()[0].lower(): words.removesuffix(".")
-        for name, _, words in (sentence.partition(": ") for sentence in text.split(". "))
-    }
     return {
         "parts": SuiteVectorEnv(task, 1).arena.task.observation_parts,
-        "about": about,
+        "about": about(kind),
         "options": {"profile": list(profiles)},
+    }
+
+
+def humanoid_facts() -> dict[str, Any]:
+    """The same of the humanoid that imitates, and how many numbers of an observation each goal lets a policy see."""
+    from flowrl.envs.humanoid.observation import FOLLOWED, PARTS, visible
+    from flowrl.envs.humanoid.repertoire import SETS, SINGLES
+    from flowrl.envs.humanoid.sampling import SAMPLINGS
+    from flowrl.envs.humanoid.tracking import HumanoidTrack
+
+    gaits = [f"gait:{name}" for name in (*SINGLES, *SETS)]
+    return {
+        "parts": PARTS,
+        "visible": {goal: int(visible(goal).sum()) for goal in FOLLOWED},
+        "about": about(HumanoidTrack),
+        "settings": {
+            "goal": list(FOLLOWED),
+            "motions": sorted(gaits, key=lambda gait: gait != "gait:walk"),
+        },
+        "options": {
+            "sampling": list(SAMPLINGS),
+            "evaluation": ["false", "true"],
+            "self_collision": ["false", "true"],
+        },
+    }
+
+
+def about(kind: type[Any]) -> dict[str, str]:
+    """What a task says of itself, by name: "Start: …. Observation (n): …. Reward: …." and no more of it."""
+    text = " ".join((inspect.getdoc(kind) or "").split())
+    return {
+        name.split()[0].lower(): words.removesuffix(".")
+        for name, _, words in (sentence.partition(": ") for sentence in text.split(". "))
+        if words
     }
 
 
@@ -151,6 +182,10 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
         if name == "observation" and "parts" in description:
             parts = ", ".join(f"{part} {size}" for part, size in description["parts"].items())
             told += [("", f"{parts}:"), ("", description["about"]["observation"])]
+            for goal, numbers in description.get("visible", {}).items():
+                told.append(("", f"goal {goal}: a policy sees {numbers} of these numbers"))
+        if name == "action" and "action" in description.get("about", {}):
+            told.append(("", description["about"]["action"]))
     limit = description["episode_limit"]
     told.append(("episode", "no step limit" if limit is None else f"at most {limit} steps"))
     if description["solved_at"] is not None:
@@ -164,10 +199,11 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
             counts = ", ".join(f"{count} {kind}" for kind, count in cells.items() if count)
             told.append(("mode", f"{mode}: {counts} cells"))
     if "about" in description:
-        told += [(name, description["about"][name]) for name in ("start", "reward")]
+        about = description["about"]
+        told += [(name, about[name]) for name in ("start", "reward", "end") if name in about]
+        told += [(f"env.{name}", choices(values)) for name, values in description.get("settings", {}).items()]
         told += [
-            ("env.options", f"{name}: {values[0]} (default), {', '.join(values[1:])}")
-            for name, values in description["options"].items()
+            ("env.options", f"{name}: {choices(values)}") for name, values in description["options"].items()
         ]
     told.append(
         ("stepped", "natively, all together" if description["native"] else "by Gymnasium, one by one")
@@ -178,6 +214,11 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
     if description["newer_version"]:
         told.append(("newer", description["newer_version"]))
     return told
+
+
+def choices(values: list[str]) -> str:
+    """What an option can be; the first is what it is by itself."""
+    return f"{values[0]} (default), {', '.join(values[1:])}"
 
 
 def bounds(low: list[float], high: list[float]) -> str:

@@ -13,7 +13,7 @@ is deliberately little, so that a simulator on a GPU can stand beside it:
     contacts(rows) -> Tensor          touching pairs of geoms
     lost() -> Tensor                  which simulations have left all bounds
     snapshot(), restore(snapshot)     plain tensors from which the next steps come out bit for bit the same
-    render(row) -> image              one picture
+    render(row) -> image              one picture, with a second state as a ghost where one is given
 """
 
 from __future__ import annotations
@@ -49,6 +49,9 @@ WORKSPACE = 2**20
 MuJoCo's own guess is 13 MB, set aside for every simulation though a humanoid on its back uses 41 kB: a thousand
 simulations would ask the system for 13 GB, which a machine that does not overcommit refuses.
 """
+
+GHOST = (0.95, 0.45, 0.15, 0.4)
+"""Red, green, blue and opacity."""
 
 
 class Simulation:
@@ -198,19 +201,30 @@ class Simulation:
         for field, tensor in (self._derived | self._latest).items():
             tensor.copy_(snapshot[field])
 
-    def render(self, row: int, height: int = 240, width: int = 320, camera: int | str = 0) -> Image:
+    def render(
+        self,
+        row: int,
+        height: int = 240,
+        width: int = 320,
+        camera: int | str = 0,
+        ghost: NDArray[np.float64] | None = None,
+    ) -> Image:
         """A picture (height, width, 3) of one simulation, which it does not disturb.
 
-        `camera` is the name or number of one of the model's cameras. Raises MissingDependency when there is
-        nothing to draw with.
+        `camera` is the name or number of one of the model's cameras. What moves is drawn a second time, see-through,
+        as it is in the state `ghost` (nq,), where that is given. Raises MissingDependency when there is nothing to
+        draw with.
         """
         if (height, width) not in self._renderers:
             self._renderers[height, width] = renderer(self._drawn, height, width)
         self._batch.get_model(row, self._drawn)
         data = self._batch.get_data(row)
         mujoco.mj_forward(self._drawn, data)
-        self._renderers[height, width].update_scene(data, camera)
-        return np.array(self._renderers[height, width].render())
+        drawing = self._renderers[height, width]
+        drawing.update_scene(data, camera)
+        if ghost is not None:
+            add_ghost(drawing.scene, self._drawn, ghost)
+        return np.array(drawing.render())
 
     def close(self) -> None:
         """Release what `render` took."""
@@ -228,6 +242,19 @@ def live(array: NDArray[Any]) -> Tensor:
 def indexes(rows: Tensor | None) -> NDArray[np.int64] | None:
     """`rows` as the batch takes them."""
     return None if rows is None else rows.numpy()
+
+
+def add_ghost(scene: mujoco.MjvScene, model: mujoco.MjModel, qpos: NDArray[np.float64]) -> None:
+    """Put the moving geoms of `model` into `scene`, as they are in the state `qpos`, in GHOST's colour."""
+    data = mujoco.MjData(model)
+    data.qpos[:] = qpos
+    mujoco.mj_kinematics(model, data)
+    drawn = scene.ngeom
+    dynamic = int(mujoco.mjtCatBit.mjCAT_DYNAMIC)
+    mujoco.mjv_addGeoms(model, data, mujoco.MjvOption(), mujoco.MjvPerturb(), dynamic, scene)
+    for geom in scene.geoms[drawn : scene.ngeom]:
+        geom.rgba[:] = GHOST
+        geom.matid = -1
 
 
 def renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:

@@ -51,8 +51,8 @@ class SuiteEnv(gymnasium.Env[Any, Any]):
         return self.arena.start(self.arena.everyone)[0].numpy(), {}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated = self.arena.step(np.asarray(action))
-        return observation[0].numpy(), float(reward[0]), bool(terminated[0]), False, {}
+        observation, reward, terminated, truncated = self.arena.step(np.asarray(action))
+        return observation[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Image | None:
         return self.arena.render(0, *self.picture) if self.render_mode == "rgb_array" else None

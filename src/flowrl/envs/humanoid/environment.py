@@ -1,0 +1,153 @@
+"""Gymnasium's two views of HumanoidTrack: one environment, and many stepped together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from flowrl.envs.arena import Arena
+from flowrl.envs.batched import BatchedVectorEnv, Observation, observation_space, seed_from
+from flowrl.envs.humanoid.library import load, unrolled
+from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
+from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
+from flowrl.envs.humanoid.tracking import HumanoidTrack, Tracking
+from flowrl.envs.simulation import Image
+from flowrl.errors import UsageError, did_you_mean
+
+LOOPED_SECONDS = 14.0  # at least: an episode of 10 s may begin somewhat after the start
+Name = TypeVar("Name", bound=str)
+Motions = Sequence[str | Mapping[str, Any] | Clip]
+
+
+class HumanoidTrackEnv(gymnasium.Env[Any, Any]):
+    """One humanoid that imitates motions.
+
+    `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
+    are sources for `flowrl.envs.humanoid.library`, or clips. Episodes begin anywhere in them, drawn by `sampling`:
+    `uniform`, or by `failure` those more often that fail more often. With `evaluation` they begin at the first frame,
+    each motion in turn, and end where the bodies are 0.5 m away on average; else where one of them is 0.25 m away.
+    With `self_collision` the segments touch one another, not only the floor.
+
+    An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` puts around the environment,
+    truncates it after 300 steps, 10 s. The info tells the numbers of `record.Record` of the episode so far, and its
+    motion as `clip`. Pictures show the reference as a ghost.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+
+    def __init__(
+        self,
+        goal: Goal = "full",
+        motions: Motions = ("gait:walk",),
+        sampling: Sampling = "uniform",
+        evaluation: bool = False,
+        self_collision: bool = False,
+        render_mode: str | None = None,
+        height: int = 240,
+        width: int = 320,
+        camera: int | str = "follow",
+    ) -> None:
+        constants = chosen(motions, sampling, evaluation, self_collision)
+        self.arena = Arena(HumanoidTrack, constants, count=1, threads=1)
+        self.metadata = self.metadata | {"render_fps": self.arena.rate}
+        self.render_mode = render_mode
+        self.picture = (height, width, camera)
+        self.observation_space = observation_space(self.arena)
+        self.action_space = action_space(self.arena)
+        self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
+        self.seeded = False
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None or not self.seeded:
+            self.arena.seed(seed_from(self.np_random))
+            self.seeded = True
+        return self.arena.start(self.arena.everyone)[0].numpy(), {}
+
+    def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated = self.arena.step(np.asarray(action))
+        told = {name: numbers[0].item() for name, numbers in self.arena.report(self.arena.everyone).items()}
+        return observation[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), told
+
+    def render(self) -> Image | None:
+        return self.arena.render(0, *self.picture) if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        self.arena.close()
+
+
+class HumanoidTrackVectorEnv(BatchedVectorEnv):
+    """`num_envs` humanoids stepped together; options as in `HumanoidTrackEnv`.
+
+    `info["final_info"]` tells the numbers of each episode that has ended. Results do not depend on `threads` (0: all
+    cores).
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        goal: Goal = "full",
+        motions: Motions = ("gait:walk",),
+        sampling: Sampling = "uniform",
+        evaluation: bool = False,
+        self_collision: bool = False,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+        height: int = 240,
+        width: int = 320,
+        camera: int | str = "follow",
+        threads: int = 0,
+    ) -> None:
+        constants = chosen(motions, sampling, evaluation, self_collision)
+        arena = Arena(HumanoidTrack, constants, num_envs, threads)
+        super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
+        self.single_action_space = action_space(arena)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
+
+
+def action_space(arena: Arena) -> spaces.Box:
+    """All of ℝ²⁸: an action of 1 is 0.5 rad, so a policy's own scale is the right one, and needs no bounds to be
+    scaled to. The motors clip what is beyond 6."""
+    return spaces.Box(-np.inf, np.inf, (arena.action_size,), np.float32)
+
+
+def chosen(motions: Motions, sampling: Sampling, evaluation: bool, self_collision: bool) -> Tracking:
+    """The task's numbers from the environment's options; raises UsageError for one that does not exist."""
+    return Tracking(
+        clips=tuple(loaded(motions)),
+        sampling=one_of(SAMPLINGS, sampling, "sampling"),
+        evaluation=evaluation,
+        self_collision=self_collision,
+    )
+
+
+def one_of(known: Collection[Name], name: Name, option: str) -> Name:
+    """`name` itself; raises UsageError unless it is known."""
+    if name not in known:
+        raise UsageError(
+            f"HumanoidTrack has no {option} {name!r}.{did_you_mean(str(name), known)} There are {', '.join(known)}."
+        )
+    return name
+
+
+def loaded(motions: Motions) -> list[tuple[Clip, float]]:
+    """The motions and their weights, 1 for a clip, those that loop long enough for an episode.
+
+    Raises UsageError unless it is a list with something in it.
+    """
+    if isinstance(motions, str | Mapping | Clip) or not motions:
+        raise UsageError(f"motions must be a list such as ['gait:walk'], not {motions!r}.")
+    sources = [motion for motion in motions if not isinstance(motion, Clip)]
+    found = load(sources) if sources else []
+    found += [(motion, 1.0) for motion in motions if isinstance(motion, Clip)]
+    return [(unrolled(clip, LOOPED_SECONDS), weight) for clip, weight in found]

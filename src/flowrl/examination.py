@@ -77,7 +77,7 @@ def examine(subject: Subject, question: Question) -> dict[str, Any]:
     Raises UsageError when a name, option or environment does not fit.
     """
     loaded = load(subject, question)
-    env = envs.make(loaded.config.env, count=min(SLOTS, question.episodes))
+    env = envs.make(loaded.config.env, count=min(SLOTS, question.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
         result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)

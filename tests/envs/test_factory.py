@@ -143,3 +143,26 @@ def test_a_state_is_not_restored_into_another_way_of_stepping(before: Any, after
     with pytest.raises(UsageError, match=r"resume with the env\.mode of before"):
         other.restore(one.state())
     other.close()
+
+
+def test_what_an_evaluation_asks_for_reaches_who_can_do_it() -> None:
+    """HumanoidTrack starts at the start of a motion then, and every environment takes the word."""
+    track = EnvSettings(id="flowrl/HumanoidTrack-v0", motions=("gait:stand",), goal="root")
+    env = make(track, count=2, evaluation=True)
+    mask = env.policy_mask
+    assert mask is not None and 0 < mask.sum() < len(mask)
+    env.reset(seed=0)
+    for _ in range(300):
+        step = env.step(torch.zeros(2, env.action_size))
+        if step.terminated.any():
+            break
+    ended = step.terminated | step.truncated
+    assert ended.all()
+    assert set(step.measures) >= {"alive_s", "strict_alive_s", "mpjpe_mm", "mpjpe_local_mm"}
+    assert (step.measures["alive_s"] > 0.1).all()
+    assert make(EnvSettings(id="Pendulum-v1"), count=1, evaluation=True).policy_mask is None
+
+
+def test_a_goal_belongs_to_an_environment_that_has_one() -> None:
+    with pytest.raises(UsageError, match=r"env\.goal: flowrl/CheetahRun-v0 has no option 'goal'"):
+        make(EnvSettings(id="flowrl/CheetahRun-v0", goal="root"))

@@ -55,7 +55,7 @@ def make_visible(settings: EnvSettings, size: Size) -> Adapter:
         options["camera_name"] = TRACKING
     with _explained(settings.id):
         alone = settings.model_copy(update={"mode": "sync", "options": options})
-        return make(alone, count=1, render_mode=MODE)
+        return make(alone, count=1, render_mode=MODE, evaluation=True)
 
 
 def picture(env: Adapter) -> Picture:

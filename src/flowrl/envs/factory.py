@@ -55,9 +55,15 @@ def find(id: str) -> EnvSpec:
     return gymnasium.registry[id]
 
 
-def make(settings: EnvSettings, count: int | None = None, render_mode: str | None = None) -> Adapter:
+def make(
+    settings: EnvSettings,
+    count: int | None = None,
+    render_mode: str | None = None,
+    evaluation: bool = False,
+) -> Adapter:
     """Build `count` (default: `settings.count`) environments.
 
+    With `evaluation` an environment that starts and ends its episodes otherwise then (HumanoidTrack) does so.
     Where pictures are asked for, with `render_mode`, Gymnasium's own environments are stepped by Gymnasium, which
     can draw them. Raises UsageError for an id, option, mode or space that flowrl cannot use, MissingDependency when the
     environment's package is not installed, EnvironmentFailed when its construction fails.
@@ -69,6 +75,8 @@ def make(settings: EnvSettings, count: int | None = None, render_mode: str | Non
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
     named = settings.arguments()
+    if evaluation and "evaluation" in constructor_options(spec):
+        named.setdefault("evaluation", True)
     if render_mode is not None:
         named["render_mode"] = render_mode
     count = settings.count if count is None else count
@@ -155,11 +163,12 @@ def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
 def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
     """What to tell the user when the construction of an environment raised `error`."""
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if isinstance(error, TypeError) and unknown and unknown[1] in settings.options:
+    if isinstance(error, TypeError) and unknown and unknown[1] in settings.arguments():
         known = sorted(constructor_options(spec) - {unknown[1]})
         listed = f" It takes {', '.join(known)}." if known else ""
+        place = "env.options" if unknown[1] in settings.options else f"env.{unknown[1]}"
         return UsageError(
-            f"env.options: {settings.id} has no option {unknown[1]!r}.{did_you_mean(unknown[1], known)}{listed}"
+            f"{place}: {settings.id} has no option {unknown[1]!r}.{did_you_mean(unknown[1], known)}{listed}"
         )
     if isinstance(error, gymnasium.error.DependencyNotInstalled | ImportError):
         return MissingDependency(

@@ -15,6 +15,7 @@ from flowrl.envs.arena import Arena
 from flowrl.envs.batched import BatchedVectorEnv, Observation, observation_space, seed_from
 from flowrl.envs.humanoid.library import load, unrolled
 from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.record import MEASURES
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.tracking import HumanoidTrack, Tracking
@@ -91,6 +92,8 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
     `info["final_info"]` tells the numbers of each episode that has ended. Results do not depend on `threads` (0: all
     cores).
     """
+
+    measures = MEASURES
 
     def __init__(
         self,

@@ -10,6 +10,8 @@ from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE, ROOT
 ARMS = slice(BODIES.index("right_upper_arm"), BODIES.index("left_hand") + 1)
 LEGS = slice(BODIES.index("right_thigh"), BODIES.index("left_foot") + 1)
 ERRORS = ("mpjpe_mm", "mpjpe_local_mm", "arms_mm", "legs_mm")
+MEASURES = ("alive_s", "strict_alive_s", *ERRORS)
+"""What is told of an episode besides its success."""
 
 
 class Record:

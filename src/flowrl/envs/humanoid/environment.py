@@ -15,8 +15,8 @@ from flowrl.envs.arena import Arena
 from flowrl.envs.batched import BatchedVectorEnv, Observation, observation_space, seed_from
 from flowrl.envs.humanoid.library import load, unrolled
 from flowrl.envs.humanoid.motion import Clip
-from flowrl.envs.humanoid.record import MEASURES
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
+from flowrl.envs.humanoid.record import MEASURES
 from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.tracking import HumanoidTrack, Tracking
 from flowrl.envs.simulation import Image

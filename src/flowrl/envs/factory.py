@@ -75,14 +75,14 @@ def make(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
     named = settings.arguments()
-    if evaluation and "evaluation" in constructor_options(spec):
-        named.setdefault("evaluation", True)
     if render_mode is not None:
         named["render_mode"] = render_mode
     count = settings.count if count is None else count
     mode = way(spec, settings, render_mode)
     try:
         with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
+            if evaluation and "evaluation" in constructor_options(spec):
+                named.setdefault("evaluation", True)
             envs = built(spec, mode, count, named)
     except FlowrlError:
         raise

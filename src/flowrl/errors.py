@@ -12,11 +12,14 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+BUG = 1
+"""The exit code of an error that is none of the kinds below: a bug of ours."""
+
 
 class FlowrlError(Exception):
     """An error that is told to the user in one paragraph."""
 
-    exit_code = 1
+    exit_code = BUG
 
 
 class UsageError(FlowrlError):

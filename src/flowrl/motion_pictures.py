@@ -12,7 +12,7 @@ from flowrl.envs.humanoid.body import CONTROL_RATE
 from flowrl.envs.humanoid.library import unrolled
 from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.picture import Portraitist
-from flowrl.errors import StorageError, UsageError, did_you_mean
+from flowrl.errors import StorageError, UsageError
 from flowrl.reporting import video
 from flowrl.reporting.video import Panel
 
@@ -27,12 +27,7 @@ NO_LIMIT = (10_000, 10_000)
 
 def check_sheet(path: Path) -> None:
     """UsageError for a suffix in which no sheet is written."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"--sheet {path}: sheets are written as {', '.join(SUFFIXES)}.{did_you_mean(suffix, SUFFIXES)} Type "
-            f"--sheet {path.with_suffix('.png')}."
-        )
+    video.check_suffix(path, "--sheet", "sheets", SUFFIXES)
 
 
 def sheet(clips: Sequence[Clip], path: Path) -> None:

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from flowrl import __version__, cell, checkpoint
 from flowrl.cell import EVALUATION, FAILURE, Cell, Failure, Record
+from flowrl.errors import BUG
 from flowrl.machine import machine
 from flowrl.matrix import Job
 from flowrl.reporting.console import duration
-from flowrl.stage import BUG, Stage
+from flowrl.stage import Stage
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from typing import BinaryIO, Literal
 
 from flowrl import checkpoint
 from flowrl.cell import MODES
-from flowrl.errors import FlowrlError
+from flowrl.errors import BUG
 from flowrl.matrix import Job
 
-BUG = FlowrlError.exit_code  # of an error that none of the kinds in `flowrl.errors` is
 SIGNALLED = 128  # + the signal's number: the exit code of what a signal ended, as a shell has it
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

@@ -13,9 +13,8 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
-from flowrl.errors import FlowrlError
+from flowrl.errors import BUG, FlowrlError
 
-BUG = 1
 USAGE = 2
 STORAGE = 6
 INTERRUPTED = 130

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.cli.output import next_command, passing_line, print_json, print_table, say
 from flowrl.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -75,12 +74,8 @@ def motions(
         motion_pictures.sheet(clips, sheet)
         say(f"written: {sheet}")
     if video is not None:
-        watched = sys.stderr.isatty()
-        try:
-            motion_pictures.film(clips, video, counted if watched else lambda done, of: None)
-        finally:
-            if watched:
-                print(end="\r\033[K", file=sys.stderr, flush=True)
+        with passing_line() as show:
+            motion_pictures.film(clips, video, lambda done, of: show(f"picture {done} of {of}"))
         say(f"written: {video}")
     if sheet is None and video is None:
         next_command("flowrl motions", *sources, "--sheet", "motions.png")
@@ -139,8 +134,3 @@ def write(clips: list[Clip], path: Path) -> None:
         raise StorageError(
             f"{path} cannot be written: {error.strerror}. Choose another --convert."
         ) from error
-
-
-def counted(done: int, of: int) -> None:
-    """How far a video is, on a terminal."""
-    print(end=f"\rpicture {done} of {of}", file=sys.stderr, flush=True)

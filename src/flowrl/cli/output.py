@@ -8,7 +8,8 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ NARROWEST = 24  # characters: a last column with less room than this is not wrap
 def say(line: str) -> None:
     """A line for the person watching (stderr), such as progress or where a file was written."""
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def passing_line() -> Iterator[Callable[[str], None]]:
+    """What shows how far a command is: on a terminal each text takes the place of the one before, and in the end
+    nothing is left; elsewhere nothing is shown at all."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    try:
+        yield lambda text: print(end=f"\r{text}", file=sys.stderr, flush=True)
+    finally:
+        print(end="\r\033[K", file=sys.stderr, flush=True)
 
 
 def next_command(command: str, *arguments: object) -> None:

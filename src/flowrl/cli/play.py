@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.output import next_command, print_json, print_table
+from flowrl.cli.output import next_command, passing_line, print_json, print_table
 from flowrl.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
@@ -79,8 +78,7 @@ def play(
     from flowrl.examination import Question
 
     asked = Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
-    watched = sys.stderr.isatty()
-    try:
+    with passing_line() as show:
         result = playing.play(
             ckpt,
             asked,
@@ -89,11 +87,8 @@ def play(
             size=Size(*pixels(size)) if size is not None else None,
             fps=fps,
             max_steps=max_steps,
-            progress=counted if watched else lambda episode, step: None,
+            progress=lambda episode, step: show(f"episode {episode}, step {step}"),
         )
-    finally:
-        if watched:
-            print(end="\r\033[K", file=sys.stderr, flush=True)
     if json:
         print_json(result.as_dict())
         return
@@ -101,11 +96,6 @@ def play(
     print(result.sentence)
     alone = sampler is None and not compare and result.episodes[0]["sampler"] is not None
     next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if alone else f"flowrl eval {ckpt}")
-
-
-def counted(episode: int, step: int) -> None:
-    """How far it is, on a terminal."""
-    print(end=f"\repisode {episode}, step {step}", file=sys.stderr, flush=True)
 
 
 def pixels(text: str) -> tuple[int, int]:

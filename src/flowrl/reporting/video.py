@@ -125,14 +125,19 @@ def _font(face: str, size: int) -> FreeTypeFont:
 
 def check(path: Path) -> None:
     """UsageError for a suffix that is not written, MissingDependency for MP4 without its package."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(
-            f"--video {path}: videos are written as {', '.join(SUFFIXES)}.{did_you_mean(suffix, SUFFIXES)} "
-            f"Type --video {path.with_suffix('.webp')}."
-        )
-    if suffix == ".mp4":
+    check_suffix(path, "--video", "videos", SUFFIXES)
+    if path.suffix.lower() == ".mp4":
         _require_ffmpeg(path)
+
+
+def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) -> None:
+    """UsageError unless `path`, given as `option`, has one of the `suffixes` that `what` is written as."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        raise UsageError(
+            f"{option} {path}: {what} are written as {', '.join(suffixes)}.{did_you_mean(suffix, suffixes)} "
+            f"Type {option} {path.with_suffix(suffixes[0])}."
+        )
 
 
 def _require_ffmpeg(path: Path) -> None:

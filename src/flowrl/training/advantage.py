@@ -31,9 +31,10 @@ def gae(
     return advantages
 
 
-def normalise(advantages: Tensor) -> Tensor:
-    """Advantages with mean 0 and standard deviation 1 over all their elements."""
-    return (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-8)
+def normalise(advantages: Tensor, least: float = 0.0) -> Tensor:
+    """Advantages with mean 0 and standard deviation 1 over all their elements; where theirs is below `least`, divided
+    by that."""
+    return (advantages - advantages.mean()) / (advantages.std(correction=0).clamp(min=least) + 1e-8)
 
 
 class AdvantageScale:
@@ -46,8 +47,5 @@ class AdvantageScale:
 
     def __call__(self, advantages: Tensor) -> Tensor:
         """Advantages with mean 0 and, unless they are that small, standard deviation 1."""
-        deviation = advantages.std(correction=0).item()
-        self.largest = max(0.999 * self.largest, deviation)
-        if deviation >= self.floor * self.largest:
-            return normalise(advantages)
-        return (advantages - advantages.mean()) / (self.floor * self.largest + 1e-8)
+        self.largest = max(0.999 * self.largest, advantages.std(correction=0).item())
+        return normalise(advantages, least=self.floor * self.largest)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowrl.envs.humanoid.body import CONTROL_RATE, JOINTS
+from flowrl.envs.humanoid.body import CONTROL_RATE, FEET, JOINTS
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
-from flowrl.envs.humanoid.planting import lowest_feet, lowest_points
+from flowrl.envs.humanoid.planting import lowest_points
 
 FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment below -FLOOR is in the floor
 FAST = (
@@ -39,11 +39,12 @@ def summary(clip: Clip) -> Summary:
     speeds = np.abs(np.diff(clip.qpos[:, ROOT_SIZE:], axis=0)) * CONTROL_RATE
     fastest = int(speeds.max(0).argmax())
     way = float(np.linalg.norm(np.diff(clip.qpos[:, :2], axis=0), axis=-1).sum())
-    lowest_foot = float(lowest_feet(clip.qpos).min())
+    heights = lowest_points(clip.qpos)
+    lowest_foot = float(heights[:, FEET].min())
     remarks = []
     if lowest_foot > FLOOR:
         remarks.append("no foot ever stands on the floor")
-    lowest = float(lowest_points(clip.qpos).min())
+    lowest = float(heights.min())
     if lowest < -FLOOR:
         remarks.append(f"{-100 * lowest:.0f} cm into the floor")
     if speeds.max() > FAST:

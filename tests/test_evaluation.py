@@ -27,6 +27,7 @@ class Step:
     truncated: Tensor
     success: Tensor
     measures: dict[str, Tensor] = field(default_factory=dict)
+    clip: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,12 @@ class Episode:
     rewards: Sequence[float]
     truncated: bool = False
     success: float = math.nan
+    clip: int = 0
 
 
 LONG_WIN = Episode([0, 0, 0, 0, 1], success=1)
-SHORT_LOSS = Episode([0], success=0)
+SHORT_LOSS = Episode([0], success=0, clip=1)
+CLIPS = ("walk", "turn")
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Scripted:
 
     scripts: Sequence[Sequence[Episode]]
     seeds: list[int | None] = field(default_factory=list)
+    clips = CLIPS
 
     @property
     def count(self) -> int:
@@ -57,7 +61,8 @@ class Scripted:
         return torch.zeros(self.count, 1)
 
     def step(self, action: Tensor) -> Step:
-        reward, success = torch.zeros(self.count), torch.full((self.count,), math.nan)
+        reward = torch.zeros(self.count)
+        success, clip = torch.full((2, self.count), math.nan)
         terminated, truncated = (torch.zeros(self.count, dtype=torch.bool) for _ in range(2))
         for slot, script in enumerate(self.scripts):
             episode = script[self.turn[slot] % len(script)]
@@ -66,10 +71,11 @@ class Scripted:
             if self.clock[slot] == len(episode.rewards):
                 truncated[slot], terminated[slot] = episode.truncated, not episode.truncated
                 success[slot] = episode.success
+                clip[slot] = episode.clip
                 self.turn[slot] += 1
                 self.clock[slot] = 0
         measures = {"twice": torch.where(terminated | truncated, 2 * reward, math.nan)}
-        return Step(torch.zeros(self.count, 1), reward, terminated, truncated, success, measures)
+        return Step(torch.zeros(self.count, 1), reward, terminated, truncated, success, measures, clip)
 
 
 @dataclass
@@ -80,6 +86,7 @@ class Walk:
     """
 
     count: int
+    clips = ()
 
     def reset(self, seed: int | None) -> Tensor:
         self.random = np.random.default_rng(seed)
@@ -225,6 +232,7 @@ def evaluation_of(
         np.arange(1, n + 1),
         unknown if successes is None else np.array(successes, dtype=float),
         {} if measures is None else {name: np.array(values) for name, values in measures.items()},
+        clips=np.full(n, ""),
         actions=100,
         act_seconds=0.025,
     )
@@ -258,6 +266,18 @@ def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() ->
     row = summary(told, sampler=None, steps=None, nfe=None, noise=None)
     assert row["alive_s"] == 1.5
     assert set(row) - set(KEYS) == {"alive_s"}
+
+
+def test_episodes_are_told_apart_by_the_motion_they_followed() -> None:
+    result = evaluate(idle, Scripted([[LONG_WIN, SHORT_LOSS], [SHORT_LOSS]]), episodes=4, seed=0)
+    assert result.clips.tolist() == ["walk", "turn", "turn", "turn"]
+    apart = dict(result.by_clip())
+    assert list(apart) == ["walk", "turn"]
+    assert apart["walk"].returns.tolist() == [1] and apart["turn"].returns.tolist() == [0, 0, 0]
+    assert apart["walk"].lengths.tolist() == [5] and apart["turn"].successes.tolist() == [0, 0, 0]
+    assert apart["walk"].measures["twice"].tolist() == [2]
+    assert apart["turn"].action_us == result.action_us
+    assert [clip for clip, _ in evaluate(idle, Walk(2), episodes=4, seed=0).by_clip()] == [""]
 
 
 def test_summary_of_one_episode_claims_no_certainty() -> None:

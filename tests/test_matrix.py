@@ -126,11 +126,9 @@ def test_each_algorithm_has_its_own_settings_and_set_wins(folder: Path) -> None:
     assert all("fpo" not in job.config for job in plan(asked()))
 
 
-def test_a_control_task_has_one_thread_per_cell_too(folder: Path) -> None:
-    task = "env={id: flowrl/CheetahRun-v0, count: 4}"
-    assert plan(asked(task))[0].config["env"]["options"] == {"threads": 1}
-    assert plan(asked(task, "env.options={threads: 3}"))[0].config["env"]["options"] == {"threads": 3}
-    configs = [plan(asked(task, *more))[0].config for more in ([], ["env.options={threads: 3}"])]
+def test_a_cell_simulates_on_one_thread_too(folder: Path) -> None:
+    configs = [plan(asked(*more))[0].config for more in ([], ["env.threads=3"])]
+    assert [config["env"]["threads"] for config in configs] == [1, 3]
     assert cell.differences(*configs) == []
     assert cell.digest(configs[0]) == cell.digest(configs[1])
 

@@ -21,7 +21,6 @@ from flowrl.errors import StorageError, TrainingDiverged
 from flowrl.identity import compared
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
-NO_PART = ("env.options.threads",)  # in what is learned, besides the root keys `identity.APART`
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -124,14 +123,14 @@ def find(out: Path) -> Iterator[tuple[Cell, Path]]:
 
 def digest(config: Mapping[str, Any]) -> str:
     """The same for two runs that learn the same thing, their seeds aside (sha256, hex)."""
-    text = json.dumps(_compared(config), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(compared(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """'learner.clip is 0.1 there, 0.2 is asked for': every setting in which two resolved configurations differ,
     as far as it has a part in what is learned."""
-    old, new = _compared(there), _compared(asked)
+    old, new = compared(there), compared(asked)
     return [
         f"{key} is {_shown(old, key)} there, {_shown(new, key)} is asked for"
         for key in sorted(old.keys() | new.keys())
@@ -143,11 +142,6 @@ def spelled(mode: str, config: Mapping[str, Any]) -> str:
     """How a noise mode is called where the policy of `config` acts."""
     gaussian = config.get("policy", {}).get("kind") == "gaussian"
     return {"random": "sampled", "zero": "mean"}.get(mode, mode) if gaussian else mode
-
-
-def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """'learner.clip' and the like -> its value."""
-    return {key: value for key, value in compared(config).items() if key not in NO_PART}
 
 
 def _shown(leaves: Mapping[str, Any], key: str) -> str:

@@ -87,6 +87,11 @@ class Step(Protocol):
         """What else the environment measures of an episode, by name: (envs,), NaN where none ended."""
         ...
 
+    @property
+    def clip(self) -> Tensor | None:
+        """Which of `Env.clips` an episode that ended has followed (envs,), NaN where none ended; None without clips."""
+        ...
+
 
 class Env(Protocol):
     """Several environments stepped together, each reset in the step that ends its episode (SAME_STEP)."""
@@ -104,6 +109,11 @@ class Env(Protocol):
     @property
     def action_size(self) -> int:
         """Numbers in one action."""
+        ...
+
+    @property
+    def clips(self) -> tuple[str, ...]:
+        """The names of the motions that its episodes follow, or nothing."""
         ...
 
     def reset(self, seed: int | None) -> Tensor:

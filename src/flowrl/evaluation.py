@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,25 @@ class Evaluation:
     lengths: NDArray[np.int64]  # (episodes,) steps
     successes: NDArray[np.float64]  # (episodes,) 1, 0, or nan where the environment did not say
     measures: dict[str, NDArray[np.float64]]  # (episodes,) each: what else the environment says of an episode
+    clips: NDArray[np.str_]  # (episodes,) the motion that an episode followed, "" where there is none
     actions: int  # how many were computed, those of slots that were already done included
     act_seconds: float  # wall time spent computing them
+
+    def by_clip(self) -> Iterator[tuple[str, Evaluation]]:
+        """Each motion in the order of its first episode, and the episodes that followed it."""
+        for clip in dict.fromkeys(self.clips.tolist()):
+            own = self.clips == clip
+            yield (
+                clip,
+                replace(
+                    self,
+                    returns=self.returns[own],
+                    lengths=self.lengths[own],
+                    successes=self.successes[own],
+                    measures={name: values[own] for name, values in self.measures.items()},
+                    clips=self.clips[own],
+                ),
+            )
 
     @property
     def action_us(self) -> float:
@@ -79,6 +96,7 @@ def evaluate(
     lengths = np.zeros(episodes, dtype=np.int64)
     successes = np.full(episodes, math.nan)
     measures: dict[str, NDArray[np.float64]] = {}
+    clips = np.full(episodes, "", dtype=object)
 
     obs = env.reset(seed)
     current = np.arange(slots)  # (slots,) the index of the episode that each slot is playing
@@ -102,6 +120,8 @@ def evaluate(
         successes[index] = step.success.numpy()[counted]
         for name, values in step.measures.items():
             measures.setdefault(name, np.full(episodes, math.nan))[index] = values.numpy()[counted]
+        if step.clip is not None:
+            clips[index] = [env.clips[int(clip)] for clip in step.clip[torch.from_numpy(counted)]]
         current[ended] += slots
         total[ended] = 0
         length[ended] = 0
@@ -115,7 +135,7 @@ def evaluate(
                 f"An episode of environment {endless.argmax()} is still running after {longest} steps, so "
                 "the evaluation would not end. Give it a time limit: env.options.max_episode_steps."
             )
-    return Evaluation(returns, lengths, successes, measures, actions, act_seconds)
+    return Evaluation(returns, lengths, successes, measures, clips.astype(np.str_), actions, act_seconds)
 
 
 def summary(

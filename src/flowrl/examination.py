@@ -64,6 +64,16 @@ class Subject:
         return f"{self.config.algorithm} on {self.config.env.id}, {self.content['progress']['env_steps']:,} env steps"
 
 
+@dataclass(frozen=True)
+class Examined:
+    """The answer to a question, with the keys of `flowrl.evaluation.summary`."""
+
+    summary: dict[str, Any]  # of all episodes
+    by_clip: dict[
+        str, dict[str, Any]
+    ]  # a motion's name, "" where there are none -> of the episodes that followed it
+
+
 def open_checkpoint(path: Path) -> Subject:
     """Verify and open a checkpoint or a run folder's; raises CheckpointError."""
     found = checkpoint.find(path)
@@ -71,11 +81,8 @@ def open_checkpoint(path: Path) -> Subject:
     return Subject(found, content, load_config(content))
 
 
-def examine(subject: Subject, question: Question) -> dict[str, Any]:
-    """Play the episodes and sum them up; the keys are those of `flowrl.evaluation.summary`.
-
-    Raises UsageError when a name, option or environment does not fit.
-    """
+def examine(subject: Subject, question: Question) -> Examined:
+    """Play the episodes and sum them up; raises UsageError when a name, option or environment does not fit."""
     loaded = load(subject, question)
     env = envs.make(loaded.config.env, count=min(SLOTS, question.episodes), evaluation=True)
     try:
@@ -83,7 +90,9 @@ def examine(subject: Subject, question: Question) -> dict[str, Any]:
         result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)
     finally:
         env.close()
-    return summary(result, **facts(loaded))
+    told = facts(loaded)
+    by_clip = {clip: summary(episodes, **told) for clip, episodes in result.by_clip()}
+    return Examined(summary(result, **told), by_clip)
 
 
 def load(subject: Subject, question: Question) -> LoadedPolicy:

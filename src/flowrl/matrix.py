@@ -83,16 +83,10 @@ def plan(matrix: Matrix) -> list[Job]:
 
 def _job(matrix: Matrix, source: str, cell: Cell) -> Job:
     steps = () if matrix.steps is None else (f"total_steps={matrix.steps}",)
-    settings = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", "threads=1", *steps, *matrix.overrides)
-    config = _resolved(source, settings)
-    if envs.is_suite_task(config["env"]["id"]) and "threads" not in config["env"]["options"]:
-        settings = (*settings, "env.options.threads=1")  # else each takes every core
-        config = _resolved(source, settings)
+    chosen = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", *steps)
+    settings = (*chosen, "threads=1", "env.threads=1", *matrix.overrides)  # else each takes every core
+    config = experiment.plan(source, list(settings), None).config.model_dump(mode="json")
     return Job(cell, cell.folder(matrix.out), source, settings, config, matrix.episodes)
-
-
-def _resolved(source: str, settings: Sequence[str]) -> dict[str, Any]:
-    return experiment.plan(source, list(settings), None).config.model_dump(mode="json")
 
 
 def _try_out(jobs: Sequence[Job]) -> None:

@@ -12,6 +12,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from flowrl.envs import NATIVE, EnvSettings, make
+from flowrl.envs.batched import BatchedVectorEnv
+from flowrl.envs.factory import built, find, way
 from flowrl.errors import EnvironmentFailed, MissingDependency, UsageError
 
 
@@ -166,3 +168,18 @@ def test_what_an_evaluation_asks_for_reaches_who_can_do_it() -> None:
 def test_a_goal_belongs_to_an_environment_that_has_one() -> None:
     with pytest.raises(UsageError, match=r"env\.goal: flowrl/CheetahRun-v0 has no option 'goal'"):
         make(EnvSettings(id="flowrl/CheetahRun-v0", goal="root"))
+
+
+@pytest.mark.parametrize("id", ["flowrl/CheetahRun-v0", "flowrl/HumanoidTrack-v0", "HalfCheetah-v5"])
+def test_simulations_run_on_the_threads_that_are_asked_for(id: str) -> None:
+    settings = EnvSettings(id=id, count=3, threads=1)
+    spec = find(id)
+    envs = built(spec, way(spec, settings, None), 3, {}, settings.threads)
+    assert isinstance(envs, BatchedVectorEnv)
+    assert envs.arena.simulation.threads == 1
+    envs.close()
+
+
+@pytest.mark.parametrize("id", ["flowrl/GridWorld-v0", "Pendulum-v1"])
+def test_an_environment_without_simulations_of_ours_bears_any_number_of_threads(id: str) -> None:
+    make(EnvSettings(id=id, count=2, threads=1)).close()

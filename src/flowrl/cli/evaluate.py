@@ -43,6 +43,12 @@ def evaluate(
     min_return: Annotated[
         float | None, typer.Option(help="Exit with 7 when the mean return is below this.")
     ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the table to this file, too, each motion of HumanoidTrack apart."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
 ) -> None:
     """Play episodes and report how good the policy is.
@@ -52,6 +58,7 @@ def evaluate(
     """
     from flowrl import examination
     from flowrl.errors import ThresholdMissed, UsageError
+    from flowrl.reporting import spreadsheet
 
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
@@ -59,7 +66,8 @@ def evaluate(
     subject = examination.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     questions = list(asked.each(sweep))
-    rows = [examination.examine(subject, question) for question in questions]
+    answers = [examination.examine(subject, question) for question in questions]
+    rows = [answer.summary for answer in answers]
     if json:
         print_json(rows if sweep or len(rows) > 1 else rows[0])
     else:
@@ -68,6 +76,11 @@ def evaluate(
         print_table(
             columns, lines, [name for name in columns if name not in ("sampler", "noise", "return (95 %)")]
         )
+    if csv is not None:
+        spreadsheet.write(
+            [{"clip": clip} | row for answer in answers for clip, row in answer.by_clip.items()], csv
+        )
+        say(f"written: {csv}")
     if rows[0]["sampler"] is None:  # a Gaussian policy
         next_command("flowrl play", ckpt)
     elif sampler is None:

@@ -51,6 +51,8 @@ class EnvSettings(Settings):
     """`batch` steps all together on all cores, where flowrl knows the environment itself; `auto` does so wherever
     it can, else `sync`, one after another; `async` runs a process per environment, which pays above a millisecond
     per step."""
+    threads: int = Field(default=0, ge=0)
+    """Threads of the simulations that flowrl steps itself; 0: all cores. Results do not depend on them."""
     squash: Literal["clip", "tanh"] = "clip"
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
     goal: Literal["full", "root_hands", "root"] | None = None
@@ -81,6 +83,7 @@ class Step:
     successor: Tensor  # (count, observation): what the action led to; the old episode's last where it ended
     success: Tensor  # (count,): 1 or 0 where an episode ended and the environment judges it, else nan
     measures: dict[str, Tensor] = field(default_factory=dict)  # (count,) each, likewise
+    clip: Tensor | None = None  # (count,): which of the environment's motions it followed, likewise
 
 
 @runtime_checkable
@@ -125,6 +128,7 @@ class Adapter:
         self._bounded, self._centre, self._half = scaling(action)
         self._all_bounded = bool(self._bounded.all())
         self._measures: tuple[str, ...] = getattr(envs, "measures", ())  # final_info's, of ours
+        self.clips: tuple[str, ...] = getattr(envs, "clips", ())
         self._whole = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self._broken = False  # whether a call was left without an answer
@@ -215,6 +219,7 @@ class Adapter:
             successor=successor,
             success=self._told(judged),
             measures={name: self._told(name) for name in self._measures},
+            clip=self._told("clip") if self.clips else None,
         )
 
     def bound(self, action: Tensor) -> Tensor:

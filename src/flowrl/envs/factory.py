@@ -83,7 +83,7 @@ def make(
         with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
             if evaluation and "evaluation" in constructor_options(spec):
                 named.setdefault("evaluation", True)
-            envs = built(spec, mode, count, named)
+            envs = built(spec, mode, count, named, settings.threads)
     except FlowrlError:
         raise
     except Exception as error:
@@ -125,15 +125,19 @@ def not_native(spec: EnvSpec, options: dict[str, Any]) -> str:
     return ""
 
 
-def built(spec: EnvSpec, mode: Way, count: int, named: dict[str, Any]) -> VectorEnv[Any, Any, Any]:
-    """`count` environments of `spec`, with the keyword arguments `named`."""
+def built(
+    spec: EnvSpec, mode: Way, count: int, named: dict[str, Any], threads: int
+) -> VectorEnv[Any, Any, Any]:
+    """`count` environments of `spec`, with the keyword arguments `named`; flowrl's own simulations on `threads`."""
     if mode == "batch":
         from flowrl.envs import gymnasium_mujoco  # needs MuJoCo
 
         return gymnasium_mujoco.vector_env(
-            spec.id, count, named.get("max_episode_steps", spec.max_episode_steps)
+            spec.id, count, named.get("max_episode_steps", spec.max_episode_steps), threads
         )
     if mode == "own":
+        if "threads" in parameters(spec.vector_entry_point):
+            named.setdefault("threads", threads)
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
     return gymnasium.make_vec(
         spec.id,
@@ -181,10 +185,15 @@ def constructor_options(spec: EnvSpec) -> set[str]:
     """The keyword arguments that the environment's constructor names."""
     if spec.entry_point is None:
         return set()
-    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-    parameters = inspect.signature(creator).parameters.values()
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    named = parameters(spec.entry_point)
     return (named | {"max_episode_steps"}) - RESERVED - own_arguments(spec) - {"self"}
+
+
+def parameters(entry_point: Any) -> set[str]:
+    """The keyword arguments that a registered constructor names."""
+    creator = entry_point if callable(entry_point) else load_env_creator(entry_point)
+    known = inspect.signature(creator).parameters.values()
+    return {p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
 def own_arguments(spec: EnvSpec) -> set[str]:

@@ -83,6 +83,7 @@ class Simulation:
         self.count = count
         # One MjData per simulation continues a step where the update of derived fields ended.
         self._batch = Batch(self.model, count, threads, persistent=bool(derived) or forces)
+        self.threads = int(self._batch.nthread)
         self._stage = int(mujoco.mjtStage.mjSTAGE_VEL if derived else mujoco.mjtStage.mjSTAGE_NONE)
         self._derived = {field: live(self._batch.bind(field)) for field in derived}
         self._latest: dict[str, Tensor] = {}

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
 from flowrl.envs.arena import Arena
-from flowrl.envs.batched import BatchedVectorEnv, Observation, observation_space, seed_from
+from flowrl.envs.batched import BatchedVectorEnv
 from flowrl.envs.humanoid.library import load, unrolled
 from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.record import MEASURES
 from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.tracking import HumanoidTrack, Tracking
-from flowrl.envs.simulation import Image
+from flowrl.envs.single import SingleEnv
 from flowrl.errors import UsageError, did_you_mean
 
 LOOPED_SECONDS = 14.0  # at least: an episode of 10 s may begin somewhat after the start
@@ -27,7 +25,7 @@ Name = TypeVar("Name", bound=str)
 Motions = Sequence[str | Mapping[str, Any] | Clip]
 
 
-class HumanoidTrackEnv(gymnasium.Env[Any, Any]):
+class HumanoidTrackEnv(SingleEnv):
     """One humanoid that imitates motions.
 
     `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
@@ -40,8 +38,6 @@ class HumanoidTrackEnv(gymnasium.Env[Any, Any]):
     truncates it after 300 steps, 10 s. The info tells the numbers of `record.Record` of the episode so far, and its
     motion as `clip`. Pictures show the reference as a ghost.
     """
-
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
         self,
@@ -56,41 +52,17 @@ class HumanoidTrackEnv(gymnasium.Env[Any, Any]):
         camera: int | str = "follow",
     ) -> None:
         constants = chosen(motions, sampling, evaluation, self_collision)
-        self.arena = Arena(HumanoidTrack, constants, count=1, threads=1)
-        self.metadata = self.metadata | {"render_fps": self.arena.rate}
-        self.render_mode = render_mode
-        self.picture = (height, width, camera)
-        self.observation_space = observation_space(self.arena)
-        self.action_space = action_space(self.arena)
+        arena = Arena(HumanoidTrack, constants, count=1, threads=1)
+        super().__init__(arena, render_mode, (height, width, camera))
+        self.action_space = action_space(arena)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
-        self.seeded = False
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        super().reset(seed=seed)
-        if seed is not None or not self.seeded:
-            self.arena.seed(seed_from(self.np_random))
-            self.seeded = True
-        return self.arena.start(self.arena.everyone)[0].numpy(), {}
-
-    def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated = self.arena.step(np.asarray(action))
-        told = {name: numbers[0].item() for name, numbers in self.arena.report(self.arena.everyone).items()}
-        return observation[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), told
-
-    def render(self) -> Image | None:
-        return self.arena.render(0, *self.picture) if self.render_mode == "rgb_array" else None
-
-    def close(self) -> None:
-        self.arena.close()
 
 
 class HumanoidTrackVectorEnv(BatchedVectorEnv):
     """`num_envs` humanoids stepped together; options as in `HumanoidTrackEnv`.
 
-    `info["final_info"]` tells the numbers of each episode that has ended. Results do not depend on `threads` (0: all
-    cores).
+    `info["final_info"]` tells the numbers of each episode that has ended, `clip` among them: which of `clips` it was.
+    Results do not depend on `threads` (0: all cores).
     """
 
     measures = MEASURES
@@ -115,6 +87,7 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
         self.single_action_space = action_space(arena)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self.clips = tuple(clip.name for clip, _ in constants.clips)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
 
 

@@ -1,0 +1,36 @@
+"""Tables as CSV, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flowrl.errors import StorageError
+
+
+def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write `rows`, which have the same keys, one to a line under a heading; the folder is made if need be.
+
+    A pair such as `return_ci95` becomes the two columns `return_ci95_low` and `return_ci95_high`; None is left empty.
+    Raises StorageError when the file cannot be written.
+    """
+    lines = [dict(_cells(row)) for row in rows]
+    columns = dict.fromkeys(name for line in lines for name in line)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, columns)
+            table.writeheader()
+            table.writerows(lines)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}. Choose another --csv.") from error
+
+
+def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, list):
+            yield from zip((f"{name}_low", f"{name}_high"), value, strict=True)
+        else:
+            yield name, value

@@ -1,0 +1,70 @@
+"""`flowrl eval`: the table as a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from flowrl import cli
+
+TRACK = """
+algorithm: fpo
+total_steps: 8
+env: {id: flowrl/HumanoidTrack-v0, count: 2, motions: ["gait:step:seconds=2", "gait:walk:seconds=2"]}
+policy: {hidden: [4]}
+sampler: {name: euler, steps: 2}
+rollout: {steps: 4}
+learner: {epochs: 1, minibatches: 1, critic: {hidden: [4]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "track.yaml").write_text(TRACK)
+    assert (
+        cli.run(["train", str(folder / "track.yaml"), "--out", str(folder), "--name", "run", "--json"]) == 0
+    )
+    return folder / "run"
+
+
+def test_the_table_goes_to_a_file_motion_by_motion(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "new" / "table.csv"
+    asked = ["eval", str(trained), "--episodes", "4", "--noise", "random,zero", "--csv", str(table), "--json"]
+    assert cli.run(asked) == 0
+    printed = capsys.readouterr()
+    assert f"written: {table}" in printed.err
+    wholes = json.loads(printed.out)
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["noise"], row["clip"]) for row in rows] == [
+        (noise, clip) for noise in ("random", "zero") for clip in ("step:seconds=2", "walk:seconds=2")
+    ]
+    assert [row["episodes"] for row in rows] == ["2"] * 4
+    for whole, parts in zip(wholes, (rows[:2], rows[2:]), strict=True):
+        for name in ("return_mean", "alive_s", "mpjpe_mm", "arms_mm", "length_mean", "success_rate"):
+            assert sum(float(row[name]) for row in parts) / 2 == pytest.approx(whole[name])
+        assert {row["sampler"] for row in parts} == {"euler"}
+    assert (
+        float(rows[0]["return_ci95_low"])
+        <= float(rows[0]["return_mean"])
+        <= float(rows[0]["return_ci95_high"])
+    )
+
+
+def test_a_table_that_cannot_be_written_loses_no_result(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    code = cli.run(
+        ["eval", str(trained), "--episodes", "1", "--csv", str(tmp_path / "file" / "t.csv"), "--json"]
+    )
+    printed = capsys.readouterr()
+    assert code == 6
+    assert "--csv" in printed.err
+    assert json.loads(printed.out)["episodes"] == 1

@@ -20,7 +20,7 @@ from flowrl.assembly import (
 from flowrl.config import Config
 from flowrl.document import KeyPath
 from flowrl.errors import UsageError, did_you_mean
-from flowrl.evaluation import evaluate, summary
+from flowrl.evaluation import Evaluation, evaluate, summary
 from flowrl.policy import NoiseMode
 from flowrl.recipe import Place
 
@@ -66,12 +66,20 @@ class Subject:
 
 @dataclass(frozen=True)
 class Examined:
-    """The answer to a question, with the keys of `flowrl.evaluation.summary`."""
+    """The answer to a question; its tables have the keys of `flowrl.evaluation.summary`."""
 
-    summary: dict[str, Any]  # of all episodes
-    by_clip: dict[
-        str, dict[str, Any]
-    ]  # a motion's name, "" where there are none -> of the episodes that followed it
+    evaluation: Evaluation
+    facts: dict[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """Of all episodes."""
+        return summary(self.evaluation, **self.facts)
+
+    def by_clip(self) -> list[dict[str, Any]]:
+        """Of the episodes of each motion, named by `clip`; "" where the environment has none."""
+        return [
+            {"clip": clip} | summary(episodes, **self.facts) for clip, episodes in self.evaluation.by_clip()
+        ]
 
 
 def open_checkpoint(path: Path) -> Subject:
@@ -90,9 +98,7 @@ def examine(subject: Subject, question: Question) -> Examined:
         result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)
     finally:
         env.close()
-    told = facts(loaded)
-    by_clip = {clip: summary(episodes, **told) for clip, episodes in result.by_clip()}
-    return Examined(summary(result, **told), by_clip)
+    return Examined(result, facts(loaded))
 
 
 def load(subject: Subject, question: Question) -> LoadedPolicy:

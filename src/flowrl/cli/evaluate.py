@@ -67,7 +67,7 @@ def evaluate(
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     questions = list(asked.each(sweep))
     answers = [examination.examine(subject, question) for question in questions]
-    rows = [answer.summary for answer in answers]
+    rows = [answer.summary() for answer in answers]
     if json:
         print_json(rows if sweep or len(rows) > 1 else rows[0])
     else:
@@ -77,9 +77,7 @@ def evaluate(
             columns, lines, [name for name in columns if name not in ("sampler", "noise", "return (95 %)")]
         )
     if csv is not None:
-        spreadsheet.write(
-            [{"clip": clip} | row for answer in answers for clip, row in answer.by_clip.items()], csv
-        )
+        spreadsheet.write([row for answer in answers for row in answer.by_clip()], csv)
         say(f"written: {csv}")
     if rows[0]["sampler"] is None:  # a Gaussian policy
         next_command("flowrl play", ckpt)

@@ -51,6 +51,7 @@ LAYERS = [
         "randomness",
         "recipes",
         "seal",
+        "storage",
     },  # each stands alone
     {"contracts", "errors", "settings"},
 ]

@@ -20,6 +20,7 @@ from flowrl.flow.network import FlowNetwork, NetworkSettings
 from flowrl.latency import Row, bench
 from flowrl.machine import Watch, machine
 from flowrl.policy import FlowPolicy
+from flowrl.storage import write_text
 
 # (observation, action, hidden) of networks as used in practice. S: the FPO paper's actor, for HalfCheetah;
 # M: Humanoid-v5.
@@ -143,7 +144,7 @@ def _as_document(row: Row) -> dict[str, Any]:
 def save(document: dict[str, Any], out: Path) -> list[Path]:
     """Write latency.json and the figures into the folder `out`; returns their paths."""
     file = out / "latency.json"
-    file.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    write_text(file, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return [file, *_draw(document, out)]
 
 

@@ -17,8 +17,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flowrl.errors import StorageError, TrainingDiverged
+from flowrl.errors import TrainingDiverged
 from flowrl.identity import compared
+from flowrl.storage import replacing
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
@@ -100,17 +101,10 @@ def read(path: Path, model: type[Model]) -> Model | None:
 
 def write(path: Path, record: BaseModel) -> None:
     """Write a record file: at every instant it is there as a whole or not at all. Raises StorageError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w") as file:
-            file.write(record.model_dump_json(indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
+    with replacing(path) as part, part.open("w") as file:
+        file.write(record.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def find(out: Path) -> Iterator[tuple[Cell, Path]]:

@@ -12,9 +12,10 @@ from flowrl.envs.humanoid.body import CONTROL_RATE
 from flowrl.envs.humanoid.library import unrolled
 from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.picture import Portraitist
-from flowrl.errors import StorageError, UsageError
+from flowrl.errors import UsageError
 from flowrl.reporting import video
 from flowrl.reporting.video import Panel
+from flowrl.storage import replacing
 
 SUFFIXES = (".png", ".webp", ".jpg")
 POSES = 10  # of each motion, on a sheet
@@ -53,11 +54,8 @@ def sheet(clips: Sequence[Clip], path: Path) -> None:
     for row in rows:
         whole.paste(row, (0, top))
         top += row.height
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole.save(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}. Choose another --sheet.") from error
+    with replacing(path, "--sheet") as part:
+        whole.save(part)
 
 
 def film(

@@ -12,6 +12,7 @@ import typer
 
 from flowrl.cli.arguments import noise_modes, scale_of
 from flowrl.cli.output import next_command, print_json, printable, say
+from flowrl.storage import write_text
 
 if TYPE_CHECKING:
     from flowrl.comparison import Comparison
@@ -79,10 +80,9 @@ def _write(
     """The page, the JSON document and the figures; returns their paths."""
     from flowrl.reporting import comparison_figure, figure
 
-    folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{NAME}.md", folder / f"{NAME}.json"]
-    files[0].write_text(page)
-    files[1].write_text(dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n")
+    write_text(files[0], page)
+    write_text(files[1], dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n")
     figures = {"curves": comparison_figure.curves(curves, comparison.algorithms)}
     if comparison.overall.profile:
         figures["profile"] = comparison_figure.profile(comparison)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowrl.cli.output import next_command, passing_line, print_json, print_table, say
-from flowrl.errors import StorageError, UsageError
+from flowrl.errors import UsageError
+from flowrl.storage import replacing
 
 if TYPE_CHECKING:
     from flowrl.envs.humanoid.motion import Clip
@@ -127,10 +128,5 @@ def write(clips: list[Clip], path: Path) -> None:
         raise UsageError(
             f"--convert {path}: motions are written as .npz. Type --convert {path.with_suffix('.npz')}."
         )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        native.write(clips[0], path)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}. Choose another --convert."
-        ) from error
+    with replacing(path, "--convert") as part:
+        native.write(clips[0], part)

@@ -7,7 +7,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from flowrl.errors import StorageError, UsageError
+from flowrl.errors import UsageError
+from flowrl.storage import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,12 +69,8 @@ def save(figure: Figure, path: Path) -> None:
     import matplotlib
 
     dated = {".png": None, ".svg": "Date", ".pdf": "CreationDate"}[path.suffix.lower()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(path, metadata={dated: None} if dated else None)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}. Choose another --out.") from error
+    with replacing(path) as part, matplotlib.rc_context(STYLE):
+        figure.savefig(part, metadata={dated: None} if dated else None)
 
 
 def check_suffix(path: Path) -> None:

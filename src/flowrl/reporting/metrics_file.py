@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowrl.errors import StorageError, UsageError
+from flowrl.errors import UsageError
+from flowrl.storage import unwritable
 
 NAME = "metrics.jsonl"
 
@@ -34,7 +35,7 @@ class MetricsFile:
                 self.missing = _cut(path, offset)
             self._file = path.open("ab")
         except OSError as error:
-            raise _storage_error(path, error) from error
+            raise unwritable(path, error) from error
 
     @property
     def offset(self) -> int:
@@ -49,7 +50,7 @@ class MetricsFile:
             self._file.write(line.encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise _storage_error(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def close(self) -> None:
         """Close the file; every line is already on its way to the disk."""
@@ -129,9 +130,3 @@ def _cut(path: Path, offset: int) -> int:
             )
         file.truncate(whole)
     return offset - whole
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} cannot be written: {error.strerror}. Free some space or choose another --out."
-    )

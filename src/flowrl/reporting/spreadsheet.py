@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowrl.errors import StorageError
+from flowrl.storage import replacing
 
 
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -18,14 +18,10 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     lines = [dict(_cells(row)) for row in rows]
     columns = dict.fromkeys(name for line in lines for name in line)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            table = csv.DictWriter(file, columns)
-            table.writeheader()
-            table.writerows(lines)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}. Choose another --csv.") from error
+    with replacing(path, "--csv") as part, part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(lines)
 
 
 def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

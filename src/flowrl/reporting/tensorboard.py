@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowrl.errors import StorageError
+from flowrl.storage import unwritable
 
 TAGS = {
     "return_mean": "return/mean",
@@ -67,7 +67,7 @@ class TensorBoard:
         try:
             self._records = RecordWriter(self.path.open("xb"))
         except OSError as error:
-            raise _storage_error(self.path, error) from error
+            raise unwritable(self.path, error) from error
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if resumed_at is not None:
             start = SessionLog(status=SessionLog.START)
@@ -93,15 +93,9 @@ class TensorBoard:
             self._records.write(event.SerializeToString())
             self._records.flush()
         except OSError as error:
-            raise _storage_error(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
 
 def _file_name(now_ns: int) -> str:
     # Readers take a folder's files in the order of their names: nanoseconds keep a quick resume behind.
     return f"events.out.tfevents.{now_ns // 10**9:010d}.{now_ns % 10**9:09d}.flowrl"
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path} cannot be written: {error.strerror}. Free some space or choose another --out."
-    )

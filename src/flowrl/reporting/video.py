@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from flowrl.errors import MissingDependency, StorageError, UsageError, did_you_mean
+from flowrl.storage import unwritable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -167,7 +168,7 @@ def writing(path: Path) -> Iterator[Film]:
             raise IsADirectoryError(0, "it is a folder")
         part.touch()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error, "--video") from error
     film = Ffmpeg(part) if path.suffix.lower() == ".mp4" else Loop()
     try:
         yield film
@@ -175,18 +176,11 @@ def writing(path: Path) -> Iterator[Film]:
             film.finish(part)
             part.replace(path)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error, "--video") from error
     finally:
         film.abandon()
         with suppress(OSError):
             part.unlink(missing_ok=True)
-
-
-def _unwritable(path: Path, error: OSError) -> StorageError:
-    reason = error.strerror or " ".join(str(error).split()[-20:])
-    if error.filename and Path(error.filename).parent != path.parent:
-        reason = f"{error.filename}: {reason}"  # a folder on the way
-    return StorageError(f"{path} cannot be written: {reason}. Choose another --video, or free some space.")
 
 
 class Loop:

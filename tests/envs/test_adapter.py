@@ -95,6 +95,23 @@ def test_raw_actions_become_the_environments(
     assert adapter.step(torch.tensor([raw])).successor[0, 0] == pytest.approx(applied[-1])
 
 
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_an_action_is_held_until_the_episode_ends(mode: Any) -> None:
+    """Rewards are 2, 4 and 6; the third step ends the episode in the middle of the second hold."""
+    settings = EnvSettings(id="flowrl-test/Scripted-v0", count=2, mode=mode, action_repeat=2)
+    adapter = make(settings)
+    adapter.reset(seed=0)
+    first, second, third = (adapter.step(torch.full((2, 1), 0.5)) for _ in range(3))
+    assert [step.reward.tolist() for step in (first, second, third)] == [[6, 6], [6, 6], [6, 6]]
+    assert [step.terminated.tolist() for step in (first, second, third)] == [
+        [False] * 2,
+        [True] * 2,
+        [False] * 2,
+    ]
+    assert second.successor[:, 1].tolist() == [3, 3] and second.obs[:, 1].tolist() == [0, 0]
+    adapter.close()
+
+
 def test_symmetric_unit_bounds_change_nothing() -> None:
     action = torch.rand(1000, 1) * 2 - 1
     bound = scripted().bound(action)

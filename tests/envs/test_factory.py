@@ -170,11 +170,18 @@ def test_a_goal_belongs_to_an_environment_that_has_one() -> None:
         make(EnvSettings(id="flowrl/CheetahRun-v0", goal="root"))
 
 
+def test_actions_are_held_only_where_nobody_else_decides_it() -> None:
+    with pytest.raises(
+        UsageError, match=r"env\.action_repeat: flowrl/GridWorld-v0 has no option 'action_repeat'"
+    ):
+        make(EnvSettings(id="flowrl/GridWorld-v0", action_repeat=2))
+
+
 @pytest.mark.parametrize("id", ["flowrl/CheetahRun-v0", "flowrl/HumanoidTrack-v0", "HalfCheetah-v5"])
 def test_simulations_run_on_the_threads_that_are_asked_for(id: str) -> None:
     settings = EnvSettings(id=id, count=3, threads=1)
     spec = find(id)
-    envs = built(spec, way(spec, settings, None), 3, {}, settings.threads)
+    envs = built(spec, way(spec, settings, None), 3, {}, settings)
     assert isinstance(envs, BatchedVectorEnv)
     assert envs.arena.simulation.threads == 1
     envs.close()

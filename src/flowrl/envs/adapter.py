@@ -59,6 +59,10 @@ class EnvSettings(Settings):
     """HumanoidTrack: what of the reference motion the policy is told; null: full. Rewards always ask for all of it."""
     motions: tuple[str | MotionSource, ...] | None = Field(default=None, min_length=1)
     """HumanoidTrack: the motions to imitate: `gait:…`, files, or `{source: …, weight: …}`."""
+    action_repeat: int = Field(default=1, ge=1)
+    """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come
+    anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
+    environment's own time limit still counts control steps."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
 

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.envs.arena import Arena
+from flowrl.envs.arena import Arena, Outcome
 from flowrl.envs.simulation import Image
 from flowrl.errors import UsageError
 
@@ -42,7 +42,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     task's own number). It is reset in the step that ended it: its row of the observation is the new start,
     `info["final_obs"]` holds the last observation of the old episode (None for the others), and
     `info["final_info"]` what the task tells of it. One random generator serves all rows. `picture` is the height and
-    width of what `render` gives, and the camera.
+    width of what `render` gives, and the camera. An action is held for `action_repeat` control steps, or until its
+    episode ends, and their rewards are summed.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -56,13 +57,15 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         picture: tuple[int, int, int | str] = (240, 320, 0),
+        action_repeat: int = 1,
     ) -> None:
         self.arena = arena
-        self.metadata = self.metadata | {"render_fps": arena.rate}
+        self.action_repeat = at_least_one("action_repeat", action_repeat)
+        self.metadata = self.metadata | {"render_fps": arena.rate / action_repeat}
         self.num_envs = arena.count
         if max_episode_steps is None:
             max_episode_steps = arena.constants.episode_steps
-        self.max_episode_steps = steps_allowed(max_episode_steps)
+        self.max_episode_steps = at_least_one("max_episode_steps", max_episode_steps)
         self.render_mode = render_mode
         self.picture = picture
         self.single_observation_space = observation_space(arena)
@@ -89,8 +92,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        observation, reward, terminated, truncated = self.arena.step(np.asarray(actions))
-        truncated = truncated | (self.arena.elapsed >= self.max_episode_steps)
+        observation, reward, terminated, truncated = self._held(np.asarray(actions))
         ended = terminated | truncated
         infos: dict[str, Any] = {}
         shown = observation.numpy()  # torch would wake its threads for a few rows
@@ -99,6 +101,28 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             infos = self._infos(ended, rows, shown[ended])
             shown[ended] = self.arena.start(rows).numpy()
         return shown, reward.numpy(), terminated, truncated, infos
+
+    def _held(self, actions: NDArray[Any]) -> Outcome:
+        """What came of `actions` in each row until its episode ended. What is simulated of a row after that is of no
+        account: it starts anew."""
+        outcome = self._once(actions)
+        for _ in range(self.action_repeat - 1):
+            going = ~(outcome.terminated | outcome.truncated)
+            if not going.any():
+                break
+            later = self._once(actions)
+            lasting = torch.from_numpy(going)
+            outcome = Outcome(
+                torch.where(lasting[:, None], later.observation, outcome.observation),
+                torch.where(lasting, outcome.reward + later.reward, outcome.reward),
+                outcome.terminated | (going & later.terminated),
+                outcome.truncated | (going & later.truncated),
+            )
+        return outcome
+
+    def _once(self, actions: NDArray[Any]) -> Outcome:
+        outcome = self.arena.step(actions)
+        return outcome._replace(truncated=outcome.truncated | (self.arena.elapsed >= self.max_episode_steps))
 
     def _infos(self, ended: NDArray[np.bool_], rows: Tensor, last: Observation) -> dict[str, Any]:
         """The info dictionary that Gymnasium's SyncVectorEnv gives for the single environment, and the last picture."""
@@ -133,8 +157,8 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.arena.close()
 
 
-def steps_allowed(steps: int) -> int:
-    """`steps` itself; raises UsageError unless it is a whole number of at least 1."""
+def at_least_one(name: str, steps: int) -> int:
+    """`steps` itself; raises UsageError, with its `name`, unless it is a whole number of at least 1."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise UsageError(f"max_episode_steps must be a whole number of at least 1, not {steps!r}.")
+        raise UsageError(f"{name} must be a whole number of at least 1, not {steps!r}.")
     return steps

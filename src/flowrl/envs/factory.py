@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal
 
 import gymnasium
@@ -15,7 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from flowrl.envs import NATIVE, snapshot
 from flowrl.envs.adapter import Adapter, EnvSettings, close
-from flowrl.envs.watched import Watched
+from flowrl.envs.watched import Held, Watched
 from flowrl.errors import (
     EnvironmentFailed,
     FlowrlError,
@@ -83,7 +84,7 @@ def make(
         with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
             if evaluation and "evaluation" in constructor_options(spec):
                 named.setdefault("evaluation", True)
-            envs = built(spec, mode, count, named, settings.threads)
+            envs = built(spec, mode, count, named, settings)
     except FlowrlError:
         raise
     except Exception as error:
@@ -126,24 +127,27 @@ def not_native(spec: EnvSpec, options: dict[str, Any]) -> str:
 
 
 def built(
-    spec: EnvSpec, mode: Way, count: int, named: dict[str, Any], threads: int
+    spec: EnvSpec, mode: Way, count: int, named: dict[str, Any], settings: EnvSettings
 ) -> VectorEnv[Any, Any, Any]:
-    """`count` environments of `spec`, with the keyword arguments `named`; flowrl's own simulations on `threads`."""
+    """`count` environments of `spec`, with the keyword arguments `named`."""
+    repeat = settings.action_repeat
     if mode == "batch":
         from flowrl.envs import gymnasium_mujoco  # needs MuJoCo
 
         return gymnasium_mujoco.vector_env(
-            spec.id, count, named.get("max_episode_steps", spec.max_episode_steps), threads
+            spec.id, count, named.get("max_episode_steps", spec.max_episode_steps), settings.threads, repeat
         )
     if mode == "own":
         if "threads" in parameters(spec.vector_entry_point):
-            named.setdefault("threads", threads)
+            named.setdefault("threads", settings.threads)
+        if repeat > 1:
+            named["action_repeat"] = repeat
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
     return gymnasium.make_vec(
         spec.id,
         num_envs=count,
         vectorization_mode=mode,
-        wrappers=[Watched],
+        wrappers=[partial(Held, num_repeats=repeat), Watched] if repeat > 1 else [Watched],
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
         disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
         **named,
@@ -167,7 +171,7 @@ def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
 def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
     """What to tell the user when the construction of an environment raised `error`."""
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if isinstance(error, TypeError) and unknown and unknown[1] in settings.arguments():
+    if isinstance(error, TypeError) and unknown and unknown[1] in {*settings.arguments(), "action_repeat"}:
         known = sorted(constructor_options(spec) - {unknown[1]})
         listed = f" It takes {', '.join(known)}." if known else ""
         place = "env.options" if unknown[1] in settings.options else f"env.{unknown[1]}"

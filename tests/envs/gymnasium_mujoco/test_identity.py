@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import RepeatAction
 
 from flowrl import envs
 from flowrl.envs import EnvSettings, Step, make, snapshot
@@ -82,11 +83,14 @@ def test_a_thousand_steps_are_theirs(id: str) -> None:
 
 
 @pytest.mark.parametrize("id", ["Hopper-v5", "InvertedDoublePendulum-v5"])
-def test_rows_end_and_restart_each_in_its_own_time(id: str) -> None:
-    """Through the adapter, with falls and a time limit: every field is Gymnasium's, and rows that go on go on."""
+@pytest.mark.parametrize("repeat", [1, 3])
+def test_rows_end_and_restart_each_in_its_own_time(id: str, repeat: int) -> None:
+    """Through the adapter, with falls and a time limit, some while an action is held: every field is Gymnasium's,
+    and rows that go on go on."""
     count, limit = 4, 12
-    adapter = make(EnvSettings(id=id, count=count, mode="batch", options={"max_episode_steps": limit}))
-    single = [theirs(id, max_episode_steps=limit) for _ in range(count)]
+    options = {"max_episode_steps": limit}
+    adapter = make(EnvSettings(id=id, count=count, mode="batch", options=options, action_repeat=repeat))
+    single = [RepeatAction(theirs(id, max_episode_steps=limit), repeat) for _ in range(count)]
     adapter.reset(seed=4)
     vector: Any = adapter._envs
     for row, env in enumerate(single):

@@ -183,6 +183,23 @@ def test_staggered_episodes_are_cut_at_different_times() -> None:
     np.testing.assert_array_equal(suite.stagger(), before)
 
 
+def test_an_action_is_held_and_its_rewards_are_summed() -> None:
+    """10 control steps in holds of 4, 4 and 2; the rows differ, and so do the actions."""
+    held, single = (SuiteVectorEnv("CheetahRun", 3, max_episode_steps=10, action_repeat=n) for n in (4, 1))
+    held.reset(seed=1), single.reset(seed=1)
+    for actions, steps in zip(actions_for(single, 3), (4, 4, 2), strict=True):
+        obs, reward, _, truncated, infos = held.step(actions)
+        rewards = []
+        for _ in range(steps):
+            one = single.step(actions)
+            rewards.append(one[1])
+        np.testing.assert_array_equal(obs, one[0])
+        np.testing.assert_allclose(reward, np.sum(rewards, axis=0), rtol=1e-14)
+        assert truncated.tolist() == one[3].tolist() == [steps == 2] * 3
+    np.testing.assert_array_equal(np.stack(infos["final_obs"]), np.stack(one[4]["final_obs"]))
+    assert held.metadata["render_fps"] == single.metadata["render_fps"] / 4
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_seeds_decide_everything_and_threads_nothing(name: str) -> None:
     runs = []

@@ -27,8 +27,9 @@ TASKS: dict[str, tuple[type[Task[Any]], Pace]] = {
 
 
 def vector_env(
-    id: str, num_envs: int, max_episode_steps: int | None = None, threads: int = 0
+    id: str, num_envs: int, max_episode_steps: int | None = None, threads: int = 0, action_repeat: int = 1
 ) -> BatchedVectorEnv:
     """`num_envs` environments of one of TASKS stepped together, on `threads` threads (0: all cores)."""
     kind, constants = TASKS[id]
-    return BatchedVectorEnv(Arena(kind, constants, num_envs, threads), max_episode_steps)
+    arena = Arena(kind, constants, num_envs, threads)
+    return BatchedVectorEnv(arena, max_episode_steps, action_repeat=action_repeat)

@@ -32,7 +32,8 @@ class SuiteEnv(SingleEnv):
 class SuiteVectorEnv(BatchedVectorEnv):
     """`num_envs` environments of a control task stepped together; options as in `SuiteEnv`.
 
-    Episodes have 1000 steps, or `max_episode_steps`. Results do not depend on `threads` (0: all cores).
+    Episodes have 1000 steps, or `max_episode_steps`. An action is held for `action_repeat` of them, and the rewards
+    are summed. Results do not depend on `threads` (0: all cores).
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class SuiteVectorEnv(BatchedVectorEnv):
         width: int = 320,
         camera: int | str = 0,
         threads: int = 0,
+        action_repeat: int = 1,
     ) -> None:
         arena = Arena(*chosen(task, profile), num_envs, threads)
-        super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
+        super().__init__(arena, max_episode_steps, render_mode, (height, width, camera), action_repeat)

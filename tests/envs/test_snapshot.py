@@ -14,8 +14,16 @@ from gymnasium import spaces
 from torch import Tensor
 
 from flowrl.envs import Adapter, EnvSettings, Step, make
-from flowrl.envs.adapter import as_arrays, as_tensors
-from flowrl.envs.snapshot import Decoder, Encoder, Inexact, capture, model_checksum, reinstate
+from flowrl.envs.snapshot import (
+    Decoder,
+    Encoder,
+    Inexact,
+    as_arrays,
+    as_tensors,
+    capture,
+    model_checksum,
+    reinstate,
+)
 
 FIELDS = ("obs", "reward", "terminated", "truncated", "successor", "success")
 

@@ -244,7 +244,7 @@ class Adapter:
         elif self._each is not None:
             captured = self._captured()
         state = {"id": self.settings.id, "count": self.count, "seed": self._seed, "steps": self._steps}
-        return state | {"obs": self.obs.clone(), "envs": as_tensors(captured)}
+        return state | {"obs": self.obs.clone(), "envs": snapshot.as_tensors(captured)}
 
     def restore(self, state: dict[str, Any]) -> Tensor:
         """Continue from `state()` of an Adapter made with the same settings; returns the observations to act on.
@@ -270,7 +270,7 @@ class Adapter:
 
     def _continue(self, state: dict[str, Any]) -> None:
         self.obs = state["obs"].clone()
-        captured = as_arrays(state["envs"])
+        captured = snapshot.as_arrays(state["envs"])
         if captured is None:
             words = np.random.SeedSequence([state["seed"] or 0, state["steps"]]).generate_state(1)
             self.reset(int(words[0]))
@@ -371,27 +371,6 @@ def first_few(indexes: list[int], most: int = 8) -> str:
     """'3, 5, 9' or, when there are many, '0, 1, …, 7 and 92 more'."""
     more = f" and {len(indexes) - most} more" if len(indexes) > most else ""
     return ", ".join(str(index) for index in indexes[:most]) + more
-
-
-def as_tensors(tree: Any) -> Any:
-    """A nested value with its NumPy arrays as tensors, as a checkpoint holds them."""
-    return mapped(tree, np.ndarray, torch.from_numpy)
-
-
-def as_arrays(tree: Any) -> Any:
-    """A nested value with its tensors as NumPy arrays."""
-    return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy())
-
-
-def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """`tree` of dicts and lists with `change` applied to its leaves of type `kind`."""
-    if isinstance(tree, kind):
-        return change(tree)
-    if isinstance(tree, dict):
-        return {key: mapped(item, kind, change) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [mapped(item, kind, change) for item in tree]
-    return tree
 
 
 def close(envs: VectorEnv[Any, Any, Any], broken: bool = False) -> None:

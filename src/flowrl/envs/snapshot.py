@@ -18,13 +18,14 @@ import types
 import warnings
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.envs.registration import EnvSpec
 
 # Derived fields of MjData that environments read into observations, rewards and infos.
@@ -277,3 +278,24 @@ def quiet_mujoco() -> Iterator[None]:
             yield
     finally:
         configure_mujoco_log(console=True, file=False)
+
+
+def as_tensors(tree: Any) -> Any:
+    """A nested value with its NumPy arrays as tensors, as a checkpoint holds them."""
+    return mapped(tree, np.ndarray, torch.from_numpy)
+
+
+def as_arrays(tree: Any) -> Any:
+    """A nested value with its tensors as NumPy arrays."""
+    return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy())
+
+
+def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """`tree` of dicts and lists with `change` applied to its leaves of type `kind`."""
+    if isinstance(tree, kind):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {key: mapped(item, kind, change) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [mapped(item, kind, change) for item in tree]
+    return tree

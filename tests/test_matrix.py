@@ -127,9 +127,11 @@ def test_each_algorithm_has_its_own_settings_and_set_wins(folder: Path) -> None:
 
 
 def test_a_cell_simulates_on_one_thread_too(folder: Path) -> None:
-    configs = [plan(asked(*more))[0].config for more in ([], ["env.threads=3"])]
-    assert [config["env"]["threads"] for config in configs] == [1, 3]
-    assert cell.differences(*configs) == []
+    env = "id: flowrl/GridWorld-v0, count: 4"
+    sets = ["env.count=4", "env.threads=3", f"env={{{env}}}", f"env={{{env}, threads: 2}}"]
+    configs = [plan(asked("env.count=4", each))[0].config for each in sets]
+    assert [config["env"]["threads"] for config in configs] == [1, 3, 1, 2]
+    assert cell.differences(*configs[:2]) == []
     assert cell.digest(configs[0]) == cell.digest(configs[1])
 
 

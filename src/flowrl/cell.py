@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowrl.errors import TrainingDiverged
 from flowrl.identity import compared
-from flowrl.storage import replacing
+from flowrl.storage import write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
@@ -101,10 +100,7 @@ def read(path: Path, model: type[Model]) -> Model | None:
 
 def write(path: Path, record: BaseModel) -> None:
     """Write a record file: at every instant it is there as a whole or not at all. Raises StorageError."""
-    with replacing(path) as part, part.open("w") as file:
-        file.write(record.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_text(path, record.model_dump_json(indent=2) + "\n")
 
 
 def find(out: Path) -> Iterator[tuple[Cell, Path]]:

@@ -76,9 +76,10 @@ class Examined:
         return summary(self.evaluation, **self.facts)
 
     def by_clip(self) -> list[dict[str, Any]]:
-        """Of the episodes of each motion, named by `clip`; "" where the environment has none."""
+        """Of the episodes of each motion, named by `motion`; of all of them where the environment has none."""
         return [
-            {"clip": clip} | summary(episodes, **self.facts) for clip, episodes in self.evaluation.by_clip()
+            ({"motion": clip} if clip else {}) | summary(episodes, **self.facts)
+            for clip, episodes in self.evaluation.by_clip()
         ]
 
 

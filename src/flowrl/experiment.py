@@ -20,6 +20,7 @@ from flowrl.config import Config, composed, load
 from flowrl.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.interruption import Interruption
 from flowrl.reporting.reporters import Reporters, open_reporters
+from flowrl.storage import write_text
 from flowrl.training.loop import Metrics
 
 
@@ -154,8 +155,7 @@ def train(planned: Plan, out: Path, name: str | None, *, quiet: bool = False) ->
 
 def _begin(run: Run, planned: Plan, folder: Path) -> int | None:
     """Start or continue `run`; returns where its metrics file is to be continued."""
-    with _storage(folder):
-        (folder / "config.yaml").write_text(resolved(planned))
+    write_text(folder / "config.yaml", resolved(planned))
     if planned.content is None:
         run.start()
         return None

@@ -84,9 +84,15 @@ def plan(matrix: Matrix) -> list[Job]:
 def _job(matrix: Matrix, source: str, cell: Cell) -> Job:
     steps = () if matrix.steps is None else (f"total_steps={matrix.steps}",)
     chosen = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", *steps)
-    settings = (*chosen, "threads=1", "env.threads=1", *matrix.overrides)  # else each takes every core
+    alone = () if any(_sets_simulation_threads(each) for each in matrix.overrides) else ("env.threads=1",)
+    settings = (*chosen, "threads=1", *matrix.overrides, *alone)  # else each takes every core
     config = experiment.plan(source, list(settings), None).config.model_dump(mode="json")
     return Job(cell, cell.folder(matrix.out), source, settings, config, matrix.episodes)
+
+
+def _sets_simulation_threads(override: str) -> bool:
+    key, _, value = (part.strip() for part in override.partition("="))
+    return key == "env.threads" or (key == "env" and "threads:" in value)
 
 
 def _try_out(jobs: Sequence[Job]) -> None:

@@ -1,31 +1,39 @@
-"""Writing files whole: what stands at a path is the old file or the new one, never half of one."""
+"""Writing files whole: at every instant what stands at a path is the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowrl.errors import StorageError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def replacing(path: Path, option: str = "--out") -> Iterator[Path]:
-    """A path beside `path` to write to, with its suffix: it takes its place when the block ends well, and is gone
-    otherwise. The folder is made if need be.
+    """A new file beside `path` to write to, with its suffix: it takes its place when the block ends well, and is gone
+    otherwise. The folder is made if need be. What is no regular file, a pipe or a device, is written to itself.
 
-    Raises StorageError, which says to choose another `option`, for an OSError in the block or on the way.
+    Raises StorageError, which says to choose another `option`, when the file cannot be written; what cannot be known
+    before is told before the block begins.
     """
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    target = path.resolve()  # a link stays a link
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with _told(path, target, option):
+            yield target
+        return
+    part = _part(target)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise unwritable(path, error, option) from error
+        check(path, option)
+        with _told(path, part, option):
+            yield part
+        with _told(path, part, option):
+            _put(part, target)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -37,9 +45,53 @@ def write_text(path: Path, text: str, option: str = "--out") -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def check(path: Path, option: str = "--out") -> None:
+    """Make the folder of `path` and see whether a file can be written there: what takes long should begin with it.
+
+    Raises StorageError, which says to choose another `option`.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        return
+    part = _part(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise unwritable(path, error, option) from error
+
+
 def unwritable(path: Path, error: OSError, option: str = "--out") -> StorageError:
     """What to tell of `error`, for which `path`, that the user chose with `option`, is not written."""
     reason = error.strerror or " ".join(str(error).split()[-20:])
-    if error.filename and Path(error.filename).parent != path.parent:
+    if error.filename and Path(error.filename).parent != path.resolve().parent:
         reason = f"{error.filename}: {reason}"  # a folder on the way
-    return StorageError(f"{path} cannot be written: {reason}. Choose another {option}, or free some space.")
+    remedy = "Free some space, or choose" if error.errno in FULL else "Choose"
+    return StorageError(f"{path} cannot be written: {reason}. {remedy} another {option}.")
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+
+
+@contextmanager
+def _told(path: Path, written: Path, option: str) -> Iterator[None]:
+    """An OSError of writing to `written` as StorageError; another file's, which was only read, as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, str(written)):
+            raise
+        raise unwritable(path, error, option) from error
+
+
+def _put(part: Path, target: Path) -> None:
+    """Let `part`, once it is on the disk, be `target`, with the permissions of the file that stood there."""
+    if target.exists():
+        shutil.copymode(target, part)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(target)

@@ -97,18 +97,15 @@ def test_raw_actions_become_the_environments(
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_an_action_is_held_until_the_episode_ends(mode: Any) -> None:
-    """Rewards are 2, 4 and 6; the third step ends the episode in the middle of the second hold."""
-    settings = EnvSettings(id="flowrl-test/Scripted-v0", count=2, mode=mode, action_repeat=2)
+    """Rewards are 2, 4, 6, 8 and 10; the fifth step ends the episode in the middle of the third hold."""
+    options = {"length": 5}
+    settings = EnvSettings(id="flowrl-test/Scripted-v0", count=2, mode=mode, action_repeat=2, options=options)
     adapter = make(settings)
     adapter.reset(seed=0)
-    first, second, third = (adapter.step(torch.full((2, 1), 0.5)) for _ in range(3))
-    assert [step.reward.tolist() for step in (first, second, third)] == [[6, 6], [6, 6], [6, 6]]
-    assert [step.terminated.tolist() for step in (first, second, third)] == [
-        [False] * 2,
-        [True] * 2,
-        [False] * 2,
-    ]
-    assert second.successor[:, 1].tolist() == [3, 3] and second.obs[:, 1].tolist() == [0, 0]
+    steps = [adapter.step(torch.full((2, 1), 0.5)) for _ in range(4)]
+    assert [step.reward.tolist() for step in steps] == [[6, 6], [14, 14], [10, 10], [6, 6]]
+    assert [step.terminated[0].item() for step in steps] == [False, False, True, False]
+    assert steps[2].successor[:, 1].tolist() == [5, 5] and steps[2].obs[:, 1].tolist() == [0, 0]
     adapter.close()
 
 

@@ -170,11 +170,15 @@ def test_a_goal_belongs_to_an_environment_that_has_one() -> None:
         make(EnvSettings(id="flowrl/CheetahRun-v0", goal="root"))
 
 
-def test_actions_are_held_only_where_nobody_else_decides_it() -> None:
-    with pytest.raises(
-        UsageError, match=r"env\.action_repeat: flowrl/GridWorld-v0 has no option 'action_repeat'"
-    ):
-        make(EnvSettings(id="flowrl/GridWorld-v0", action_repeat=2))
+@pytest.mark.parametrize("id", ["flowrl/GridWorld-v0", "flowrl/HumanoidTrack-v0"])
+def test_an_environment_that_cannot_hold_an_action_is_refused(id: str) -> None:
+    with pytest.raises(UsageError, match=rf"env\.action_repeat=2: {id} .* Leave env\.action_repeat out"):
+        make(EnvSettings(id=id, action_repeat=2))
+
+
+def test_actions_are_held_by_one_key_alone() -> None:
+    with pytest.raises(UsageError, match=r"env\.options: 'action_repeat' is set by flowrl"):
+        make(EnvSettings(id="flowrl/CheetahRun-v0", options={"action_repeat": 2}))
 
 
 @pytest.mark.parametrize("id", ["flowrl/CheetahRun-v0", "flowrl/HumanoidTrack-v0", "HalfCheetah-v5"])

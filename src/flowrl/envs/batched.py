@@ -10,7 +10,6 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from torch import Tensor
 
 from flowrl.envs.arena import Arena, Outcome
 from flowrl.envs.simulation import Image
@@ -92,51 +91,46 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        observation, reward, terminated, truncated = self._held(np.asarray(actions))
-        ended = terminated | truncated
-        infos: dict[str, Any] = {}
-        shown = observation.numpy()  # torch would wake its threads for a few rows
-        if ended.any():
-            rows = torch.from_numpy(np.flatnonzero(ended))
-            infos = self._infos(ended, rows, shown[ended])
-            shown[ended] = self.arena.start(rows).numpy()
-        return shown, reward.numpy(), terminated, truncated, infos
-
-    def _held(self, actions: NDArray[Any]) -> Outcome:
-        """What came of `actions` in each row until its episode ended. What is simulated of a row after that is of no
-        account: it starts anew."""
-        outcome = self._once(actions)
+        final_info: dict[str, Any] = {}
+        outcome = self._control_step(np.asarray(actions))
+        ended = outcome.terminated | outcome.truncated
+        self._report(ended, final_info)
         for _ in range(self.action_repeat - 1):
-            going = ~(outcome.terminated | outcome.truncated)
-            if not going.any():
+            if ended.all():
                 break
-            later = self._once(actions)
-            lasting = torch.from_numpy(going)
-            outcome = Outcome(
-                torch.where(lasting[:, None], later.observation, outcome.observation),
-                torch.where(lasting, outcome.reward + later.reward, outcome.reward),
-                outcome.terminated | (going & later.terminated),
-                outcome.truncated | (going & later.truncated),
-            )
-        return outcome
+            later = self._control_step(np.asarray(actions))
+            outcome = _where(~ended, later, outcome)
+            just = (later.terminated | later.truncated) & ~ended
+            self._report(just, final_info)
+            ended = ended | just
+        infos: dict[str, Any] = {}
+        shown = outcome.observation.numpy()  # torch would wake its threads for a few rows
+        if ended.any():
+            final_obs = np.full(self.num_envs, None, dtype=object)
+            final_obs[ended] = np.fromiter(shown[ended], dtype=object, count=int(ended.sum()))
+            infos = {"final_obs": final_obs, "_final_obs": ended, "final_info": final_info}
+            infos["_final_info"] = ended.copy()
+            shown[ended] = self.arena.start(torch.from_numpy(np.flatnonzero(ended))).numpy()
+        return shown, outcome.reward.numpy(), outcome.terminated, outcome.truncated, infos
 
-    def _once(self, actions: NDArray[Any]) -> Outcome:
+    def _control_step(self, actions: NDArray[Any]) -> Outcome:
         outcome = self.arena.step(actions)
         return outcome._replace(truncated=outcome.truncated | (self.arena.elapsed >= self.max_episode_steps))
 
-    def _infos(self, ended: NDArray[np.bool_], rows: Tensor, last: Observation) -> dict[str, Any]:
-        """The info dictionary that Gymnasium's SyncVectorEnv gives for the single environment, and the last picture."""
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        final_obs[ended] = np.fromiter(last, dtype=object, count=len(last))
-        final_info: dict[str, Any] = {}
-        for name, numbers in self.arena.report(rows).items():
-            final_info[name] = np.zeros(self.num_envs, dtype=numbers.dtype)
-            final_info[name][ended] = numbers
-            final_info[f"_{name}"] = ended.copy()
+    def _report(self, ended: NDArray[np.bool_], final_info: dict[str, Any]) -> None:
+        """Put what the task tells of the rows that have just `ended` into `final_info`, and their last picture, as
+        Gymnasium's SyncVectorEnv does for the single environment."""
+        if not ended.any():
+            return
+        told = self.arena.report(torch.from_numpy(np.flatnonzero(ended)))
         if (pictures := self.render()) is not None:
-            final_info |= {"render": np.stack(pictures), "_render": ended.copy()}
-        infos = {"final_obs": final_obs, "_final_obs": ended, "final_info": final_info}
-        return infos | {"_final_info": ended.copy()}
+            told = told | {"render": np.stack(pictures)[ended]}
+        for name, numbers in told.items():
+            if name not in final_info:
+                final_info[name] = np.zeros((self.num_envs, *numbers.shape[1:]), dtype=numbers.dtype)
+                final_info[f"_{name}"] = np.zeros(self.num_envs, dtype=np.bool_)
+            final_info[name][ended] = numbers
+            final_info[f"_{name}"] |= ended
 
     def render(self) -> tuple[Image, ...] | None:
         if self.render_mode != "rgb_array":
@@ -157,8 +151,19 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.arena.close()
 
 
-def at_least_one(name: str, steps: int) -> int:
-    """`steps` itself; raises UsageError, with its `name`, unless it is a whole number of at least 1."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {steps!r}.")
-    return steps
+def _where(running: NDArray[np.bool_], later: Outcome, earlier: Outcome) -> Outcome:
+    """`earlier`, and in the rows still `running` what `later` added to it."""
+    rows = torch.from_numpy(running)
+    return Outcome(
+        torch.where(rows[:, None], later.observation, earlier.observation),
+        torch.where(rows, earlier.reward + later.reward, earlier.reward),
+        earlier.terminated | (running & later.terminated),
+        earlier.truncated | (running & later.truncated),
+    )
+
+
+def at_least_one(name: str, value: int) -> int:
+    """`value` itself; raises UsageError, with its `name`, unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    return value

@@ -16,7 +16,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from flowrl.envs import NATIVE, snapshot
 from flowrl.envs.adapter import Adapter, EnvSettings, close
-from flowrl.envs.watched import Held, Watched
+from flowrl.envs.repeated import RepeatedAction
+from flowrl.envs.watched import Watched
 from flowrl.errors import (
     EnvironmentFailed,
     FlowrlError,
@@ -29,7 +30,7 @@ from flowrl.errors import (
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""
 
-RESERVED = {  # what `make` itself gives to gymnasium.make_vec
+RESERVED = {  # what `make` itself gives to gymnasium.make_vec, from the recipe's other keys
     "id",
     "num_envs",
     "vectorization_mode",
@@ -37,6 +38,7 @@ RESERVED = {  # what `make` itself gives to gymnasium.make_vec
     "wrappers",
     "render_mode",
     "disable_env_checker",
+    "action_repeat",
 }
 
 
@@ -141,13 +143,18 @@ def built(
         if "threads" in parameters(spec.vector_entry_point):
             named.setdefault("threads", settings.threads)
         if repeat > 1:
+            if "action_repeat" not in parameters(spec.vector_entry_point):
+                raise UsageError(
+                    f"env.action_repeat={repeat}: {spec.id} takes every action once, for its steps are long already. "
+                    "Leave env.action_repeat out."
+                )
             named["action_repeat"] = repeat
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
     return gymnasium.make_vec(
         spec.id,
         num_envs=count,
         vectorization_mode=mode,
-        wrappers=[partial(Held, num_repeats=repeat), Watched] if repeat > 1 else [Watched],
+        wrappers=[partial(RepeatedAction, num_repeats=repeat), Watched] if repeat > 1 else [Watched],
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
         disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
         **named,
@@ -171,7 +178,7 @@ def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
 def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
     """What to tell the user when the construction of an environment raised `error`."""
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if isinstance(error, TypeError) and unknown and unknown[1] in {*settings.arguments(), "action_repeat"}:
+    if isinstance(error, TypeError) and unknown and unknown[1] in settings.arguments():
         known = sorted(constructor_options(spec) - {unknown[1]})
         listed = f" It takes {', '.join(known)}." if known else ""
         place = "env.options" if unknown[1] in settings.options else f"env.{unknown[1]}"

@@ -7,21 +7,11 @@ from multiprocessing import parent_process
 from typing import Any
 
 import gymnasium
-from gymnasium.wrappers import RepeatAction
 
 from flowrl.envs import graphics, snapshot
 from flowrl.errors import EnvironmentFailed, in_one_line
 
 SUCCESS = ("is_success", "success")  # the info keys under which environments report success
-
-
-class Held(RepeatAction[Any, Any]):
-    """`RepeatAction` whose `render_fps` is that of what it shows: the actions' rate."""
-
-    def __init__(self, env: gymnasium.Env[Any, Any], num_repeats: int) -> None:
-        super().__init__(env, num_repeats)
-        if env.metadata.get("render_fps"):
-            self.metadata = env.metadata | {"render_fps": env.metadata["render_fps"] / num_repeats}
 
 
 class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):

@@ -13,7 +13,8 @@ from flowrl.storage import replacing
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write `rows`, which have the same keys, one to a line under a heading; the folder is made if need be.
 
-    A pair such as `return_ci95` becomes the two columns `return_ci95_low` and `return_ci95_high`; None is left empty.
+    An interval such as `return_ci95` becomes the two columns `return_ci95_low` and `return_ci95_high`; what is None
+    is left empty.
     Raises StorageError when the file cannot be written.
     """
     lines = [dict(_cells(row)) for row in rows]
@@ -26,7 +27,7 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def _cells(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in row.items():
-        if isinstance(value, list):
-            yield from zip((f"{name}_low", f"{name}_high"), value, strict=True)
+        if name.endswith("_ci95"):
+            yield from zip((f"{name}_low", f"{name}_high"), value or (None, None), strict=True)
         else:
             yield name, value

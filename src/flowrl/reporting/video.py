@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from flowrl.errors import MissingDependency, StorageError, UsageError, did_you_mean
-from flowrl.storage import unwritable
+from flowrl.storage import replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -161,26 +161,13 @@ def writing(path: Path) -> Iterator[Film]:
     before the first picture if that can be known.
     """
     check(path)
-    part = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        part.touch()
-    except OSError as error:
-        raise unwritable(path, error, "--video") from error
-    film = Ffmpeg(part) if path.suffix.lower() == ".mp4" else Loop()
-    try:
-        yield film
+    with replacing(path, "--video") as part:
+        film = Ffmpeg(part) if path.suffix.lower() == ".mp4" else Loop()
         try:
+            yield film
             film.finish(part)
-            part.replace(path)
-        except OSError as error:
-            raise unwritable(path, error, "--video") from error
-    finally:
-        film.abandon()
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        finally:
+            film.abandon()
 
 
 class Loop:

@@ -376,6 +376,34 @@ def test_pictures(name: str) -> None:
     suite.close()
 
 
+def test_the_last_picture_is_of_the_end_of_a_hold_cut_short() -> None:
+    """Row 0 ends after 2 of the 4 control steps of its third hold, row 1 goes on."""
+    last = []
+    for repeat in (4, 1):
+        suite = SuiteVectorEnv(
+            "CheetahRun",
+            2,
+            max_episode_steps=13,
+            render_mode="rgb_array",
+            height=60,
+            width=80,
+            action_repeat=repeat,
+        )
+        suite.reset(seed=0)
+        suite.arena.elapsed[0] = 3
+        try:
+            suite.render()
+        except MissingDependency as reason:
+            pytest.skip(str(reason))
+        infos: dict[str, Any] = {}
+        for actions in actions_for(suite, 3):
+            for _ in range(4 // repeat):
+                infos = infos or suite.step(actions)[4]
+        assert infos["final_info"]["_render"].tolist() == [True, False]
+        last.append(infos["final_info"]["render"][0])
+    np.testing.assert_array_equal(*last)
+
+
 def test_no_pictures_without_the_mode() -> None:
     assert SuiteVectorEnv("PointMass").render() is None
     assert SuiteEnv("PointMass").render() is None

@@ -87,7 +87,7 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
         self.single_action_space = action_space(arena)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.clips = tuple(clip.name for clip, _ in constants.clips)
+        self.clips = tuple(clip.source for clip, _ in constants.clips)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
 
 

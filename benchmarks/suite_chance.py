@@ -1,6 +1,6 @@
 """What random actions earn on the control tasks, beside what was learned.
 
-    python benchmarks/suite_chance.py [--episodes 256] [--learned docs/results/suite.json] [--out FILE.md]
+    python benchmarks/suite_chance.py [--episodes 256] [--learned docs/results/suite.json]
 
 A random policy draws every action uniformly from the task's range. The others are those of `flowrl compare`'s JSON
 document: the mean return of each run, with random noise or sampled actions.
@@ -19,7 +19,6 @@ import numpy as np
 
 from flowrl.envs.suite import TASKS
 from flowrl.envs.suite.environment import SuiteVectorEnv
-from flowrl.storage import write_text
 
 
 def main() -> None:
@@ -28,13 +27,10 @@ def main() -> None:
     )
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--learned", type=Path, default=Path("docs/results/suite.json"))
-    parser.add_argument("--out", type=Path, help="where the table goes, too")
     options = parser.parse_args()
     tasks = json.loads(options.learned.read_text())["tasks"]
-    table = "\n".join(lines(options.episodes, {env_of(task): task for task in tasks.values()})) + "\n"
-    print(table, end="")
-    if options.out is not None:
-        write_text(options.out, table)
+    for line in lines(options.episodes, {env_of(task): task for task in tasks.values()}):
+        print(line)
 
 
 def lines(episodes: int, learned: dict[str, Any]) -> Iterator[str]:

@@ -383,6 +383,15 @@ def test_another_kind_of_policy_with_a_ratio_for_it_is_a_composition(
     assert config["policy"]["kind"] == "gaussian" and config["learner"]["surrogate"] == "aspo"
 
 
+def test_dry_run_makes_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(GOOD)
+    code, said = told(["train", "recipe.yaml", "--set", "env.options.foo=1", "--dry-run"], capsys)
+    assert code == 2 and "has no option 'foo'" in said
+
+
 def test_dry_run_prints_a_recipe_that_trains_the_same(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

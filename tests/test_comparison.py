@@ -414,6 +414,10 @@ def test_nothing_has_to_be_said_of_a_full_matrix(tmp_path: Path) -> None:
         (lambda out: add(out, "hop", "fpo", 5, 1), "tasks with more seeds weigh more"),
         (lambda out: add(out, "hop", "fpo", 5, 1, env_steps=2000), "1,000 (fpo, ppo), 2,000 (fpo)"),
         (lambda out: add(out, "hop", "fpo", 5, 1, clip=0.3), "learner.clip is 0.3 there, 0.1"),
+        (
+            lambda out: add(out, "hop", "fpo++", 0, 1, options={"profile": "playground"}),
+            'trained in environments that differ: env.options.profile is "playground" there, not set',
+        ),
         (lambda out: add(out, "hop", "fpo", 5, 1, episodes=8), "numbers of episodes: 8, 64"),
         (lambda out: add(out, "hop", "fpo", 5, 1, flowrl="0.2.0"), "versions of flowrl: 0.1.0, 0.2.0"),
         (lambda out: add(out, "hop", "fpo", 5, 1, jobs=2), "abacus, 1 at a time; abacus, 2 at a time"),

@@ -70,3 +70,15 @@ def test_a_table_that_cannot_be_written_is_told_before_an_episode_is_played(
     assert code == 6
     assert "--csv" in printed.err
     assert printed.out == ""
+
+
+@pytest.mark.parametrize("path", ["", "/", "ckpt.pt", "table"])
+def test_a_table_goes_to_a_csv_alone(
+    path: str, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Above all not over the checkpoint that it is about."""
+    monkeypatch.chdir(trained)
+    before = Path("ckpt.pt").read_bytes()
+    assert cli.run(["eval", ".", "--episodes", "1", "--csv", path]) == 2
+    assert "tables are written as .csv. Type --csv " in capsys.readouterr().err
+    assert Path("ckpt.pt").read_bytes() == before

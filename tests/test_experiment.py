@@ -151,6 +151,20 @@ def test_a_run_is_called_after_its_recipe_or_the_environment_put_in_its_place() 
     assert experiment.plan("pendulum.yaml", ["env.id=flowrl/CheetahRun-v0"], None).stem == "cheetahrun"
 
 
+@pytest.mark.parametrize("change", ["env.action_repeat=3", "env.options.max_episode_steps=30", "env.count=2"])
+def test_a_run_goes_on_in_its_own_environment_alone(change: str, tmp_path: Path) -> None:
+    """What would change it is refused before anything is written, also where nothing is left to train."""
+    folder = experiment.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True).folder
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    key = change.partition("=")[0]
+    with pytest.raises(
+        UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or begin a new run"
+    ):
+        experiment.plan(None, [change], folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert experiment.plan(None, ["env.threads=1", "total_steps=999"], folder).config.env.threads == 1
+
+
 def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
     a, b, c = (

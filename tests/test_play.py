@@ -18,7 +18,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from flowrl import cli, playing
-from flowrl.envs import gridworld
+from flowrl.envs import EnvSettings, gridworld
 from flowrl.errors import MissingDependency, StorageError
 from flowrl.examination import Question
 from flowrl.reporting import video
@@ -374,6 +374,12 @@ def test_all_panels_start_from_the_same_state() -> None:
         assert all((panel.picture == panels[0].picture).all() for panel in panels)
         starts.append(panels[0].picture)
     assert (starts[0] != starts[1]).any()
+
+
+def test_panels_whose_actions_last_differently_are_refused() -> None:
+    once, thrice = (EnvSettings(id="Pendulum-v1", action_repeat=repeat) for repeat in (1, 3))
+    assert playing.arguments(once) != playing.arguments(thrice)
+    assert playing.told(thrice) == "Pendulum-v1 with action_repeat=3"
 
 
 def test_who_is_done_waits_for_the_others() -> None:

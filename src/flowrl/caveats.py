@@ -19,6 +19,7 @@ def notes(grid: Grid, improvements: Iterable[Improvement] = ()) -> list[str]:
         *_tasks_left_out(grid),
         *_numbers_of_seeds(grid),
         *_unequal_settings(grid),
+        *_unequal_environments(grid),
         *_unequal_steps(grid),
         *_unequal_circumstances(grid),
         *_false_certainty(improvements),
@@ -70,6 +71,21 @@ def _unequal_settings(grid: Grid) -> list[str]:
                     f"(seed {run.seed} against seed {group.runs[0].seed})."
                 )
                 break
+    return sentences
+
+
+def _unequal_environments(grid: Grid) -> list[str]:
+    """Algorithms that were not given the same task."""
+    sentences = []
+    for task in grid.tasks:
+        (first, reference), *others = sorted(grid.on(task).items())
+        for name, group in others:
+            settings = ({"env": of.config["env"]} for of in (group, reference))
+            if unequal := differences(*settings):
+                sentences.append(
+                    f"{task}: {name} and {first} were trained in environments that differ: {'; '.join(unequal[:3])} "
+                    f"({name} against {first})."
+                )
     return sentences
 
 

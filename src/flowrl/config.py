@@ -66,7 +66,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0)
     """Seed of weights, environments, noise and minibatches."""
     total_steps: int = Field(ge=1)
-    """Budget in environment steps, over all environments together."""
+    """Budget in environment steps, over all environments together; with `env.action_repeat` a step is an action."""
     device: Literal["auto", "cpu", "cuda"] = "cpu"
     """Where the networks live; auto takes a GPU if there is one. Environments run on the CPU."""
     threads: int = Field(1, ge=1)

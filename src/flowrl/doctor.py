@@ -117,7 +117,8 @@ def processor() -> Iterator[Finding]:
     from flowrl.machine import cores, load, machine
 
     here, waiting = machine(), load()
-    found = f"{here.processor}, {here.cores} cores, PyTorch uses {here.threads} threads"
+    threads = "1 thread" if here.threads == 1 else f"{here.threads} threads"
+    found = f"{here.processor}, {here.cores} cores, PyTorch uses {threads}"
     if waiting is None:
         yield Finding("processor", "ok", found)
     elif waiting > len(cores()):

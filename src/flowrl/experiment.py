@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from flowrl import checkpoint, recipe
+from flowrl import checkpoint, identity, recipe
 from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
 from flowrl.config import Config, composed, load
 from flowrl.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
@@ -66,6 +66,7 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
         refuse_file_sampler(config, path, f"--set sampler.name={config.sampler.name}")
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
+    _refuse_another_environment(load_config(content), config, path.parent)
     return Plan(config, path.parent.name, content, path.parent)
 
 
@@ -90,6 +91,17 @@ def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
             f"the latter and cut metrics.jsonl. Type: flowrl train --resume {path.parent} to go on from the latest; "
             f"or move {latest} away first, if you mean to go back."
         )
+
+
+def _refuse_another_environment(was: Config, now: Config, folder: Path) -> None:
+    """Raise UsageError when the run in `folder` would go on in another environment, or in the same one changed."""
+    before, after = (identity.compared({"env": config.env.model_dump(mode="json")}) for config in (was, now))
+    for key in (before | after).keys() - {"env.mode"}:
+        if before.get(key) != after.get(key):
+            raise UsageError(
+                f"--set {key}: the run {folder} has {before.get(key, 'nothing')} there, and what its networks have "
+                f"learned, and the episodes it is in, are of that. Leave out --set {key}, or begin a new run."
+            )
 
 
 def resolved(planned: Plan) -> str:

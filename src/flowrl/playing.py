@@ -120,19 +120,25 @@ def is_checkpoint(name: str) -> bool:
 
 
 def check_same_task(players: Sequence[Player]) -> None:
-    """Raise UsageError unless all players act in the same environment with the same options."""
+    """Raise UsageError unless all players act in the same environment with the same options, equally often."""
     configs = [player.loaded.config.env for player in players]
     for env in configs:
-        if (env.id, env.options) != (configs[0].id, configs[0].options):
+        if arguments(env) != arguments(configs[0]):
             raise UsageError(
                 f"side by side, all must play the same: one policy's environment is {told(configs[0])}, another's "
                 f"{told(env)}. Give them the same with --env ID or --set env.options.KEY=VALUE, or play them apart."
             )
 
 
+def arguments(env: EnvSettings) -> dict[str, object]:
+    """What makes an environment what it is."""
+    repeat = {"action_repeat": env.action_repeat} if env.action_repeat > 1 else {}
+    return {"id": env.id} | env.options | repeat
+
+
 def told(env: EnvSettings) -> str:
     """'flowrl/GridWorld-v0 with mode=cshape'"""
-    options = ", ".join(f"{key}={value}" for key, value in env.options.items())
+    options = ", ".join(f"{key}={value}" for key, value in arguments(env).items() if key != "id")
     return f"{env.id} with {options}" if options else env.id
 
 

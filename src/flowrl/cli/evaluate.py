@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl import storage
 from flowrl.cli.arguments import whole_numbers
 from flowrl.cli.output import next_command, print_json, print_table, say
 
@@ -68,7 +67,7 @@ def evaluate(
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     questions = list(asked.each(sweep))
     if csv is not None:
-        storage.check(csv, "--csv")
+        spreadsheet.check(csv)
     answers = [examination.examine(subject, question) for question in questions]
     rows = [answer.summary() for answer in answers]
     if json:

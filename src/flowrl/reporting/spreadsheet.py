@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flowrl import storage
+from flowrl.errors import UsageError
 from flowrl.storage import replacing
+
+
+def check(path: Path) -> None:
+    """UsageError unless `path` ends in .csv, or is a pipe or a device; StorageError when it cannot be written."""
+    if path.suffix.lower() != ".csv" and (path.is_file() or path.is_dir() or not path.exists()):
+        raise UsageError(f"--csv {path}: tables are written as .csv. Type --csv {path.stem or 'table'}.csv.")
+    storage.check(path, "--csv")
 
 
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

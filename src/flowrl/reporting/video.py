@@ -137,7 +137,7 @@ def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) ->
     if suffix not in suffixes:
         raise UsageError(
             f"{option} {path}: {what} are written as {', '.join(suffixes)}.{did_you_mean(suffix, suffixes)} "
-            f"Type {option} {path.with_suffix(suffixes[0])}."
+            f"Type {option} {path.parent / (path.stem or what)}{suffixes[0]}."
         )
 
 

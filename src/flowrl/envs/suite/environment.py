@@ -13,7 +13,8 @@ class SuiteEnv(SingleEnv):
 
     `profile` chooses its numbers: `dmc` for dm_control's, `playground` for those of MuJoCo Playground. An episode
     has no end of its own: Gymnasium's TimeLimit, which `gymnasium.make` puts around it, truncates it after 1000
-    steps. Pictures are `height` x `width` from the model's `camera`, a name or a number.
+    steps. Pictures are `height` x `width` from the model's `camera`, a name or a number; None: the
+    task's own.
     """
 
     def __init__(
@@ -23,10 +24,11 @@ class SuiteEnv(SingleEnv):
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
-        camera: int | str = 0,
+        camera: int | str | None = None,
     ) -> None:
-        arena = Arena(*chosen(task, profile), count=1, threads=1)
-        super().__init__(arena, render_mode, (height, width, camera))
+        kind, constants = chosen(task, profile)
+        arena = Arena(kind, constants, count=1, threads=1)
+        super().__init__(arena, render_mode, (height, width, constants.camera if camera is None else camera))
 
 
 class SuiteVectorEnv(BatchedVectorEnv):
@@ -45,9 +47,11 @@ class SuiteVectorEnv(BatchedVectorEnv):
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
-        camera: int | str = 0,
+        camera: int | str | None = None,
         threads: int = 0,
         action_repeat: int = 1,
     ) -> None:
-        arena = Arena(*chosen(task, profile), num_envs, threads)
-        super().__init__(arena, max_episode_steps, render_mode, (height, width, camera), action_repeat)
+        kind, constants = chosen(task, profile)
+        arena = Arena(kind, constants, num_envs, threads)
+        picture = (height, width, constants.camera if camera is None else camera)
+        super().__init__(arena, max_episode_steps, render_mode, picture, action_repeat)

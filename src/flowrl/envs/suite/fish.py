@@ -18,6 +18,7 @@ from flowrl.envs.suite.task import Constants, specification, uniform
 class FishConstants(Constants):
     """FishSwim's numbers."""
 
+    camera: int | str = "fixed_top"  # the first follows the fish, and away from the target
     start_angle: float = 0.2  # rad, a joint's start is at most this far from straight
     start_height: float = 0.1  # m, of the torso above the ground
     target_low: tuple[float, float, float] = (-0.4, -0.4, 0.1)  # m, corners of the box in which targets lie

@@ -25,6 +25,7 @@ class Constants(Pace):
     implicit_damping: bool = True  # whether Euler treats joint damping implicitly (the flag `eulerdamp`)
     iterations: int = 100  # at most, of the constraint solver
     ls_iterations: int = 50  # at most, of its line search
+    camera: int | str = 0  # that pictures are taken from
 
     @property
     def control_timestep(self) -> float:

@@ -82,3 +82,20 @@ def test_a_table_goes_to_a_csv_alone(
     assert cli.run(["eval", ".", "--episodes", "1", "--csv", path]) == 2
     assert "tables are written as .csv. Type --csv " in capsys.readouterr().err
     assert Path("ckpt.pt").read_bytes() == before
+
+
+def test_a_gaussian_policy_is_evaluated_once_whatever_the_samplers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "algorithm: ppo\ntotal_steps: 32\nenv: {id: flowrl/GridWorld-v0, count: 2}\nrollout: {steps: 16}\n"
+    )
+    assert (
+        cli.run(["train", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--name", "run", "--json"])
+        == 0
+    )
+    capsys.readouterr()
+    assert (
+        cli.run(["eval", str(tmp_path / "run"), "--sampler", "euler,heun", "--episodes", "2", "--json"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["episodes"] == 2

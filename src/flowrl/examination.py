@@ -63,6 +63,12 @@ class Subject:
     def title(self) -> str:
         return f"{self.config.algorithm} on {self.config.env.id}, {self.content['progress']['env_steps']:,} env steps"
 
+    def heard(self, question: Question) -> Question:
+        """What of the question concerns this policy: whatever the sampler, a Gaussian one acts the same."""
+        if self.config.policy.kind == "gaussian":
+            return replace(question, sampler=None, steps=None)
+        return question
+
 
 @dataclass(frozen=True)
 class Examined:

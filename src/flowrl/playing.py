@@ -105,10 +105,8 @@ def cast(ckpt: Path, question: Question, others: Sequence[str]) -> list[tuple[Su
             asked += [(Path(other), each) for each in question.each(None)]
         else:
             asked += [(ckpt, each) for each in replace(question, sampler=other).each(None)]
-    for index, (path, each) in enumerate(asked):
-        if subjects[path].config.policy.kind == "gaussian":  # whatever the sampler, it acts the same
-            asked[index] = (path, replace(each, sampler=None, steps=None))
-    panels = [(subjects[path], each) for path, each in dict.fromkeys(asked)]
+    heard = dict.fromkeys((path, subjects[path].heard(each)) for path, each in asked)
+    panels = [(subjects[path], each) for path, each in heard]
     if len(panels) > PANELS:
         raise UsageError(f"{len(panels)} panels do not fit in one video: choose at most {PANELS}.")
     return panels

@@ -65,7 +65,7 @@ def evaluate(
     asked = examination.Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     subject = examination.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
-    questions = list(asked.each(sweep))
+    questions = list(dict.fromkeys(map(subject.heard, asked.each(sweep))))
     if csv is not None:
         spreadsheet.check(csv)
     answers = [examination.examine(subject, question) for question in questions]

@@ -6,8 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -266,8 +265,12 @@ def _new_folder(out: Path, name: str | None, planned: Plan) -> Path:
             )
         number += 1
         folder = out / f"{planned.stem}-{config.algorithm}-seed{config.seed}-{number}"
-    with _storage(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder}: {error.strerror}. Choose another folder with --out."
+        ) from error
     return folder
 
 
@@ -285,13 +288,3 @@ def _told(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:
     latest = folder / checkpoint.LATEST
     good = f" The last good checkpoint is {latest}." if latest.exists() else ""
     return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{good}")
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename or path}: {error.strerror}. Choose another folder with --out."
-        ) from error

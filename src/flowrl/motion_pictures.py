@@ -15,7 +15,7 @@ from flowrl.envs.humanoid.picture import Portraitist
 from flowrl.errors import UsageError
 from flowrl.reporting import video
 from flowrl.reporting.video import Panel
-from flowrl.storage import replacing
+from flowrl.storage import check_suffix, replacing
 
 SUFFIXES = (".png", ".webp", ".jpg")
 POSES = 10  # of each motion, on a sheet
@@ -28,7 +28,7 @@ NO_LIMIT = (10_000, 10_000)
 
 def check_sheet(path: Path) -> None:
     """UsageError for a suffix in which no sheet is written."""
-    video.check_suffix(path, "--sheet", "sheets", SUFFIXES)
+    check_suffix(path, "--sheet", "sheets", SUFFIXES)
 
 
 def sheet(clips: Sequence[Clip], path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flowrl.errors import StorageError
+from flowrl.errors import StorageError, UsageError, did_you_mean
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -23,7 +23,7 @@ def replacing(path: Path, option: str = "--out") -> Iterator[Path]:
     before is told before the block begins.
     """
     target = path.resolve()  # a link stays a link
-    if target.exists() and not target.is_file() and not target.is_dir():
+    if is_stream(target):
         with _told(path, target, option):
             yield target
         return
@@ -51,7 +51,7 @@ def check(path: Path, option: str = "--out") -> None:
     Raises StorageError, which says to choose another `option`.
     """
     target = path.resolve()
-    if target.exists() and not target.is_file() and not target.is_dir():
+    if is_stream(target):
         return
     part = _part(target)
     try:
@@ -62,6 +62,21 @@ def check(path: Path, option: str = "--out") -> None:
         part.unlink()
     except OSError as error:
         raise unwritable(path, error, option) from error
+
+
+def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) -> None:
+    """UsageError unless `path`, given as `option`, has one of the `suffixes` that `what` is written as."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes:
+        raise UsageError(
+            f"{option} {path}: {what} are written as {', '.join(suffixes)}.{did_you_mean(suffix, suffixes)} "
+            f"Type {option} {path.parent / (path.stem or what)}{suffixes[0]}."
+        )
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a pipe or a device stands at `path`, which cannot be replaced."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def unwritable(path: Path, error: OSError, option: str = "--out") -> StorageError:

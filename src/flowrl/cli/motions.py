@@ -10,7 +10,7 @@ import typer
 
 from flowrl.cli.output import next_command, passing_line, print_json, print_table, say
 from flowrl.errors import UsageError
-from flowrl.storage import replacing
+from flowrl.storage import check_suffix, replacing
 
 if TYPE_CHECKING:
     from flowrl.envs.humanoid.motion import Clip
@@ -124,9 +124,6 @@ def write(clips: list[Clip], path: Path) -> None:
 
     if len(clips) != 1:
         raise UsageError(f"--convert writes one motion, and there are {len(clips)}: name one of them.")
-    if path.suffix.lower() != ".npz":
-        raise UsageError(
-            f"--convert {path}: motions are written as .npz. Type --convert {path.with_suffix('.npz')}."
-        )
+    check_suffix(path, "--convert", "motions", (".npz",))
     with replacing(path, "--convert") as part:
         native.write(clips[0], part)

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flowrl import storage
-from flowrl.errors import UsageError
-from flowrl.storage import replacing
 
 
 def check(path: Path) -> None:
     """UsageError unless `path` ends in .csv, or is a pipe or a device; StorageError when it cannot be written."""
-    if path.suffix.lower() != ".csv" and (path.is_file() or path.is_dir() or not path.exists()):
-        raise UsageError(f"--csv {path}: tables are written as .csv. Type --csv {path.stem or 'table'}.csv.")
+    if not storage.is_stream(path):
+        storage.check_suffix(path, "--csv", "tables", (".csv",))
     storage.check(path, "--csv")
 
 
@@ -28,7 +26,7 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     lines = [dict(_cells(row)) for row in rows]
     columns = dict.fromkeys(name for line in lines for name in line)
-    with replacing(path, "--csv") as part, part.open("w", encoding="utf-8", newline="") as file:
+    with storage.replacing(path, "--csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(lines)

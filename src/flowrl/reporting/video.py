@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from flowrl.errors import MissingDependency, StorageError, UsageError, did_you_mean
-from flowrl.storage import replacing
+from flowrl.errors import MissingDependency, StorageError
+from flowrl.storage import check_suffix, replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -129,16 +129,6 @@ def check(path: Path) -> None:
     check_suffix(path, "--video", "videos", SUFFIXES)
     if path.suffix.lower() == ".mp4":
         _require_ffmpeg(path)
-
-
-def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) -> None:
-    """UsageError unless `path`, given as `option`, has one of the `suffixes` that `what` is written as."""
-    suffix = path.suffix.lower()
-    if suffix not in suffixes:
-        raise UsageError(
-            f"{option} {path}: {what} are written as {', '.join(suffixes)}.{did_you_mean(suffix, suffixes)} "
-            f"Type {option} {path.parent / (path.stem or what)}{suffixes[0]}."
-        )
 
 
 def _require_ffmpeg(path: Path) -> None:

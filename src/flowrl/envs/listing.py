@@ -143,7 +143,7 @@ def humanoid_facts() -> dict[str, Any]:
     from flowrl.envs.humanoid.observation import FOLLOWED, PARTS, visible
     from flowrl.envs.humanoid.repertoire import SETS, SINGLES
     from flowrl.envs.humanoid.sampling import SAMPLINGS
-    from flowrl.envs.humanoid.tracking import HumanoidTrack
+    from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack
 
     gaits = [f"gait:{name}" for name in (*SINGLES, *SETS)]
     return {
@@ -158,6 +158,7 @@ def humanoid_facts() -> dict[str, Any]:
             "sampling": list(SAMPLINGS),
             "evaluation": ["false", "true"],
             "self_collision": ["false", "true"],
+            "termination_distance": [f"{TOO_FAR} m"],
         },
     }
 
@@ -218,7 +219,7 @@ def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
 
 def choices(values: list[str]) -> str:
     """What an option can be; the first is what it is by itself."""
-    return f"{values[0]} (default), {', '.join(values[1:])}"
+    return ", ".join([f"{values[0]} (default)", *values[1:]])
 
 
 def bounds(low: list[float], high: list[float]) -> str:

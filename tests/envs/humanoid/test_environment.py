@@ -272,6 +272,26 @@ def test_segments_touch_one_another_on_demand() -> None:
     assert touching == [1, 16]
 
 
+@pytest.mark.parametrize("distance", [0.25, 0.6])
+def test_training_ends_where_a_segment_is_too_far(distance: float) -> None:
+    """A fall from a reference that stands still, so that the goal, a frame ahead, is what the places are compared
+    with; the strict measure stays what it is."""
+    env = several(1, motions=[standing(300)], termination_distance=distance)
+    env.reset(seed=0)
+    seen = []
+    for actions in actions_for(env, 200):
+        obs, _, terminated, _, infos = env.step(0.3 * actions)
+        seen.append(infos["final_obs"][0] if infos else obs[0])
+        if terminated[0]:
+            break
+    places = np.stack(seen)[:, WHERE["goal_place_differences"]].reshape(len(seen), 15, 3)
+    farthest = np.linalg.norm(places, axis=2).max(1)
+    assert (farthest <= distance).tolist() == [True] * (len(seen) - 1) + [False]
+    told = infos["final_info"]
+    assert told["alive_s"][0] == (len(seen) - 1) / 30
+    assert told["strict_alive_s"][0] == (farthest <= 0.25).tolist().index(False) / 30
+
+
 def test_sources_have_weights() -> None:
     motions = [{"source": "gait:walk", "weight": 3.0}, "gait:stand", standing()]
     env = several(1, motions=motions)
@@ -285,6 +305,9 @@ def test_wrong_options_are_refused(kind: Any) -> None:
         kind(goal="hands", motions=CLIPS)
     with pytest.raises(UsageError, match=r"no sampling 'failures'\. Did you mean 'failure'"):
         kind(sampling="failures", motions=CLIPS)
+    for distance in (0, -0.25, float("nan"), "far"):
+        with pytest.raises(UsageError, match=r"termination_distance is a length in m, such as 0\.25"):
+            kind(termination_distance=distance, motions=CLIPS)
     for motions in ([], "gait:walk", CLIPS[0]):
         with pytest.raises(UsageError, match="motions must be a list"):
             kind(motions=motions)
@@ -305,7 +328,7 @@ def test_flowrl_envs_tells_what_it_is() -> None:
     assert set(found["about"]) == {"start", "action", "observation", "reward", "end"}
     assert found["settings"]["goal"] == ["full", "root_hands", "root"]
     assert found["settings"]["motions"][0] == "gait:walk"
-    assert found["options"].keys() == {"sampling", "evaluation", "self_collision"}
+    assert found["options"].keys() == {"sampling", "evaluation", "self_collision", "termination_distance"}
     assert found["visible"] == {"full": 667, "root_hands": 297, "root": 285}
     text = CliRunner().invoke(app, [ID], catch_exceptions=False).stdout
     assert "root_hands" in text and "285" in text and "0.5 rad" in text

@@ -16,7 +16,7 @@ from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.record import MEASURES
 from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
-from flowrl.envs.humanoid.tracking import HumanoidTrack, Tracking
+from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
 from flowrl.envs.single import SingleEnv
 from flowrl.errors import UsageError, did_you_mean
 
@@ -31,7 +31,8 @@ class HumanoidTrackEnv(SingleEnv):
     `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
     are sources for `flowrl.envs.humanoid.library`, or clips. Episodes begin anywhere in them, drawn by `sampling`:
     `uniform`, or by `failure` those more often that fail more often. With `evaluation` they begin at the first frame,
-    each motion in turn, and end where the bodies are 0.5 m away on average; else where one of them is 0.25 m away.
+    each motion in turn, and end where the bodies are 0.5 m away on average; else where one of them is
+    `termination_distance` (m) away.
     With `self_collision` the segments touch one another, not only the floor.
 
     An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` puts around the environment,
@@ -46,12 +47,13 @@ class HumanoidTrackEnv(SingleEnv):
         sampling: Sampling = "uniform",
         evaluation: bool = False,
         self_collision: bool = False,
+        termination_distance: float = TOO_FAR,
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
         camera: int | str = "follow",
     ) -> None:
-        constants = chosen(motions, sampling, evaluation, self_collision)
+        constants = chosen(motions, sampling, evaluation, self_collision, termination_distance)
         arena = Arena(HumanoidTrack, constants, count=1, threads=1)
         super().__init__(arena, render_mode, (height, width, camera))
         self.action_space = action_space(arena)
@@ -75,6 +77,7 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         sampling: Sampling = "uniform",
         evaluation: bool = False,
         self_collision: bool = False,
+        termination_distance: float = TOO_FAR,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         height: int = 240,
@@ -82,7 +85,7 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         camera: int | str = "follow",
         threads: int = 0,
     ) -> None:
-        constants = chosen(motions, sampling, evaluation, self_collision)
+        constants = chosen(motions, sampling, evaluation, self_collision, termination_distance)
         arena = Arena(HumanoidTrack, constants, num_envs, threads)
         super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
         self.single_action_space = action_space(arena)
@@ -97,13 +100,20 @@ def action_space(arena: Arena) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (arena.action_size,), np.float32)
 
 
-def chosen(motions: Motions, sampling: Sampling, evaluation: bool, self_collision: bool) -> Tracking:
+def chosen(
+    motions: Motions, sampling: Sampling, evaluation: bool, self_collision: bool, termination_distance: float
+) -> Tracking:
     """The task's numbers from the environment's options; raises UsageError for one that does not exist."""
+    if not (isinstance(termination_distance, int | float) and termination_distance > 0):
+        raise UsageError(
+            f"HumanoidTrack's termination_distance is a length in m, such as 0.25, not {termination_distance!r}."
+        )
     return Tracking(
         clips=tuple(loaded(motions)),
         sampling=one_of(SAMPLINGS, sampling, "sampling"),
         evaluation=evaluation,
         self_collision=self_collision,
+        termination_distance=termination_distance,
     )
 
 

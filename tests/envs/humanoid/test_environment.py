@@ -276,7 +276,7 @@ def test_segments_touch_one_another_on_demand() -> None:
 def test_training_ends_where_a_segment_is_too_far(distance: float) -> None:
     """A fall from a reference that stands still, so that the goal, a frame ahead, is what the places are compared
     with; the strict measure stays what it is."""
-    env = several(1, motions=[standing(300)], termination_distance=distance)
+    env = several(1, motions=[standing(10_000)], termination_distance=distance)
     env.reset(seed=0)
     seen = []
     for actions in actions_for(env, 200):

@@ -301,6 +301,28 @@ def test_numbers_task_by_task_and_overall(tmp_path: Path) -> None:
     assert profile.lines["ppo"]["random"].share[half] == pytest.approx(1 / 3)
 
 
+def test_what_else_was_measured_stands_beside_the_returns(tmp_path: Path) -> None:
+    """Means over the seeds of what every one of them knows, a table for tasks that measure the same."""
+    for seed, (success, alive) in enumerate([(0.5, 4.0), (1.0, 8.0)]):
+        told = {"return_mean": 1.0, "success_rate": success, "alive_s": alive, "nfe": 10, "noise": "random"}
+        rare = {"seldom_mm": 3.0 if seed else None}
+        for name in ("walk", "turn"):
+            add(tmp_path, name, "fpo", seed, 1.0, evaluations={"random": told | rare, "zero": told})
+    add(tmp_path, "swim", "fpo", 0, 1.0)
+    comparison = compare(read([tmp_path]))
+    walk = comparison.tasks["walk"].as_dict()["algorithms"]["fpo"]["noise"]["random"]["measures"]
+    assert walk == {
+        "success_rate": {"values": [0.5, 1.0], "value": 0.75, "ci95": [0.5, 1.0]},
+        "alive_s": {"values": [4.0, 8.0], "value": 6.0, "ci95": [4.0, 8.0]},
+    }
+    page = " ".join(comparison_page.page(comparison).split())
+    assert page.count("| task | algorithm | action | success_rate | alive_s |") == 1
+    assert "| walk | fpo | random | 0.75 [0.5, 1] | 6 [4, 8] |" in page
+    assert "swim" not in page.partition("What else was measured")[2].partition("##")[0]
+    screen = " ".join(comparison_screen.screen(comparison, 100).split())
+    assert "walk fpo random 0.75 6" in screen
+
+
 def test_the_document_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs read compare.json: its keys, their order and its numbers are those of the recorded document."""
     monkeypatch.chdir(tmp_path)

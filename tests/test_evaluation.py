@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowrl.cell import Score
 from flowrl.errors import EnvironmentFailed
-from flowrl.evaluation import KEYS, Evaluation, evaluate, summary
+from flowrl.evaluation import Evaluation, evaluate, summary
 from flowrl.intervals import bootstrap, deviation, interquartile_mean, mean, standard_error, wilson
 
 
@@ -262,10 +263,11 @@ def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() ->
     """`Scripted` says twice the last reward of every episode: 2 for a win, 0 for a loss."""
     result = evaluate(idle, Scripted([[LONG_WIN, SHORT_LOSS], [SHORT_LOSS]]), episodes=4, seed=0)
     assert result.measures["twice"].tolist() == [2, 0, 0, 0]
-    told = evaluation_of([0, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
+    told = evaluation_of([0, 0, 0], successes=[1, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
     row = summary(told, sampler=None, steps=None, nfe=None, noise=None)
     assert row["alive_s"] == 1.5
-    assert set(row) - set(KEYS) == {"alive_s"}
+    assert row.keys() == {*Score.model_fields, "alive_s"}
+    assert Score(**row).measures == {"success_rate": row["success_rate"], "alive_s": row["alive_s"]}
 
 
 def test_episodes_are_told_apart_by_the_motion_they_followed() -> None:

@@ -42,12 +42,31 @@ class Cell:
 
 
 class Score(BaseModel):
-    """How one noise mode did: the mean return, and all else that `flowrl eval --json` says."""
+    """How one noise mode did: what `flowrl eval --json` says of it, the environment's own measures among it."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     return_mean: float
+    return_stderr: float | None = None
+    return_std: float | None = None
+    return_ci95: list[float] | None = None
+    return_iqm: float | None = None
+    return_iqm_ci95: list[float] | None = None
     success_rate: float | None = None
+    success_ci95: list[float] | None = None
+    length_mean: float | None = None
+    episodes: int | None = None
+    sampler: str | None = None
+    steps: int | None = None
+    nfe: float | None = None
+    noise: str | None = None
+    action_us: float | None = None
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """What is known besides the return: the share of successes, and the environment's own measures."""
+        told = {"success_rate": self.success_rate, **(self.model_extra or {})}
+        return {name: float(value) for name, value in told.items() if value is not None}
 
 
 class Record(BaseModel):

@@ -94,6 +94,7 @@ def _task(groups: Mapping[str, Group], modes: Sequence[str], scale: Scale) -> Ta
             env=group.config["env"]["id"],
             trials=tuple(_trials(group, modes)),
             scores={mode: _score(group, mode, returns[name][mode]) for mode in modes},
+            measures={mode: _measures(group, mode) for mode in modes},
         )
         for name, group in groups.items()
     }
@@ -110,9 +111,20 @@ def _trials(group: Group, modes: Sequence[str]) -> list[Trial]:
             seconds=run.record.seconds,
             env_steps_per_s=run.record.env_steps_per_s,
             returns={mode: run.record.evaluations[mode].return_mean for mode in modes},
+            measures={mode: run.record.evaluations[mode].measures for mode in modes},
         )
         for run in group.runs
     ]
+
+
+def _measures(group: Group, mode: str) -> dict[str, Estimate]:
+    """What every run of the group tells besides its return, in the order of the first one."""
+    told = [run.record.evaluations[mode].measures for run in group.runs]
+    return {
+        name: _estimate([np.array([one[name] for one in told])], intervals.stratified_mean)
+        for name in told[0]
+        if all(name in one for one in told)
+    }
 
 
 def _overall(grid: Grid, modes: Sequence[str], scales: Mapping[str, Scale]) -> Overall:

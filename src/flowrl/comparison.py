@@ -74,6 +74,9 @@ class Trial:
     seconds: float
     env_steps_per_s: float | None
     returns: Mapping[str, float]  # noise mode -> mean return
+    measures: Mapping[
+        str, Mapping[str, float]
+    ]  # noise mode -> what else is known of the episodes -> its mean
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ class Entry:
     env: str
     trials: tuple[Trial, ...]
     scores: Mapping[str, Score]  # noise mode -> of the returns as they are
+    measures: Mapping[
+        str, Mapping[str, Estimate]
+    ]  # noise mode -> what all trials know of -> its mean over them
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -98,6 +104,13 @@ class Entry:
                     "action": score.action,
                     "returns": [trial.returns[mode] for trial in self.trials],
                     **score.as_dict(),
+                    "measures": {
+                        name: {
+                            "values": [trial.measures[mode][name] for trial in self.trials],
+                            **mean.as_dict(),
+                        }
+                        for name, mean in self.measures[mode].items()
+                    },
                 }
                 for mode, score in self.scores.items()
             },

@@ -18,22 +18,6 @@ from flowrl.errors import EnvironmentFailed
 
 LONGEST_EPISODE = 1_000_000  # steps; an episode that is still running then is taken to have no end
 
-KEYS = (
-    *("return_mean", "return_stderr", "return_std", "return_ci95", "return_iqm", "return_iqm_ci95"),
-    *(
-        "success_rate",
-        "success_ci95",
-        "length_mean",
-        "episodes",
-        "sampler",
-        "steps",
-        "nfe",
-        "noise",
-        "action_us",
-    ),
-)
-"""What `summary` gives for every environment; its other keys are measures of the environment."""
-
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -96,9 +96,9 @@ def evaluate(
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells; the environment's own measures stand before the time per action."""
-    from flowrl.evaluation import KEYS
+    from flowrl.cell import Score
 
-    measures = [name for name in rows[0] if name not in KEYS]
+    measures = [name for name in rows[0] if name not in Score.model_fields]
     columns = ["sampler", "steps", "NFE", "noise", "return (95 %)", "IQM", "success", "length"]
     lines = []
     for row in rows:

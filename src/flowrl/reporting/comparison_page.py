@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from flowrl.comparison import Comparison, Entry, Estimate, Improvement, Scale
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What else was measured of an algorithm on a task under one noise mode."""
+
+    task: str
+    algorithm: str
+    action: str
+    measures: Mapping[str, Estimate]  # at least one
 
 
 def page(comparison: Comparison) -> str:
@@ -18,6 +29,8 @@ def page(comparison: Comparison) -> str:
         if overall.improvements:
             parts += ["## Probability of improvement", _improvements({"all tasks": overall.improvements})]
     parts += ["## Tasks", _tasks(comparison)]
+    if tables := [_measures(rows) for rows in measured(comparison)]:
+        parts += ["## What else was measured", *tables]
     pairs = {name: task.improvements for name, task in comparison.tasks.items()}
     if any(pairs.values()):
         parts += ["## Probability of improvement on each task", _improvements(pairs)]
@@ -62,6 +75,18 @@ def with_interval(estimate: Estimate, form: str = "{:.4g}") -> str:
     """'954.3 [912.1, 978.2]', or '954.3 [?]' where the interval cannot be told."""
     ends = ", ".join(form.format(end) for end in estimate.interval) if estimate.interval else "?"
     return f"{form.format(estimate.value)} [{ends}]"
+
+
+def measured(comparison: Comparison) -> list[list[Measured]]:
+    """The rows of a table for each set of measures that environments have, in the order of the tasks."""
+    tables: dict[tuple[str, ...], list[Measured]] = {}
+    for task_name, task in comparison.tasks.items():
+        for mode in comparison.modes:
+            for name, entry in task.entries.items():
+                if measures := entry.measures[mode]:
+                    row = Measured(task_name, name, entry.scores[mode].action, measures)
+                    tables.setdefault(tuple(measures), []).append(row)
+    return list(tables.values())
 
 
 def _entries(comparison: Comparison) -> list[Entry]:
@@ -113,6 +138,15 @@ def _row(entry: Entry, mode: str) -> list[str]:
         " to ".join(dict.fromkeys(f"{number:,}" for number in (min(steps), max(steps)))),
         f"{fmean(trial.seconds for trial in entry.trials):,.0f}",
     ]
+
+
+def _measures(rows: Sequence[Measured]) -> str:
+    names = list(rows[0].measures)
+    cells = [
+        [row.task, row.algorithm, row.action, *(with_interval(mean) for mean in row.measures.values())]
+        for row in rows
+    ]
+    return _table(["task", "algorithm", "action", *names], cells, numbers=len(names))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> str:

@@ -12,7 +12,14 @@ from rich.table import Table
 
 from flowrl.comparison import Comparison, Entry, Improvement
 from flowrl.reporting.comparison_figure import TITLES
-from flowrl.reporting.comparison_page import introduction, scale_lines, title, with_interval
+from flowrl.reporting.comparison_page import (
+    Measured,
+    introduction,
+    measured,
+    scale_lines,
+    title,
+    with_interval,
+)
 from flowrl.reporting.console import count, duration
 
 
@@ -39,6 +46,8 @@ def _parts(comparison: Comparison) -> Iterable[RenderableType]:
             yield Group("Probability of improvement, over all tasks:", pairs)
     for mode in comparison.modes:
         yield Group(f"Task by task, {TITLES[mode]}:", _tasks(comparison, mode))
+    for rows in measured(comparison):
+        yield Group("What else was measured:", _measures(rows))
     improvements = {name: task.improvements for name, task in comparison.tasks.items() if task.improvements}
     if improvements:
         yield Group(
@@ -77,6 +86,15 @@ def _numbers(entry: Entry, mode: str) -> list[str]:
         " to ".join(dict.fromkeys(count(number) for number in (min(steps), max(steps)))),
         duration(fmean(trial.seconds for trial in entry.trials)),
     ]
+
+
+def _measures(rows: Sequence[Measured]) -> Table:
+    """Without the intervals, which would not stand side by side."""
+    table = _table(["task", "algorithm", "action"], list(rows[0].measures))
+    for row in rows:
+        means = (f"{mean.value:.4g}" for mean in row.measures.values())
+        table.add_row(row.task, row.algorithm, row.action, *means)
+    return table
 
 
 def _improvements(tasks: Mapping[str, Sequence[Improvement]], modes: Sequence[str]) -> Table:

@@ -577,6 +577,12 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
     assert [axes.get_title() for axes in figure.axes] == ["hop", "swim"]
     ends = [line.get_ydata()[-1] for line in figure.axes[0].lines]
     assert ends == pytest.approx([2, 3])  # the mean over the seeds, of the last iteration
+    assert not figure.axes[0].texts
+    for name in ("fpo", "ppo"):
+        (tmp_path / f"swim/{name}/seed0/metrics.jsonl").write_text('{"iteration": 1, "env_steps": 500}\n')
+        loaded["swim"][name] = [curves.load(tmp_path / f"swim/{name}/seed0")]
+    bare = comparison_figure.curves(loaded, grid.algorithms).axes
+    assert [[text.get_text() for text in axes.texts] for axes in bare] == [[], ["no episode has ended"]]
     profile = comparison_figure.profile(compare(grid))
     assert len(profile.axes) == 2
     assert comparison_figure.columns_for(10) == 5

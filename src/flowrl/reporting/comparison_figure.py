@@ -36,6 +36,8 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[Run]]], algorithms: Sequenc
             draw_group(axes, members, METRIC, X, window, name, colours[name])
         dress(axes, METRIC)
         axes.set_title(task)
+        if not axes.lines:
+            axes.text(0.5, 0.5, "no episode has ended", transform=axes.transAxes, ha="center", color="0.4")
         if place % columns == 0:
             axes.set_ylabel(LABELS[METRIC])
         if place + columns >= len(tasks):  # the lowest of its column

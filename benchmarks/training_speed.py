@@ -1,11 +1,12 @@
-"""Environment steps per second of training CheetahRun with the paper's networks, and where the time goes.
+"""Environment steps per second of training, and where the time goes.
 
-    python benchmarks/training_speed.py [--iterations 5] [--threads N] [--set KEY=VALUE ...] [--out FILE.json]
+    python benchmarks/training_speed.py [RECIPE] [--iterations 5] [--threads N] [--set KEY=VALUE ...] [--out FILE.json]
 
-Actor 4 x 32, critic 5 x 256, 8 probes, 10 Euler steps, 4 epochs, 2048 environments; minibatches of 30,720 as in the
-paper (arXiv 2507.21053, table A.2). An iteration's time is that of the environments, of sampling actions and of
-the update; the medians of the iterations are told. "matmul" is what the matrix products of the update alone would
-take at the speed that this machine reaches, measured between the iterations: no update in float32 is faster.
+Without a recipe: CheetahRun with the paper's networks. Actor 4 x 32, critic 5 x 256, 8 probes, 10 Euler steps, 4
+epochs, 2048 environments; minibatches of 30,720 as in the paper (arXiv 2507.21053, table A.2). An iteration's time is
+that of the environments, of sampling actions and of the update; the medians of the iterations are told. "matmul" is
+what the matrix products of the update alone would take at the speed that this machine reaches, measured between the
+iterations: no update in float32 is faster.
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ from torch import Tensor
 from flowrl import recipe
 from flowrl.assembly import Run
 from flowrl.config import Config, load
+from flowrl.flow.network import FlowNetwork
+from flowrl.training.learner import Learner
 from flowrl.training.rollout import collect
 
-SETTINGS = [
+PAPER = "paper/cheetah.yaml"
+SETTINGS = [  # of PAPER
     "env.options.profile=dmc",
     "rollout.steps=30",
     "learner.minibatches=2",
@@ -41,15 +45,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("recipe", nargs="?", default=PAPER)
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="of paper/cheetah.yaml"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
     parser.add_argument("--out", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
-    settings = [*SETTINGS, f"threads={options.threads}", *options.set]
-    config = load(recipe.apply(recipe.read("paper/cheetah.yaml"), settings))
+    own = SETTINGS if options.recipe == PAPER else []
+    settings = [*own, f"threads={options.threads}", *options.set]
+    config = load(recipe.apply(recipe.read(options.recipe), settings))
     run = Run(config)
     run.start()
     iteration(run)  # the first one allocates
@@ -61,6 +65,7 @@ def main() -> None:
         "us_per_env_step": {part: 1e6 * value / steps for part, value in seconds.items()},
         "share": {part: seconds[part] / seconds["all"] for part in ("environments", "sampling", "update")},
         "threads": options.threads,
+        "recipe": options.recipe,
         "settings": settings,
     }
     print(
@@ -122,22 +127,27 @@ def matmul_seconds(config: Config, run: Run) -> float:
     Forward, and backward to weights and, beyond the first layer, to inputs; the passes without gradient before it.
     """
     learner, samples = config.learner, config.env.count * config.rollout.steps
-    rows = learner.microbatch
-    chains = [
-        (sizes(run.training.learner.critic), samples),
-        (sizes(run.training.learner.actor), samples * learner.probes.count),
-    ]
+    rows = min(learner.microbatch, -(-samples // learner.minibatches))
     spent = 0.0
-    for layers, times in chains:
-        products = [
-            pair for number, size in enumerate(layers) for pair in products_of(*size, rows, number > 0)
-        ]
-        once = [median(clock(a, b) for _ in range(5)) for a, b, _ in products]
-        forward = sum(
-            second for second, (_, _, kind) in zip(once, products, strict=True) if kind == "forward"
-        )
-        spent += times / rows * (learner.epochs * sum(once) + forward)
+    for inputs, outputs, times, deep in layers(run.training.learner, learner.probes.count):
+        products = products_of(inputs, outputs, rows * times, deep)
+        once = [median(clock(a, b) for _ in range(5)) for a, b in products]
+        spent += samples / rows * (learner.epochs * sum(once) + once[0])
     return spent
+
+
+def layers(learner: Learner, probes: int) -> list[tuple[int, int, int, bool]]:
+    """(inputs, outputs, times per action, whether it is beyond the first) of every layer of actor and critic.
+
+    A flow's first layer sees the observation once per action, and the rest of its input once per probe.
+    """
+    critic, actor = sizes(learner.critic), sizes(learner.actor)
+    found = [(inputs, outputs, 1, number > 0) for number, (inputs, outputs) in enumerate(critic)]
+    if not isinstance(learner.actor, FlowNetwork):
+        return found + [(inputs, outputs, 1, number > 0) for number, (inputs, outputs) in enumerate(actor)]
+    observed, width = learner.actor.observation_size, actor[0][1]
+    found += [(observed, width, 1, False), (actor[0][0] - observed, width, probes, False)]
+    return found + [(inputs, outputs, probes, True) for inputs, outputs in actor[1:]]
 
 
 def sizes(network: torch.nn.Module) -> list[tuple[int, int]]:
@@ -145,10 +155,10 @@ def sizes(network: torch.nn.Module) -> list[tuple[int, int]]:
     return [tuple(reversed(p.shape)) for p in network.parameters() if p.ndim == 2]  # type: ignore[misc]
 
 
-def products_of(inputs: int, outputs: int, rows: int, deep: bool) -> list[tuple[Tensor, Tensor, str]]:
+def products_of(inputs: int, outputs: int, rows: int, deep: bool) -> list[tuple[Tensor, Tensor]]:
     """The factors of a layer's products: forward, and of the gradients of its weights and its inputs."""
     x, w, g = torch.randn(rows, inputs), torch.randn(inputs, outputs), torch.randn(rows, outputs)
-    return [(x, w, "forward"), (x.T, g, "weights"), *([(g, w.T, "inputs")] if deep else [])]
+    return [(x, w), (x.T, g), *([(g, w.T)] if deep else [])]
 
 
 def clock(a: Tensor, b: Tensor) -> float:

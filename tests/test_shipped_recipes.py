@@ -42,3 +42,19 @@ def test_an_environment_is_told_the_recipe_that_a_laptop_can_run() -> None:
     found = recipe.shipped_by_environment()
     assert not {name for name in found.values() if name.startswith("paper/")}
     assert {f"flowrl/{task}-v0" for task in TASKS} <= set(found)
+    assert found["flowrl/HumanoidTrack-v0"] == "humanoid.yaml"
+
+
+def test_the_humanoids_recipes_differ_in_what_is_imitated_alone() -> None:
+    """So their runs compare goals, and nothing else."""
+    kept, told = [], []
+    for name in ("humanoid.yaml", "humanoid-root-hands.yaml", "humanoid-root.yaml"):
+        values = copy.deepcopy(recipe.read(name).values)
+        told.append((values["env"].pop("goal"), values["env"].pop("motions"), values.pop("total_steps")))
+        kept.append(values)
+    assert kept[0] == kept[1] == kept[2]
+    assert told == [
+        ("full", ["gait:walk"], 1_500_000),
+        ("root_hands", ["gait:styles"], 3_000_000),
+        ("root", ["gait:styles"], 3_000_000),
+    ]

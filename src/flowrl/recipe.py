@@ -84,9 +84,9 @@ def shipped_names() -> list[str]:
 
 
 def shipped_by_environment() -> dict[str, str]:
-    """Environment id -> the recipe for it that comes with the package, of several the first that is in no folder."""
+    """Environment id -> the recipe for it that comes with the package: one in no folder, with the shortest name."""
     found: dict[str, str] = {}
-    for name, file in sorted(_shipped().items(), key=lambda item: ("/" in item[0], item[0])):
+    for name, file in sorted(_shipped().items(), key=lambda item: ("/" in item[0], len(item[0]), item[0])):
         env = parse(file.read_bytes(), name).values.get("env")
         found.setdefault(str(env.get("id") if isinstance(env, dict) else env), name)
     return found

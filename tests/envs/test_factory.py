@@ -120,6 +120,15 @@ def test_batch_is_refused_with_a_reason(id: str, options: dict[str, Any], said: 
     assert said in str(caught.value)
 
 
+def test_a_goal_that_is_hidden_from_the_policy_is_hidden_in_every_mode() -> None:
+    """Gymnasium's async has no word for what an environment hides: the policy would see it all."""
+    id = "flowrl/HumanoidTrack-v0"
+    with pytest.raises(UsageError, match=r"env\.mode=async: .* Leave env\.mode out"):
+        make(EnvSettings(id=id, mode="async", count=1, goal="root"))
+    mask = make(EnvSettings(id=id, mode="sync", count=1, goal="root")).policy_mask
+    assert mask is not None and int(mask.sum()) == 285
+
+
 def test_pictures_are_gymnasiums() -> None:
     adapter = make(EnvSettings(id="Hopper-v5", count=1, mode="batch"), render_mode="rgb_array")
     assert not adapter.native

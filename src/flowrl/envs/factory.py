@@ -101,9 +101,15 @@ def make(
 def way(spec: EnvSpec, settings: EnvSettings, render_mode: str | None) -> Way:
     """How the environments are stepped: `settings.mode`, with `auto` decided.
 
-    Raises UsageError where `batch` is asked for and flowrl cannot.
+    Raises UsageError where `batch` is asked for and flowrl cannot, and where `async` would lose what an environment
+    hides from the policy and measures.
     """
     if spec.namespace == "flowrl" and spec.vector_entry_point is not None:
+        if settings.mode == "async" and hasattr(constructor(spec.vector_entry_point), "measures"):
+            raise UsageError(
+                f"env.mode=async: a process per environment cannot tell what {spec.id} hides from the policy, nor what "
+                "it measures. Leave env.mode out: flowrl steps it on all cores."
+            )
         return "async" if settings.mode == "async" else "own"
     if settings.mode in ("sync", "async"):
         return settings.mode
@@ -200,10 +206,14 @@ def constructor_options(spec: EnvSpec) -> set[str]:
     return (named | {"max_episode_steps"}) - RESERVED - own_arguments(spec) - {"self"}
 
 
+def constructor(entry_point: Any) -> Any:
+    """What a registered entry point, the thing itself or where it is to be imported from, makes environments by."""
+    return entry_point if callable(entry_point) else load_env_creator(entry_point)
+
+
 def parameters(entry_point: Any) -> set[str]:
     """The keyword arguments that a registered constructor names."""
-    creator = entry_point if callable(entry_point) else load_env_creator(entry_point)
-    known = inspect.signature(creator).parameters.values()
+    known = inspect.signature(constructor(entry_point)).parameters.values()
     return {p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 

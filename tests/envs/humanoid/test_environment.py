@@ -190,6 +190,15 @@ def test_a_state_restored_in_a_fresh_environment_continues_bit_for_bit(options: 
     np.testing.assert_array_equal(first.reset()[0], second.reset()[0])  # the generators have moved alike
 
 
+@pytest.mark.parametrize("motions", [[standing(40), standing(9), standing(21)], CLIPS[:2]])
+def test_a_state_of_other_motions_is_refused(motions: list[Clip]) -> None:
+    """A motion's file may have changed since."""
+    before, after = several(2), several(2, motions=motions)
+    before.reset(seed=0)
+    with pytest.raises(UsageError, match="not those of the saved run"):
+        after.restore(before.state())
+
+
 def test_its_state_is_of_plain_arrays() -> None:
     env = several(2)
     env.reset(seed=0)
@@ -224,8 +233,8 @@ def test_flowrl_resumes_it_exactly_and_passes_actions_as_they_are() -> None:
 
 
 def test_evaluation_shows_every_clip_from_its_start() -> None:
-    """Two rows, three clips of 4, 3 and 5 frames: 3, 2 and 4 steps."""
-    clips = [standing(4), standing(3), standing(5)]
+    """Two rows, three clips of 5, 4 and 6 frames: 3, 2 and 4 steps."""
+    clips = [standing(5), standing(4), standing(6)]
     env = several(2, motions=clips, evaluation=True)
     env.reset(seed=0)
     shown: list[list[tuple[int, int]]] = [[], []]
@@ -235,6 +244,22 @@ def test_evaluation_shows_every_clip_from_its_start() -> None:
             shown[row].append((step, int(infos["final_info"]["clip"][row])))
     assert shown[0] == [(3, 0), (7, 2), (9, 1), (12, 0)]  # clips 0, 2, 4 mod 3, 6 mod 3
     assert shown[1] == [(2, 1), (5, 0), (9, 2), (11, 1)]
+
+
+def test_evaluation_of_what_loops_begins_in_any_phase() -> None:
+    """So a policy without noise plays as many episodes as it is asked for, not one again and again. All are whole."""
+    env = several(64, motions=["gait:walk"], evaluation=True)
+    env.reset(seed=0)
+    began = env.arena.task.time.clone()
+    assert len(began.unique()) > 30
+    assert int(began.max()) + 300 <= int(env.arena.task.reference.lengths[0]) - 2
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.arena.task.time, began)
+
+
+def test_what_loops_lasts_as_long_as_episodes_do() -> None:
+    env = several(1, motions=["gait:walk"], max_episode_steps=900)
+    assert env.arena.task.reference.lengths.tolist() == [900 + 4 * 30 + 1]
 
 
 def test_the_numbers_of_an_episode_are_those_of_its_places() -> None:
@@ -305,9 +330,16 @@ def test_wrong_options_are_refused(kind: Any) -> None:
         kind(goal="hands", motions=CLIPS)
     with pytest.raises(UsageError, match=r"no sampling 'failures'\. Did you mean 'failure'"):
         kind(sampling="failures", motions=CLIPS)
-    for distance in (0, -0.25, float("nan"), "far"):
-        with pytest.raises(UsageError, match=r"termination_distance is a length in m, such as 0\.25"):
+    with pytest.raises(UsageError, match=r"env\.goal: .* no goal \['root'\]"):
+        kind(goal=["root"], motions=CLIPS)
+    for distance in (0, -0.25, float("nan"), "far", True):
+        with pytest.raises(UsageError, match=r"env\.options\.termination_distance of .* such as 0\.25"):
             kind(termination_distance=distance, motions=CLIPS)
+    for flag in ({"evaluation": "no"}, {"self_collision": 2}):
+        with pytest.raises(
+            UsageError, match=rf"env\.options\.{next(iter(flag))} of HumanoidTrack is true or false"
+        ):
+            kind(motions=CLIPS, **flag)
     for motions in ([], "gait:walk", CLIPS[0]):
         with pytest.raises(UsageError, match="motions must be a list"):
             kind(motions=motions)

@@ -98,14 +98,14 @@ def drawn(starts: Drawn, count: int, seed: int = 0) -> tuple[torch.Tensor, torch
     return starts.draw(torch.arange(count), torch.Generator().manual_seed(seed))
 
 
-def test_starts_go_by_weight_and_are_uniform_in_every_frame_but_the_last() -> None:
+def test_starts_go_by_weight_and_are_uniform_in_every_frame_but_the_last_two() -> None:
     clips, frames = drawn(Drawn(three((1.0, 0.0, 3.0)), by_failure=False), 20_000)
     shares = clips.bincount(minlength=3) / 20_000
     np.testing.assert_allclose(shares, [0.25, 0, 0.75], atol=0.015)  # five standard errors
     assert shares[1] == 0
     of_last = frames[clips == 2].bincount()
-    assert len(of_last) == 5  # frames 0 to 4 of 6
-    np.testing.assert_allclose(of_last / of_last.sum(), [0.2] * 5, atol=0.017)
+    assert len(of_last) == 4  # frames 0 to 3 of 6
+    np.testing.assert_allclose(of_last / of_last.sum(), [0.25] * 4, atol=0.018)
 
 
 def test_failures_shift_the_weight_by_their_count() -> None:
@@ -146,7 +146,7 @@ def test_uniform_starts_do_not_mind_failures() -> None:
 
 def test_in_turn_covers_the_clips_row_by_row_whichever_end_first() -> None:
     """Episode k of row i of 2 shows clip (2 k + i) mod 3, at its first frame."""
-    starts, random = InTurn(three(), count=2), torch.Generator()
+    starts, random = InTurn(three(), count=2, steps=4), torch.Generator()
 
     def shown(rows: list[int]) -> list[int]:
         clips, frames = starts.draw(torch.tensor(rows), random)
@@ -160,3 +160,12 @@ def test_in_turn_covers_the_clips_row_by_row_whichever_end_first() -> None:
     assert shown([0, 1]) == [1, 1]  # 4 + 0, 6 + 1
     starts.forget()
     assert shown([0, 1]) == [0, 1]
+
+
+def test_in_turn_begins_anywhere_that_leaves_a_whole_episode() -> None:
+    """Episodes of 2 steps from frame f end at frame f + 2, with one more to tell of: f + 3 is in the clip."""
+    starts, random = InTurn(three(), count=3, steps=2), torch.Generator().manual_seed(0)
+    frames = torch.stack([starts.draw(torch.arange(3), random)[1] for _ in range(6000)])
+    for clip, possible in enumerate((1, 2, 3)):  # clips of 4, 5 and 6 frames
+        shares = frames[:, clip].bincount() / 6000
+        np.testing.assert_allclose(shares, [1 / possible] * possible, atol=0.032)  # five standard errors

@@ -322,9 +322,9 @@ def test_evaluation_ends_where_half_a_metre_is_the_mean() -> None:
     np.testing.assert_allclose(told["strict_alive_s"], [0, 0, 0.1])
 
 
-def test_a_clips_end_truncates_and_its_last_frame_stays_the_goal() -> None:
-    """Of 5 frames, from the first: 4 steps."""
-    clip = swaying(5)
+def test_a_clips_end_truncates_where_its_last_frame_is_still_the_next() -> None:
+    """Of 6 frames, from the first: 4 steps."""
+    clip = swaying(6)
     env = track(clip, num_envs=2, evaluation=True)
     action = np.zeros((2, 28), np.float32)
     for step in range(1, 5):
@@ -333,7 +333,7 @@ def test_a_clips_end_truncates_and_its_last_frame_stays_the_goal() -> None:
         assert not terminated.any()
         assert truncated.tolist() == [step == 4] * 2
     last = np.stack(infos["final_obs"])
-    np.testing.assert_array_equal(last[:, WHERE["goal_joint_angles"]], clip.qpos[[4, 4], 7:])
+    np.testing.assert_array_equal(last[:, WHERE["goal_joint_angles"]], clip.qpos[[5, 5], 7:])
     np.testing.assert_allclose(infos["final_info"]["alive_s"], [4 / 30] * 2)
     assert env.arena.task.time.tolist() == [0, 0]
 

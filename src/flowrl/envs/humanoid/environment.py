@@ -10,7 +10,8 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from flowrl.envs.arena import Arena
-from flowrl.envs.batched import BatchedVectorEnv
+from flowrl.envs.batched import BatchedVectorEnv, at_least_one
+from flowrl.envs.humanoid.body import CONTROL_RATE
 from flowrl.envs.humanoid.library import load, unrolled
 from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
@@ -20,7 +21,9 @@ from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
 from flowrl.envs.single import SingleEnv
 from flowrl.errors import UsageError, did_you_mean
 
-LOOPED_SECONDS = 14.0  # at least: an episode of 10 s may begin somewhat after the start
+SPARE = (
+    4 * CONTROL_RATE
+)  # frames by which what loops is longer than an episode, which may begin in any of them
 Name = TypeVar("Name", bound=str)
 Motions = Sequence[str | Mapping[str, Any] | Clip]
 
@@ -30,9 +33,9 @@ class HumanoidTrackEnv(SingleEnv):
 
     `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
     are sources for `flowrl.envs.humanoid.library`, or clips. Episodes begin anywhere in them, drawn by `sampling`:
-    `uniform`, or by `failure` those more often that fail more often. With `evaluation` they begin at the first frame,
-    each motion in turn, and end where the bodies are 0.5 m away on average; else where one of them is
-    `termination_distance` (m) away.
+    `uniform`, or by `failure` those more often that fail more often. With `evaluation` each motion is shown in turn
+    from its first frame, or, where it loops or is longer than an episode, from any that leaves a whole one, and an
+    episode ends where the bodies are 0.5 m away on average; else where one of them is `termination_distance` (m) away.
     With `self_collision` the segments touch one another, not only the floor.
 
     An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` puts around the environment,
@@ -85,7 +88,9 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         camera: int | str = "follow",
         threads: int = 0,
     ) -> None:
-        constants = chosen(motions, sampling, evaluation, self_collision, termination_distance)
+        constants = chosen(
+            motions, sampling, evaluation, self_collision, termination_distance, max_episode_steps
+        )
         arena = Arena(HumanoidTrack, constants, num_envs, threads)
         super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
         self.single_action_space = action_space(arena)
@@ -101,15 +106,28 @@ def action_space(arena: Arena) -> spaces.Box:
 
 
 def chosen(
-    motions: Motions, sampling: Sampling, evaluation: bool, self_collision: bool, termination_distance: float
+    motions: Motions,
+    sampling: Sampling,
+    evaluation: bool,
+    self_collision: bool,
+    termination_distance: float,
+    max_episode_steps: int | None = None,
 ) -> Tracking:
     """The task's numbers from the environment's options; raises UsageError for one that does not exist."""
-    if not (isinstance(termination_distance, int | float) and termination_distance > 0):
+    number = isinstance(termination_distance, int | float) and not isinstance(termination_distance, bool)
+    if not (number and termination_distance > 0):
         raise UsageError(
-            f"HumanoidTrack's termination_distance is a length in m, such as 0.25, not {termination_distance!r}."
+            "env.options.termination_distance of HumanoidTrack is a length in m, such as 0.25, not "
+            f"{termination_distance!r}."
         )
+    for option, flag in (("evaluation", evaluation), ("self_collision", self_collision)):
+        if not isinstance(flag, bool):
+            raise UsageError(f"env.options.{option} of HumanoidTrack is true or false, not {flag!r}.")
+    steps = Tracking.episode_steps if max_episode_steps is None else max_episode_steps
+    steps = at_least_one("max_episode_steps", steps)
     return Tracking(
-        clips=tuple(loaded(motions)),
+        episode_steps=steps,
+        clips=tuple(loaded(motions, (steps + SPARE) / CONTROL_RATE)),
         sampling=one_of(SAMPLINGS, sampling, "sampling"),
         evaluation=evaluation,
         self_collision=self_collision,
@@ -119,15 +137,17 @@ def chosen(
 
 def one_of(known: Collection[Name], name: Name, option: str) -> Name:
     """`name` itself; raises UsageError unless it is known."""
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
+        place = option if option == "goal" else f"options.{option}"
         raise UsageError(
-            f"HumanoidTrack has no {option} {name!r}.{did_you_mean(str(name), known)} There are {', '.join(known)}."
+            f"env.{place}: HumanoidTrack has no {option} {name!r}.{did_you_mean(str(name), known)} "
+            f"There are {', '.join(known)}."
         )
     return name
 
 
-def loaded(motions: Motions) -> list[tuple[Clip, float]]:
-    """The motions and their weights, 1 for a clip, those that loop long enough for an episode.
+def loaded(motions: Motions, seconds: float) -> list[tuple[Clip, float]]:
+    """The motions and their weights, 1 for a clip, those that loop repeated until they last `seconds`.
 
     Raises UsageError unless it is a list with something in it.
     """
@@ -136,4 +156,4 @@ def loaded(motions: Motions) -> list[tuple[Clip, float]]:
     sources = [motion for motion in motions if not isinstance(motion, Clip)]
     found = load(sources) if sources else []
     found += [(motion, 1.0) for motion in motions if isinstance(motion, Clip)]
-    return [(unrolled(clip, LOOPED_SECONDS), weight) for clip, weight in found]
+    return [(unrolled(clip, seconds), weight) for clip, weight in found]

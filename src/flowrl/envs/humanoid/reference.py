@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import mujoco
@@ -37,6 +38,9 @@ class Reference:
         qpos = np.concatenate([clip.qpos for clip, _ in clips])
         qvel = np.concatenate([velocities(clip.qpos, model) for clip, _ in clips])
         self.qpos, self.qvel = torch.from_numpy(qpos), torch.from_numpy(qvel)  # (frames, 35), (frames, 34)
+        self.digest = hashlib.sha256(
+            qpos.tobytes() + self.lengths.numpy().tobytes()
+        ).digest()  # of the motions
         bodies = kinematics(qpos, qvel, model)
         self._vectors = bodies.vectors.flatten(1)  # (frames, VECTORS · 15 · 3): a row is gathered faster so
         self._rotation = bodies.rotation.flatten(1)

@@ -33,7 +33,8 @@ class Starts(Protocol):
 
 
 class Drawn:
-    """Reference state initialisation (Peng et al. 2018): a clip by its weight, and any of its frames but the last.
+    """Reference state initialisation (Peng et al. 2018): a clip by its weight, and any of its frames but the last two,
+    so that the episode has a step, and its end a next frame to tell of.
 
     `by_failure` draws clip c with probability p ∝ weight · F after PHC's soft PMCP (Luo et al. 2023), where F counts
     its failures, and one more. PHC counts in evaluations, which show every clip once. Here episodes count
@@ -52,7 +53,7 @@ class Drawn:
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
         clip = torch.multinomial(self.probabilities(), len(rows), replacement=True, generator=random)
         place = torch.rand(len(rows), dtype=torch.float64, generator=random)
-        return clip, (place * (self.reference.lengths[clip] - 1)).long()
+        return clip, (place * (self.reference.lengths[clip] - 2).clamp(min=1)).long()
 
     def failed(self, clips: Tensor) -> None:
         if self.by_failure and len(clips):
@@ -64,19 +65,23 @@ class Drawn:
 
 
 class InTurn:
-    """Every clip from its first frame: episode k of row i shows clip (k · rows + i) modulo the number of clips.
+    """Every clip in turn: episode k of row i shows clip (k · rows + i) modulo the number of clips.
 
-    So any first n episodes, taken row by row, cover the clips evenly, whichever of them end early.
+    So any first n episodes, taken row by row, cover the clips evenly, whichever of them end early. A clip begins at
+    its first frame; one that is longer than an episode of `steps`, as those that loop are, at any that leaves a whole
+    one. So episodes differ that are played without noise.
     """
 
-    def __init__(self, reference: Reference, count: int) -> None:
+    def __init__(self, reference: Reference, count: int, steps: int) -> None:
         self.clips = len(reference.names)
+        self.latest = (reference.lengths - 2 - steps).clamp(min=0)  # (clips,) first frame of an episode
         self.counts = torch.zeros(count, dtype=torch.int64)  # episodes begun, (rows,)
 
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
         clip = (self.counts[rows] * len(self.counts) + rows) % self.clips
         self.counts[rows] += 1
-        return clip, torch.zeros_like(clip)
+        place = torch.rand(len(rows), dtype=torch.float64, generator=random)
+        return clip, (place * (self.latest[clip] + 1)).long()
 
     def failed(self, clips: Tensor) -> None:
         pass

@@ -20,6 +20,7 @@ from flowrl.envs.humanoid.reference import SEGMENTS, Reference
 from flowrl.envs.humanoid.sampling import Drawn, InTurn, Sampling, Starts
 from flowrl.envs.simulation import Simulation
 from flowrl.envs.task import Pace
+from flowrl.errors import UsageError
 
 RADIANS = 0.5  # that an action of 1 turns a joint's target away from the zero pose
 MOST_ACTION = 6.0
@@ -75,7 +76,7 @@ class HumanoidTrack:
         self.simulation, self.constants = simulation, constants
         self.reference = Reference(constants.clips, simulation.model)
         self.starts: Starts = (
-            InTurn(self.reference, simulation.count)
+            InTurn(self.reference, simulation.count, constants.episode_steps)
             if constants.evaluation
             else Drawn(self.reference, by_failure=constants.sampling == "failure")
         )
@@ -139,8 +140,9 @@ class HumanoidTrack:
         return self.record.failed.clone()
 
     def truncated(self) -> Tensor:
-        """Where (count,) the clip is over."""
-        return self.time >= self.reference.lengths[self.clip] - 1
+        """Where (count,) the clip is over: at its last frame but one, which a last observation has a next frame to
+        show beside. A critic then values what it knows."""
+        return self.time >= self.reference.lengths[self.clip] - 2
 
     def report(self, rows: Tensor) -> dict[str, Tensor]:
         """The numbers of `Record`, and `clip`, which of the motions it was."""
@@ -156,11 +158,22 @@ class HumanoidTrack:
         self.record.begin(torch.arange(self.simulation.count))
 
     def state(self) -> dict[str, Tensor]:
-        return {name: tensor.clone() for name, tensor in self._kept().items()}
+        kept = {name: tensor.clone() for name, tensor in self._kept().items()}
+        return kept | {"motions": self._motions()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Raises UsageError where other motions are loaded than those of `state`."""
+        if not torch.equal(state["motions"], self._motions()):
+            raise UsageError(
+                "the motions to imitate are not those of the saved run: a file that env.motions names has changed "
+                "since. Put it back as it was, or train anew."
+            )
         for name, tensor in self._kept().items():
             tensor.copy_(state[name])
+
+    def _motions(self) -> Tensor:
+        """What tells these motions from others."""
+        return torch.frombuffer(bytearray(self.reference.digest), dtype=torch.uint8)
 
     def _kept(self) -> dict[str, Tensor]:
         """All that is not the simulation's."""

@@ -31,6 +31,7 @@ from flowrl.envs.humanoid.observation import WHERE
 from flowrl.envs.humanoid.tracking import RADIANS
 
 TURNS = 25
+WARMING = 2  # more, before the clock counts
 STEPS = 12  # of a turn
 NOISE = 0.3  # of the actions, in their unit of 0.5 rad
 
@@ -65,12 +66,13 @@ def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
         batch.step(nstep=constants.substeps)
 
     shown = env.reset(seed=0)[0]
-    ours, raw = np.zeros((TURNS, 2)), np.zeros((TURNS, 2))
-    for turn in range(-2, TURNS):  # the first two warm up
+    turns = []
+    for _ in range(WARMING + TURNS):
         noise = list(NOISE * random.normal(size=(STEPS, count, 28)))
         taken.clear()
         batch.state[:] = simulation.snapshot()["state"].numpy()
-        ours[turn], raw[turn] = timed(act, noise), timed(physics, taken)
+        turns.append((timed(act, noise), timed(physics, taken)))
+    ours, raw = np.array(turns[WARMING:]).swapaxes(0, 1)
     steps = count * STEPS
     rates = {
         "env_per_s": steps / median(ours[:, 0]),
@@ -81,7 +83,7 @@ def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
     shares = {
         "python_share": median(1 - raw[:, 1] / ours[:, 1]),
         "python_us": median(ours[:, 1] - raw[:, 1]) / steps * 1e6,  # CPU-time per environment step
-        "ends_per_step": ends / ((TURNS + 2) * steps),
+        "ends_per_step": ends / (len(turns) * steps),
     }
     return rates | shares
 

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     own = SETTINGS if options.recipe == PAPER else []
-    settings = [*own, f"threads={options.threads}", *options.set]
+    settings = [*own, f"threads={options.threads}", f"env.threads={options.threads}", *options.set]
     config = load(recipe.apply(recipe.read(options.recipe), settings))
     run = Run(config)
     run.start()

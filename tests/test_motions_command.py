@@ -15,6 +15,7 @@ from PIL import Image, ImageSequence
 from flowrl import cli
 from flowrl.envs.humanoid import repertoire
 from flowrl.envs.humanoid.importers import native
+from flowrl.envs.humanoid.library import load
 from flowrl.envs.humanoid.motion import Clip
 
 GAIT = "gait:walk:seconds=2"
@@ -110,7 +111,9 @@ def test_a_motion_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.run(["motions", str(path), "--json"]) == 0
     out = capsys.readouterr().out
     (row,) = json.loads(out[out.index("[\n") :])
-    assert (row["frames"], row["loops"]) == (len(repertoire.clips(GAIT)[0].qpos), True)
+    (gait,), ((written, _),) = repertoire.clips(GAIT), load([str(path)])
+    assert (row["frames"], row["loops"]) == (len(gait.qpos), True)
+    np.testing.assert_allclose(written.qpos, gait.qpos, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ def motions(
         motion_pictures.check_sheet(sheet)
     if video is not None:
         videos.check(video)
+    if convert is not None:
+        check_suffix(convert, "--convert", "motions", (".npz",))
     clips = [clip for clip, _ in load(sources)]
     summaries = [summary(clip) for clip in clips]
     if json:
@@ -80,6 +82,9 @@ def motions(
         say(f"written: {video}")
     if sheet is None and video is None:
         next_command("flowrl motions", *sources, "--sheet", "motions.png")
+    else:
+        listed = ", ".join(f'"{source}"' for source in sources)
+        next_command("flowrl train humanoid.yaml", "--set", f"env.motions=[{listed}]")
 
 
 def list_gaits(json: bool) -> None:
@@ -124,6 +129,5 @@ def write(clips: list[Clip], path: Path) -> None:
 
     if len(clips) != 1:
         raise UsageError(f"--convert writes one motion, and there are {len(clips)}: name one of them.")
-    check_suffix(path, "--convert", "motions", (".npz",))
     with replacing(path, "--convert") as part:
         native.write(clips[0], part)

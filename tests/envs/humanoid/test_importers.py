@@ -64,6 +64,27 @@ def test_our_own_format_keeps_a_motion(tmp_path: Path) -> None:
     assert (clip.name, clip.source, clip.loops, clip.clamped) == ("curve", str(path), True, 0)
 
 
+def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: Path) -> None:
+    qpos = SHORT.qpos.copy()
+    qpos[:, 3:7] = rotations.about("y", np.full(len(qpos), -np.pi / 2))  # on the back
+    for side in ("right", "left"):
+        qpos[:, ROOT_SIZE + JOINTS.index(f"{side}_thigh_y")] = -1.0
+    qpos[:, 2] -= lowest_points(qpos).min()
+    lying = replace(SHORT, qpos=qpos)
+    assert lowest_feet(qpos).min() > 0.3
+    native.write(lying, tmp_path / "lying.npz")
+    same_motion(only(tmp_path / "lying.npz"), lying, 1e-12)
+
+
+def test_bodies_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
+    native.write(CLIP, tmp_path / "curve.npz")
+    with np.load(tmp_path / "curve.npz") as file:
+        arrays = dict(file)
+    for name in ("body_pos_w", "body_quat_w", "body_names"):
+        arrays[name] = np.flip(arrays[name], -1 if name == "body_names" else 1)
+    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), CLIP, 1e-12)
+
+
 def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:
     native.write(CLIP, tmp_path / "curve.npz")
     frames = len(CLIP.qpos)
@@ -346,6 +367,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
         own({"body_pos_w": np.full((12, 15, 3), np.inf)}),
         "'body_pos_w' is not finite, first in frame 0",
     ),
+    ("own.npz", own({"body_names": np.array(["torso"] * 15)}), "there is no 'pelvis'"),
     ("own.npz", own({"fps": np.zeros(3)}), "'fps' is of shape"),
     ("text.txt", lambda _: b"Twas brillig", "it is not JSON"),
     ("bytes.txt", lambda _: bytes(range(256)), "it is not JSON"),
@@ -366,6 +388,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("keys.pkl", phc_of({"pose_aa": None}), "in it has no pose_aa"),
     ("words.pkl", phc_of({"pose_aa": "hello"}), "no array of numbers"),
     ("objects.pkl", phc_of({"pose_aa": np.array([{}, {}])}), "of Python objects"),
+    ("slow.pkl", phc_of({"fps": None}), "in it has no fps"),
     ("rate.pkl", phc_of({"fps": [30, 30]}), "fps of 'rate' in it is no number"),
     ("nan.pkl", phc_of({"root_trans_offset": NAN}), "in frame 0 is not finite"),
     ("text.bvh", lambda _: b"hello", "does not begin with HIERARCHY"),

@@ -19,7 +19,7 @@ SUBSTEPS = 4
 CONTROL_RATE = 30  # Hz
 TIMESTEP = 1 / (CONTROL_RATE * SUBSTEPS)  # s
 STANDING_HEIGHT = 0.421546 + 0.409870 + 0.05  # m, of the pelvis: thigh, shin, and the ankle over the sole
-DAMPING_SHARE = 0.05  # kv of a joint's controller as a share of its kp (1/s)
+DAMPING_SHARE = 0.05  # s, kv of a joint's controller over its kp
 ARMATURE = 0.02  # kg m², added to every joint's inertia
 
 Vector = tuple[float, float, float]

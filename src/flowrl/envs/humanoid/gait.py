@@ -44,7 +44,8 @@ class Path:
 
     @property
     def height(self) -> float:
-        """m, of the pelvis: lower at speed, where the feet stand further from under it."""
+        """m, of the pelvis: a little under STANDING_HEIGHT, for a leg that is straight has no angle to give, and lower
+        at speed, where the feet stand further from under it."""
         return 0.865 - 0.05 * self.speed**2
 
     def heading(self, time: Array) -> Array:

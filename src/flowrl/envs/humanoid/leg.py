@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowrl.envs.humanoid.body import SEGMENTS
+from flowrl.envs.humanoid.body import SEGMENTS, STANDING_HEIGHT
 from flowrl.envs.humanoid.rotations import Array, about, from_euler, inverse, multiply, rotate, to_euler
 
 PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}  # m, in the parent's frame
 THIGH = float(-PLACES["right_shin"][2])  # m, from hip to knee
 SHIN = float(-PLACES["right_foot"][2])  # m, from knee to ankle
-ANKLE_HEIGHT = 0.05  # m, of the ankle over the sole
+ANKLE_HEIGHT = STANDING_HEIGHT - THIGH - SHIN  # m, of the ankle over the sole
 
 
 def angles(pelvis: Array, turn: Array, ankle: Array, foot: Array, side: str, out: Array) -> Array:

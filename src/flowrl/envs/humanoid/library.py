@@ -78,6 +78,8 @@ def files(source: str) -> list[Path]:
     if path.exists():
         return [path]
     matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207  absolute patterns
+    if matches and all(match.is_dir() for match in matches):
+        raise UsageError(f"{source}: only folders match. Type {source}/*.npz for the files in them.")
     if matches:
         return [match for match in matches if not match.is_dir()]
     near = did_you_mean(f"{repertoire.PREFIX}{source}", repertoire.names())

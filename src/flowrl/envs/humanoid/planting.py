@@ -8,7 +8,7 @@ import numpy as np
 from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE, FEET, SEGMENTS, build
 from flowrl.envs.humanoid.rotations import Array
 
-FLOOR = 25.0  # percent of a motion's frames that are under the floor before they are lifted onto it
+FLOOR_PERCENTILE = 25.0  # of a motion's frames that are under the floor before they are lifted onto it
 LIFTING = CONTROL_RATE // 3  # frames over which such a lift comes and goes
 
 
@@ -43,17 +43,18 @@ def lowest_feet(qpos: Array) -> Array:
 
 
 def planted(qpos: Array, fits: bool) -> Array:
-    """The motion (frames, 35), moved up or down so that the humanoid stands on the floor and is nowhere under it.
+    """The motion (frames, 35), moved up or down so that the humanoid stands on the floor.
 
     One that was made for a body that `fits` ours is moved as a whole, until its lowest foot stands. In others the
-    feet are of another size: the floor is where most frames have it, and those that are lower are lifted, smoothly.
+    feet are of another size: the floor is where most frames have it, and those that are lower are lifted, smoothly, so
+    that no segment is under it.
     """
     qpos = qpos.copy()
     if fits:
         qpos[:, 2] -= lowest_feet(qpos).min()
         return qpos
     lowest = lowest_points(qpos).min(-1)
-    under = np.maximum(np.percentile(lowest, FLOOR) - lowest, 0)
+    under = np.maximum(np.percentile(lowest, FLOOR_PERCENTILE) - lowest, 0)
     reach = np.pad(under, 2 * LIFTING, mode="edge")
     window = 2 * LIFTING + 1
     highest = np.lib.stride_tricks.sliding_window_view(reach, window).max(-1)

@@ -15,7 +15,7 @@ from flowrl.envs.humanoid.bodies import VECTORS, Bodies, moving
 from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE
 from flowrl.envs.humanoid.motion import Clip
 
-SEGMENTS = slice(1, 1 + len(BODIES))  # of MuJoCo's bodies: all but the world
+OF_BODIES = slice(1, 1 + len(BODIES))  # of MuJoCo's bodies: all but the world
 
 
 class Reference:
@@ -82,6 +82,6 @@ def kinematics(qpos: NDArray[np.float64], qvel: NDArray[np.float64], model: mujo
         mujoco.mj_comPos(model, data)
         mujoco.mj_comVel(model, data)
         for name, values in fields.items():
-            values[frame] = getattr(data, name)[SEGMENTS]
-        centre[frame] = data.subtree_com[SEGMENTS.start]
+            values[frame] = getattr(data, name)[OF_BODIES]
+        centre[frame] = data.subtree_com[OF_BODIES.start]
     return moving(*(torch.from_numpy(values) for values in (*fields.values(), centre)))

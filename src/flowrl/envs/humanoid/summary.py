@@ -10,7 +10,7 @@ from flowrl.envs.humanoid.body import CONTROL_RATE, FEET, JOINTS
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.planting import lowest_points
 
-FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment below -FLOOR is in the floor
+NEAR_FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment as far below it is in the floor
 FAST = (
     30.0  # rad/s: hardly a person's joint moves faster; hinge angles do where the middle one is at 90 degrees
 )
@@ -42,10 +42,10 @@ def summary(clip: Clip) -> Summary:
     heights = lowest_points(clip.qpos)
     lowest_foot = float(heights[:, FEET].min())
     remarks = []
-    if lowest_foot > FLOOR:
+    if lowest_foot > NEAR_FLOOR:
         remarks.append("no foot ever stands on the floor")
     lowest = float(heights.min())
-    if lowest < -FLOOR:
+    if lowest < -NEAR_FLOOR:
         remarks.append(f"{-100 * lowest:.0f} cm into the floor")
     if speeds.max() > FAST:
         remarks.append(f"too fast: {JOINTS[fastest]}")

@@ -16,7 +16,7 @@ from flowrl.envs.humanoid import body, observation, reward
 from flowrl.envs.humanoid.bodies import Bodies, moving
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.record import Record
-from flowrl.envs.humanoid.reference import SEGMENTS, Reference
+from flowrl.envs.humanoid.reference import OF_BODIES, Reference
 from flowrl.envs.humanoid.sampling import Drawn, InTurn, Sampling, Starts
 from flowrl.envs.simulation import Simulation
 from flowrl.envs.task import Pace
@@ -86,8 +86,8 @@ class HumanoidTrack:
         self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
         self.angles, self.rates = self.qpos[:, ROOT_SIZE:], self.qvel[:, ROOT_DEGREES:]
         self.torques = simulation.latest("actuator_force")  # of the last substep
-        of_bodies = (simulation.bind(field)[:, SEGMENTS] for field in ("xpos", "xquat", "xmat", "cvel"))
-        self.kinematics = (*of_bodies, simulation.bind("subtree_com")[:, SEGMENTS.start])
+        of_bodies = (simulation.bind(field)[:, OF_BODIES] for field in ("xpos", "xquat", "xmat", "cvel"))
+        self.kinematics = (*of_bodies, simulation.bind("subtree_com")[:, OF_BODIES.start])
         self.position = self.kinematics[0]
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:

@@ -6,8 +6,8 @@
     body_lin_vel_w      (frames, bodies, 3) m/s   body_ang_vel_w  (frames, bodies, 3) rad/s
     joint_names, body_names                       loop            whether the last frame goes over into the first
 
-Reading takes `fps`, `joint_pos`, and the first body's place and rotation; the rest follows from them. Without
-`joint_names` the joints are taken to be ours, in our order.
+Reading takes `fps`, `joint_pos`, and the pelvis's place and rotation, as they are; the rest follows from them. Without
+`joint_names` the joints are taken to be ours, in our order, and without `body_names` the first body to be the pelvis.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowrl.envs.humanoid import rotations
-from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE, JOINTS, build
+from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE, JOINTS, ROOT, build
 from flowrl.envs.humanoid.importers import archive
 from flowrl.envs.humanoid.importers.recording import at_our_rate
 from flowrl.envs.humanoid.motion import Clip
-from flowrl.envs.humanoid.planting import planted
 from flowrl.envs.humanoid.reference import kinematics, velocities
 
 
@@ -36,9 +35,10 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
     """The motion in an archive. Raises ValueError."""
     width = arrays["joint_pos"].shape[-1] if arrays["joint_pos"].ndim == 2 else len(JOINTS)
     bodies = arrays["body_pos_w"].shape[1] if arrays.get("body_pos_w", np.empty(0)).ndim == 3 else 1
+    root = _root(arrays, bodies)
     joints = archive.numbers(arrays, "joint_pos", None, width)[:, _order(arrays, width)]
-    places = archive.numbers(arrays, "body_pos_w", len(joints), bodies, 3)[:, 0]
-    turns = rotations.normalised(archive.numbers(arrays, "body_quat_w", len(joints), bodies, 4)[:, 0])
+    places = archive.numbers(arrays, "body_pos_w", len(joints), bodies, 3)[:, root]
+    turns = rotations.normalised(archive.numbers(arrays, "body_quat_w", len(joints), bodies, 4)[:, root])
     rate = archive.one_number(arrays, "fps")
     if not 0 < rate < np.inf:
         raise ValueError(f"'fps' is {rate}")
@@ -52,7 +52,7 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
     within = np.clip(vectors["joint_pos"], *build().jnt_range[1:].T)
     clamped = int((np.abs(vectors["joint_pos"] - within) > 1e-6).any(-1).sum())
     qpos = np.concatenate([vectors["body_pos_w"], turned["body_quat_w"], within], axis=-1)
-    return [Clip(path.stem, planted(qpos, fits=True), str(path), loops, clamped)]
+    return [Clip(path.stem, qpos, str(path), loops, clamped)]
 
 
 def _order(arrays: dict[str, NDArray[Any]], width: int) -> list[int]:
@@ -63,6 +63,18 @@ def _order(arrays: dict[str, NDArray[Any]], width: int) -> list[int]:
             f"its {width} joints are those of another robot: ours are {len(JOINTS)}, from {JOINTS[0]} to {JOINTS[-1]}"
         )
     return [names.index(joint) for joint in JOINTS]
+
+
+def _root(arrays: dict[str, NDArray[Any]], bodies: int) -> int:
+    """Where the pelvis stands among the archive's bodies."""
+    if "body_names" not in arrays:
+        return 0
+    names = [str(name) for name in arrays["body_names"].reshape(-1)]
+    if len(names) != bodies or BODIES[ROOT] not in names:
+        raise ValueError(
+            f"its {bodies} bodies are named {', '.join(names[:3])}, …: there is no {BODIES[ROOT]!r}"
+        )
+    return names.index(BODIES[ROOT])
 
 
 def write(clip: Clip, path: Path) -> None:

@@ -14,7 +14,7 @@ EXPECTED = (
     'a pickle as PHC writes it: by the name of each motion a dict with "root_trans_offset" (frames, 3), "pose_aa" '
     '(frames, 72) and "fps"'
 )
-KEYS = {"root_trans_offset", "pose_aa"}
+KEYS = {"root_trans_offset", "pose_aa", "fps"}
 
 
 def read(data: bytes, path: Path) -> list[Clip]:
@@ -36,7 +36,7 @@ def _clip(motion: Any, name: str, source: str) -> Clip:
     missing = sorted(KEYS - motion.keys() if isinstance(motion, dict) else KEYS)
     if missing:
         raise ValueError(f"{name!r} in it has no {' and no '.join(missing)}")
-    places, poses, rate = (motion.get(key, 30) for key in ("root_trans_offset", "pose_aa", "fps"))
+    places, poses, rate = (motion[key] for key in ("root_trans_offset", "pose_aa", "fps"))
     for array in (places, poses):
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise ValueError(f"{name!r} in it holds what is no array of numbers")

@@ -21,7 +21,7 @@ JOINTS = (
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 
 # Which joint turns a segment of ours, and by how many degrees about our x axis its rest pose is from ours.
-SEGMENTS = {
+TURNED_BY = {
     "pelvis": ("pelvis", 0),
     "chest": ("spine3", 0),
     "head": ("head", 0),
@@ -32,7 +32,7 @@ SEGMENTS = {
     **{f"{side}_forearm": (f"{side}_elbow", up) for side, up in (("right", -90), ("left", 90))},
 }
 MOST = 1e4  # m and rad
-AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
+OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
 
 
 def clip(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Clip:
@@ -58,7 +58,7 @@ def clip(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Cl
     for joint, parent in enumerate(PARENTS):
         turns.append(local[:, joint] if parent < 0 else multiply(turns[parent], local[:, joint]))
     ours = {
-        segment: multiply(turns[JOINTS.index(joint)], AXES, rotations.about("x", np.radians(up)))
-        for segment, (joint, up) in SEGMENTS.items()
+        segment: multiply(turns[JOINTS.index(joint)], OUR_AXES, rotations.about("x", np.radians(up)))
+        for segment, (joint, up) in TURNED_BY.items()
     }
     return retargeted(Recording(np.arange(len(pelvis)) / rate, pelvis.astype(np.float64), ours), name, source)

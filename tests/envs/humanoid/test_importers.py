@@ -367,7 +367,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
         own({"body_pos_w": np.full((12, 15, 3), np.inf)}),
         "'body_pos_w' is not finite, first in frame 0",
     ),
-    ("own.npz", own({"body_names": np.array(["torso"] * 15)}), "there is no 'pelvis'"),
+    ("own.npz", own({"body_names": np.array(["torso"] * 15)}), "do not name 15 bodies with 'pelvis' among"),
     ("own.npz", own({"fps": np.zeros(3)}), "'fps' is of shape"),
     ("text.txt", lambda _: b"Twas brillig", "it is not JSON"),
     ("bytes.txt", lambda _: bytes(range(256)), "it is not JSON"),

@@ -99,7 +99,8 @@ def _made(member: str, settings: list[str], source: str) -> Clip:
         return clip(gait, name, f"{PREFIX}{name}")
     except ValueError as error:
         raise UsageError(
-            f"{source}: {PREFIX}{member}: {error}. Choose a gait that steps, a lower speed, or a shorter time per step, such as step=0.4."
+            f"{source}: {PREFIX}{member}: {error}. Choose a gait that steps, a lower speed, or a shorter time per "
+            "step, such as step=0.4."
         ) from error
 
 

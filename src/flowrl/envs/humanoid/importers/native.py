@@ -35,18 +35,18 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
     """The motion in an archive. Raises ValueError."""
     width = arrays["joint_pos"].shape[-1] if arrays["joint_pos"].ndim == 2 else len(JOINTS)
     bodies = arrays["body_pos_w"].shape[1] if arrays.get("body_pos_w", np.empty(0)).ndim == 3 else 1
-    root = _root(arrays, bodies)
     joints = archive.numbers(arrays, "joint_pos", None, width)[:, _order(arrays, width)]
-    places = archive.numbers(arrays, "body_pos_w", len(joints), bodies, 3)[:, root]
-    turns = rotations.normalised(archive.numbers(arrays, "body_quat_w", len(joints), bodies, 4)[:, root])
+    places = archive.numbers(arrays, "body_pos_w", len(joints), bodies, 3)
+    turns = archive.numbers(arrays, "body_quat_w", len(joints), bodies, 4)
+    root = _root(arrays, bodies)
     rate = archive.one_number(arrays, "fps")
     if not 0 < rate < np.inf:
         raise ValueError(f"'fps' is {rate}")
     loops = bool(archive.one_number(arrays, "loop")) if "loop" in arrays else False
     vectors, turned = at_our_rate(
         np.arange(len(joints)) / rate,
-        {"joint_pos": joints, "body_pos_w": places},
-        {"body_quat_w": turns},
+        {"joint_pos": joints, "body_pos_w": places[:, root]},
+        {"body_quat_w": rotations.normalised(turns[:, root])},
         loops,
     )
     within = np.clip(vectors["joint_pos"], *build().jnt_range[1:].T)
@@ -72,7 +72,7 @@ def _root(arrays: dict[str, NDArray[Any]], bodies: int) -> int:
     names = [str(name) for name in arrays["body_names"].reshape(-1)]
     if len(names) != bodies or BODIES[ROOT] not in names:
         raise ValueError(
-            f"its {bodies} bodies are named {', '.join(names[:3])}, …: there is no {BODIES[ROOT]!r}"
+            f"its 'body_names' ({', '.join(names[:2])}, …) do not name {bodies} bodies with {BODIES[ROOT]!r} among them"
         )
     return names.index(BODIES[ROOT])
 

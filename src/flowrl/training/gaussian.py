@@ -25,8 +25,8 @@ class GaussianSettings(Settings):
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""
-    std: Literal["state_independent", "state_dependent"] = "state_independent"
-    """Whether the spread is a free number per action dimension or an output of the network."""
+    std: Literal["state_independent", "state_dependent", "fixed"] = "state_independent"
+    """Whether the spread is a free number per action dimension, an output of the network, or stays `initial_std`."""
     initial_std: float = Field(1.0, gt=SMALLEST_STD)
     """Spread before training: how wide the first actions are."""
 
@@ -50,7 +50,7 @@ class GaussianActor(nn.Module):
         outputs = 2 * action_size if self.state_dependent else action_size
         self.layers = layers([observation_size, *settings.hidden, outputs], last_gain=0.01)
         spread = math.log(math.expm1(settings.initial_std - SMALLEST_STD))  # the inverse of softplus
-        self.spread = nn.Parameter(torch.full((action_size,), spread))
+        self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (..., action), at the observations (..., observation)."""

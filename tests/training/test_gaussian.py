@@ -1,0 +1,39 @@
+"""The Gaussian actor: its density by hand, and what may move of its spread."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import pytest
+import torch
+
+from flowrl.training.gaussian import GaussianActor, GaussianSettings, entropy, log_probability
+
+
+def test_density_and_entropy_by_hand() -> None:
+    """At one standard deviation in one of two dimensions: -1/2 - ln(2π) - ln(2 · 0.5)."""
+    mean, std = torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 0.5]])
+    action = torch.tensor([[3.0, -1.0]])
+    assert log_probability(action, mean, std).item() == pytest.approx(-0.5 - math.log(2 * math.pi))
+    assert entropy(std).item() == pytest.approx(1 + math.log(2 * math.pi))
+
+
+@pytest.mark.parametrize(
+    ("std", "free", "same"),
+    [("state_independent", True, True), ("state_dependent", True, False), ("fixed", False, True)],
+)
+def test_the_spread_that_is_asked_for(
+    std: Literal["state_independent", "state_dependent", "fixed"], free: bool, same: bool
+) -> None:
+    """`free`: it learns; `same`: in every state. All begin at `initial_std`, up to what the network adds."""
+    torch.manual_seed(0)
+    actor = GaussianActor(3, 2, GaussianSettings(std=std, initial_std=0.1))
+    optimizer = torch.optim.AdamW(actor.parameters(), lr=0.1, weight_decay=0.1)
+    obs = torch.randn(50, 3)
+    mean, spread = actor(obs)
+    torch.testing.assert_close(spread, torch.full((50, 2), 0.1), atol=0.005, rtol=0)
+    assert bool((spread == spread[0]).all()) is same
+    (-log_probability(torch.zeros(50, 2), mean, spread).mean()).backward()
+    optimizer.step()
+    assert bool((actor(obs)[1] != spread).any()) is free

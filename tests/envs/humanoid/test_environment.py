@@ -369,6 +369,14 @@ def test_flowrl_envs_tells_what_it_is() -> None:
 # ---------------------------------------------------------------------------------------------------- pictures
 
 
+def test_the_ghost_stands_beside_the_humanoid() -> None:
+    env = several(1, motions=[standing()])
+    env.reset(seed=0)
+    expected = standing().qpos[0] - 0.8 * np.eye(35)[0]
+    np.testing.assert_array_equal(env.arena.task.ghost(0), expected)
+    assert env.arena.task.reference.qpos[0, 0] == 0  # it is not the reference itself that has moved
+
+
 def test_pictures_show_the_reference_as_a_ghost() -> None:
     """It is see-through orange where the humanoid is not, and the physics do not know it."""
     aside = standing()

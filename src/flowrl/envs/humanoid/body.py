@@ -150,7 +150,6 @@ def build(self_collision: bool = False) -> mujoco.MjModel:
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.visual.headlight.ambient = (0.4, 0.4, 0.4)
     world = spec.worldbody
-    world.add_light(pos=(0, 0, 6), dir=(0, 0, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
     _scenery(spec)
     bodies: dict[str | None, mujoco.MjsBody] = {None: world}
     for segment in SEGMENTS:
@@ -160,6 +159,12 @@ def build(self_collision: bool = False) -> mujoco.MjModel:
             body.add_freejoint(name="root")
         _shape(body, segment, self_collision)
         _hinges(spec, body, segment)
+    bodies["pelvis"].add_light(  # a light casts shadows around itself alone
+        mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
+        pos=(0, 0, 5),
+        dir=(0, 0, -1),
+        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+    )
     bodies["pelvis"].add_camera(
         name="follow",
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,

@@ -9,7 +9,6 @@ from flowrl.envs.humanoid.body import BODIES, ROOT, build
 from flowrl.envs.humanoid.rotations import Array
 from flowrl.envs.simulation import Image, renderer
 
-TILE = 1.0  # m after which the floor's pattern comes again
 DISTANCE = 2.9  # m, from the camera to the centre of mass, which it looks at
 AZIMUTH, ELEVATION = (
     112.0,
@@ -32,9 +31,6 @@ class Portraitist:
     def picture(self, pose: Array) -> Image:
         """The humanoid in `pose` (35,), a frame of a motion."""
         self._data.qpos[:] = pose
-        self._data.qpos[:2] -= (
-            np.round(pose[:2] / TILE) * TILE
-        )  # where the light casts shadows; the floor looks alike
         mujoco.mj_forward(self._model, self._data)
         self._renderer.update_scene(self._data, self._camera)
         return np.array(self._renderer.render())

@@ -28,6 +28,7 @@ TOO_FAR = (
     0.25  # m, of any body from its reference: by the strict measure, and PHC's end of an episode in training
 )
 TOO_FAR_ON_AVERAGE = 0.5  # m, of all bodies: the end of an episode in evaluation
+ASIDE = 0.8  # m, of the reference in pictures, along x: to the left, as the camera sees it
 ROOT_DEGREES = 6  # of freedom: where the joints begin in `qvel`
 
 
@@ -149,9 +150,11 @@ class HumanoidTrack:
         return self.record.numbers(rows) | {"clip": self.clip[rows]}
 
     def ghost(self, row: int) -> NDArray[np.float64]:
-        """The reference's state `qpos` (35,) beside that of simulation `row`."""
+        """The reference's state `qpos` (35,), moved so that it is seen beside the humanoid of simulation `row`."""
         frame = self.reference.frame(self.clip[row], self.time[row])
-        return self.reference.qpos[frame].numpy()
+        qpos = self.reference.qpos[frame].numpy().copy()
+        qpos[0] -= ASIDE
+        return qpos
 
     def forget(self) -> None:
         self.starts.forget()

@@ -154,6 +154,16 @@ def test_episodes_follow_one_another(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert alone | {"episode": 2} == second
 
 
+def test_of_several_motions_every_episode_shows_the_next(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(folder, "tracker", env="flowrl/HumanoidTrack-v0")
+    capsys.readouterr()
+    motions = ["--set", "env.motions=[gait:stand, gait:step]", "--episodes", "3", "--max-steps", "2"]
+    rows = played(["tracker", *motions, "--video", str(tmp_path / "x.webp")], capsys)["episodes"]
+    assert [row["motion"] for row in rows] == ["gait:stand", "gait:step", "gait:stand"]
+
+
 def test_steps_are_left_out_to_stay_below_the_frame_rate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

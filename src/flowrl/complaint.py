@@ -55,7 +55,15 @@ def complaints(model: type[BaseModel], values: Mapping[str, Any], error: Validat
     """What pydantic refused of `values`, one complaint per key."""
     found = [(_spot(model, values, details["loc"]), details) for details in error.errors(include_url=False)]
     by_path: dict[KeyPath, list[_Found]] = {}
-    for spot, details in _of_meant_members(found):
+    meant = _of_meant_members(found)
+    for spot, details in meant:
+        # Of a list whose entries are wrong pydantic says, too, that too few are right.
+        below = (
+            len(other.path) > (depth := len(spot.path)) and other.path[:depth] == spot.path
+            for other, _ in meant
+        )
+        if details["type"] == "too_short" and any(below):
+            continue
         by_path.setdefault(spot.path, []).append((spot, details))
     return [_complaint(model, group) for group in by_path.values()]
 
@@ -74,6 +82,8 @@ def _written(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_written(each)}' for key, each in value.items())}}}"
     return "null" if value is None else str(value)
 
 

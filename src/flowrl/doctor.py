@@ -152,6 +152,14 @@ def pytorch() -> Iterator[Finding]:
 
 def simulation() -> Iterator[Finding]:
     """A ball falls: after t seconds its speed is g t."""
+    from flowrl.envs import graphics
+    from flowrl.errors import MissingDependency
+
+    try:
+        graphics.check()
+    except MissingDependency as reason:
+        yield Finding("simulation", "problem", str(reason).removesuffix("."), "unset MUJOCO_GL")
+        return
     import mujoco
 
     model = mujoco.MjModel.from_xml_string(BALL)

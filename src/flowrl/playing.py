@@ -160,11 +160,16 @@ class Player:
         self.ended = False  # by the environment
         self.over = False  # ended, or cut
 
-    def start(self, seed: int) -> None:
-        """Begin an episode; the same `seed` gives every player the same start and the same noise."""
+    def start(self, seed: int, episode: int) -> None:
+        """Begin the episode of that number; the same `seed` gives every player the same start and the same noise.
+
+        Of several motions the next one is shown in every episode."""
         self._start_over()
         self.loaded.policy.noise.generator.manual_seed(seed)
         self.obs = self.env.reset(seed)
+        for _ in range((episode - 1) % max(1, len(self.env.clips))):
+            self.obs = self.env.reset(None)
+        self.motion = next(iter(self.env.showing), None)
         self.picture = camera.picture(self.env)
 
     def step(self, max_steps: int) -> None:
@@ -188,6 +193,7 @@ class Player:
             "label": self.label,
             **facts(self.loaded),
             "episode": episode,
+            **({} if self.motion is None else {"motion": self.motion}),
             "return": self.total,
             "length": self.length,
             "success": self.success,
@@ -201,7 +207,7 @@ class Player:
             made["sampler"] and f"{made['sampler']}:{made['steps']}" if made["steps"] else made["sampler"]
         )
         noise = f"{made['noise']} noise" if made["noise"] != "random" else None
-        title = [self.label, sampler, noise, episode]
+        title = [self.label, sampler, noise, episode, self.motion]
         told = [
             f"NFE {made['nfe']:.3g}" if made["nfe"] is not None else None,
             f"step {self.length}",
@@ -223,6 +229,13 @@ def label(subject: Subject) -> str:
     return f"{name} · {subject.config.algorithm.upper()}"
 
 
+def _reason(players: Sequence[Player]) -> str:
+    """Where the policies were trained on other motions: so, and what to type."""
+    if all(player.env.clips == players[0].env.clips for player in players):
+        return ""
+    return ", for the policies imitate other motions (--set env.motions=gait:walk gives all the same)"
+
+
 def watch(
     players: Sequence[Player],
     question: Question,
@@ -237,11 +250,11 @@ def watch(
     """
     number = f"episode {episode}/{question.episodes}" if question.episodes > 1 else ""
     for player in players:
-        player.start(question.seed + episode - 1)
+        player.start(question.seed + episode - 1, episode)
     if any(not torch.equal(player.obs, players[0].obs) for player in players):
         raise UsageError(
-            f"{players[0].env.settings.id} starts differently under the same seed, so that panels side by side would "
-            "not be comparable. Play them one by one."
+            f"{players[0].env.settings.id} starts differently under the same seed{_reason(players)}, so that panels "
+            "side by side would not be comparable. Play them one by one."
         )
     yield False, [player.panel(number) for player in players]
     step = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 
 import gymnasium
@@ -110,3 +111,16 @@ def test_a_choice_of_graphics_is_respected(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("MUJOCO_GL")
     graphics.choose()
     assert "MUJOCO_GL" not in os.environ
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="MUJOCO_GL has other values there")
+def test_a_choice_that_keeps_mujoco_from_starting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "foo")
+    with pytest.raises(MissingDependency, match=r"MUJOCO_GL=foo is no graphics library .* `unset MUJOCO_GL`"):
+        graphics.choose()
+    monkeypatch.setattr(graphics, "LIBRARIES", (("osmesa", "libnowhere.so.8"), ("egl", "libc.so.6")))
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    with pytest.raises(MissingDependency, match=r"MUJOCO_GL=osmesa, but libnowhere\.so\.8 is not installed"):
+        graphics.check()
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    graphics.check()

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from flowrl.envs import NATIVE, EnvSettings, make
+from flowrl.envs.adapter import MotionSource
 from flowrl.envs.batched import BatchedVectorEnv
 from flowrl.envs.factory import built, find, way
 from flowrl.errors import EnvironmentFailed, MissingDependency, UsageError
@@ -118,6 +119,19 @@ def test_batch_is_refused_with_a_reason(id: str, options: dict[str, Any], said: 
     with pytest.raises(UsageError) as caught:
         make(EnvSettings(id=id, mode="batch", options=options))
     assert said in str(caught.value)
+
+
+def test_what_has_a_key_of_its_own_is_no_option() -> None:
+    """The key would silently win."""
+    for name, value in {"goal": "root", "motions": ["gait:step"], "threads": 1}.items():
+        with pytest.raises(UsageError, match=rf"env\.options\.{name}: write env\.{name}"):
+            make(EnvSettings(id="flowrl/HumanoidTrack-v0", count=1, options={name: value}))
+
+
+def test_one_motion_is_a_list_of_one() -> None:
+    assert EnvSettings(id="x", motions="gait:step").motions == ("gait:step",)  # type: ignore[arg-type]
+    (source,) = EnvSettings(id="x", motions={"source": "a.npz", "weight": 2.0}).motions or ()  # type: ignore[arg-type]
+    assert source == MotionSource(source="a.npz", weight=2.0)
 
 
 def test_a_goal_that_is_hidden_from_the_policy_is_hidden_in_every_mode() -> None:

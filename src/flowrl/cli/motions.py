@@ -80,11 +80,14 @@ def motions(
         with passing_line() as show:
             motion_pictures.film(clips, video, lambda done, of: show(f"picture {done} of {of}"))
         say(f"written: {video}")
-    if sheet is None and video is None:
+    if convert is not None:
+        next_command("flowrl train humanoid.yaml", "--set", f"env.motions={convert}")
+    elif sheet is None and video is None:
         next_command("flowrl motions", *sources, "--sheet", "motions.png")
     else:
         listed = ", ".join(f'"{source}"' for source in sources)
-        next_command("flowrl train humanoid.yaml", "--set", f"env.motions=[{listed}]")
+        given = sources[0] if len(sources) == 1 else f"[{listed}]"
+        next_command("flowrl train humanoid.yaml", "--set", f"env.motions={given}")
 
 
 def list_gaits(json: bool) -> None:
@@ -128,6 +131,8 @@ def write(clips: list[Clip], path: Path) -> None:
     from flowrl.envs.humanoid.importers import native
 
     if len(clips) != 1:
-        raise UsageError(f"--convert writes one motion, and there are {len(clips)}: name one of them.")
+        raise UsageError(
+            f"--convert writes one motion, and there are {len(clips)}: name one of them, such as {clips[0].source}."
+        )
     with replacing(path, "--convert") as part:
         native.write(clips[0], part)

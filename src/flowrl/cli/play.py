@@ -92,7 +92,8 @@ def play(
     if json:
         print_json(result.as_dict())
         return
-    print_table(COLUMNS, [_line(row) for row in result.episodes], NUMBERS)
+    motions = any("motion" in row for row in result.episodes)
+    print_table((*COLUMNS, *["motion"] * motions), [_line(row) for row in result.episodes], NUMBERS)
     print(result.sentence)
     alone = sampler is None and not compare and result.episodes[0]["sampler"] is not None
     next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if alone else f"flowrl eval {ckpt}")
@@ -118,4 +119,5 @@ def _line(row: dict[str, Any]) -> list[str]:
         f"{row['return']:.4g}" + ("" if row["ended"] else " (cut)"),
         {True: "yes", False: "no", None: "-"}[row["success"]],
         str(row["length"]),
+        *([row["motion"]] if "motion" in row else []),
     ]

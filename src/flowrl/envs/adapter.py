@@ -6,7 +6,7 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from flowrl.envs import snapshot
@@ -58,13 +58,18 @@ class EnvSettings(Settings):
     goal: Literal["full", "root_hands", "root"] | None = None
     """HumanoidTrack: what of the reference motion the policy is told; null: full. Rewards always ask for all of it."""
     motions: tuple[str | MotionSource, ...] | None = Field(default=None, min_length=1)
-    """HumanoidTrack: the motions to imitate: `gait:…`, files, or `{source: …, weight: …}`."""
+    """HumanoidTrack: the motions to imitate, one or a list: `gait:…`, files, or `{source: …, weight: …}`."""
     action_repeat: int = Field(default=1, ge=1)
     """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come
     anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
     environment's own time limit still counts control steps."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
+
+    @field_validator("motions", mode="before")
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | Mapping) else value
 
     def arguments(self) -> dict[str, Any]:
         """All keyword arguments of the environment."""
@@ -170,6 +175,11 @@ class Adapter:
         """Which entries (observation,) bool of an observation a policy may see; None: all."""
         mask = getattr(self._envs, "policy_mask", None)
         return None if mask is None else torch.from_numpy(np.array(mask, dtype=np.bool_))
+
+    @property
+    def showing(self) -> tuple[str, ...]:
+        """Which of `clips` each environment imitates now; () where there is nothing to choose from."""
+        return getattr(self._envs, "showing", ()) if len(self.clips) > 1 else ()
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from flowrl.envs import NATIVE, snapshot
+from flowrl.envs import NATIVE, graphics, snapshot
 from flowrl.envs.adapter import Adapter, EnvSettings, close
 from flowrl.envs.repeated import RepeatedAction
 from flowrl.envs.watched import Watched
@@ -40,6 +40,10 @@ RESERVED = {  # what `make` itself gives to gymnasium.make_vec, from the recipe'
     "disable_env_checker",
     "action_repeat",
 }
+
+
+KEYS = {"goal", "motions", "threads"}
+"""Arguments of flowrl's own environments for which the recipe has keys, beside `options`."""
 
 
 def find(id: str) -> EnvSpec:
@@ -72,6 +76,9 @@ def make(
     environment's package is not installed, EnvironmentFailed when its construction fails.
     """
     spec = find(settings.id)
+    for key in KEYS.intersection(settings.options):
+        if spec.namespace == "flowrl":
+            raise UsageError(f"env.options.{key}: write env.{key}, which {spec.id} is told by.")
     taken = (RESERVED | own_arguments(spec)).intersection(settings.options)
     if taken:
         raise UsageError(
@@ -183,6 +190,10 @@ def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
 
 def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
     """What to tell the user when the construction of an environment raised `error`."""
+    try:
+        graphics.check()
+    except MissingDependency as reason:
+        return reason
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if isinstance(error, TypeError) and unknown and unknown[1] in settings.arguments():
         known = sorted(constructor_options(spec) - {unknown[1]})
@@ -203,6 +214,7 @@ def constructor_options(spec: EnvSpec) -> set[str]:
     if spec.entry_point is None:
         return set()
     named = parameters(spec.entry_point)
+    named = named - KEYS if spec.namespace == "flowrl" else named
     return (named | {"max_episode_steps"}) - RESERVED - own_arguments(spec) - {"self"}
 
 

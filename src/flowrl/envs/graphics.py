@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from contextlib import suppress
 from typing import Any
 
+from flowrl.errors import MissingDependency
+
 LIBRARIES = (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8"), ("osmesa", "libOSMesa.so.6"))
+KNOWN = (
+    *("egl", "osmesa", "glfw", "glx", "enable", "enabled", "on", "true", "1"),
+    *("disable", "disabled", "off", "false", "0"),
+)  # values of MUJOCO_GL on Linux
 INSTALL = (
     "Without a screen MuJoCo needs EGL or OSMesa: `apt-get install libegl1` (then MUJOCO_GL=egl), or "
     "`apt-get install libosmesa6` (then MUJOCO_GL=osmesa)."
@@ -20,21 +25,46 @@ def library_without_screen() -> str:
     """The value of MUJOCO_GL to draw with where there is no screen; empty where there is one, or no library."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return ""
-    for name, library in LIBRARIES:
-        with suppress(OSError):
-            ctypes.CDLL(library)
-            return name
-    return ""
+    return next((name for name, library in LIBRARIES if _loads(library)), "")
 
 
 def choose() -> None:
     """Set MUJOCO_GL, unless it is set, for where there is no screen; MuJoCo reads it when it is first imported.
 
-    It stays unset where no library is installed: with the name of a missing one `import mujoco` would fail.
+    It stays unset where no library is installed: with the name of a missing one `import mujoco` would fail. Raises
+    MissingDependency where it is set so.
     """
+    check()
     library = library_without_screen()
     if library and not os.environ.get("MUJOCO_GL"):
         os.environ["MUJOCO_GL"] = library
+
+
+def check() -> None:
+    """Raises MissingDependency where MUJOCO_GL keeps `import mujoco` from working: by a word that MuJoCo does not know,
+    or by a library that is not installed."""
+    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if sys.platform != "linux" or not chosen:
+        return
+    remedy = "Type `unset MUJOCO_GL` to let flowrl choose."
+    if chosen not in KNOWN:
+        raise MissingDependency(
+            f"MUJOCO_GL={chosen} is no graphics library that MuJoCo knows, and so it does not start. {remedy}"
+        )
+    libraries = [library for name, library in LIBRARIES if name == chosen]
+    if libraries and not any(map(_loads, libraries)):
+        raise MissingDependency(
+            f"MUJOCO_GL={chosen}, but {' or '.join(libraries)} is not installed, and so MuJoCo does not start. "
+            f"{remedy} {INSTALL}"
+        )
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def lighten(model: Any) -> None:

@@ -210,7 +210,7 @@ def test_its_state_is_of_plain_arrays() -> None:
 
 
 def test_flowrl_resumes_it_exactly_and_passes_actions_as_they_are() -> None:
-    settings = EnvSettings(id=ID, count=3, options={"motions": ["gait:walk"], "goal": "root_hands"})
+    settings = EnvSettings(id=ID, count=3, motions=("gait:walk",), goal="root_hands")
     first, second = make(settings), make(settings)
     assert first.exact_resume and first.native
     first.reset(0)

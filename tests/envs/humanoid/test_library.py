@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from flowrl.envs.humanoid.library import load, unrolled
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.planting import lowest_points
 from flowrl.errors import UsageError
+
+from . import foreign
 
 (STAND,) = repertoire.clips("gait:stand:seconds=2")
 
@@ -73,6 +76,14 @@ def test_a_motion_that_two_sources_name_has_both_weights(folder: Path) -> None:
     assert names(["clips", "clips/one.npz"]) == {"one": 1.5, "two": 0.5}
 
 
+def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
+    (folder / "many.pkl").write_bytes(pickle.dumps(foreign.phc({"walk": STAND, "run": STAND})))
+    assert names(["many.pkl"]) == {"many/walk": 0.5, "many/run": 0.5}
+    assert names(["many.pkl/run"]) == {"many/run": 1.0}
+    with pytest.raises(UsageError, match=r"many\.pkl has no motion 'rnu'\. Did you mean 'run'"):
+        load(["many.pkl/rnu"])
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [
@@ -89,7 +100,7 @@ def test_a_motion_that_two_sources_name_has_both_weights(folder: Path) -> None:
         ("gait:stand:speed=0.5", "who does not step stays where he is"),
         ("walk", "Did you mean 'gait:walk'\\?"),
         ("gait:all:speed=0.5", "gait:stand: who does not step stays where he is"),
-        ("nowhere/*.npz", "there is no such file"),
+        ("nowhere/*.npz", "there is no such file in /.*, nor"),
         ("cl*s", "only folders match. Type cl\\*s/\\*.npz"),
         ("clips/notes.md", "motions are read from"),
         ("empty", "a folder without motions"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -97,6 +97,11 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.clips = tuple(clip.source for clip, _ in constants.clips)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
+
+    @property
+    def showing(self) -> tuple[str, ...]:
+        """Of each row the clip that its episode imitates."""
+        return tuple(self.clips[clip] for clip in cast(HumanoidTrack, self.arena.task).clip)
 
 
 def action_space(arena: Arena) -> spaces.Box:

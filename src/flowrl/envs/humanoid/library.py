@@ -1,7 +1,8 @@
 """Motions by their sources: what a recipe names under `motions:`.
 
-A source is a gait (`gait:walk`, see `repertoire`), a file, a folder, or a pattern such as `clips/*.npz`; or a mapping
-{source: …, weight: …}. The motions of one source share its weight, which is 1 unless it says otherwise.
+A source is a gait (`gait:walk`, see `repertoire`), a file, one of its motions (`many.pkl/name`), a folder, or a pattern
+such as `clips/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which is 1
+unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -64,14 +65,33 @@ def find(source: str) -> list[Clip]:
     """The motions of one source. Raises UsageError."""
     if source.startswith(repertoire.PREFIX):
         return repertoire.clips(source)
+    path = Path(source).expanduser()
+    if path.parent.is_file():  # one of a file's motions
+        return _one_of(importers.read(path.parent), path)
     return [clip for path in files(source) for clip in importers.read(path)]
+
+
+def _one_of(clips: list[Clip], path: Path) -> list[Clip]:
+    """That of a file's motions which `path`, the file's with a name behind it, means. Raises UsageError."""
+    chosen = [clip for clip in clips if clip.source == str(path)]
+    if not chosen:
+        names = [clip.source.removeprefix(f"{path.parent}/") for clip in clips]
+        raise UsageError(
+            f"{path.parent} has no motion {path.name!r}.{did_you_mean(path.name, names)} It has {', '.join(names[:9])}."
+        )
+    return chosen
 
 
 def files(source: str) -> list[Path]:
     """The files that a source means: itself, those of its folder, or those that match. Raises UsageError."""
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [each for each in path.iterdir() if each.suffix.lower() in importers.READERS]
+        try:
+            found = [each for each in path.iterdir() if each.suffix.lower() in importers.READERS]
+        except OSError as error:
+            raise UsageError(
+                f"{source} cannot be read: {error.strerror}. Name a folder of motions."
+            ) from error
         if not found:
             raise UsageError(f"{source} is a folder without motions ({', '.join(importers.READERS)}).")
         return sorted(found)
@@ -83,7 +103,8 @@ def files(source: str) -> list[Path]:
     if matches:
         return [match for match in matches if not match.is_dir()]
     near = did_you_mean(f"{repertoire.PREFIX}{source}", repertoire.names())
-    raise UsageError(f"{source}: there is no such file, nor a gait of that name.{near} {EXAMPLE}")
+    seen = "" if path.is_absolute() else f" in {Path.cwd()}"
+    raise UsageError(f"{source}: there is no such file{seen}, nor a gait of that name.{near} {EXAMPLE}")
 
 
 def unrolled(clip: Clip, seconds: float) -> Clip:

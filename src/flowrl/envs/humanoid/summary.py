@@ -14,6 +14,7 @@ NEAR_FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment as fa
 FAST = (
     30.0  # rad/s: hardly a person's joint moves faster; hinge angles do where the middle one is at 90 degrees
 )
+MANY_CLAMPED = 0.2  # of the frames
 EPISODE = 10.0  # s, of an episode: one of a shorter motion that does not loop ends with it
 
 
@@ -47,6 +48,8 @@ def summary(clip: Clip) -> Summary:
     lowest = float(heights.min())
     if lowest < -NEAR_FLOOR:
         remarks.append(f"{-100 * lowest:.0f} cm into the floor")
+    if clip.clamped > MANY_CLAMPED * len(clip.qpos):
+        remarks.append("often beyond the joints' ranges")
     if speeds.max() > FAST:
         remarks.append(f"too fast: {JOINTS[fastest]}")
     if clip.seconds < EPISODE and not clip.loops:

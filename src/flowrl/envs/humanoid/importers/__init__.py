@@ -46,6 +46,8 @@ def read(path: Path) -> list[Clip]:
         )
     reader, expected = known
     try:
+        if path.is_fifo():
+            raise ValueError("it is a pipe")
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
         return reader(path.read_bytes(), path)

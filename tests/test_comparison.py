@@ -376,6 +376,7 @@ def test_scales() -> None:
     [
         ("flowrl/CheetahRun-v0", {}, (0, 1000)),
         ("flowrl/CheetahRun-v0", {"max_episode_steps": 100}, (1, 3)),
+        ("flowrl/HumanoidTrack-v0", {}, (0, 300)),
         ("flowrl/GridWorld-v0", {}, (1, 3)),
         ("CheetahRun-v0", {}, (1, 3)),
     ],

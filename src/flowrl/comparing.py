@@ -36,6 +36,7 @@ Scores = NDArray[np.float64]  # (runs,)
 Scored = Mapping[str, Mapping[str, Strata]]  # algorithm -> noise mode -> the scores of its runs, task by task
 
 CONTROL_RANGE = (0.0, 1000.0)  # of a control task's return: 1000 steps of rewards in [0, 1]
+HUMANOID_RANGE = (0.0, 300.0)  # of HumanoidTrack's: 300 steps of rewards up to 1
 THRESHOLDS = 101  # points of a performance profile
 PROFILE_RESAMPLES = 2_000
 
@@ -65,8 +66,13 @@ def compare(grid: Grid, modes: Sequence[str] = MODES, scale: Scale | None = None
 def scale_for(grid: Grid, task: str) -> Scale:
     """The known range of the task's returns, else from the least to the greatest return that is compared."""
     groups = grid.on(task).values()
-    if all(_is_control_task(group.config["env"]) for group in groups):
+    ids = {group.config["env"]["id"] for group in groups}
+    if any("max_episode_steps" in group.config["env"]["options"] for group in groups):
+        ids = {""}  # episodes are not as long as is known
+    if all(map(envs.is_suite_task, ids)):
         return Scale(*CONTROL_RANGE, "the range of a control task's return")
+    if ids == {envs.HUMANOID}:
+        return Scale(*HUMANOID_RANGE, "the range of a humanoid's return")
     returns = np.concatenate([group.returns(mode) for group in groups for mode in MODES])
     return Scale(
         float(returns.min()), float(returns.max()), "the least and the greatest return compared here"
@@ -78,10 +84,6 @@ def normalised(returns: Scores, scale: Scale) -> Scores:
     if scale.low == scale.high:
         return np.full_like(returns, 0.5)
     return (returns - scale.low) / (scale.high - scale.low)
-
-
-def _is_control_task(env: Mapping[str, Any]) -> bool:
-    return envs.is_suite_task(env["id"]) and "max_episode_steps" not in env["options"]
 
 
 # --- task by task, and over all -------------------------------------------------------------------

@@ -30,13 +30,13 @@ def config(algorithm: str, *overrides: str) -> Config:
     return load(apply(Recipe("test", values), overrides))
 
 
-def learner(settings: Config, seed: int = 0) -> Learner:
+def learner(settings: Config, seed: int = 0, total_updates: int = 10) -> Learner:
     torch.manual_seed(seed)
     actor = make_actor(settings, OBS, ACTION)
     critic = Critic(OBS, settings.learner.critic)
     evidence = make_evidence(actor, settings.learner)
     normaliser = Normaliser(OBS, enabled=settings.learner.normalise_observations)
-    return Learner(evidence, critic, normaliser, settings.learner, total_updates=10, seed=seed)
+    return Learner(evidence, critic, normaliser, settings.learner, total_updates, seed)
 
 
 def rollout(seed: int = 0, steps: int = 16, envs: int = 8) -> Rollout:
@@ -205,6 +205,17 @@ def test_schedules_by_hand() -> None:
     assert adaptive.advance(0.1) == pytest.approx(1 / 1.5)  # within
     assert adaptive.advance(0.01) == pytest.approx(1.0)  # below half
     assert [adaptive.advance(0.01) for _ in range(3)] == [1.5, 2.0, 2.0]
+
+
+def test_a_run_that_is_made_longer_goes_on_at_the_rate_of_its_new_length() -> None:
+    """After 4 of 4 updates the rate is 0; of 16, three quarters of it."""
+    settings = ["learner.schedule.kind=linear", "learner.learning_rate=4e-4"]
+    short, long = (learner(config("fpo", *settings), total_updates=total) for total in (4, 16))
+    for _ in range(4):
+        short._follow_schedule(0.0)
+    assert short.optimizer.param_groups[0]["lr"] == 0
+    long.load_state_dict(short.state_dict())
+    assert [group["lr"] for group in long.optimizer.param_groups] == pytest.approx([3e-4, 3e-4])
 
 
 @pytest.mark.parametrize(

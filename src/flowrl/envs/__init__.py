@@ -43,9 +43,11 @@ for _task in SUITE:
             max_episode_steps=1000,
         )
 
-if "flowrl/HumanoidTrack-v0" not in gymnasium.registry:
+HUMANOID = "flowrl/HumanoidTrack-v0"
+
+if HUMANOID not in gymnasium.registry:
     gymnasium.register(
-        id="flowrl/HumanoidTrack-v0",
+        id=HUMANOID,
         entry_point="flowrl.envs.humanoid.environment:HumanoidTrackEnv",
         vector_entry_point="flowrl.envs.humanoid.environment:HumanoidTrackVectorEnv",
         max_episode_steps=300,

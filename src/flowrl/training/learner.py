@@ -280,7 +280,11 @@ class Learner:
                 raise Diverged(f"the {name.split('_')[0]}'s gradient", offending)
 
     def _follow_schedule(self, change: float) -> None:
-        factor = self.schedule.advance(change)
+        self.schedule.advance(change)
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        factor = self.schedule.factor
         actor, critic = self.optimizer.param_groups
         actor["lr"] = self.settings.learning_rate * factor
         # How far the policy moves says nothing of how fast the critic may learn.
@@ -318,6 +322,7 @@ class Learner:
         self.normaliser.load_state_dict(state["normaliser"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self._set_rates()  # a run that is made longer goes on at the rate of its new length
         self._scale.largest = state["advantage_scale"]
         self.generator.set_state(state["generator"])
 

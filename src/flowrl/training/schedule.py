@@ -37,7 +37,7 @@ class Schedule:
         settings = self._settings
         self.updates += 1
         if settings.kind == "linear":
-            self.factor = max(0.0, 1 - self.updates / self._total_updates)
+            self.factor = self._rest()
         elif settings.kind == "adaptive":
             if change > 2 * settings.target:
                 self.factor = max(settings.smallest, self.factor / 1.5)
@@ -45,8 +45,14 @@ class Schedule:
                 self.factor = min(settings.largest, self.factor * 1.5)
         return self.factor
 
+    def _rest(self) -> float:
+        """The share of the run that is left."""
+        return max(0.0, 1 - self.updates / self._total_updates)
+
     def state_dict(self) -> dict[str, float]:
         return {"updates": self.updates, "factor": self.factor}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.updates, self.factor = int(state["updates"]), state["factor"]
+        if self._settings.kind == "linear":
+            self.factor = self._rest()  # by the run's length as it is now

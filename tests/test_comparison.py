@@ -593,3 +593,9 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
 def test_intervals_knows_nothing_of_tasks_with_several_axes() -> None:
     with pytest.raises(ValueError, match="one-dimensional"):
         intervals.stratified_bootstrap([np.zeros((2, 2))], stratified_mean)
+
+
+def test_a_run_is_no_folder_of_a_suite(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("algorithm: fpo\n")
+    with pytest.raises(UsageError, match=r"is a single run.* flowrl plot"):
+        read([tmp_path])

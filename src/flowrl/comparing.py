@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from math import isfinite
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

@@ -86,6 +86,11 @@ def read(folders: Sequence[Path]) -> Grid:
                 unfinished[cell] = _why_unfinished(folder)
             else:
                 finished[out][cell] = Run(cell.seed, folder, record)
+        if not finished[out] and (out / "config.yaml").exists():
+            raise UsageError(
+                f"{out} is a single run, and flowrl compare takes the folders of flowrl suite. Type flowrl plot {out}, "
+                f"or flowrl eval {out}."
+            )
         if not finished[out]:
             raise UsageError(
                 f"{out} holds no finished cell (recipe/algorithm/seed0/{EVALUATION}). Make some with: "

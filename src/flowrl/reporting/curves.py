@@ -248,7 +248,8 @@ def draw_group(
         axes.plot(steps, smoothed(values, window), color=colour, label=label, marker=marker)
     else:
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(band.x, band.mean, color=colour, label=label)
+        marker = "o" if len(band.x) == 1 else None  # a line through one point is not to be seen
+        axes.plot(band.x, band.mean, color=colour, label=label, marker=marker)
 
 
 def dress(axes: Axes, metric: str) -> None:

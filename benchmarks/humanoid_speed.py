@@ -15,9 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.observation import WHERE
 from flowrl.envs.humanoid.tracking import RADIANS
+from flowrl.machine import machine
 
 TURNS = 25
 WARMING = 2  # more, before the clock counts
@@ -106,7 +107,7 @@ def main() -> None:
         f"{row['ends_per_step']:.1%} of the steps end an episode"
     )
     if options.out is not None:
-        facts = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()}
+        facts = {"machine": asdict(machine()), "load": os.getloadavg()}
         chosen = {"motions": options.motions, "envs": options.count, "threads": options.threads}
         options.out.write_text(json.dumps(facts | chosen | row, indent=2) + "\n")
 

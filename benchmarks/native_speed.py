@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -24,6 +24,7 @@ import torch
 
 from flowrl.envs import NATIVE, Adapter, EnvSettings, make
 from flowrl.envs.batched import BatchedVectorEnv
+from flowrl.machine import machine
 
 TURN_SECONDS = 0.3
 
@@ -52,7 +53,7 @@ def main() -> None:
             )
             print(f"{id:<25}{count:>3}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
     if options.out is not None:
-        facts = {"cores": os.cpu_count(), "platform": platform.platform(), "turns": options.turns}
+        facts = {"machine": asdict(machine()), "turns": options.turns}
         options.out.write_text(json.dumps(facts | {"load": os.getloadavg(), "rows": rows}, indent=2) + "\n")
 
 

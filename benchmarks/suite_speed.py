@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +28,7 @@ from mujoco.batch import Batch
 
 from flowrl.envs.suite import TASKS
 from flowrl.envs.suite.environment import SuiteVectorEnv
+from flowrl.machine import machine
 
 COUNT = 256
 TURNS = 40
@@ -181,7 +182,7 @@ def main() -> None:
         line = (*cells, f"{row['start_ms']:.0f}", *others)
         print(f"{task:<16}" + "".join(f"{cell:>14}" for cell in line), flush=True)
     if options.out is not None:
-        facts = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()}
+        facts = {"machine": asdict(machine()), "load": os.getloadavg()}
         options.out.write_text(json.dumps(facts | {"envs": COUNT, "rows": rows}, indent=2) + "\n")
 
 

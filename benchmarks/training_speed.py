@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,6 +28,7 @@ from flowrl import recipe
 from flowrl.assembly import Run
 from flowrl.config import Config, load
 from flowrl.flow.network import FlowNetwork
+from flowrl.machine import machine
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import collect
 
@@ -75,7 +76,7 @@ def main() -> None:
         share = f"{value / seconds['all']:6.0%}" if part in ("environments", "sampling", "update") else ""
         print(f"  {part:<14}{1e6 * value / steps:8.1f} us per env step{share}")
     if options.out is not None:
-        facts = {"cores": os.cpu_count(), "platform": platform.platform(), "load": os.getloadavg()}
+        facts = {"machine": asdict(machine()), "load": os.getloadavg()}
         options.out.write_text(json.dumps(facts | figures, indent=2) + "\n")
 
 

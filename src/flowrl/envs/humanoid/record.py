@@ -19,28 +19,28 @@ class Record:
 
     `success` is 1 unless the episode failed, by the rule in force. `alive_s` is how long it did not, and
     `strict_alive_s` how long no body was further than 0.25 m from its reference. The others are distances between a
-    body and its reference, averaged over the bodies and the steps of the episode: as they are, and for
-    `mpjpe_local_mm`, `arms_mm` and `legs_mm` as seen from the roots (of all bodies, of 6 and of 6). An
-    episode whose simulation was lost in its first step has no distances: they are NaN.
+    body and its reference, averaged over the bodies and the steps before the failure: as they are, and for
+    `mpjpe_local_mm`, `arms_mm` and `legs_mm` as seen from the roots (of all bodies, of 6 and of 6). The step that
+    failed is not among them: a simulation on its way to be lost is flung any distance. An episode that failed
+    in its first step has no distances: they are NaN.
     """
 
     def __init__(self, count: int) -> None:
         self.alive = torch.zeros(count, dtype=torch.int64)  # steps without failure
         self.strict = torch.zeros(count, dtype=torch.int64)  # steps before a body was too far
         self.near = torch.ones(count, dtype=torch.bool)  # whether none has been
-        self.seen = torch.zeros(count, dtype=torch.int64)  # steps whose errors are known
         self.errors = torch.zeros(count, len(ERRORS), dtype=torch.float64)  # their sums, m
         self.failed = torch.zeros(count, dtype=torch.bool)
 
     def begin(self, rows: Tensor) -> None:
         """New episodes in `rows`."""
-        for counted in (self.alive, self.strict, self.seen, self.errors, self.failed):
+        for counted in (self.alive, self.strict, self.errors, self.failed):
             counted[rows] = 0
         self.near[rows] = True
 
-    def add(self, difference: Tensor, near: Tensor, failed: Tensor, lost: Tensor) -> None:
-        """One step: own minus reference places (count, 15, 3), and where (count,) all bodies are `near` theirs,
-        the episode has `failed`, or its simulation is `lost`."""
+    def add(self, difference: Tensor, near: Tensor, failed: Tensor) -> None:
+        """One step: own minus reference places (count, 15, 3), and where (count,) all bodies are `near` theirs, or
+        the episode has `failed`."""
         local = (difference - difference[:, ROOT, None]).norm(dim=2)
         errors = torch.stack(
             (
@@ -51,8 +51,7 @@ class Record:
             ),
             dim=1,
         )
-        self.errors += torch.where(lost[:, None], 0, errors)
-        self.seen += ~lost
+        self.errors += torch.where(failed[:, None], 0, errors)
         self.failed = failed
         self.near &= near
         self.alive += ~failed
@@ -65,5 +64,5 @@ class Record:
             "alive_s": self.alive[rows].double() / CONTROL_RATE,
             "strict_alive_s": self.strict[rows].double() / CONTROL_RATE,
         }
-        means = 1000 * self.errors[rows] / self.seen[rows, None]
+        means = 1000 * self.errors[rows] / self.alive[rows, None]
         return told | dict(zip(ERRORS, means.unbind(1), strict=True))

@@ -135,7 +135,7 @@ class HumanoidTrack:
         else:
             far = (distance > self.constants.termination_distance).any(1)
         near = (distance <= TOO_FAR).all(1) & ~lost
-        self.record.add(difference, near, far | lost, lost)
+        self.record.add(difference, near, far | lost)
 
     def terminated(self) -> Tensor:
         return self.record.failed.clone()

@@ -515,6 +515,31 @@ def test_a_lost_learning_curve_is_told_and_the_rest_drawn(
     assert "no learning curve of" in capsys.readouterr().err
 
 
+def test_without_any_learning_curve_the_tables_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where the records alone were handed on."""
+    matrix_of(tmp_path, SCORES)
+    for curve in tmp_path.glob("*/*/*/metrics.jsonl"):
+        curve.unlink()
+    assert cli.run(["compare", str(tmp_path)]) == 0
+    assert "| hop" in capsys.readouterr().out
+    assert (tmp_path / "compare-profile.png").is_file()
+
+
+def test_a_panel_says_why_it_is_empty() -> None:
+    figure = comparison_figure.curves({"lost": {}}, ["fpo"])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["no metrics.jsonl"]
+
+
+def test_a_step_of_a_held_action_is_told(tmp_path: Path) -> None:
+    matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})
+    for cell_file in tmp_path.glob("hop/*/*/evaluation.json"):
+        cell_file.write_text(cell_file.read_text().replace('"env": {', '"env": {"action_repeat": 4, ', 1))
+    notes = compare(read([tmp_path])).notes
+    assert "An env step of hop is an action that is held for 4 control steps." in notes
+
+
 def test_tables_are_markdown(tmp_path: Path) -> None:
     page = comparison_page.page(compare(read([matrix_of(tmp_path, SCORES)])))
     for block in page.split("\n\n"):

@@ -270,6 +270,29 @@ def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
 # --- failures ---------------------------------------------------------------------------------------
 
 
+PRINTING = """print("hello from a stranger")
+class Mine:
+    def __init__(self, steps: int = 2):
+        self.steps = steps
+
+    def __call__(self, velocity, x, t0, t1):
+        for step in range(self.steps):
+            x = x + (t1 - t0) / self.steps * velocity(x, t0 + step * (t1 - t0) / self.steps)
+        return x
+"""
+
+
+def test_what_a_sampler_prints_is_not_in_the_json(folder: Path) -> None:
+    """Nor does it keep a suite from reading its evaluations."""
+    (folder / "printing.py").write_text(PRINTING)
+    options = suite("--set", "fpo.sampler.name=printing.py:Mine", "--json")
+    options[options.index("out")] = "printed"
+    options[options.index("fpo,ppo")] = "fpo"
+    done = subprocess.run([*COMMAND, *options[1:]], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["finished"] == 1
+    assert "hello from a stranger" in done.stderr
+
+
 def test_a_diverged_cell_is_recorded_and_the_others_go_on(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

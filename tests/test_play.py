@@ -93,7 +93,7 @@ def frames_of(path: str | Path) -> list[np.ndarray]:
 # ---------------------------------------------------------------------------------------------- whole videos
 
 
-@pytest.mark.parametrize("suffix", [".webp", ".gif"])
+@pytest.mark.parametrize("suffix", [".webp", ".gif", ".GIF"])
 def test_a_frame_per_step_and_one_of_the_start(
     suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,7 @@ def notes(grid: Grid, improvements: Iterable[Improvement] = ()) -> list[str]:
         *_numbers_of_seeds(grid),
         *_unequal_settings(grid),
         *_unequal_environments(grid),
+        *_held_actions(grid),
         *_unequal_steps(grid),
         *_unequal_circumstances(grid),
         *_false_certainty(improvements),
@@ -87,6 +88,17 @@ def _unequal_environments(grid: Grid) -> list[str]:
                     f"({name} against {first})."
                 )
     return sentences
+
+
+def _held_actions(grid: Grid) -> list[str]:
+    repeats: dict[int, set[str]] = defaultdict(set)  # control steps that an action is held -> tasks
+    for (task, _), group in grid.groups.items():
+        repeats[group.config["env"].get("action_repeat", 1)].add(task)
+    return [
+        f"An env step of {', '.join(sorted(tasks))} is an action that is held for {repeat} control steps."
+        for repeat, tasks in sorted(repeats.items())
+        if repeat > 1
+    ]
 
 
 def _unequal_steps(grid: Grid) -> list[str]:

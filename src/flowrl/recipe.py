@@ -106,6 +106,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
         for depth, step in enumerate(path[:-1], start=1):
             if block.get(step) is None:
                 block[step] = {}
+                places[path[:depth]] = Place(name, None, path[:depth])
             block = block[step]
             if not isinstance(block, dict):
                 above = f"{dotted(path[:depth])} is {complaint.shown(block)}"

@@ -67,7 +67,10 @@ def conclude(stage: Stage, parallel: int) -> Result:
     if stage.exit_code != 0:
         return _failed(stage, stage.last_words())
     job = stage.job
-    scores = {score["noise"]: score for score in json.loads(stage.output())}
+    try:
+        scores = {score["noise"]: score for score in json.loads(stage.output())}
+    except ValueError as error:
+        return _failed(stage, f"its evaluation is no JSON document: {error} (see {job.log})")
     try:
         record = _record(job, scores, parallel)
     except ValidationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 import typer
 
@@ -16,7 +17,7 @@ from flowrl.cli.evaluate import evaluate
 from flowrl.cli.failure import exit_code_of
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
-from flowrl.cli.output import program
+from flowrl.cli.output import json_alone, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
@@ -75,8 +76,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on `arguments` (default: this process's) and return the exit code."""
+    asks_for_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        result = app(arguments, prog_name=program(), standalone_mode=False)
+        with json_alone() if asks_for_json else nullcontext():
+            result = app(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:
         return exit_code_of(error)

@@ -9,9 +9,9 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 GAP = "  "  # between columns
 NARROWEST = 24  # characters: a last column with less room than this is not wrapped
@@ -52,9 +52,24 @@ def program() -> str:
     return str(started)
 
 
+_for_json: TextIO | None = None  # the stdout that `json_alone` keeps for the document
+
+
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """Leaves stdout to `print_json`: what else is printed meanwhile, as by a stranger's sampler, goes to stderr."""
+    global _for_json
+    _for_json = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _for_json = None
+
+
 def print_json(document: Any) -> None:
     """The whole result as one JSON document on stdout; numbers that are not finite become null."""
-    print(json.dumps(_finite(document), indent=2, allow_nan=False))
+    print(json.dumps(_finite(document), indent=2, allow_nan=False), file=_for_json or sys.stdout)
 
 
 def _finite(value: Any) -> Any:

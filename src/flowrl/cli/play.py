@@ -13,6 +13,7 @@ from flowrl.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
 NUMBERS = {"steps", "NFE", "episode", "return", "length"}
+LONGEST_SIDE = 4096  # pixels of a picture: what graphics libraries without a screen still draw
 
 
 def play(
@@ -102,8 +103,10 @@ def play(
 def pixels(text: str) -> tuple[int, int]:
     """'320x240' → (320, 240); raises UsageError."""
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
-    if match is None or min(map(int, match.groups())) < 16:
-        raise UsageError(f"--size {text}: expected WIDTHxHEIGHT in pixels, from 16x16 on, such as 320x240.")
+    if match is None or not all(16 <= int(side) <= LONGEST_SIDE for side in match.groups()):
+        raise UsageError(
+            f"--size {text}: expected WIDTHxHEIGHT in pixels, from 16 to {LONGEST_SIDE} each, such as 320x240."
+        )
     return int(match[1]), int(match[2])
 
 

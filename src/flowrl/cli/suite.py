@@ -73,8 +73,10 @@ def suite(
         again += [part for override in overrides or () for part in ("--set", override)]
         again += ["--jobs", str(jobs), "--episodes", str(episodes), "--out", str(out)]
         next_command("flowrl suite", *again)
-    else:
+    elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)
+    else:  # all have diverged
+        next_command("flowrl plot", outcome.results[0].cell.folder(out))
     return outcome.exit_code
 
 

@@ -98,9 +98,11 @@ class Arena:
         Observation and reward are NaN where the simulation is lost, unless the task `EndsWhereLost`. Raises
         ValueError for an action that is not finite or of another shape.
         """
+        if actions.shape != self.control.shape:
+            raise ValueError(f"actions have the shape {actions.shape}, not {self.control.shape}")
         if not np.isfinite(actions).all():  # MuJoCo would put zeros in their place
             raise ValueError(f"an action is not finite: {actions}")
-        self.control[:] = actions.reshape(self.control.shape)
+        self.control[:] = actions
         with one_thread():
             if self._looks_back is not None:
                 self._looks_back.before()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from flowrl.envs.arena import Arena, Outcome
 from flowrl.envs.simulation import Image
-from flowrl.errors import UsageError
+from flowrl.errors import UsageError, did_you_mean
 
 Observation = NDArray[np.float64]  # (…, observation)
 
@@ -66,7 +67,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             max_episode_steps = arena.constants.episode_steps
         self.max_episode_steps = at_least_one("max_episode_steps", max_episode_steps)
         self.render_mode = render_mode
-        self.picture = picture
+        self.picture = drawable(arena, *picture)
         self.single_observation_space = observation_space(arena)
         self.single_action_space = action_space(arena)
         self.observation_space = batch_space(self.single_observation_space, arena.count)
@@ -74,9 +75,11 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.seeded = False
 
     def reset(
-        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        super().reset(seed=seed)  # type: ignore[arg-type]
+        if options:
+            raise UsageError(f"reset takes no options here, not {', '.join(options)}: all rows begin anew.")
+        super().reset(seed=seed)
         if seed is not None or not self.seeded:
             self.arena.seed(seed_from(self.np_random))
             self.seeded = True
@@ -139,12 +142,13 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def state(self) -> dict[str, Any]:
         """Everything the next steps depend on: simulations, elapsed steps and the random generators."""
-        return {"arena": self.arena.state(), "random": self.np_random, "seeded": self.seeded}
+        random = copy.deepcopy(self.np_random)
+        return {"arena": self.arena.state(), "random": random, "seeded": self.seeded}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of an environment with the same options and `num_envs`."""
         self.arena.restore(state["arena"])
-        self._np_random = state["random"]
+        self._np_random = copy.deepcopy(state["random"])
         self.seeded = state["seeded"]
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -160,6 +164,19 @@ def _where(running: NDArray[np.bool_], later: Outcome, earlier: Outcome) -> Outc
         earlier.terminated | (running & later.terminated),
         earlier.truncated | (running & later.truncated),
     )
+
+
+def drawable(arena: Arena, height: int, width: int, camera: int | str) -> tuple[int, int, int | str]:
+    """What `render` is asked for, itself; raises UsageError for a size or a camera that there is not."""
+    model = arena.simulation.model
+    names = [model.camera(number).name for number in range(model.ncam)]
+    numbered = isinstance(camera, int) and not isinstance(camera, bool) and -1 <= camera < model.ncam
+    if not numbered and camera not in names:
+        raise UsageError(
+            f"there is no camera {camera!r}.{did_you_mean(str(camera), names)} There are {', '.join(names)}, by name "
+            "or by number from 0 on, and -1, which is free."
+        )
+    return at_least_one("height", height), at_least_one("width", width), camera
 
 
 def at_least_one(name: str, value: int) -> int:

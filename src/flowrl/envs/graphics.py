@@ -7,12 +7,21 @@ import os
 import sys
 from typing import Any
 
-from flowrl.errors import MissingDependency
+from flowrl.errors import MissingDependency, UsageError
 
 LIBRARIES = (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8"), ("osmesa", "libOSMesa.so.6"))
+OFF = ("disable", "disabled", "off", "false", "0")
 KNOWN = (
-    *("egl", "osmesa", "glfw", "glx", "enable", "enabled", "on", "true", "1"),
-    *("disable", "disabled", "off", "false", "0"),
+    "egl",
+    "osmesa",
+    "glfw",
+    "glx",
+    "enable",
+    "enabled",
+    "on",
+    "true",
+    "1",
+    *OFF,
 )  # values of MUJOCO_GL on Linux
 INSTALL = (
     "Without a screen MuJoCo needs EGL or OSMesa: `apt-get install libegl1` (then MUJOCO_GL=egl), or "
@@ -57,6 +66,13 @@ def check() -> None:
             f"MUJOCO_GL={chosen}, but {' or '.join(libraries)} is not installed, and so MuJoCo does not start. "
             f"{remedy} {INSTALL}"
         )
+
+
+def refuse_off() -> None:
+    """Raises UsageError where MUJOCO_GL says that nothing is to be drawn."""
+    chosen = os.environ.get("MUJOCO_GL", "")
+    if chosen.lower().strip() in OFF:
+        raise UsageError(f"MUJOCO_GL={chosen} switches drawing off. Type `unset MUJOCO_GL` to draw.")
 
 
 def _loads(library: str) -> bool:

@@ -7,6 +7,7 @@ its absolute value exceeds one half; a wall stops the move and the border clips 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -310,10 +311,14 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def state(self) -> dict[str, Any]:
         """Everything the next steps depend on: cells, elapsed steps and the random generator."""
-        return {"cells": self.cells.copy(), "elapsed": self.elapsed.copy(), "random": self.np_random}
+        return {
+            "cells": self.cells.copy(),
+            "elapsed": self.elapsed.copy(),
+            "random": copy.deepcopy(self.np_random),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of an environment with the same options and `num_envs`."""
         self.cells = np.array(state["cells"], dtype=np.int64)
         self.elapsed = np.array(state["elapsed"])
-        self._np_random = state["random"]
+        self._np_random = copy.deepcopy(state["random"])

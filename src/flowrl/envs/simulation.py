@@ -259,7 +259,9 @@ def add_ghost(scene: mujoco.MjvScene, model: mujoco.MjModel, qpos: NDArray[np.fl
 
 
 def renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
-    """MuJoCo's renderer of pictures (height, width, 3); raises MissingDependency without a graphics library."""
+    """MuJoCo's renderer of pictures (height, width, 3); raises MissingDependency without a graphics library, and
+    UsageError where MUJOCO_GL switches drawing off."""
+    graphics.refuse_off()
     model.vis.global_.offheight = max(model.vis.global_.offheight, height)
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
     graphics.lighten(model)

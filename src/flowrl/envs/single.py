@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from flowrl.envs.arena import Arena
-from flowrl.envs.batched import Observation, action_space, observation_space, seed_from
+from flowrl.envs.batched import Observation, action_space, drawable, observation_space, seed_from
 from flowrl.envs.simulation import Image
 
 
@@ -23,7 +23,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         self.arena = arena
         self.metadata = self.metadata | {"render_fps": arena.rate}
         self.render_mode = render_mode
-        self.picture = picture
+        self.picture = drawable(arena, *picture)
         self.observation_space: spaces.Box = observation_space(arena)
         self.action_space: spaces.Box = action_space(arena)
         self.seeded = False
@@ -38,7 +38,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
         return self.arena.start(self.arena.everyone)[0].numpy(), {}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated = self.arena.step(np.asarray(action))
+        observation, reward, terminated, truncated = self.arena.step(np.asarray(action)[None])
         told = {name: numbers[0].item() for name, numbers in self.arena.report(self.arena.everyone).items()}
         return observation[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), told
 

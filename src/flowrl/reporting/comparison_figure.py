@@ -37,7 +37,8 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[Run]]], algorithms: Sequenc
         dress(axes, METRIC)
         axes.set_title(task)
         if not axes.lines:
-            axes.text(0.5, 0.5, "no episode has ended", transform=axes.transAxes, ha="center", color="0.4")
+            why = "no episode has ended" if any(groups.values()) else "no metrics.jsonl"
+            axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="0.4")
         if place % columns == 0:
             axes.set_ylabel(LABELS[METRIC])
         if place + columns >= len(tasks):  # the lowest of its column

@@ -143,7 +143,7 @@ def aggregate(curves: Iterable[tuple[Curve, Curve]], points: int = 200) -> Band 
 
 def window_of(runs: Sequence[Run]) -> int:
     """The smoothing that suits the runs: a fiftieth of the longest, odd, at least 1 iteration."""
-    longest = max(len(column) for run in runs for column in run.columns.values())
+    longest = max((len(column) for run in runs for column in run.columns.values()), default=1)
     return longest // 50 // 2 * 2 + 1
 
 

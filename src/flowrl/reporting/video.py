@@ -179,7 +179,7 @@ class Loop:
         from PIL import Image
 
         with Image.open(self._pages) as pages:
-            if path.suffix == ".gif":
+            if path.suffix.lower() == ".gif":
                 first, *others = _indexed(pages)
                 first.save(path, save_all=True, append_images=others, loop=0, duration=self._durations(10))
             else:

@@ -303,12 +303,46 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused() -> None:
     before = suite.state()
     with pytest.raises(ValueError, match="not finite"):
         suite.step(np.array([[0, 0], [np.nan, 0]]))
-    with pytest.raises(ValueError, match="reshape"):
-        suite.step(np.zeros(2))
+    for shape in ((2,), (4,), (1, 4)):
+        with pytest.raises(ValueError, match="shape"):
+            suite.step(np.zeros(shape))
+    with pytest.raises(ValueError, match="shape"):  # transposed: as many numbers, for other actuators
+        SuiteVectorEnv("CheetahRun", 3).step(np.zeros((6, 3)))
     after = suite.state()
     np.testing.assert_array_equal(
         before["arena"]["simulation"]["state"], after["arena"]["simulation"]["state"]
     )
+
+
+def test_a_state_has_its_own_random_numbers() -> None:
+    one, other = SuiteVectorEnv("PointMass", 8), SuiteVectorEnv("PointMass", 8)
+    one.reset(seed=0)
+    state = one.state()
+    first = one.stagger()
+    for _ in range(2):  # and none is used up in the state
+        other.restore(state)
+        np.testing.assert_array_equal(other.stagger(), first)
+
+
+def test_a_reset_takes_no_options() -> None:
+    with pytest.raises(UsageError, match="reset_mask"):
+        SuiteVectorEnv("PointMass", 2).reset(options={"reset_mask": np.array([True, False])})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"camera": "sid"}, "no camera 'sid'. Did you mean 'side'"),
+        ({"camera": [1]}, "no camera"),
+        ({"camera": 2}, "no camera 2"),
+        ({"height": "a"}, "height must be a whole number"),
+        ({"profile": ["dmc"]}, "no profile"),
+    ],
+)
+@pytest.mark.parametrize("kind", [SuiteEnv, SuiteVectorEnv])
+def test_wrong_options_are_told_when_it_is_made(kind: Any, options: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        kind("CheetahRun", **options)
 
 
 def test_mujoco_clamps_actions() -> None:

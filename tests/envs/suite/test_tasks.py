@@ -92,6 +92,35 @@ def test_a_start_with_an_unknown_field_is_refused() -> None:
         replay("PointMas", {}, np.zeros((1, 2)))
 
 
+@pytest.mark.parametrize(
+    ("start", "actions", "named"),
+    [
+        ({}, np.zeros((2, 1)), r"actions: .*\(2, 2\), got the shape \(2, 1\)"),  # which would broadcast
+        ({}, np.full((1, 2), np.nan), "actions: expected finite"),
+        ({"qpos": np.zeros(1)}, np.zeros((1, 2)), r"qpos: .*\(2,\), got the shape \(1,\)"),
+    ],
+)
+def test_values_of_another_shape_are_refused(start: Any, actions: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        replay("PointMass", start, actions)
+
+
+def test_without_actions_there_is_the_start_alone() -> None:
+    observations, rewards = replay("PointMass", {"qpos": np.array([0.1, 0.2])}, np.zeros((0, 2)))
+    assert observations.tolist() == [[0.1, 0.2, 0, 0]]
+    assert rewards.shape == (0,)
+
+
+def test_a_quaternion_of_any_length_is_its_direction() -> None:
+    """As in MuJoCo, which normalises what it is given."""
+    start = np.array([0, 0, 0.1, 0.5, 0.1, -0.2, 0.8, *np.zeros(7)])
+    shown = []
+    for length in (1.0, 3.0):
+        start[3:7] *= length / np.linalg.norm(start[3:7])
+        shown.append(replay("FishSwim", {"qpos": start}, np.zeros((2, 5)))[0])
+    np.testing.assert_allclose(shown[0], shown[1], atol=1e-12)
+
+
 # -------------------------------------------------------------------------------------- the playground's numbers
 
 

@@ -38,7 +38,7 @@ def chosen(task: str, profile: str) -> tuple[type[Task[Any]], Constants]:
             f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}."
         )
     kind, profiles = TASKS[task]
-    if profile not in profiles:
+    if not isinstance(profile, str) or profile not in profiles:
         raise UsageError(
             f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are "
             f"{', '.join(profiles)}."

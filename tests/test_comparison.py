@@ -208,6 +208,7 @@ def test_the_numbers_of_rliable() -> None:
 
 
 def test_rliable_itself() -> None:
+    """Where it is installed: `pip install rliable` brings ten packages, too many for one test."""
     metrics = pytest.importorskip("rliable.metrics")
     generator = np.random.default_rng(0)
     for runs_x, runs_y, tasks in itertools.product((2, 3, 5, 8), (2, 7), (1, 4)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from PIL import Image
 from flowrl import cli, playing
 from flowrl.envs import EnvSettings, gridworld
 from flowrl.errors import MissingDependency, StorageError
-from flowrl.examination import Question
+from flowrl.examination import Question, open_checkpoint
 from flowrl.reporting import video
 
 RECIPE = """
@@ -508,3 +509,11 @@ def test_a_broken_ffmpeg_is_a_missing_dependency(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", Broken)  # type: ignore[arg-type]
     with pytest.raises(MissingDependency, match="video"):
         video.check(tmp_path / "x.mp4")
+
+
+def test_a_cell_of_a_suite_is_called_after_its_recipe(tmp_path: Path) -> None:
+    """A folder seed0 alone would say nothing of what plays."""
+    folder = tmp_path / "hop" / "fpo" / "seed0"
+    folder.parent.mkdir(parents=True)
+    shutil.copytree("flow", folder)
+    assert playing.label(open_checkpoint(folder)) == "hop seed0 · FPO"

@@ -74,9 +74,8 @@ class Trial:
     seconds: float
     env_steps_per_s: float | None
     returns: Mapping[str, float]  # noise mode -> mean return
-    measures: Mapping[
-        str, Mapping[str, float]
-    ]  # noise mode -> what else is known of the episodes -> its mean
+    # noise mode -> what else is known of the episodes -> its mean
+    measures: Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,8 @@ class Entry:
     env: str
     trials: tuple[Trial, ...]
     scores: Mapping[str, Score]  # noise mode -> of the returns as they are
-    measures: Mapping[
-        str, Mapping[str, Estimate]
-    ]  # noise mode -> what all trials know of -> its mean over them
+    # noise mode -> what all trials know of -> its mean over them
+    measures: Mapping[str, Mapping[str, Estimate]]
 
     def as_dict(self) -> dict[str, Any]:
         return {

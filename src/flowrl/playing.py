@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -223,9 +224,13 @@ class Player:
 
 
 def label(subject: Subject) -> str:
-    """'hopper-fpo · FPO': the run and its algorithm."""
+    """'hopper-fpo · FPO': the run and its algorithm; of a cell of a suite its recipe and seed, 'hopper seed0 · FPO'."""
     path = subject.path.resolve()
-    name = path.parent.name if path.stem == "ckpt" else f"{path.parent.name} {path.stem}"
+    name = path.parent.name
+    if re.fullmatch(r"seed\d+", name):
+        name = f"{path.parents[2].name} {name}"
+    if path.stem != "ckpt":
+        name = f"{name} {path.stem}"
     return f"{name} · {subject.config.algorithm.upper()}"
 
 

@@ -21,9 +21,8 @@ from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
 from flowrl.envs.single import SingleEnv
 from flowrl.errors import UsageError, did_you_mean
 
-SPARE = (
-    4 * CONTROL_RATE
-)  # frames by which what loops is longer than an episode, which may begin in any of them
+# frames by which what loops is longer than an episode, which may begin in any of them
+SPARE = 4 * CONTROL_RATE
 Name = TypeVar("Name", bound=str)
 Motions = Sequence[str | Mapping[str, Any] | Clip]
 

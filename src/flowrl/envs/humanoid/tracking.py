@@ -24,9 +24,8 @@ from flowrl.errors import UsageError
 
 RADIANS = 0.5  # that an action of 1 turns a joint's target away from the zero pose
 MOST_ACTION = 6.0
-TOO_FAR = (
-    0.25  # m, of any body from its reference: by the strict measure, and PHC's end of an episode in training
-)
+# m, of any body from its reference: by the strict measure, and PHC's end of an episode in training
+TOO_FAR = 0.25
 TOO_FAR_ON_AVERAGE = 0.5  # m, of all bodies: the end of an episode in evaluation
 ASIDE = 0.8  # m, of the reference in pictures, along x: to the left, as the camera sees it
 ROOT_DEGREES = 6  # of freedom: where the joints begin in `qvel`
@@ -42,9 +41,8 @@ class Tracking(Pace):
     sampling: Sampling = "uniform"
     evaluation: bool = False
     self_collision: bool = False
-    termination_distance: float = (
-        TOO_FAR  # m, of any body from its reference: the end of an episode in training
-    )
+    # m, of any body from its reference: the end of an episode in training
+    termination_distance: float = TOO_FAR
 
 
 class HumanoidTrack:

@@ -1,9 +1,7 @@
 """DM-Control tasks (arXiv 1801.00690) on `mujoco.batch`, each written once over all its simulations.
 
 The profile `dmc` follows dm_control step for step. `playground` takes the numbers of MuJoCo Playground (arXiv
-2502.08844): time steps, solver options, contacts, starts. Not taken over is how Playground's first observation
-shows the last episode's target, that its derived quantities lag the state by a physics step, and that a state
-which is not finite ends an episode.
+2502.08844): time steps, solver options, contacts, starts. What of it is not taken over: docs/tasks.md.
 """
 
 from __future__ import annotations

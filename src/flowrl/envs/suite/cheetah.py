@@ -20,9 +20,8 @@ class CheetahConstants(Constants):
 
     speed: float = 10.0  # m/s, from which the reward is full
     mass: float = 14.0  # kg in all
-    steps_before_pose: (
-        int  # physics steps from the default pose, and then from the drawn one, before an episode
-    )
+    # physics steps before an episode: from the default pose, and then from the drawn one
+    steps_before_pose: int
     steps_after_pose: int
 
 

@@ -50,7 +50,7 @@ TURN_EASY = {profile: replace(constants, target_radius=0.07) for profile, consta
 SPIN = {profile: replace(constants, hinge_damping=0.03) for profile, constants in TURN_HARD.items()}
 
 
-def model(constants: FingerConstants) -> mujoco.MjModel:
+def build_finger(constants: FingerConstants) -> mujoco.MjModel:
     """The finger, with the contacts, the target and the hinge of `constants`."""
     finger = compiled("finger", constants)
     cone = mujoco.mjtCone.mjCONE_ELLIPTIC if constants.elliptic_cone else mujoco.mjtCone.mjCONE_PYRAMIDAL
@@ -109,7 +109,7 @@ class FingerSpin:
 
     @staticmethod
     def build(constants: FingerConstants) -> mujoco.MjModel:
-        finger = model(constants)
+        finger = build_finger(constants)
         for mark in ("target", "tip"):  # of the other tasks: not to be seen here
             finger.site(mark).rgba[3] = 0
         return finger
@@ -141,7 +141,7 @@ class FingerTurn:
 
     @staticmethod
     def build(constants: FingerConstants) -> mujoco.MjModel:
-        return model(constants)
+        return build_finger(constants)
 
     def __init__(self, simulation: Simulation, constants: FingerConstants) -> None:
         model = simulation.model

@@ -38,6 +38,28 @@ def test_the_papers_recipes_differ_in_task_and_discount_alone() -> None:
     assert (rollout, rollout // kept[0]["learner"]["minibatches"]) == (983_040, 30_720)
 
 
+def test_the_control_tasks_recipes_are_of_one_make() -> None:
+    """What works on one is given to all; three tasks with rare rewards have more environments and a longer view."""
+    rare = {"finger_turn_easy.yaml": 0.995, "finger_turn_hard.yaml": 0.995, "fish.yaml": 0.98}
+    by_environment = recipe.shipped_by_environment()
+    kept = []
+    for task in TASKS:
+        name = by_environment[f"flowrl/{task}-v0"]
+        values = copy.deepcopy(recipe.read(name).values)
+        del values["env"]["id"], values["total_steps"]
+        if name in rare:
+            own = (values["env"].pop("count"), values["learner"].pop("minibatches"))
+            assert (*own, values["learner"].pop("gamma")) == (256, 16, rare[name])
+            assert values["env"].pop("action_repeat", 1) == (4 if name == "fish.yaml" else 1)
+            ppo = values.pop("ppo")
+            assert float(ppo["learner"].pop("learning_rate")) == 1e-3
+            assert ppo == {"learner": {"entropy_coefficient": 0.01}}
+            values["env"]["count"], values["learner"]["minibatches"] = 64, 4
+            values["learner"]["gamma"] = 0.99
+        kept.append(values)
+    assert all(values == kept[0] for values in kept)
+
+
 def test_an_environment_is_told_the_recipe_that_a_laptop_can_run() -> None:
     found = recipe.shipped_by_environment()
     assert not {name for name in found.values() if name.startswith("paper/")}
@@ -48,13 +70,14 @@ def test_an_environment_is_told_the_recipe_that_a_laptop_can_run() -> None:
 def test_the_humanoids_recipes_differ_in_what_is_imitated_alone() -> None:
     """So their runs compare goals, and nothing else."""
     kept, told = [], []
-    for name in ("humanoid.yaml", "humanoid-root-hands.yaml", "humanoid-root.yaml"):
+    for name in ("humanoid.yaml", "humanoid-full.yaml", "humanoid-root-hands.yaml", "humanoid-root.yaml"):
         values = copy.deepcopy(recipe.read(name).values)
         told.append((values["env"].pop("goal"), values["env"].pop("motions"), values.pop("total_steps")))
         kept.append(values)
-    assert kept[0] == kept[1] == kept[2]
+    assert all(values == kept[0] for values in kept)
     assert told == [
         ("full", ["gait:walk"], 1_500_000),
+        ("full", ["gait:styles"], 3_000_000),
         ("root_hands", ["gait:styles"], 3_000_000),
         ("root", ["gait:styles"], 3_000_000),
     ]

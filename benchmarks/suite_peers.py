@@ -3,7 +3,8 @@
     PYTHON suite_peers.py envpool ENVPOOL_ID COUNT
     PYTHON suite_peers.py dm_control DOMAIN/TASK 1
 
-Answers "ready", then to every line with a number of steps, the seconds they took under random actions.
+Answers "ready", then to every line with a number of steps, the seconds they took under random actions, after WARMING
+more.
 """
 
 import sys
@@ -11,6 +12,8 @@ import time
 from importlib import import_module
 
 import numpy as np
+
+WARMING = 3  # as in `suite_speed.py`
 
 
 def main() -> None:
@@ -28,6 +31,8 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         actions = random.uniform(low, high, (int(line), *shape))
+        for action in actions[:WARMING]:
+            env.step(action)
         started = time.perf_counter()
         for action in actions:
             env.step(action)

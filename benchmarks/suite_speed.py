@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -33,6 +34,9 @@ from flowrl.machine import machine
 COUNT = 256
 TURNS = 40
 TURN_SECONDS = 0.05
+WARMING = (
+    3  # steps of each turn before the clock runs: threads that slept through the others' turns have to wake
+)
 NO_SCREEN = {"MUJOCO_GL": "disabled"}  # dm_control would look for one
 
 # envpool's id; dm_control's domain and task
@@ -57,11 +61,13 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def steps(step: Callable[[Any], Any], actions: Any) -> float:
-    """Seconds per step over all `actions` (steps, count, action)."""
-    started = time.perf_counter()
-    for action in actions:
+    """Seconds per step over `actions` (steps, count, action), but the first WARMING."""
+    for action in actions[:WARMING]:
         step(action)
-    return (time.perf_counter() - started) / len(actions)
+    started = time.perf_counter()
+    for action in actions[WARMING:]:
+        step(action)
+    return (time.perf_counter() - started) / (len(actions) - WARMING)
 
 
 def stepper(task: str, suite: SuiteVectorEnv) -> Callable[[Any], None]:
@@ -82,7 +88,10 @@ def stepper(task: str, suite: SuiteVectorEnv) -> Callable[[Any], None]:
 
 
 class Peer:
-    """Another implementation in a process of its own; `rates` are its env steps per second, a turn each."""
+    """Another implementation in a process of its own; `rates` are its env steps per second, a turn each.
+
+    Between its turns it is stopped: threads that wait for work by spinning would take the cores from the others.
+    """
 
     def __init__(self, python: Path, name: str, task: str, count: int) -> None:
         self.count, self.rates, self._steps = count, list[float](), 10
@@ -92,16 +101,20 @@ class Peer:
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=os.environ | NO_SCREEN
         )
         self.runs = self._answer() == "ready"
+        self._process.send_signal(signal.SIGSTOP)
 
     def turn(self) -> None:
         """Step for about TURN_SECONDS."""
         assert self._process.stdin is not None
+        self._process.send_signal(signal.SIGCONT)
         print(self._steps, file=self._process.stdin, flush=True)
         spent = float(self._answer())
+        self._process.send_signal(signal.SIGSTOP)
         self.rates.append(self.count * self._steps / spent)
         self._steps = max(1, round(self._steps * TURN_SECONDS / spent))
 
     def close(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
         self._process.communicate()
 
     def _answer(self) -> str:
@@ -134,8 +147,8 @@ def measure(task: str, python: Path | None) -> dict[str, Any]:
     raw = stepper(task, suite)
     random = np.random.default_rng(0)
     shape = (COUNT, suite.arena.action_size)
-    probe = random.uniform(-1, 1, (5, *shape)).astype(np.float32)
-    number = max(2, int(TURN_SECONDS / steps(raw, probe)))
+    probe = random.uniform(-1, 1, (WARMING + 5, *shape)).astype(np.float32)
+    number = WARMING + max(2, int(TURN_SECONDS / steps(raw, probe)))
     number = min(number, suite.max_episode_steps // TURNS - 1)
     raw = stepper(task, suite)
     peers = peers_of(task, python)

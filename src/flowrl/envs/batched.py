@@ -167,14 +167,19 @@ def _where(running: NDArray[np.bool_], later: Outcome, earlier: Outcome) -> Outc
 
 
 def drawable(arena: Arena, height: int, width: int, camera: int | str) -> tuple[int, int, int | str]:
-    """What `render` is asked for, itself; raises UsageError for a size or a camera that there is not."""
+    """What `render` is asked for; raises UsageError for a size or a camera that there is not.
+
+    A model without cameras is seen by the free one, -1, in place of its first.
+    """
     model = arena.simulation.model
     names = [model.camera(number).name for number in range(model.ncam)]
+    if camera == 0 and not names:
+        camera = -1
     numbered = isinstance(camera, int) and not isinstance(camera, bool) and -1 <= camera < model.ncam
     if not numbered and camera not in names:
         raise UsageError(
-            f"there is no camera {camera!r}.{did_you_mean(str(camera), names)} There are {', '.join(names)}, by name "
-            "or by number from 0 on, and -1, which is free."
+            f"there is no camera {camera!r}.{did_you_mean(str(camera), names)} There are: {', '.join([*names, '-1'])} "
+            "(the free one), by name or by number from 0 on."
         )
     return at_least_one("height", height), at_least_one("width", width), camera
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from flowrl import recipe
-from flowrl.assembly import make_actor, make_policy
+from flowrl.assembly import Run, load_policy, make_actor, make_policy
 from flowrl.config import load
 from flowrl.policy import Noise
 from flowrl.training.critic import Critic, CriticSettings
 from flowrl.training.normaliser import Normaliser
+from flowrl.training.rollout import collect
 
 VISIBLE = torch.tensor([True, False, True, True, False, True])
 HIDDEN = [1, 4]
@@ -58,3 +59,36 @@ def test_the_mask_is_part_of_the_saved_network() -> None:
     field, obs = again, torch.randn(3, 6)
     x = torch.zeros(3, 2)
     assert torch.equal(field.bind(obs)(x, 0.5), field.bind(other_where_hidden(obs))(x, 0.5))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("algorithm", ["fpo", "fpo++", "ppo"])
+@pytest.mark.parametrize(("name", "seen"), [("humanoid-root", 285), ("humanoid-root-hands", 297)])
+def test_a_runs_policy_is_masked_and_its_critic_is_not(algorithm: str, name: str, seen: int) -> None:
+    """The whole wiring, from the recipe to the policy of a checkpoint, after an update."""
+    short = ["env.count=4", "env.motions=gait:step", "env.threads=1", "threads=1", "rollout.steps=4"]
+    config = load(recipe.apply(recipe.read(f"{name}.yaml"), [f"algorithm={algorithm}", *short]))
+    run = Run(config)
+    run.start()
+    hidden = ~torch.as_tensor(run.env.policy_mask)
+    assert int((~hidden).sum()) == seen
+    rollout, _ = collect(run.training.act, run.env, run.training.obs, run.training.episodes, 4)
+    run.training.learner.update(rollout)
+    policy = load_policy(run.content(0), config, noise="zero").policy
+    obs = rollout.obs.flatten(0, 1)
+    changed = obs.clone()
+    changed[:, hidden] += 1000 * torch.randn(changed[:, hidden].shape)
+    assert torch.equal(policy(obs), policy(changed))
+    learner = run.training.learner
+    values = [learner.critic(learner.normaliser(each)) for each in (obs, changed)]
+    assert not torch.equal(*values)
+
+
+def test_a_critic_is_masked_on_demand() -> None:
+    short = ["env.count=4", "env.motions=gait:step", "env.threads=1", "threads=1", "rollout.steps=4"]
+    settings = ["algorithm=ppo", "learner.critic_goal=masked", *short]
+    run = Run(load(recipe.apply(recipe.read("humanoid-root.yaml"), settings)))
+    run.start()
+    obs = torch.randn(8, 667)
+    changed = obs.clone()
+    changed[:, ~torch.as_tensor(run.env.policy_mask)] += 3
+    assert torch.equal(run.training.learner.critic(obs), run.training.learner.critic(changed))

@@ -120,7 +120,7 @@ def way(spec: EnvSpec, settings: EnvSettings, render_mode: str | None) -> Way:
         return "async" if settings.mode == "async" else "own"
     if settings.mode in ("sync", "async"):
         return settings.mode
-    reason = not_native(spec, settings.options)
+    reason = not_native(spec, settings.arguments())
     if reason and settings.mode == "batch":
         raise UsageError(f"env.mode=batch: {reason} Leave env.mode out, or set it to sync.")
     return "sync" if reason or render_mode is not None else "batch"

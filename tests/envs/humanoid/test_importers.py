@@ -342,6 +342,15 @@ def own(changed: dict[str, Any]) -> Callable[[Path], bytes]:
     return make
 
 
+def damaged_header(path: Path) -> bytes:
+    """An array whose header, which NumPy reads as Python, ends within a bracket."""
+    data = BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        header = b"{'descr': '<f8', 'shape': (3,".ljust(117) + b"\n"
+        file.writestr("trans.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    return data.getvalue()
+
+
 NAN = np.full((12, 3), np.nan)
 BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("empty.npz", lambda _: b"", "no .npz at all"),
@@ -356,7 +365,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("nan.npz", arrays_of({"trans": NAN}), "in frame 0 is not finite"),
     ("words.npz", arrays_of({"trans": np.full((12, 3), "x")}), "not numbers"),
     ("objects.npz", arrays_of({"trans": np.array([None] * 3, dtype=object)}), "it is no motion"),
-    ("short.npz", arrays_of({"trans": np.zeros((2, 3)), "poses": np.zeros((2, 156))}), "it lasts 0.03 s"),
+    ("short.npz", arrays_of({"trans": np.zeros((2, 3)), "poses": np.zeros((2, 156))}), "it lasts 0.03333 s"),
     ("none.npz", arrays_of({"trans": np.zeros((0, 3)), "poses": np.zeros((0, 156))}), "its 0 frames"),
     ("robot.npz", own({"joint_names": np.array([f"joint{i}" for i in range(28)])}), "another robot"),
     ("robot.npz", own({"joint_pos": np.zeros((12, 29)), "joint_names": None}), "another robot"),
@@ -367,6 +376,15 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
         own({"body_pos_w": np.full((12, 15, 3), np.inf)}),
         "'body_pos_w' is not finite, first in frame 0",
     ),
+    (
+        "own.npz",
+        own({"body_pos_w": np.full((12, 15, 3), 1e300)}),
+        "'body_pos_w' is beyond 10000, first in frame 0",
+    ),
+    ("own.npz", own({"body_pos_w": np.zeros((12, 0, 3))}), "has no bodies"),
+    ("header.npz", damaged_header, "it is damaged"),
+    ("huge.txt", frames(lambda frames: frames[3].__setitem__(5, 10**400)), "too large"),
+    ("huge.pkl", phc_of({"fps": 10**400}), "too large"),
     ("own.npz", own({"body_names": np.array(["torso"] * 15)}), "do not name 15 bodies with 'pelvis' among"),
     ("own.npz", own({"fps": np.zeros(3)}), "'fps' is of shape"),
     ("text.txt", lambda _: b"Twas brillig", "it is not JSON"),
@@ -379,7 +397,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("nan.txt", frames(lambda frames: frames[3].__setitem__(5, float("nan"))), "not finite"),
     ("zero.txt", frames(lambda frames: frames[3].__setitem__(slice(4, 8), [0.0] * 4)), "quaternion is zero"),
     ("still.txt", frames(lambda frames: frames[3].__setitem__(0, 0.0)), "do not ascend"),
-    ("long.txt", frames(lambda frames: frames[3].__setitem__(0, 1e7)), "it lasts 10000000"),
+    ("long.txt", frames(lambda frames: frames[3].__setitem__(0, 1e7)), r"it lasts 1e\+07 s"),
     ("text.pkl", lambda _: b"hello", "no pickle at all"),
     ("empty.pkl", lambda _: b"", "no pickle at all"),
     ("zlib.pkl", lambda _: b"\x78\x9cgarbage", "compression is damaged"),
@@ -450,6 +468,28 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         importers.read(written(zlib.compress(zeros.tobytes()), tmp_path / "bomb.pkl"))
     with pytest.raises(UsageError, match="larger than 1 MiB"):
         importers.read(written(b" " * 2**21, tmp_path / "large.txt"))
+    with pytest.raises(UsageError, match="'trans' takes more than 1 MiB"):  # as numbers of 8 bytes
+        flags = np.zeros((2**16, 3), dtype=bool)
+        importers.read(
+            saved(tmp_path / "flags.npz", {"trans": flags, "poses": flags, "mocap_framerate": 30.0})
+        )
+
+
+def test_what_stands_once_is_not_made_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of one array of half a MiB, called for three times."""
+    monkeypatch.setattr(pickled, "MOST_BYTES", 2**20)
+    data = b"\0" * 2**19
+    make = (
+        b"cnumpy._core.numeric\n_frombuffer\n(h\x00cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR"
+        b"(J\x00\x00\x08\x00tX\x01\x00\x00\x00CtR"
+    )
+    twice, thrice = (
+        b"\x80\x03B" + len(data).to_bytes(4, "little") + data + b"q\x00(" + make * count + b"l."
+        for count in (2, 3)
+    )
+    assert [len(array) for array in pickled.read(twice)] == [2**19] * 2
+    with pytest.raises(pickled.Refused, match="more than 1 MiB"):
+        pickled.read(thrice)
 
 
 def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:

@@ -53,6 +53,6 @@ def read(path: Path) -> list[Clip]:
         return reader(path.read_bytes(), path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
-    except (ValueError, MemoryError) as error:
+    except (ValueError, OverflowError, MemoryError) as error:
         reason = str(error) or "there is no memory for it"
         raise UsageError(f"{path} gives no motion: {reason}. Expected is {expected}.") from error

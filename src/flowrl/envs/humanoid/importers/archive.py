@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import tokenize
 import zipfile
 import zlib
 from io import BytesIO
@@ -13,6 +15,10 @@ from numpy.typing import NDArray
 
 MOST_BYTES = 2**29  # of all arrays, unpacked
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError),
+    tokenize.TokenError,  # of NumPy, which reads a header as Python
+)
 
 
 def read(data: bytes) -> dict[str, NDArray[Any]]:
@@ -23,7 +29,7 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
             if sum(member.file_size for member in members) > MOST_BYTES:
                 raise ValueError(f"its arrays unpack to more than {MOST_BYTES // 2**20} MiB")
             arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except DAMAGED as error:
         raise ValueError("it is damaged, or no .npz at all") from error
     return {name: array for name, array in arrays.items() if array is not None}
 
@@ -53,6 +59,8 @@ def numbers(arrays: dict[str, NDArray[Any]], name: str, *shape: int | None) -> N
     if not fits or array.dtype.kind not in "fiub":
         wanted = ", ".join("frames" if want is None else str(want) for want in shape)
         raise ValueError(f"{name!r} is of shape {array.shape} and type {array.dtype}, not numbers ({wanted})")
+    if 8 * array.size > MOST_BYTES:
+        raise ValueError(f"{name!r} takes more than {MOST_BYTES // 2**20} MiB")
     return array.astype(np.float64)
 
 

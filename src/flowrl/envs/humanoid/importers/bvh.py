@@ -33,7 +33,7 @@ class Joint:
 
 def read(data: bytes, path: Path) -> list[Clip]:
     """The motion in a file. Raises ValueError."""
-    joints, interval, frames = parse(data.decode("utf-8", errors="replace"))
+    joints, interval, frames = parse(data.decode("utf-8-sig", errors="replace"))
     body = posed(joints, frames)
     seconds = np.arange(len(frames), dtype=np.float64) * interval
     return [retargeted(skeleton.recording(body, seconds), path.stem, str(path))]

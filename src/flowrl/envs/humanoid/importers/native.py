@@ -35,6 +35,8 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
     """The motion in an archive. Raises ValueError."""
     width = arrays["joint_pos"].shape[-1] if arrays["joint_pos"].ndim == 2 else len(JOINTS)
     bodies = arrays["body_pos_w"].shape[1] if arrays.get("body_pos_w", np.empty(0)).ndim == 3 else 1
+    if not bodies:
+        raise ValueError("its 'body_pos_w' has no bodies")
     joints = archive.numbers(arrays, "joint_pos", None, width)[:, _order(arrays, width)]
     places = archive.numbers(arrays, "body_pos_w", len(joints), bodies, 3)
     turns = archive.numbers(arrays, "body_quat_w", len(joints), bodies, 4)

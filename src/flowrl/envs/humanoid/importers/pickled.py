@@ -84,6 +84,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.left = MOST_BYTES  # of what may yet be made: bytes that stand once can be asked for many times
 
     def run(self) -> Any:
         for opcode, argument, _ in pickletools.genops(self.file):
@@ -134,16 +135,25 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> None:
         if not isinstance(function, Name) or function not in CALLS or not isinstance(arguments, tuple):
             raise Refused("it calls what does not make an array")
-        self.push(CALLS[function](*arguments))
+        self.push(self.counted(CALLS[function](*arguments)))
 
     def build(self, state: Any) -> None:
         target = self.stack[-1]
         if not isinstance(target, Unfinished):
             raise Refused("it sets the state of an object, and objects are not admitted")
-        finished = FINISH[target.what](self, target, state)
+        finished = self.counted(FINISH[target.what](self, target, state))
         self.stack[-1] = finished
         for place in target.memorised:
             self.memo[place] = finished
+
+    def counted(self, made: Any) -> Any:
+        """What was made, itself. Raises Refused when all that was made is too much."""
+        self.left -= (
+            made.nbytes if isinstance(made, np.ndarray) else len(made) if isinstance(made, bytes) else 0
+        )
+        if self.left < 0:
+            raise Refused(f"its arrays take more than {MOST_BYTES // 2**20} MiB")
+        return made
 
     def persistent(self, id: Any) -> None:
         """The storage of a PyTorch tensor: ('storage', type, key, where, size, …); its numbers come later."""

@@ -15,6 +15,7 @@ from flowrl.envs.humanoid.rotations import Array, inverse, multiply, rotate
 
 SHORTEST, LONGEST = 5, 60 * 60 * CONTROL_RATE  # frames of ours
 MOST_RATE = 1000.0  # recorded frames per second
+MOST = 1e4  # m and rad, of any number in a motion
 FAINT, CLEAR = np.sin(np.radians((5.0, 25.0)))  # bends that do not tell, and that do, where a hinge lies
 DOWN = np.array([0.0, 0.0, -1.0])
 
@@ -79,13 +80,18 @@ def at_our_rate(
         finite = np.isfinite(value).all(-1)
         if not finite.all():
             raise ValueError(f"a number of {name!r} is not finite, first in frame {int(finite.argmin())}")
+        within = (np.abs(value) < MOST).all(-1)
+        if not within.all():
+            raise ValueError(
+                f"a number of {name!r} is beyond {MOST:g}, first in frame {int(within.argmin())}"
+            )
     if frames < 2 or not (np.diff(seconds) >= 1 / MOST_RATE).all():
         raise ValueError(f"the times of its {frames} frames do not ascend by at least {1 / MOST_RATE} s")
     length = (seconds[-1] - seconds[0]) * CONTROL_RATE
     count = round(length) if loops else int(length + 1e-6)
     if not SHORTEST <= count + 1 <= LONGEST:
         raise ValueError(
-            f"it lasts {length / CONTROL_RATE:.2f} s; a motion lasts from {(SHORTEST - 1) / CONTROL_RATE:.2f} s to "
+            f"it lasts {length / CONTROL_RATE:.4g} s; a motion lasts from {(SHORTEST - 1) / CONTROL_RATE:.2f} s to "
             f"{LONGEST / CONTROL_RATE / 60:.0f} minutes"
         )
     step = length / count if loops else 1.0

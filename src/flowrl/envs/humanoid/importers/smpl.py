@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowrl.envs.humanoid import rotations
-from flowrl.envs.humanoid.importers.recording import Recording, retargeted
+from flowrl.envs.humanoid.importers.recording import MOST, Recording, retargeted
 from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.rotations import Array, multiply
 
@@ -31,7 +31,6 @@ TURNED_BY = {
     **{f"{side}_upper_arm": (f"{side}_shoulder", up) for side, up in (("right", -90), ("left", 90))},
     **{f"{side}_forearm": (f"{side}_elbow", up) for side, up in (("right", -90), ("left", 90))},
 }
-MOST = 1e4  # m and rad
 OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
 
 

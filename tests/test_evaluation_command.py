@@ -99,3 +99,14 @@ def test_a_gaussian_policy_is_evaluated_once_whatever_the_samplers(
         cli.run(["eval", str(tmp_path / "run"), "--sampler", "euler,heun", "--episodes", "2", "--json"]) == 0
     )
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
+
+
+def test_a_policy_is_not_evaluated_as_if_it_saw_another_goal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it sees is in its checkpoint, and figures under the goal's name would be of that."""
+    short = ["total_steps=16", "env.count=4", "env.motions=gait:step", "rollout.steps=4", "policy.hidden=[8]"]
+    train = ["train", "humanoid-root.yaml", "--out", str(tmp_path), "--name", "run", "--json"]
+    assert cli.run([*train, *(word for each in short for word in ("--set", each))]) == 0
+    assert cli.run(["eval", str(tmp_path / "run"), "--episodes", "1", "--set", "env.goal=full"]) == 2
+    assert "was trained with goal root" in capsys.readouterr().err

@@ -122,6 +122,10 @@ def test_a_motion_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--sheet", "x.png"], "need a motion"),
         (["gait:wlak"], "Did you mean 'walk'?"),
         ([GAIT, "--sheet", "x.pnk"], "Type --sheet x.png"),
+        (
+            [*(f"gait:styles:seconds=2:speed={tenths / 10}" for tenths in range(3, 9)), "--sheet", "x.webp"],
+            "72 motions are 17,568 pixels high, and .webp ends at 16,383. Type --sheet x.png",
+        ),
         ([GAIT, "--video", "x.mov"], "Type --video x.webp"),
         ([GAIT, "--convert", "x.pkl"], "Type --convert x.npz"),
         (["gait:speeds:seconds=2", "--convert", "x.npz"], "--convert writes one motion, and there are 6"),

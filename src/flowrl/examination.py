@@ -151,7 +151,18 @@ def configured(subject: Subject, question: Question) -> Config:
         refuse_file_sampler(subject.config, subject.path, f"--sampler {subject.config.sampler.name}")
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
+    _refuse_another_goal(subject, config)
     return config
+
+
+def _refuse_another_goal(subject: Subject, config: Config) -> None:
+    """A policy sees what its checkpoint says, whatever is set; raise UsageError rather than let it seem otherwise."""
+    trained, asked = subject.config.env, config.env
+    if asked.id == trained.id and asked.goal != trained.goal:
+        raise UsageError(
+            f"env.goal={asked.goal}: the policy in {subject.path} was trained with goal {trained.goal or 'full'} and "
+            "sees no more and no less. Leave --set env.goal out, or train one with it."
+        )
 
 
 def check_sizes(loaded: LoadedPolicy, env: envs.Adapter) -> None:

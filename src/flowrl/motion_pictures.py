@@ -18,6 +18,7 @@ from flowrl.reporting.video import Panel
 from flowrl.storage import check_suffix, replacing
 
 SUFFIXES = (".png", ".webp", ".jpg")
+TALLEST = {".webp": 16_383, ".jpg": 65_500}  # pixels of a picture
 POSES = 10  # of each motion, on a sheet
 SPAN = 4.0  # s of a motion from its beginning that a sheet shows, at most
 POSE = (200, 150)  # pixels, height and width, on a sheet
@@ -39,6 +40,12 @@ def sheet(clips: Sequence[Clip], path: Path) -> None:
     from PIL import Image
 
     check_sheet(path)
+    height, most = (POSE[0] + video.CAPTION) * len(clips), TALLEST.get(path.suffix.lower())
+    if most is not None and height > most:
+        raise UsageError(
+            f"--sheet {path}: {len(clips)} motions are {height:,} pixels high, and {path.suffix} ends at {most:,}. "
+            f"Type --sheet {path.with_suffix('.png')}, or name fewer motions."
+        )
     rows = []
     with drawing(POSE) as portraitist:
         for clip in clips:

@@ -34,9 +34,8 @@ from flowrl.machine import machine
 COUNT = 256
 TURNS = 40
 TURN_SECONDS = 0.05
-WARMING = (
-    3  # steps of each turn before the clock runs: threads that slept through the others' turns have to wake
-)
+# steps of each turn before the clock runs: threads that slept through the others' turns have to wake
+WARMING = 3
 NO_SCREEN = {"MUJOCO_GL": "disabled"}  # dm_control would look for one
 
 # envpool's id; dm_control's domain and task

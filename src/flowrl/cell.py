@@ -125,9 +125,17 @@ def write(path: Path, record: BaseModel) -> None:
 def find(out: Path) -> Iterator[tuple[Cell, Path]]:
     """Every cell that has a folder in `out`, finished or not, and that folder."""
     for folder in sorted(out.glob("*/*/seed*")):
-        number = re.fullmatch(r"seed(\d+)", folder.name)
-        if number and folder.is_dir():
-            yield Cell(folder.parts[-3], folder.parts[-2], int(number[1])), folder
+        cell = named(folder)
+        if cell is not None and folder.is_dir():
+            yield cell, folder
+
+
+def named(folder: Path) -> Cell | None:
+    """The cell that a folder is called after, as `Cell.folder` does; None where it is no cell's."""
+    number = re.fullmatch(r"seed(\d+)", folder.name)
+    if number is None or len(folder.parts) < 3:
+        return None
+    return Cell(folder.parts[-3], folder.parts[-2], int(number[1]))
 
 
 def digest(config: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ from typing import Any
 
 import torch
 
+from flowrl import cell
 from flowrl.envs import EnvSettings, camera
 from flowrl.envs.camera import Size
 from flowrl.errors import UsageError
@@ -226,9 +226,9 @@ class Player:
 def label(subject: Subject) -> str:
     """'hopper-fpo · FPO': the run and its algorithm; of a cell of a suite its recipe and seed, 'hopper seed0 · FPO'."""
     path = subject.path.resolve()
-    name = path.parent.name
-    if re.fullmatch(r"seed\d+", name):
-        name = f"{path.parents[2].name} {name}"
+    name, of_suite = path.parent.name, cell.named(path.parent)
+    if of_suite is not None:
+        name = f"{of_suite.recipe} {name}"
     if path.stem != "ckpt":
         name = f"{name} {path.stem}"
     return f"{name} · {subject.config.algorithm.upper()}"

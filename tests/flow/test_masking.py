@@ -15,6 +15,7 @@ from flowrl.training.rollout import collect
 
 VISIBLE = torch.tensor([True, False, True, True, False, True])
 HIDDEN = [1, 4]
+SHORT = ["env.count=4", "env.motions=gait:step", "env.threads=1", "threads=1", "rollout.steps=4"]
 
 
 def other_where_hidden(obs: torch.Tensor) -> torch.Tensor:
@@ -65,8 +66,7 @@ def test_the_mask_is_part_of_the_saved_network() -> None:
 @pytest.mark.parametrize(("name", "seen"), [("humanoid-root", 285), ("humanoid-root-hands", 297)])
 def test_a_runs_policy_is_masked_and_its_critic_is_not(algorithm: str, name: str, seen: int) -> None:
     """The whole wiring, from the recipe to the policy of a checkpoint, after an update."""
-    short = ["env.count=4", "env.motions=gait:step", "env.threads=1", "threads=1", "rollout.steps=4"]
-    config = load(recipe.apply(recipe.read(f"{name}.yaml"), [f"algorithm={algorithm}", *short]))
+    config = load(recipe.apply(recipe.read(f"{name}.yaml"), [f"algorithm={algorithm}", *SHORT]))
     run = Run(config)
     run.start()
     hidden = ~torch.as_tensor(run.env.policy_mask)
@@ -84,8 +84,7 @@ def test_a_runs_policy_is_masked_and_its_critic_is_not(algorithm: str, name: str
 
 
 def test_a_critic_is_masked_on_demand() -> None:
-    short = ["env.count=4", "env.motions=gait:step", "env.threads=1", "threads=1", "rollout.steps=4"]
-    settings = ["algorithm=ppo", "learner.critic_goal=masked", *short]
+    settings = ["algorithm=ppo", "learner.critic_goal=masked", *SHORT]
     run = Run(load(recipe.apply(recipe.read("humanoid-root.yaml"), settings)))
     run.start()
     obs = torch.randn(8, 667)

@@ -11,18 +11,8 @@ from flowrl.errors import MissingDependency, UsageError
 
 LIBRARIES = (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8"), ("osmesa", "libOSMesa.so.6"))
 OFF = ("disable", "disabled", "off", "false", "0")
-KNOWN = (
-    "egl",
-    "osmesa",
-    "glfw",
-    "glx",
-    "enable",
-    "enabled",
-    "on",
-    "true",
-    "1",
-    *OFF,
-)  # values of MUJOCO_GL on Linux
+# values of MUJOCO_GL on Linux
+KNOWN = ("egl", "osmesa", "glfw", "glx", "enable", "enabled", "on", "true", "1", *OFF)
 INSTALL = (
     "Without a screen MuJoCo needs EGL or OSMesa: `apt-get install libegl1` (then MUJOCO_GL=egl), or "
     "`apt-get install libosmesa6` (then MUJOCO_GL=osmesa)."

@@ -107,9 +107,8 @@ class FishSwim:
         return (7 * near + (1 + torso[:, 2, 2]) / 2) / 8
 
     def torso_axes(self) -> Tensor:
-        """(count, 3, 3): the torso's axes as columns. A given start's quaternion may have any length, as in MuJoCo."""
-        quaternion = self.qpos[:, 3:7]
-        return matrix(quaternion / quaternion.norm(dim=1, keepdim=True))
+        """(count, 3, 3): the torso's axes as columns."""
+        return matrix(self.qpos[:, 3:7])
 
     def to_target(self, torso: Tensor) -> Tensor:
         """(count, 3) metres from mouth to target along the axes of the mouth, a child of the torso."""

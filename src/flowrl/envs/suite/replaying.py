@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import mujoco
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ def replay(
     for name in start.keys() & STATE:
         field = simulation.bind(name)
         field[0] = torch.from_numpy(shaped(name, start[name], tuple(field[0].shape)))
+    mujoco.mj_normalizeQuat(model, simulation.bind("qpos")[0].numpy())  # as every step leaves them
     simulation.forward()
     control = simulation.bind("ctrl")
     actions = shaped("actions", actions, (len(actions), control.shape[1]))

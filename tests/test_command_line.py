@@ -235,7 +235,7 @@ def test_a_foreign_checkpoint_cannot_run_a_file(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A checkpoint that names a sampler file is not enough to run it: the user has to name it too."""
-    from flowrl import checkpoint
+    from flowrl.storage import checkpoint
 
     planted = tmp_path / "planted.py"
     planted.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
@@ -256,7 +256,7 @@ def test_a_foreign_checkpoint_cannot_run_a_file(
 def test_a_foreign_checkpoints_file_is_not_named_by_setting_its_options(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flowrl import checkpoint
+    from flowrl.storage import checkpoint
 
     planted = tmp_path / "planted.py"
     planted.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")

@@ -19,7 +19,7 @@ from flowrl.cell import Failure, Record
 from flowrl.cli.arguments import noise_modes, scale_of
 from flowrl.comparing import compare, normalised
 from flowrl.comparison import Scale
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 from flowrl.grid import Grid, read
 from flowrl.intervals import (
     interquartile_mean,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flowrl.cell import Score
-from flowrl.errors import EnvironmentFailed
+from flowrl.contracts.errors import EnvironmentFailed
 from flowrl.evaluation import Evaluation, evaluate, summary
 from flowrl.intervals import bootstrap, deviation, interquartile_mean, mean, standard_error, wilson
 

@@ -17,11 +17,12 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from flowrl import checkpoint, experiment
+from flowrl import experiment
 from flowrl.assembly import Run
 from flowrl.config import load
-from flowrl.errors import CheckpointError, TrainingDiverged, UsageError
+from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.recipe import Recipe, apply
+from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
 
 TASKS: dict[str, dict[str, Any]] = {

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from flowrl import benchmark, machine, registry
 from flowrl.cli import run
-from flowrl.contracts import Sampler, Velocity
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
+from flowrl.contracts.protocols import Sampler, Velocity
 from flowrl.latency import (
     Effort,
     bench,

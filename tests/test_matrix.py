@@ -18,7 +18,7 @@ import pytest
 from flowrl import cell, cli, pool
 from flowrl.cell import Cell, Failure, Record
 from flowrl.cli.arguments import seed_numbers, step_count
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 from flowrl.matrix import Matrix, plan, standing
 from flowrl.pace import Pace
 from flowrl.result import Result

@@ -19,8 +19,8 @@ from gymnasium import spaces
 from PIL import Image
 
 from flowrl import cli, playing
+from flowrl.contracts.errors import MissingDependency, StorageError
 from flowrl.envs import EnvSettings, gridworld
-from flowrl.errors import MissingDependency, StorageError
 from flowrl.examination import Question, open_checkpoint
 from flowrl.reporting import video
 
@@ -357,7 +357,7 @@ def test_what_to_install_where_nothing_can_be_drawn(env: str, tmp_path: Path) ->
         cwd=tmp_path,
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("flowrl.errors.MissingDependency"), done.stderr
+    assert last.startswith("flowrl.contracts.errors.MissingDependency"), done.stderr
     assert last.count("apt-get install libegl1") == 1
     assert "MUJOCO_GL=egl" in last and "libosmesa6" in last
 

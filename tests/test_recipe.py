@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
 from flowrl import document, recipe
+from flowrl.contracts.errors import UsageError
+from flowrl.contracts.settings import Settings
 from flowrl.document import plain_scalar
-from flowrl.errors import UsageError
-from flowrl.settings import Settings
 from flowrl.synonyms import SYNONYMS, keys_of, other_key
 
 

@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from flowrl import catalogue, registry
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 from flowrl.registry import SamplerSettings
 
 ROOT = Path(__file__).parent.parent

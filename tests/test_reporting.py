@@ -17,7 +17,7 @@ import yaml
 from rich.console import Console
 
 from flowrl.cli.plot import plot
-from flowrl.errors import StorageError, UsageError
+from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.reporting import action_field, console, curves, figure, front, metrics_file
 from flowrl.reporting.console import LiveView, PlainLines, Progress, Silent, open_view
 from flowrl.reporting.metrics_file import MetricsFile, read

@@ -15,14 +15,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from flowrl import __version__, envs, randomness, registry
+from flowrl import __version__, envs, registry
 from flowrl.config import Config
-from flowrl.contracts import VelocityField
+from flowrl.contracts.errors import CheckpointError, UsageError
+from flowrl.contracts.protocols import VelocityField
 from flowrl.envs import Adapter
-from flowrl.errors import CheckpointError, UsageError
 from flowrl.flow.network import FlowNetwork
 from flowrl.policy import FlowPolicy, FlowPolicySettings, GaussianPolicy, Noise, NoiseMode
 from flowrl.recipe import Recipe
+from flowrl.storage import rng_state
 from flowrl.training import ratio
 from flowrl.training.critic import Critic
 from flowrl.training.evidence import Evidence, FlowEvidence, GaussianEvidence
@@ -139,7 +140,7 @@ class Run:
             **self.training.learner.state_dict(),
             "episodes": self.training.episodes.state_dict(),
             "env": env.state(),
-            "random": randomness.state(noise=noise),
+            "random": rng_state.state(noise=noise),
             "metrics_offset": metrics_offset,
         }
 
@@ -162,7 +163,7 @@ class Run:
         if content["env"]["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
             episodes = {"ended": episodes["ended"]}
         self.training.episodes.load_state_dict(episodes)
-        randomness.restore(content["random"], noise=self.noise.generator)
+        rng_state.restore(content["random"], noise=self.noise.generator)
 
 
 @dataclass(frozen=True)

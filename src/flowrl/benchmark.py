@@ -11,16 +11,17 @@ from typing import Any
 
 import torch
 
-from flowrl import __version__, checkpoint, registry
+from flowrl import __version__, registry
 from flowrl.assembly import load_policy, refuse_file_sampler
-from flowrl.contracts import Sampler, VelocityField
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
+from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.examination import open_checkpoint
 from flowrl.flow.network import FlowNetwork, NetworkSettings
 from flowrl.latency import Row, bench
 from flowrl.machine import Watch, machine
 from flowrl.policy import FlowPolicy
-from flowrl.storage import write_text
+from flowrl.storage import checkpoint
+from flowrl.storage.files import write_text
 
 # (observation, action, hidden) of networks as used in practice. S: the FPO paper's actor, for HalfCheetah;
 # M: Humanoid-v5.

@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flowrl.errors import TrainingDiverged
+from flowrl.contracts.errors import TrainingDiverged
 from flowrl.identity import compared
-from flowrl.storage import write_text
+from flowrl.storage.files import write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions

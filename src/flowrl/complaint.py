@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from flowrl.contracts.errors import did_you_mean
 from flowrl.document import KeyPath, dotted, plain_scalar, shorten
-from flowrl.errors import did_you_mean
 from flowrl.synonyms import CHOICES, is_model, other_key, types_of
 
 _EXPECTED = {  # pydantic's name of an error -> what a person would have to write

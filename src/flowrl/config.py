@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from flowrl import recipe
+from flowrl.contracts.errors import UsageError
+from flowrl.contracts.settings import Settings
 from flowrl.envs import EnvSettings
-from flowrl.errors import UsageError
 from flowrl.policy import FlowPolicySettings, GaussianPolicySettings, NoiseMode
 from flowrl.recipe import Recipe
 from flowrl.registry import SamplerSettings
-from flowrl.settings import Settings
 from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 

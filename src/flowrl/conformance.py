@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from flowrl.contracts import Sampler
+from flowrl.contracts.protocols import Sampler
 
 GRIDS = (8, 16, 32, 64, 128, 256)  # steps on which an order is measured
 ROUND_OFF = 1e-12  # errors below this say nothing about an order

@@ -152,8 +152,8 @@ def pytorch() -> Iterator[Finding]:
 
 def simulation() -> Iterator[Finding]:
     """A ball falls: after t seconds its speed is g t."""
+    from flowrl.contracts.errors import MissingDependency
     from flowrl.envs import graphics
-    from flowrl.errors import MissingDependency
 
     try:
         graphics.check()
@@ -201,7 +201,7 @@ def rendering() -> Iterator[Finding]:
 def samplers() -> Iterator[Finding]:
     """Every registered sampler can be made, and every sampler file of ours is registered."""
     from flowrl import registry
-    from flowrl.errors import UsageError
+    from flowrl.contracts.errors import UsageError
 
     names = registry.names()
     for name in names:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 
 KeyPath = tuple[str | int, ...]  # from the root to a value: ('learner', 'clip'), or ('policy', 'hidden', 0)
 Lines = dict[KeyPath, int]  # where each key, or each item of a list, is written; the first line is 1

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from flowrl import intervals
-from flowrl.contracts import Act, Env
-from flowrl.errors import EnvironmentFailed
+from flowrl.contracts.errors import EnvironmentFailed
+from flowrl.contracts.protocols import Act, Env
 
 LONGEST_EPISODE = 1_000_000  # steps; an episode that is still running then is taken to have no end
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from flowrl import checkpoint, envs, recipe
+from flowrl import envs, recipe
 from flowrl.assembly import (
     LoadedPolicy,
     check_sampler,
@@ -18,11 +18,12 @@ from flowrl.assembly import (
     refuse_file_sampler,
 )
 from flowrl.config import Config
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.document import KeyPath
-from flowrl.errors import UsageError, did_you_mean
 from flowrl.evaluation import Evaluation, evaluate, summary
 from flowrl.policy import NoiseMode
 from flowrl.recipe import Place
+from flowrl.storage import checkpoint
 
 SLOTS = 64  # environments played together, at most
 

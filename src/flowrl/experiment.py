@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
-from flowrl import checkpoint, identity, recipe
+from flowrl import identity, recipe
 from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
 from flowrl.config import Config, composed, load
-from flowrl.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
+from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.interruption import Interruption
 from flowrl.reporting.reporters import Reporters, open_reporters
-from flowrl.storage import write_text
+from flowrl.storage import checkpoint
+from flowrl.storage.files import write_text
 from flowrl.training.loop import Metrics
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record
 from flowrl.cell import find as find_cells
 from flowrl.cell import read as read_record
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from flowrl import pareto
-from flowrl.contracts import Sampler, VelocityField
+from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.flow.counting import CountingVelocity
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed
@@ -276,5 +276,5 @@ def _endpoints(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tenso
 
 
 def _has_fixed_grid(sampler: Sampler) -> bool:
-    """Does it cost the same for every input? Then it says so beforehand (see `flowrl.contracts.Sampler`)."""
+    """Does it cost the same for every input? Then it says so beforehand (see `flowrl.contracts.protocols.Sampler`)."""
     return isinstance(getattr(sampler, "nfe", None), int)

@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowrl import checkpoint, envs, experiment
+from flowrl import envs, experiment
 from flowrl.assembly import device_of
 from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record, differences
 from flowrl.cell import read as read_record
 from flowrl.config import Config
-from flowrl.errors import CheckpointError, UsageError
+from flowrl.contracts.errors import CheckpointError, UsageError
+from flowrl.storage import checkpoint
 
 EVALUATION_SEEDS = 10_000  # seed k is evaluated with this + k: the same episodes for every algorithm
 

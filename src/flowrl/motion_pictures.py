@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.body import CONTROL_RATE
 from flowrl.envs.humanoid.library import unrolled
 from flowrl.envs.humanoid.motion import Clip
 from flowrl.envs.humanoid.picture import Portraitist
-from flowrl.errors import UsageError
 from flowrl.reporting import video
 from flowrl.reporting.video import Panel
-from flowrl.storage import check_suffix, replacing
+from flowrl.storage.files import check_suffix, replacing
 
 SUFFIXES = (".png", ".webp", ".jpg")
 TALLEST = {".webp": 16_383, ".jpg": 65_500}  # pixels of a picture

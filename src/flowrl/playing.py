@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from flowrl import cell
+from flowrl.contracts.errors import UsageError
 from flowrl.envs import EnvSettings, camera
 from flowrl.envs.camera import Size
-from flowrl.errors import UsageError
 from flowrl.examination import Question, Subject, check_sizes, facts, load, open_checkpoint
 from flowrl.reporting import video
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowrl.contracts import Sampler, Velocity, VelocityField
-from flowrl.errors import FlowrlError, UsageError, in_one_line
+from flowrl.contracts.errors import FlowrlError, UsageError, in_one_line
+from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
 from flowrl.flow.counting import CountingVelocity
 from flowrl.flow.network import NetworkSettings
 from flowrl.training.gaussian import GaussianActor, GaussianSettings

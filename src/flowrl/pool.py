@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from flowrl import matrix, stage
 from flowrl.cell import FAILURE, Cell
-from flowrl.errors import TrainingDiverged
+from flowrl.contracts.errors import TrainingDiverged
 from flowrl.interruption import Interruption
 from flowrl.matrix import Job, Standing, Todo
 from flowrl.pace import Pace

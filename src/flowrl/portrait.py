@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from flowrl import envs
 from flowrl.assembly import Policy, load_policy
+from flowrl.contracts.errors import UsageError
 from flowrl.envs import gridworld
-from flowrl.errors import UsageError
 from flowrl.examination import Subject, open_checkpoint
 from flowrl.reporting import action_field, figure
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flowrl import complaint, document
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.document import KeyPath, dotted
-from flowrl.errors import UsageError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 _MOST_COMPLAINTS = 3

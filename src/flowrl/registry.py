@@ -26,11 +26,11 @@ from pydantic import (
 )
 
 from flowrl.catalogue import offers, origin
-from flowrl.errors import UsageError, did_you_mean
-from flowrl.settings import Settings
+from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.settings import Settings
 
 if TYPE_CHECKING:
-    from flowrl.contracts import Sampler
+    from flowrl.contracts.protocols import Sampler
 
 SYNONYMS = {
     "forward_euler": "euler",

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowrl import __version__, cell, checkpoint
+from flowrl import __version__, cell
 from flowrl.cell import EVALUATION, FAILURE, Cell, Failure, Record
-from flowrl.errors import BUG
+from flowrl.contracts.errors import BUG
 from flowrl.machine import machine
 from flowrl.matrix import Job
 from flowrl.reporting.console import duration
 from flowrl.stage import Stage
+from flowrl.storage import checkpoint
 
 
 @dataclass(frozen=True)

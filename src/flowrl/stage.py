@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-from flowrl import checkpoint
 from flowrl.cell import MODES
-from flowrl.errors import BUG
+from flowrl.contracts.errors import BUG
 from flowrl.matrix import Job
+from flowrl.storage import checkpoint
 
 SIGNALLED = 128  # + the signal's number: the exit code of what a signal ended, as a shell has it
 

@@ -14,8 +14,8 @@ import torch
 from gymnasium import spaces
 from pydantic import ValidationError
 
+from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged
 from flowrl.envs import Adapter, EnvSettings, make
-from flowrl.errors import EnvironmentFailed, TrainingDiverged
 
 
 class Scripted(gymnasium.Env[Any, Any]):

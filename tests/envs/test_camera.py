@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from flowrl.contracts.errors import MissingDependency
 from flowrl.envs import EnvSettings, camera, graphics, gridworld, make
-from flowrl.errors import MissingDependency
 
 ALONE = "test/GridWorldAlone-v0"  # without a vector environment of its own: Gymnasium steps many of it
 UP = torch.tensor([[0.0, 1.0]])

@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from flowrl.cli.envs import envs
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.listing import bounds
 from flowrl.envs.suite import TASKS
-from flowrl.errors import UsageError
 
 app = typer.Typer()
 app.command()(envs)

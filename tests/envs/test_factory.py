@@ -11,11 +11,11 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
+from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, UsageError
 from flowrl.envs import NATIVE, EnvSettings, make
 from flowrl.envs.adapter import MotionSource
 from flowrl.envs.batched import BatchedVectorEnv
 from flowrl.envs.factory import built, find, way
-from flowrl.errors import EnvironmentFailed, MissingDependency, UsageError
 
 
 class Track(gymnasium.Env[Any, Any]):

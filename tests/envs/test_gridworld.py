@@ -13,8 +13,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import flowrl.envs  # noqa: F401  (registers flowrl/GridWorld-v0)
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.gridworld import MODES, GridWorldEnv, GridWorldVectorEnv, layout, move, observe
-from flowrl.errors import UsageError
 
 NOWHERE: Callable[[int, int], bool] = lambda x, y: False  # noqa: E731
 

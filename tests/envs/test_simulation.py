@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from flowrl.contracts.errors import MissingDependency
 from flowrl.envs import graphics
 from flowrl.envs import simulation as module
 from flowrl.envs.simulation import Simulation
-from flowrl.errors import MissingDependency
 
 # A ball that falls on a plate with a touch sensor, beside a pendulum with a motor; a post that may stand anywhere.
 MODEL = """

@@ -232,7 +232,7 @@ def test_a_mujoco_model_that_changes_is_noticed() -> None:
 
 
 def test_a_state_of_other_settings_is_refused() -> None:
-    from flowrl.errors import UsageError
+    from flowrl.contracts.errors import UsageError
 
     two, three = (make(EnvSettings(id="Pendulum-v1", count=count)) for count in (2, 3))
     two.reset(seed=0)

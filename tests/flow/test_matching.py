@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowrl.contracts import Velocity
+from flowrl.contracts.protocols import Velocity
 from flowrl.flow import path
 from flowrl.flow.matching import LossSettings, Probes, ProbeSettings, cfm_loss, draw_probes, weight
 

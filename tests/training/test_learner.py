@@ -13,7 +13,7 @@ import torch
 
 from flowrl.assembly import make_actor, make_evidence
 from flowrl.config import Config, load
-from flowrl.errors import TrainingDiverged
+from flowrl.contracts.errors import TrainingDiverged
 from flowrl.recipe import Recipe, apply
 from flowrl.training.critic import Critic
 from flowrl.training.learner import Learner

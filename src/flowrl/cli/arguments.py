@@ -9,7 +9,7 @@ import re
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from flowrl.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from flowrl.comparison import Scale

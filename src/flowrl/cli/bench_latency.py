@@ -72,7 +72,8 @@ def _print(document: dict[str, Any]) -> None:
 
 def _suggest(ckpt: Path | None, document: dict[str, Any]) -> None:
     """Evaluating the checkpoint under the fastest sampler that is near enough, or timing one."""
-    from flowrl import benchmark, checkpoint
+    from flowrl import benchmark
+    from flowrl.storage import checkpoint
 
     if ckpt is not None:
         best = benchmark.fastest(document)

@@ -12,7 +12,7 @@ import typer
 
 from flowrl.cli.arguments import noise_modes, scale_of
 from flowrl.cli.output import next_command, print_json, printable, say
-from flowrl.storage import write_text
+from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
     from flowrl.comparison import Comparison
@@ -94,7 +94,7 @@ def _write(
 
 def _curves(grid: Grid) -> dict[str, dict[str, list[Run]]]:
     """Task -> algorithm -> the learning curves of its runs, without those that are gone."""
-    from flowrl.errors import UsageError
+    from flowrl.contracts.errors import UsageError
     from flowrl.reporting import curves
 
     tasks: dict[str, dict[str, list[Run]]] = {task: {} for task in grid.tasks}

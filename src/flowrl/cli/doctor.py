@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flowrl.cli.output import next_command, print_json, print_table
-from flowrl.errors import MissingDependency
+from flowrl.contracts.errors import MissingDependency
 
 
 def doctor(

@@ -57,7 +57,7 @@ def evaluate(
     every sampler, number of steps and noise mode that is asked for.
     """
     from flowrl import examination
-    from flowrl.errors import ThresholdMissed, UsageError
+    from flowrl.contracts.errors import ThresholdMissed, UsageError
     from flowrl.reporting import spreadsheet
 
     if steps is not None and sweep_steps is not None:

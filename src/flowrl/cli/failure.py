@@ -13,7 +13,7 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
-from flowrl.errors import BUG, FlowrlError
+from flowrl.contracts.errors import BUG, FlowrlError
 
 USAGE = 2
 STORAGE = 6

@@ -19,13 +19,14 @@ def inspect(
 
     Every byte is checked, no model is built and nothing in the file is run.
     """
-    from flowrl import document, inventory
+    from flowrl import document
+    from flowrl.storage import inspection
 
-    found = inventory.take(checkpoint)
+    found = inspection.take(checkpoint)
     if json:
         print_json(found)
     else:
-        for heading, facts in inventory.sections(found):
+        for heading, facts in inspection.sections(found):
             print_facts(facts, heading)
             print()
         print("config")

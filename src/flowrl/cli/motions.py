@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowrl.cli.output import next_command, passing_line, print_json, print_table, say
-from flowrl.errors import UsageError
-from flowrl.storage import check_suffix, replacing
+from flowrl.contracts.errors import UsageError
+from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     from flowrl.envs.humanoid.motion import Clip

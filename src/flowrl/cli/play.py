@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from flowrl.cli.output import next_command, passing_line, print_json, print_table
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
 NUMBERS = {"steps", "NFE", "episode", "return", "length"}

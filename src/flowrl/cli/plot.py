@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flowrl.cli.output import next_command, print_json, say
-from flowrl.errors import UsageError
+from flowrl.contracts.errors import UsageError
 
 AXES = ("env_steps", "seconds", "iteration")
 

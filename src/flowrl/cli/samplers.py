@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flowrl.cli.output import next_command, print_json, print_table
-from flowrl.errors import ThresholdMissed
+from flowrl.contracts.errors import ThresholdMissed
 
 if TYPE_CHECKING:
     from flowrl.catalogue import Description
@@ -60,8 +60,9 @@ def check(
     json: bool = JSON,
 ) -> None:
     """Run the conformance test on a sampler. Exits with 7 when a property fails."""
-    from flowrl import checkpoint, registry
+    from flowrl import registry
     from flowrl.conformance import examine
+    from flowrl.storage import checkpoint
 
     findings = examine(lambda **options: registry.make(name, options), steps)
     failed = [finding.property for finding in findings if finding.passed is False]

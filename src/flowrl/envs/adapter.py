@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError, in_one_line
+from flowrl.contracts.settings import Settings
 from flowrl.envs import snapshot
 from flowrl.envs.watched import SUCCESS
-from flowrl.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError, in_one_line
-from flowrl.settings import Settings
 
 ADVICE = {
     "action": "The policy's weights have diverged (lower learner.learning_rate or learner.clip), or its sampler "

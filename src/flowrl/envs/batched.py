@@ -12,9 +12,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.arena import Arena, Outcome
 from flowrl.envs.simulation import Image
-from flowrl.errors import UsageError, did_you_mean
 
 Observation = NDArray[np.float64]  # (…, observation)
 

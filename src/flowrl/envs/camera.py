@@ -15,10 +15,10 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from numpy.typing import NDArray
 
+from flowrl.contracts.errors import FlowrlError, MissingDependency, UsageError, in_one_line
 from flowrl.envs import graphics
 from flowrl.envs.adapter import Adapter, EnvSettings
 from flowrl.envs.factory import find, make
-from flowrl.errors import FlowrlError, MissingDependency, UsageError, in_one_line
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
 

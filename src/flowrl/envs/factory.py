@@ -14,11 +14,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from flowrl.envs import NATIVE, graphics, snapshot
-from flowrl.envs.adapter import Adapter, EnvSettings, close
-from flowrl.envs.repeated import RepeatedAction
-from flowrl.envs.watched import Watched
-from flowrl.errors import (
+from flowrl.contracts.errors import (
     EnvironmentFailed,
     FlowrlError,
     MissingDependency,
@@ -26,6 +22,10 @@ from flowrl.errors import (
     did_you_mean,
     in_one_line,
 )
+from flowrl.envs import NATIVE, graphics, snapshot
+from flowrl.envs.adapter import Adapter, EnvSettings, close
+from flowrl.envs.repeated import RepeatedAction
+from flowrl.envs.watched import Watched
 
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""

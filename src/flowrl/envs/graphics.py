@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from flowrl.errors import MissingDependency, UsageError
+from flowrl.contracts.errors import MissingDependency, UsageError
 
 LIBRARIES = (("egl", "libEGL.so.1"), ("osmesa", "libOSMesa.so.8"), ("osmesa", "libOSMesa.so.6"))
 OFF = ("disable", "disabled", "off", "false", "0")

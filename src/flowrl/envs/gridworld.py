@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from flowrl.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError, did_you_mean
 
 ID = "flowrl/GridWorld-v0"
 SIZE = 25

@@ -32,9 +32,9 @@ from mujoco.rendering.classic import gl_context
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowrl.contracts.errors import MissingDependency
 from flowrl.envs import graphics
 from flowrl.envs.snapshot import configure_mujoco_log
-from flowrl.errors import MissingDependency
 
 Image = NDArray[np.uint8]  # (height, width, 3)
 

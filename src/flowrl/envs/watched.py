@@ -8,8 +8,8 @@ from typing import Any
 
 import gymnasium
 
+from flowrl.contracts.errors import EnvironmentFailed, in_one_line
 from flowrl.envs import graphics, snapshot
-from flowrl.errors import EnvironmentFailed, in_one_line
 
 SUCCESS = ("is_success", "success")  # the info keys under which environments report success
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from flowrl.contracts import Velocity
+from flowrl.contracts.protocols import Velocity
 
 
 class CountingVelocity:

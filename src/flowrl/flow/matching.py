@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowrl.contracts import VelocityField
+from flowrl.contracts.protocols import VelocityField
+from flowrl.contracts.settings import Settings
 from flowrl.flow import path
-from flowrl.settings import Settings
 
 TimeLaw = Literal["uniform", "stratified", "grid", "lognormal"]
 Weighting = Literal["u", "eps", "data", "elbo"]

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowrl.contracts import Velocity
+from flowrl.contracts.protocols import Velocity
+from flowrl.contracts.settings import Settings
 from flowrl.flow.masking import ObservationMask
-from flowrl.settings import Settings
 
 Activation = Literal["silu", "relu", "elu", "tanh"]
 Parameterisation = Literal["u", "eps", "data"]
@@ -169,7 +169,7 @@ class TimeRows:
 
 
 class BoundVelocity:
-    """`FlowNetwork` with its observation bound; see `flowrl.contracts.Velocity`."""
+    """`FlowNetwork` with its observation bound; see `flowrl.contracts.protocols.Velocity`."""
 
     def __init__(self, network: FlowNetwork, obs: Tensor) -> None:
         of_obs, of_x, of_time, bias = network.first_layer()

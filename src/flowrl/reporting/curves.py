@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from flowrl.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.identity import compared
 from flowrl.reporting import metrics_file
 from flowrl.reporting.figure import COLOURS, new_figure, styled

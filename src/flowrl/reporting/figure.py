@@ -7,8 +7,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from flowrl.errors import UsageError
-from flowrl.storage import replacing
+from flowrl.contracts.errors import UsageError
+from flowrl.storage.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

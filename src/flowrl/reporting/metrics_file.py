@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowrl.errors import UsageError
-from flowrl.storage import unwritable
+from flowrl.contracts.errors import UsageError
+from flowrl.storage.files import unwritable
 
 NAME = "metrics.jsonl"
 

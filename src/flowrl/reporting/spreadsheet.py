@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowrl import storage
+from flowrl.storage import files
 
 
 def check(path: Path) -> None:
     """UsageError unless `path` ends in .csv, or is a pipe or a device; StorageError when it cannot be written."""
-    if not storage.is_stream(path):
-        storage.check_suffix(path, "--csv", "tables", (".csv",))
-    storage.check(path, "--csv")
+    if not files.is_stream(path):
+        files.check_suffix(path, "--csv", "tables", (".csv",))
+    files.check(path, "--csv")
 
 
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -26,7 +26,7 @@ def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     lines = [dict(_cells(row)) for row in rows]
     columns = dict.fromkeys(name for line in lines for name in line)
-    with storage.replacing(path, "--csv") as part, part.open("w", encoding="utf-8", newline="") as file:
+    with files.replacing(path, "--csv") as part, part.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows(lines)

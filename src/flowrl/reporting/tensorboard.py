@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowrl.storage import unwritable
+from flowrl.storage.files import unwritable
 
 TAGS = {
     "return_mean": "return/mean",

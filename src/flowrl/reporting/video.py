@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from flowrl.errors import MissingDependency, StorageError
-from flowrl.storage import check_suffix, replacing
+from flowrl.contracts.errors import MissingDependency, StorageError
+from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

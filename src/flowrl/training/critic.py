@@ -8,9 +8,9 @@ from itertools import pairwise
 from pydantic import Field
 from torch import Tensor, nn
 
+from flowrl.contracts.settings import Settings
 from flowrl.flow.masking import ObservationMask
 from flowrl.flow.network import ACTIVATIONS, Activation
-from flowrl.settings import Settings
 
 
 class CriticSettings(Settings):

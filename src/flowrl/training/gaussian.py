@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowrl.contracts.settings import Settings
 from flowrl.flow.masking import ObservationMask
 from flowrl.flow.network import ACTIVATIONS, Activation
-from flowrl.settings import Settings
 from flowrl.training.critic import layers
 
 SMALLEST_STD = 1e-3

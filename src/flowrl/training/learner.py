@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from flowrl.errors import TrainingDiverged
+from flowrl.contracts.errors import TrainingDiverged
+from flowrl.contracts.settings import Settings
 from flowrl.flow.matching import LossSettings, ProbeSettings
-from flowrl.settings import Settings
 from flowrl.training import surrogate
 from flowrl.training.advantage import AdvantageScale, gae, normalise
 from flowrl.training.critic import Critic, CriticSettings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from flowrl.contracts import Act, Env
+from flowrl.contracts.protocols import Act, Env
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import Episodes, collect
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowrl.contracts import Act, Env
-from flowrl.settings import Settings
+from flowrl.contracts.protocols import Act, Env
+from flowrl.contracts.settings import Settings
 
 
 class RolloutSettings(Settings):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from flowrl.settings import Settings
+from flowrl.contracts.settings import Settings
 
 
 class ScheduleSettings(Settings):

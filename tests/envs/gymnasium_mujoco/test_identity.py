@@ -14,10 +14,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RepeatAction
 
 from flowrl import envs
+from flowrl.contracts.errors import TrainingDiverged
 from flowrl.envs import EnvSettings, Step, make, snapshot
 from flowrl.envs.batched import BatchedVectorEnv
 from flowrl.envs.gymnasium_mujoco import TASKS, vector_env
-from flowrl.errors import TrainingDiverged
 
 EVERY = sorted(TASKS)
 FALLING = ["Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Humanoid-v5"]

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import torch
 
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid import body, importers, repertoire, rotations
 from flowrl.envs.humanoid.body import BODIES, JOINTS
 from flowrl.envs.humanoid.importers import archive, native, pickled, recording, smpl
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.planting import lowest_feet, lowest_points
 from flowrl.envs.humanoid.rotations import about
-from flowrl.errors import UsageError
 
 from . import foreign
 from .foreign import written

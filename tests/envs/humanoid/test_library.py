@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid import repertoire, rotations
 from flowrl.envs.humanoid.body import JOINTS
 from flowrl.envs.humanoid.importers import native
 from flowrl.envs.humanoid.library import load, unrolled
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.planting import lowest_points
-from flowrl.errors import UsageError
 
 from . import foreign
 

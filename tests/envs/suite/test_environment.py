@@ -16,10 +16,10 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from flowrl import envs
+from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, TrainingDiverged, UsageError
 from flowrl.envs import EnvSettings, make
 from flowrl.envs.suite import TASKS, replay
 from flowrl.envs.suite.environment import SuiteEnv, SuiteVectorEnv
-from flowrl.errors import EnvironmentFailed, MissingDependency, TrainingDiverged, UsageError
 
 EVERY = sorted(TASKS)
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 import torch
 
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.simulation import Simulation
 from flowrl.envs.suite import TASKS, cheetah, replay
 from flowrl.envs.suite.task import Constants
-from flowrl.errors import UsageError
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 OURS = ["BallInCup", "CartpoleBalance", "CheetahRun", "PointMass", "ReacherEasy", "ReacherHard"]

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.arena import Arena
 from flowrl.envs.batched import BatchedVectorEnv, at_least_one
 from flowrl.envs.humanoid.body import CONTROL_RATE
@@ -19,7 +20,6 @@ from flowrl.envs.humanoid.record import MEASURES
 from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
 from flowrl.envs.single import SingleEnv
-from flowrl.errors import UsageError, did_you_mean
 
 # frames by which what loops is longer than an episode, which may begin in any of them
 SPARE = 4 * CONTROL_RATE

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid import importers, repertoire, rotations
 from flowrl.envs.humanoid.body import CONTROL_RATE
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.rotations import Array, about, inverse, multiply
-from flowrl.errors import UsageError, did_you_mean
 
 EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: clips/*.npz, weight: 2}."
 SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is led over to its beginning

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid import arms
 from flowrl.envs.humanoid.body import CONTROL_RATE
 from flowrl.envs.humanoid.gait import Gait, Path, clip
 from flowrl.envs.humanoid.motion import Clip
-from flowrl.errors import UsageError, did_you_mean
 
 PREFIX = "gait:"
 

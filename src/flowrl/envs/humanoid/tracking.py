@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid import body, observation, reward
 from flowrl.envs.humanoid.bodies import Bodies, moving
 from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
@@ -20,7 +21,6 @@ from flowrl.envs.humanoid.reference import OF_BODIES, Reference
 from flowrl.envs.humanoid.sampling import Drawn, InTurn, Sampling, Starts
 from flowrl.envs.simulation import Simulation
 from flowrl.envs.task import Pace
-from flowrl.errors import UsageError
 
 RADIANS = 0.5  # that an action of 1 turns a joint's target away from the zero pose
 MOST_ACTION = 6.0

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.suite import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
 from flowrl.envs.suite.task import Constants
 from flowrl.envs.task import Task
-from flowrl.errors import UsageError, did_you_mean
 
 TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
     "BallInCup": (ball_in_cup.BallInCup, ball_in_cup.PROFILES),

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.importers import amass, archive, bvh, deepmimic, native, phc
 from flowrl.envs.humanoid.motion import Clip
-from flowrl.errors import UsageError, did_you_mean
 
 MOST_BYTES = 2**29  # of a file
 

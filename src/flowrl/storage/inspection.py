@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flowrl import checkpoint
+from flowrl.storage import checkpoint
 
 NETWORKS = ("actor", "critic", "average")
 

@@ -23,8 +23,9 @@ import numpy as np
 import pytest
 import torch
 
-from flowrl import __version__, checkpoint, randomness, seal
-from flowrl.errors import CheckpointError, StorageError
+from flowrl import __version__
+from flowrl.contracts.errors import CheckpointError, StorageError
+from flowrl.storage import checkpoint, integrity, rng_state
 
 CONTENT: dict[str, Any] = {
     "format": checkpoint.FORMAT,
@@ -105,7 +106,7 @@ def torch_file(content: Any, **options: Any) -> io.BytesIO:
 def forged(content: Any) -> bytes:
     """`content` as somebody would write it who knows how to make a seal."""
     file = torch_file(content)
-    seal.seal(file)
+    integrity.seal(file)
     return file.getvalue()
 
 
@@ -116,7 +117,7 @@ def rezipped(change: Callable[[zipfile.ZipFile], None] = lambda archive: None, c
         for name in old.namelist():
             new.writestr(name, old.read(name))
         change(new)
-    seal.seal(file)
+    integrity.seal(file)
     return file.getvalue()
 
 
@@ -208,13 +209,13 @@ def test_random_generators_continue_where_they_were_saved(tmp_path: Path) -> Non
         return [random.gauss(0, 1), random.random(), numpys, torch.randn(3), torch.randn(3, generator=own)]
 
     random.gauss(0, 1)  # here too
-    path = saved(tmp_path, {**CONTENT, "random": randomness.state(own=own)})
+    path = saved(tmp_path, {**CONTENT, "random": rng_state.state(own=own)})
     first = draw()
     assert not same(draw(), first)
-    randomness.restore(checkpoint.load(path)["random"], own=own)
+    rng_state.restore(checkpoint.load(path)["random"], own=own)
     assert same(draw(), first)
     with pytest.raises(CheckpointError, match="other"):
-        randomness.restore(checkpoint.load(path)["random"], other=own)
+        rng_state.restore(checkpoint.load(path)["random"], other=own)
 
 
 # Writing
@@ -309,11 +310,11 @@ def test_a_folder_that_cannot_be_written_to_is_a_storage_error(tmp_path: Path) -
 
 def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
     data = bytearray(saved(tmp_path, {**CONTENT, "actor": {}, "config": {}}).read_bytes())
-    seal.check(bytes(data))
+    integrity.check(bytes(data))
     for place in range(8 * len(data)):
         data[place // 8] ^= 1 << place % 8
         with pytest.raises(ValueError, match=r"^it "):
-            seal.check(bytes(data))
+            integrity.check(bytes(data))
         data[place // 8] ^= 1 << place % 8
 
 
@@ -340,7 +341,7 @@ def test_the_digest_is_that_of_the_bytes_before_the_seal(tmp_path: Path) -> None
     import hashlib
 
     path = saved(tmp_path)
-    assert seal.SIZE == 78
+    assert integrity.SIZE == 78
     assert checkpoint.verify(path) == hashlib.sha256(path.read_bytes()[:-78]).hexdigest()
 
 
@@ -380,7 +381,7 @@ def test_a_zip_that_torch_would_not_write_is_refused_even_with_a_seal(tmp_path: 
         doubled = rezipped(entry("archive/data.pkl"))
     assert "two members" in refusal(written(tmp_path, doubled))
     prepended = io.BytesIO(b"PK\3\4" + torch_file(CONTENT).getvalue())
-    seal.seal(prepended)
+    integrity.seal(prepended)
     assert "before its first member" in refusal(written(tmp_path, prepended.getvalue()))
     weight = CONTENT["actor"]["layer.weight"].numpy().tobytes()
     for place, offset, reason in [
@@ -391,7 +392,7 @@ def test_a_zip_that_torch_would_not_write_is_refused_even_with_a_seal(tmp_path: 
         damaged = bytearray(torch_file(CONTENT).getvalue())
         damaged[damaged.index(place) + offset] ^= 1
         resealed = io.BytesIO(damaged)
-        seal.seal(resealed)
+        integrity.seal(resealed)
         assert reason in refusal(written(tmp_path, resealed.getvalue()))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowrl.errors import CheckpointError
+from flowrl.contracts.errors import CheckpointError
 
 
 def state(**generators: torch.Generator) -> dict[str, Any]:

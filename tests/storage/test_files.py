@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flowrl.errors import StorageError
-from flowrl.storage import replacing, write_text
+from flowrl.contracts.errors import StorageError
+from flowrl.storage.files import replacing, write_text
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

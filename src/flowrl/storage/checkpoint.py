@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from flowrl import __version__, seal
-from flowrl.errors import CheckpointError, StorageError, did_you_mean
+from flowrl import __version__
+from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
+from flowrl.storage import integrity
 
 FORMAT = 1
 REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
@@ -43,7 +44,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     _check_required(content)
     file = io.BytesIO()
     torch.save(content, file)
-    seal.seal(file)
+    integrity.seal(file)
     try:
         _replace(path, file.getbuffer())
     except OSError as error:
@@ -179,7 +180,7 @@ def _read(path: Path) -> tuple[bytes, str]:
         if path.exists() and not path.is_file():
             raise ValueError("it is not a file")
         data = path.read_bytes()
-        return data, seal.check(data)
+        return data, integrity.check(data)
 
 
 def _check_plain(content: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flowrl.errors import StorageError, UsageError, did_you_mean
+from flowrl.contracts.errors import StorageError, UsageError, did_you_mean
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

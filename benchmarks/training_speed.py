@@ -27,8 +27,8 @@ from torch import Tensor
 from flowrl import recipe
 from flowrl.assembly import Run
 from flowrl.config import Config, load
-from flowrl.flow.network import FlowNetwork
 from flowrl.machine import machine
+from flowrl.networks.velocity import FlowNetwork
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import collect
 

@@ -12,7 +12,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from flowrl.config import ALGORITHMS, Config
-from flowrl.policy import FlowPolicySettings, GaussianPolicySettings
+from flowrl.policies.flow import FlowPolicySettings
+from flowrl.policies.gaussian import GaussianPolicySettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """# Configuration

@@ -32,12 +32,13 @@ LAYERS = [
     {
         "registry+catalogue+conformance",
         "envs",
-        "policy",
+        "policies",
         "evaluation",
         "latency",
         "reporting",
     },
     {"training"},
+    {"networks"},
     {"flow"},
     {
         "comparison",
@@ -178,18 +179,18 @@ def test_every_layer_is_real() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("flowrl.flow.network", "from flowrl.training import gae"),
-        ("flowrl.flow.network", "from flowrl import policy"),
-        ("flowrl.flow.network", "from .. import policy"),
-        ("flowrl.flow.network", "from ..policy import FlowPolicy"),
-        ("flowrl.envs.gridworld", "def f():\n    import flowrl.policy"),
-        ("flowrl.policy", "from flowrl import registry"),
+        ("flowrl.flow.path", "from flowrl.training import gae"),
+        ("flowrl.flow.path", "from flowrl import policies"),
+        ("flowrl.flow.path", "from .. import policies"),
+        ("flowrl.flow.path", "from ..policies.flow import FlowPolicy"),
+        ("flowrl.envs.gridworld", "def f():\n    import flowrl.policies"),
+        ("flowrl.policies.flow", "from flowrl import registry"),
         ("flowrl.latency", "import importlib\nimportlib.import_module('flowrl.evaluation')"),
-        ("flowrl.registry", "if TYPE_CHECKING:\n    from flowrl.policy import FlowPolicy"),
+        ("flowrl.registry", "if TYPE_CHECKING:\n    from flowrl.policies.flow import FlowPolicy"),
         ("flowrl.contracts.errors", "from flowrl import storage"),
         ("flowrl.config", "from flowrl.assembly import build"),
         ("flowrl.surprise", "import math"),
-        ("flowrl.policy", "from flowrl import surprise"),
+        ("flowrl.policies.flow", "from flowrl import surprise"),
     ],
 )
 def test_a_wrong_arrow_is_found(module: str, source: str) -> None:

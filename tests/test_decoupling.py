@@ -20,7 +20,8 @@ ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["
 BLIND = [
     *sorted((SOURCE / "training").rglob("*.py")),
     *sorted((SOURCE / "flow").rglob("*.py")),
-    SOURCE / "policy.py",
+    *sorted((SOURCE / "policies").rglob("*.py")),
+    *sorted((SOURCE / "networks").rglob("*.py")),
 ]
 
 

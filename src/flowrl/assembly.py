@@ -20,17 +20,19 @@ from flowrl.config import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.protocols import VelocityField
 from flowrl.envs import Adapter
-from flowrl.flow.network import FlowNetwork
-from flowrl.policy import FlowPolicy, FlowPolicySettings, GaussianPolicy, Noise, NoiseMode
+from flowrl.networks.critic import Critic
+from flowrl.networks.gaussian import GaussianActor
+from flowrl.networks.normaliser import Normaliser
+from flowrl.networks.velocity import FlowNetwork
+from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
+from flowrl.policies.gaussian import GaussianPolicy
+from flowrl.policies.noise import Noise, NoiseMode
 from flowrl.recipe import Recipe
 from flowrl.storage import rng_state
 from flowrl.training import ratio
-from flowrl.training.critic import Critic
-from flowrl.training.evidence import Evidence, FlowEvidence, GaussianEvidence
-from flowrl.training.gaussian import GaussianActor
 from flowrl.training.learner import Learner, LearnerSettings
 from flowrl.training.loop import Best, Training
-from flowrl.training.normaliser import Normaliser
+from flowrl.training.ratio import CFMRatio, LikelihoodRatio, RatioEstimator
 
 Policy = FlowPolicy | GaussianPolicy
 
@@ -63,13 +65,13 @@ def make_actor(
     return GaussianActor(observation_size, action_size, config.policy, visible)
 
 
-def make_evidence(actor: FlowNetwork | GaussianActor, settings: LearnerSettings) -> Evidence:
+def make_ratio_estimator(actor: FlowNetwork | GaussianActor, settings: LearnerSettings) -> RatioEstimator:
     """How the ratio is made: from the actor's CFM losses or from its likelihoods."""
     if isinstance(actor, GaussianActor):
-        return GaussianEvidence(actor)
+        return LikelihoodRatio(actor)
     log_ratio = {"averaged": ratio.averaged, "per_probe": ratio.per_probe}[settings.ratio]
     limits = settings.loss_limit, settings.loss_limit_negative
-    return FlowEvidence(actor, settings.probes, settings.loss, log_ratio, *limits)
+    return CFMRatio(actor, settings.probes, settings.loss, log_ratio, *limits)
 
 
 def make_policy(
@@ -117,8 +119,8 @@ class Run:
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         steps_per_update = self.env.count * config.rollout.steps
         updates = -(-config.total_steps // steps_per_update)
-        evidence = make_evidence(actor, config.learner)
-        learner = Learner(evidence, critic, normaliser, config.learner, updates, learner_seed)
+        estimator = make_ratio_estimator(actor, config.learner)
+        learner = Learner(estimator, critic, normaliser, config.learner, updates, learner_seed)
         self.noise = Noise(action_size, "random", noise_seed)
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)

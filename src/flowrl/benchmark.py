@@ -16,10 +16,10 @@ from flowrl.assembly import load_policy, refuse_file_sampler
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.examination import open_checkpoint
-from flowrl.flow.network import FlowNetwork, NetworkSettings
 from flowrl.latency import Row, bench
 from flowrl.machine import Watch, machine
-from flowrl.policy import FlowPolicy
+from flowrl.networks.velocity import FlowNetwork, NetworkSettings
+from flowrl.policies.flow import FlowPolicy
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
 

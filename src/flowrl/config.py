@@ -10,7 +10,9 @@ from flowrl import recipe
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
 from flowrl.envs import EnvSettings
-from flowrl.policy import FlowPolicySettings, GaussianPolicySettings, NoiseMode
+from flowrl.policies.flow import FlowPolicySettings
+from flowrl.policies.gaussian import GaussianPolicySettings
+from flowrl.policies.noise import NoiseMode
 from flowrl.recipe import Recipe
 from flowrl.registry import SamplerSettings
 from flowrl.training.learner import LearnerSettings

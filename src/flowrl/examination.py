@@ -21,7 +21,7 @@ from flowrl.config import Config
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.document import KeyPath
 from flowrl.evaluation import Evaluation, evaluate, summary
-from flowrl.policy import NoiseMode
+from flowrl.policies.noise import NoiseMode
 from flowrl.recipe import Place
 from flowrl.storage import checkpoint
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from flowrl import pareto
 from flowrl.contracts.protocols import Sampler, VelocityField
-from flowrl.flow.counting import CountingVelocity
+from flowrl.flow.nfe import CountingVelocity
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed
 ADAPTIVE_CALLS = 32  # over which that of an adaptive sampler is taken, at most: they are slow

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from flowrl.assembly import make_actor, make_evidence
+from flowrl.assembly import make_actor, make_ratio_estimator
 from flowrl.config import Config, load
 from flowrl.contracts.errors import TrainingDiverged
+from flowrl.networks.critic import Critic
+from flowrl.networks.normaliser import Normaliser
 from flowrl.recipe import Recipe, apply
-from flowrl.training.critic import Critic
 from flowrl.training.learner import Learner
-from flowrl.training.normaliser import Normaliser
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule, ScheduleSettings
 
@@ -34,9 +34,9 @@ def learner(settings: Config, seed: int = 0, total_updates: int = 10) -> Learner
     torch.manual_seed(seed)
     actor = make_actor(settings, OBS, ACTION)
     critic = Critic(OBS, settings.learner.critic)
-    evidence = make_evidence(actor, settings.learner)
+    estimator = make_ratio_estimator(actor, settings.learner)
     normaliser = Normaliser(OBS, enabled=settings.learner.normalise_observations)
-    return Learner(evidence, critic, normaliser, settings.learner, total_updates, seed)
+    return Learner(estimator, critic, normaliser, settings.learner, total_updates, seed)
 
 
 def rollout(seed: int = 0, steps: int = 16, envs: int = 8) -> Rollout:
@@ -89,10 +89,10 @@ def test_statistics_move_last() -> None:
     one = learner(config("fpo", "learner.epochs=1", "learner.minibatches=1"))
     one.update(rollout(0))
     data = rollout(1)
-    record = one.evidence.record(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1),
+    record = one.estimator.record(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1),
                                  [torch.arange(128)], torch.Generator().manual_seed(0))  # fmt: skip
     one.normaliser.update(data.obs.flatten(0, 1))
-    new = one.evidence.compare(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1), record,
+    new = one.estimator.compare(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1), record,
                                torch.zeros(128))  # fmt: skip
     assert not torch.equal(new.log_ratio, torch.zeros_like(new.log_ratio))
 
@@ -126,7 +126,7 @@ def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
         data = rollout(steps=1, envs=1)
         data.rewards.fill_(advantage + one.critic(data.obs).item())
         obs, actions = data.obs.flatten(0, 1), data.actions.flatten(0, 1)
-        record = one.evidence.record(obs, actions, [torch.arange(1)], torch.Generator().manual_seed(0))
+        record = one.estimator.record(obs, actions, [torch.arange(1)], torch.Generator().manual_seed(0))
         state = one.generator.get_state()
         one.update(data)
         one.generator.set_state(state)
@@ -135,10 +135,10 @@ def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
         generator.set_state(state)
         torch.randperm(1, generator=generator)
         fresh = learner(settings)
-        before = fresh.evidence.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
+        before = fresh.estimator.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
         generator.set_state(state)
         torch.randperm(1, generator=generator)
-        after = one.evidence.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
+        after = one.estimator.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
         assert record["loss"].shape == (1, settings.learner.probes.count)
         assert (before - after) * advantage > 0
 

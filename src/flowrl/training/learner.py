@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from flowrl.contracts.errors import TrainingDiverged
 from flowrl.contracts.settings import Settings
 from flowrl.flow.matching import LossSettings, ProbeSettings
+from flowrl.networks.critic import Critic, CriticSettings
+from flowrl.networks.normaliser import Normaliser
 from flowrl.training import surrogate
 from flowrl.training.advantage import AdvantageScale, gae, normalise
-from flowrl.training.critic import Critic, CriticSettings
-from flowrl.training.evidence import Evidence, Record
-from flowrl.training.means import Means
-from flowrl.training.normaliser import Normaliser
-from flowrl.training.ratio import bounded
+from flowrl.training.metrics import Means
+from flowrl.training.ratio import RatioEstimator, Record, bounded
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule, ScheduleSettings
 
@@ -136,15 +135,15 @@ class Learner:
 
     def __init__(
         self,
-        evidence: Evidence,
+        estimator: RatioEstimator,
         critic: Critic,
         normaliser: Normaliser,
         settings: LearnerSettings,
         total_updates: int,
         seed: int,
     ) -> None:
-        self.evidence = evidence
-        self.actor = evidence.actor
+        self.estimator = estimator
+        self.actor = estimator.actor
         self.critic = critic
         self.normaliser = normaliser
         self.settings = settings
@@ -208,7 +207,7 @@ class Learner:
             advantages = self._scale(advantages)
         flat_obs, actions = obs.flatten(0, 1), rollout.actions.flatten(0, 1)
         chunks = [rows for minibatch in first_epoch for rows in minibatch]
-        record = self.evidence.record(flat_obs, actions, chunks, self.generator)
+        record = self.estimator.record(flat_obs, actions, chunks, self.generator)
         return Batch(flat_obs, actions, advantages.flatten(), returns.flatten(), values.flatten(), record)
 
     def _values(self, obs: Tensor) -> Tensor:
@@ -235,7 +234,7 @@ class Learner:
         for number, chunk in enumerate(chunks):
             part = batch[chunk]
             advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
-            compared = self.evidence.compare(part.obs, part.actions, part.record, advantages)
+            compared = self.estimator.compare(part.obs, part.actions, part.record, advantages)
             log_ratio = bounded(compared.log_ratio, self.settings.log_ratio_bound)
             parts = self._losses(part, advantages, log_ratio)
             loss = parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]

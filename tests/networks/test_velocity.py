@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from flowrl.flow.network import ACTIVATIONS, FlowNetwork, NetworkSettings, to_velocity
+from flowrl.networks.mlp import ACTIVATIONS
+from flowrl.networks.velocity import FlowNetwork, NetworkSettings, to_velocity
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

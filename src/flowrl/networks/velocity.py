@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -14,23 +11,10 @@ from torch.nn import functional
 
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
-from flowrl.flow.masking import ObservationMask
+from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mlp import MLP, Activation, lecun_uniform
 
-Activation = Literal["silu", "relu", "elu", "tanh"]
 Parameterisation = Literal["u", "eps", "data"]
-
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "silu": functional.silu,
-    "relu": functional.relu,
-    "elu": functional.elu,
-    "tanh": torch.tanh,
-}
-IN_PLACE: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "silu": lambda h: functional.silu(h, inplace=True),
-    "relu": torch.relu_,
-    "elu": lambda h: functional.elu(h, inplace=True),
-    "tanh": torch.tanh_,
-}
 
 # A network that predicts the noise or the action gives its velocity after a division by t or by 1 - t,
 # which are 0 at one end of time; they are taken to be at least this.
@@ -108,11 +92,7 @@ class FlowNetwork(nn.Module):
         self.settings = settings
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
-        linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
-        for linear in linears:
-            _lecun_uniform(linear)
-        self.layers = nn.ModuleList(linears)
-        self.linears = tuple(linears)  # the same, quicker to walk and with their type
+        self.layers = MLP(widths, settings.activation, lecun_uniform)
         self._rows = TimeRows(self)
 
     def bind(self, obs: Tensor) -> Velocity:
@@ -123,7 +103,7 @@ class FlowNetwork(nn.Module):
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Views of the first layer: weights for observation, for x, for time features, and the bias."""
-        first = self.linears[0]
+        first = self.layers.linears[0]
         sizes = [self.observation_size, self.action_size, self.settings.time_features]
         of_obs, of_x, of_time = first.weight.split(sizes, dim=1)
         return of_obs, of_x, of_time, first.bias
@@ -131,7 +111,7 @@ class FlowNetwork(nn.Module):
     @property
     def first_weight(self) -> Tensor:
         """All of the first layer's weights (hidden, observation + action + time features)."""
-        return self.linears[0].weight
+        return self.layers.linears[0].weight
 
     def time_row(self, t: float) -> Tensor:
         """The share (1, hidden) of time `t` in the first layer, remembered until the weights change."""
@@ -188,32 +168,16 @@ class BoundVelocity:
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
         network = self._network
-        activation = ACTIVATIONS[network.settings.activation]
         features = network.time_features(t.reshape(1, 1) if t.dim() == 0 else t)
         x_and_time = torch.cat([x, features.expand(*x.shape[:-1], -1)], dim=-1)
         hidden = functional.linear(x_and_time, torch.cat([self._of_x, self._of_time], dim=1))
         hidden += self._share_of_obs
-        hidden = activation(hidden)
-        for layer in network.linears[1:-1]:
-            hidden = activation(layer(hidden))
-        return network.linears[-1](hidden)
+        return network.layers.after_first(hidden)
 
     def _output_without_gradient(self, x: Tensor, t: float) -> Tensor:
-        """The same for one time of all rows: remembered time share, activations in place."""
+        """The same for one time of all rows, which is remembered."""
         network = self._network
-        activation = IN_PLACE[network.settings.activation]
         hidden = functional.linear(x, self._of_x)
         hidden += self._share_of_obs
         hidden += network.time_row(t)
-        activation(hidden)
-        for layer in network.linears[1:-1]:
-            hidden = activation(functional.linear(hidden, layer.weight, layer.bias))
-        last = network.linears[-1]
-        return functional.linear(hidden, last.weight, last.bias)
-
-
-def _lecun_uniform(layer: nn.Linear) -> None:
-    """Weights U(-a, a) with a = sqrt(3 / inputs), so that outputs have the variance of inputs; bias 0."""
-    bound = math.sqrt(3 / layer.in_features)
-    nn.init.uniform_(layer.weight, -bound, bound)
-    nn.init.zeros_(layer.bias)
+        return network.layers.after_first_in_place(hidden)

@@ -1,4 +1,4 @@
-"""Policies: how an observation becomes an action."""
+"""The flow policy: noise carried by a sampler along the learned velocity to an action."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from flowrl.contracts.errors import FlowrlError, UsageError, in_one_line
 from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
-from flowrl.flow.counting import CountingVelocity
-from flowrl.flow.network import NetworkSettings
-from flowrl.training.gaussian import GaussianActor, GaussianSettings
-from flowrl.training.normaliser import Normaliser
-
-NoiseMode = Literal["random", "zero", "fixed"]
+from flowrl.flow.nfe import CountingVelocity
+from flowrl.networks.normaliser import Normaliser
+from flowrl.networks.velocity import NetworkSettings
+from flowrl.policies.noise import Noise
 
 
 class FlowPolicySettings(NetworkSettings):
@@ -27,31 +25,6 @@ class FlowPolicySettings(NetworkSettings):
     """Standard deviation of noise added to the action, in training only."""
     action_limit: float | None = Field(None, gt=0)
     """Raw actions are clipped to ± this before the environment squashes them; null for no limit."""
-
-
-class GaussianPolicySettings(GaussianSettings):
-    """The baseline policy: a Gaussian whose mean a network computes."""
-
-    kind: Literal["gaussian"] = "gaussian"
-    """flow generates actions from noise; gaussian is the baseline."""
-
-
-class Noise:
-    """Standard normal noise as a policy wants it: drawn anew for every action, zero, or one fixed draw."""
-
-    def __init__(self, size: int, mode: NoiseMode, seed: int) -> None:
-        self.mode = mode
-        self.generator = torch.Generator().manual_seed(seed)
-        self._size = size
-        self._fixed = torch.randn(1, size, generator=self.generator)
-
-    def __call__(self, count: int) -> Tensor:
-        """Noise (count, size)."""
-        if self.mode == "random":
-            return torch.randn(count, self._size, generator=self.generator)
-        if self.mode == "zero":
-            return torch.zeros(count, self._size)
-        return self._fixed.repeat(count, 1)
 
 
 class FlowPolicy:
@@ -125,18 +98,3 @@ def _described(points: object) -> str:
         if isinstance(points, Tensor)
         else f"a {type(points).__name__}"
     )
-
-
-class GaussianPolicy:
-    """Mean plus standard deviation times noise."""
-
-    def __init__(self, actor: GaussianActor, normaliser: Normaliser, noise: Noise) -> None:
-        self.actor = actor
-        self.normaliser = normaliser
-        self.noise = noise
-
-    @torch.no_grad()
-    def __call__(self, obs: Tensor) -> Tensor:
-        """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
-        mean, std = self.actor(self.normaliser(obs.to(self.normaliser.shift.device)))
-        return (mean + std * self.noise(len(obs)).to(mean.device)).to(obs.device)

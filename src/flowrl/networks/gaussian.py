@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flowrl.contracts.settings import Settings
-from flowrl.flow.masking import ObservationMask
-from flowrl.flow.network import ACTIVATIONS, Activation
-from flowrl.training.critic import layers
+from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mlp import MLP, Activation, orthogonal
 
 SMALLEST_STD = 1e-3
 
@@ -45,19 +44,16 @@ class GaussianActor(nn.Module):
         super().__init__()
         self.mask = ObservationMask(visible)
         self.action_size = action_size
-        self.activation = ACTIVATIONS[settings.activation]
         self.state_dependent = settings.std == "state_dependent"
         outputs = 2 * action_size if self.state_dependent else action_size
-        self.layers = layers([observation_size, *settings.hidden, outputs], last_gain=0.01)
+        widths = [observation_size, *settings.hidden, outputs]
+        self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
         spread = math.log(math.expm1(settings.initial_std - SMALLEST_STD))  # the inverse of softplus
         self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation, each (..., action), at the observations (..., observation)."""
-        hidden = self.mask(obs)
-        for layer in self.layers[:-1]:
-            hidden = self.activation(layer(hidden))
-        output = self.layers[-1](hidden)
+        output = self.layers(self.mask(obs))
         mean = output[..., : self.action_size]
         spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
         return mean, (functional.softplus(spread) + SMALLEST_STD).expand_as(mean)

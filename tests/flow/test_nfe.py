@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowrl.flow.counting import CountingVelocity
+from flowrl.flow.nfe import CountingVelocity
 
 
 def velocity(x: Tensor, t: float | Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from flowrl import recipe
 from flowrl.assembly import Run, load_policy, make_actor, make_policy
 from flowrl.config import load
-from flowrl.policy import Noise
-from flowrl.training.critic import Critic, CriticSettings
-from flowrl.training.normaliser import Normaliser
+from flowrl.networks.critic import Critic, CriticSettings
+from flowrl.networks.normaliser import Normaliser
+from flowrl.policies.noise import Noise
 from flowrl.training.rollout import collect
 
 VISIBLE = torch.tensor([True, False, True, True, False, True])

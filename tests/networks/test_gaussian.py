@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from flowrl.training.gaussian import GaussianActor, GaussianSettings, entropy, log_probability
+from flowrl.networks.gaussian import GaussianActor, GaussianSettings, entropy, log_probability
 
 
 def test_density_and_entropy_by_hand() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from flowrl.training.normaliser import Normaliser
+from flowrl.networks.normaliser import Normaliser
 
 
 def test_after_ten_batches_they_are_numpys() -> None:

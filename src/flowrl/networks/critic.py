@@ -1,0 +1,35 @@
+"""The value network."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from flowrl.contracts.settings import Settings
+from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mlp import MLP, Activation, orthogonal
+
+
+class CriticSettings(Settings):
+    """Size of the value network."""
+
+    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    """Widths of the hidden layers."""
+    activation: Activation = "tanh"
+    """Between layers."""
+
+
+class Critic(nn.Module):
+    """A multi-layer perceptron from observation, or what is `visible` (observation,) bool of it, to value."""
+
+    def __init__(
+        self, observation_size: int, settings: CriticSettings, visible: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.mask = ObservationMask(visible)
+        widths = [observation_size, *settings.hidden, 1]
+        self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=1.0))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Values (...,) of the observations (..., observation)."""
+        return self.layers(self.mask(obs)).squeeze(-1)

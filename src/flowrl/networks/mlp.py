@@ -1,0 +1,89 @@
+"""The multi-layer perceptron that every network here is made of, its activations and its initialisations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Activation = Literal["silu", "relu", "elu", "tanh"]
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "tanh": torch.tanh,
+}
+_IN_PLACE: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": lambda h: functional.silu(h, inplace=True),
+    "relu": torch.relu_,
+    "elu": lambda h: functional.elu(h, inplace=True),
+    "tanh": torch.tanh_,
+}
+
+Initialiser = Callable[[nn.Linear], None]
+
+
+class MLP(nn.ModuleList):
+    """Linear layers of `widths` (input, hidden ..., output) with an activation between them.
+
+    `initialise` sets the weights of a layer in place, `initialise_last` those of the last where they differ.
+    """
+
+    def __init__(
+        self,
+        widths: list[int],
+        activation: Activation,
+        initialise: Initialiser,
+        initialise_last: Initialiser | None = None,
+    ) -> None:
+        linears = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        for linear in linears[:-1]:
+            initialise(linear)
+        (initialise_last or initialise)(linears[-1])
+        super().__init__(linears)
+        self.linears = tuple(linears)  # the same layers, faster to iterate over and with their type
+        self._activation = ACTIVATIONS[activation]
+        self._in_place = _IN_PLACE[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (..., output) of the inputs `x` (..., input)."""
+        return self.after_first(self.linears[0](x))
+
+    def after_first(self, hidden: Tensor) -> Tensor:
+        """Outputs (..., output) from what the first layer gave (..., hidden), before its activation."""
+        hidden = self._activation(hidden)
+        for layer in self.linears[1:-1]:
+            hidden = self._activation(layer(hidden))
+        return self.linears[-1](hidden)
+
+    def after_first_in_place(self, hidden: Tensor) -> Tensor:
+        """`after_first` without gradients: it overwrites `hidden` and allocates less."""
+        self._in_place(hidden)
+        for layer in self.linears[1:-1]:
+            hidden = self._in_place(functional.linear(hidden, layer.weight, layer.bias))
+        last = self.linears[-1]
+        return functional.linear(hidden, last.weight, last.bias)
+
+
+def orthogonal(gain: float = math.sqrt(2)) -> Initialiser:
+    """Orthogonal weights of this `gain` and zero bias, which PPO implementations found to matter
+    (Engstrom et al. 2020, arXiv 2005.12729)."""
+
+    def initialise(layer: nn.Linear) -> None:
+        nn.init.orthogonal_(layer.weight, gain=gain)
+        nn.init.zeros_(layer.bias)
+
+    return initialise
+
+
+def lecun_uniform(layer: nn.Linear) -> None:
+    """Weights U(-a, a) with a = sqrt(3 / inputs), so that outputs have the variance of inputs; zero bias."""
+    bound = math.sqrt(3 / layer.in_features)
+    nn.init.uniform_(layer.weight, -bound, bound)
+    nn.init.zeros_(layer.bias)

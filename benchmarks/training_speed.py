@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowrl import recipe
 from flowrl.assembly import Run
-from flowrl.config import Config, load
+from flowrl.config import recipe
+from flowrl.config.schema import Config, load
 from flowrl.machine import machine
 from flowrl.networks.velocity import FlowNetwork
 from flowrl.training.learner import Learner

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from flowrl.config import ALGORITHMS, Config
+from flowrl.config.schema import ALGORITHMS, Config
 from flowrl.policies.flow import FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicySettings
 

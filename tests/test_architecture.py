@@ -28,27 +28,24 @@ LAYERS = [
     },
     {"examination", "experiment", "cell", "doctor"},  # an evaluation, a training run: what a command asks for
     {"assembly"},
-    {"config+recipe+complaint+synonyms"},
+    {"reporting"},
+    {"config"},
     {
-        "registry+catalogue+conformance",
+        "samplers",
         "envs",
         "policies",
         "evaluation",
         "latency",
-        "reporting",
     },
     {"training"},
     {"networks"},
     {"flow"},
     {
         "comparison",
-        "document",
-        "identity",
         "interruption",
         "intervals",
         "machine",
         "pareto",
-        "recipes",
         "storage",
     },  # each stands alone
     {"contracts"},
@@ -139,10 +136,10 @@ def test_only_the_top_imports_the_registry() -> None:
         noun_of(module_name(path, SOURCE))
         for path in source_files(SOURCE)
         for _, target in imports(path.read_text(), module_name(path, SOURCE), path.name == "__init__.py")
-        if noun_of(target) == "registry" and target.startswith("flowrl.")
+        if target.startswith("flowrl.samplers.registry")
     }
     above = {"assembly", "config", "benchmark", "doctor", "cli"}
-    assert {"assembly", "config"} <= users <= above | {"conformance"}
+    assert {"assembly", "config"} <= users <= above | {"samplers"}
 
 
 def test_samplers_stand_on_torch_alone() -> None:
@@ -184,11 +181,11 @@ def test_every_layer_is_real() -> None:
         ("flowrl.flow.path", "from .. import policies"),
         ("flowrl.flow.path", "from ..policies.flow import FlowPolicy"),
         ("flowrl.envs.gridworld", "def f():\n    import flowrl.policies"),
-        ("flowrl.policies.flow", "from flowrl import registry"),
+        ("flowrl.policies.flow", "from flowrl.samplers import registry"),
         ("flowrl.latency", "import importlib\nimportlib.import_module('flowrl.evaluation')"),
-        ("flowrl.registry", "if TYPE_CHECKING:\n    from flowrl.policies.flow import FlowPolicy"),
+        ("flowrl.samplers.registry", "if TYPE_CHECKING:\n    from flowrl.policies.flow import FlowPolicy"),
         ("flowrl.contracts.errors", "from flowrl import storage"),
-        ("flowrl.config", "from flowrl.assembly import build"),
+        ("flowrl.config.schema", "from flowrl.assembly import build"),
         ("flowrl.surprise", "import math"),
         ("flowrl.policies.flow", "from flowrl import surprise"),
     ],
@@ -201,8 +198,11 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("flowrl.training.learner", "from flowrl.flow.matching import cfm_loss\nfrom . import ratio"),
-        ("flowrl.conformance", "from flowrl import registry, __version__"),
-        ("flowrl.recipe", "from flowrl.config import Config"),
+        (
+            "flowrl.samplers.conformance",
+            "from flowrl.samplers import registry\nfrom flowrl import __version__",
+        ),
+        ("flowrl.config.recipe", "from flowrl.config.schema import Config"),
         ("flowrl.cli.train", "from flowrl.assembly import build\nfrom flowrl.cli.output import say"),
         ("flowrl.envs.factory", "from .gridworld import GridWorld\nimport numpy"),
     ],

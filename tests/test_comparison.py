@@ -19,6 +19,7 @@ from flowrl.cell import Failure, Record
 from flowrl.cli.arguments import noise_modes, scale_of
 from flowrl.comparing import compare, normalised
 from flowrl.comparison import Scale
+from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
 from flowrl.grid import Grid, read
 from flowrl.intervals import (
@@ -242,7 +243,7 @@ def add(
             "config": config,
         },
         **{
-            "digest": cell.digest(config),
+            "digest": fingerprint.digest(config),
             "env_steps": 1000,
             "seconds": 2.0,
             "env_steps_per_s": 500.0,

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from flowrl import catalogue, doctor
+from flowrl import doctor
 from flowrl.cli import run
+from flowrl.samplers import discovery
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +128,8 @@ def test_no_headless_rendering_is_a_warning_that_names_the_packages(
 def test_a_sampler_file_without_an_entry_point_is_noticed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = catalogue.offers()
-    monkeypatch.setattr(catalogue, "offers", lambda: {n: offer for n, offer in known.items() if n != "heun"})
+    known = discovery.offers()
+    monkeypatch.setattr(discovery, "offers", lambda: {n: offer for n, offer in known.items() if n != "heun"})
     (samplers,) = [check for check in outcome(capsys)[1]["checks"] if check["name"] == "samplers"]
     assert samplers["state"] == "warning"
     assert "no entry point for heun.py:" in samplers["found"]
@@ -137,9 +138,9 @@ def test_a_sampler_file_without_an_entry_point_is_noticed(
 def test_a_sampler_that_cannot_be_loaded_is_noticed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = EntryPoint("broken", "no_such_package:Sampler", catalogue.GROUP)
-    registry = importlib.import_module("flowrl.registry")
-    offers = {**catalogue.offers(), "broken": [broken]}
+    broken = EntryPoint("broken", "no_such_package:Sampler", discovery.GROUP)
+    registry = importlib.import_module("flowrl.samplers.registry")
+    offers = {**discovery.offers(), "broken": [broken]}
     monkeypatch.setattr(registry, "offers", lambda: offers)
     code, document = outcome(capsys)
     assert code == 0

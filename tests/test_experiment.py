@@ -19,9 +19,9 @@ from gymnasium import spaces
 
 from flowrl import experiment
 from flowrl.assembly import Run
-from flowrl.config import load
+from flowrl.config.recipe import Recipe, apply
+from flowrl.config.schema import load
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
-from flowrl.recipe import Recipe, apply
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowrl import benchmark, machine, registry
+from flowrl import benchmark, machine
 from flowrl.cli import run
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, Velocity
@@ -26,6 +26,7 @@ from flowrl.latency import (
     race,
     reference_endpoints,
 )
+from flowrl.samplers import registry
 
 # ----------------------------------------------------------------------------------------------- timing
 

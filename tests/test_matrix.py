@@ -18,6 +18,7 @@ import pytest
 from flowrl import cell, cli, pool
 from flowrl.cell import Cell, Failure, Record
 from flowrl.cli.arguments import seed_numbers, step_count
+from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
 from flowrl.matrix import Matrix, plan, standing
 from flowrl.pace import Pace
@@ -131,8 +132,8 @@ def test_a_cell_simulates_on_one_thread_too(folder: Path) -> None:
     sets = ["env.count=4", "env.threads=3", f"env={{{env}}}", f"env={{{env}, threads: 2}}"]
     configs = [plan(asked("env.count=4", each))[0].config for each in sets]
     assert [config["env"]["threads"] for config in configs] == [1, 3, 1, 2]
-    assert cell.differences(*configs[:2]) == []
-    assert cell.digest(configs[0]) == cell.digest(configs[1])
+    assert fingerprint.differences(*configs[:2]) == []
+    assert fingerprint.digest(configs[0]) == fingerprint.digest(configs[1])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
         assert (record.env_steps, record.episodes, record.evaluation_seed) == (64, 3, 10_000)
         assert record.env_steps_per_s == pytest.approx(64 / record.seconds)
         assert record.machine["threads"] == 1
-        assert record.digest == cell.digest(record.config)
+        assert record.digest == fingerprint.digest(record.config)
         assert [cell.spelled(mode, record.config) for mode in record.evaluations] == actions
 
 

@@ -47,7 +47,7 @@ def contents(folder: Path) -> set[str]:
 
 def test_the_wheel_holds_both_packages_whole(wheel: zipfile.ZipFile) -> None:
     expected = contents(ROOT / "src" / "flowrl") | contents(ROOT / "samplers" / "flowrl_samplers")
-    assert {"flowrl/py.typed", "flowrl_samplers/py.typed", "flowrl/recipes/gridworld.yaml"} <= expected
+    assert {"flowrl/py.typed", "flowrl_samplers/py.typed", "flowrl/config/recipes/gridworld.yaml"} <= expected
     packaged = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packaged == expected
 

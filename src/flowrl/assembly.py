@@ -15,8 +15,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from flowrl import __version__, envs, registry
-from flowrl.config import Config
+from flowrl import __version__, envs
+from flowrl.config.recipe import Recipe
+from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.protocols import VelocityField
 from flowrl.envs import Adapter
@@ -27,7 +28,7 @@ from flowrl.networks.velocity import FlowNetwork
 from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicy
 from flowrl.policies.noise import Noise, NoiseMode
-from flowrl.recipe import Recipe
+from flowrl.samplers import registry
 from flowrl.storage import rng_state
 from flowrl.training import ratio
 from flowrl.training.learner import Learner, LearnerSettings

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from flowrl import __version__, registry
+from flowrl import __version__
 from flowrl.assembly import load_policy, refuse_file_sampler
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, VelocityField
@@ -20,6 +20,7 @@ from flowrl.latency import Row, bench
 from flowrl.machine import Watch, machine
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.policies.flow import FlowPolicy
+from flowrl.samplers import registry
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
 

@@ -6,8 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from flowrl.cell import differences
 from flowrl.comparison import Improvement
+from flowrl.config.fingerprint import differences
 from flowrl.grid import Grid
 
 FEW = 5  # seeds; with fewer, an interval is narrower than it says

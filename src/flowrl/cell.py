@@ -6,8 +6,6 @@ says that the cell is finished and how good it is, or failure.json why it is not
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowrl.contracts.errors import TrainingDiverged
-from flowrl.identity import compared
 from flowrl.storage.files import write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
@@ -138,28 +135,7 @@ def named(folder: Path) -> Cell | None:
     return Cell(folder.parts[-3], folder.parts[-2], int(number[1]))
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """The same for two runs that learn the same thing, their seeds aside (sha256, hex)."""
-    text = json.dumps(compared(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """'learner.clip is 0.1 there, 0.2 is asked for': every setting in which two resolved configurations differ,
-    as far as it has a part in what is learned."""
-    old, new = compared(there), compared(asked)
-    return [
-        f"{key} is {_shown(old, key)} there, {_shown(new, key)} is asked for"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-
-
 def spelled(mode: str, config: Mapping[str, Any]) -> str:
     """How a noise mode is called where the policy of `config` acts."""
     gaussian = config.get("policy", {}).get("kind") == "gaussian"
     return {"random": "sampled", "zero": "mean"}.get(mode, mode) if gaussian else mode
-
-
-def _shown(leaves: Mapping[str, Any], key: str) -> str:
-    return json.dumps(leaves[key]) if key in leaves else "not set"

@@ -200,8 +200,8 @@ def rendering() -> Iterator[Finding]:
 
 def samplers() -> Iterator[Finding]:
     """Every registered sampler can be made, and every sampler file of ours is registered."""
-    from flowrl import registry
     from flowrl.contracts.errors import UsageError
+    from flowrl.samplers import registry
 
     names = registry.names()
     for name in names:
@@ -221,7 +221,7 @@ def samplers() -> Iterator[Finding]:
 
 def recipes() -> Iterator[Finding]:
     """The recipes that ship with the package."""
-    from flowrl.recipe import shipped_names
+    from flowrl.config.recipe import shipped_names
 
     if shipped := shipped_names():
         yield Finding("recipes", "ok", ", ".join(shipped))
@@ -332,7 +332,7 @@ def _unregistered_files() -> list[Path]:
 
     Entry points are written at installation: a file added to a clone later stays unknown until the next one.
     """
-    from flowrl.catalogue import defines_a_sampler, offers
+    from flowrl.samplers.discovery import defines_a_sampler, offers
 
     ours = [
         offer

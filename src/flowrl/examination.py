@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from flowrl import envs, recipe
+from flowrl import envs
 from flowrl.assembly import (
     LoadedPolicy,
     check_sampler,
@@ -17,12 +17,13 @@ from flowrl.assembly import (
     prepare_process,
     refuse_file_sampler,
 )
-from flowrl.config import Config
+from flowrl.config import recipe
+from flowrl.config.recipe import Place
+from flowrl.config.schema import Config
+from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.document import KeyPath
 from flowrl.evaluation import Evaluation, evaluate, summary
 from flowrl.policies.noise import NoiseMode
-from flowrl.recipe import Place
 from flowrl.storage import checkpoint
 
 SLOTS = 64  # environments played together, at most

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from flowrl import identity, recipe
 from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
-from flowrl.config import Config, composed, load
+from flowrl.config import fingerprint, recipe
+from flowrl.config.schema import Config, composed, load
 from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.interruption import Interruption
 from flowrl.reporting.reporters import Reporters, open_reporters
@@ -95,7 +95,9 @@ def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
 
 def _refuse_another_environment(was: Config, now: Config, folder: Path) -> None:
     """Raise UsageError when the run in `folder` would go on in another environment, or in the same one changed."""
-    before, after = (identity.compared({"env": config.env.model_dump(mode="json")}) for config in (was, now))
+    before, after = (
+        fingerprint.compared({"env": config.env.model_dump(mode="json")}) for config in (was, now)
+    )
     for key in (before | after).keys() - {"env.mode"}:
         if before.get(key) != after.get(key):
             raise UsageError(

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 
 from flowrl import envs, experiment
 from flowrl.assembly import device_of
-from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record, differences
+from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record
 from flowrl.cell import read as read_record
-from flowrl.config import Config
+from flowrl.config.fingerprint import differences
+from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.storage import checkpoint
 

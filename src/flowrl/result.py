@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from flowrl import __version__, cell
 from flowrl.cell import EVALUATION, FAILURE, Cell, Failure, Record
+from flowrl.config import fingerprint
 from flowrl.contracts.errors import BUG
 from flowrl.machine import machine
 from flowrl.matrix import Job
@@ -88,7 +89,7 @@ def _record(job: Job, scores: dict[str, Any], parallel: int) -> Record:
         recipe=job.source,
         algorithm=job.cell.algorithm,
         seed=job.cell.seed,
-        digest=cell.digest(job.config),
+        digest=fingerprint.digest(job.config),
         config=job.config,
         env_steps=env_steps,
         seconds=seconds,
@@ -108,7 +109,7 @@ def _failed(stage: Stage, message: str) -> Result:
         stage=stage.name,
         exit_code=stage.exit_code or BUG,
         message=message,
-        digest=cell.digest(job.config),
+        digest=fingerprint.digest(job.config),
         config=job.config,
     )
     cell.write(job.folder / FAILURE, failure)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flowrl import registry
-from flowrl.conformance import examine
+from flowrl.samplers import registry
+from flowrl.samplers.conformance import examine
 
 README = Path(__file__).parents[2] / "samplers" / "README.md"
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from flowrl.assembly import make_actor, make_ratio_estimator
-from flowrl.config import Config, load
+from flowrl.config.recipe import Recipe, apply
+from flowrl.config.schema import Config, load
 from flowrl.contracts.errors import TrainingDiverged
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
-from flowrl.recipe import Recipe, apply
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule, ScheduleSettings

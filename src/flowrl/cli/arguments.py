@@ -53,7 +53,7 @@ def seed_numbers(text: str) -> tuple[int, ...]:
 
 def algorithm_names(text: str) -> tuple[str, ...]:
     """'fpo,ppo' → fpo and ppo, each once."""
-    from flowrl.config import ALGORITHMS
+    from flowrl.config.schema import ALGORITHMS
 
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:

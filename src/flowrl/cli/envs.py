@@ -20,7 +20,7 @@ def envs(
 
     A description tells the spaces, the episode limit, whether a run resumes exactly, and how to train on it.
     """
-    from flowrl import recipe
+    from flowrl.config import recipe
     from flowrl.envs import listing
 
     recipes = recipe.shipped_by_environment()

@@ -19,7 +19,7 @@ def inspect(
 
     Every byte is checked, no model is built and nothing in the file is run.
     """
-    from flowrl import document
+    from flowrl.config import yaml_reader
     from flowrl.storage import inspection
 
     found = inspection.take(checkpoint)
@@ -30,6 +30,6 @@ def inspect(
             print_facts(facts, heading)
             print()
         print("config")
-        for line in document.write(found["config"]).splitlines():
+        for line in yaml_reader.write(found["config"]).splitlines():
             print(f"  {printable(line)}")
     next_command("flowrl eval", found["path"])

@@ -11,7 +11,7 @@ from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.contracts.errors import ThresholdMissed
 
 if TYPE_CHECKING:
-    from flowrl.catalogue import Description
+    from flowrl.samplers.discovery import Description
 
 app = typer.Typer(
     help="List the samplers, or check one.",
@@ -31,9 +31,9 @@ def table(context: typer.Context, json: bool = JSON) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from flowrl import catalogue
+    from flowrl.samplers import discovery
 
-    descriptions = catalogue.describe()
+    descriptions = discovery.describe()
     if json:
         print_json([dataclasses.asdict(description) for description in descriptions])
     else:
@@ -60,8 +60,8 @@ def check(
     json: bool = JSON,
 ) -> None:
     """Run the conformance test on a sampler. Exits with 7 when a property fails."""
-    from flowrl import registry
-    from flowrl.conformance import examine
+    from flowrl.samplers import registry
+    from flowrl.samplers.conformance import examine
     from flowrl.storage import checkpoint
 
     findings = examine(lambda **options: registry.make(name, options), steps)

@@ -17,7 +17,7 @@ class Settings(BaseModel):
 
     Subclass it at the top of the file that reads the settings; give each field a default, limits through
     `Field(gt=0)` and a sentence on what changes when you change it. Raises `pydantic.ValidationError` when
-    built from wrong values; `flowrl.recipe` turns that into a sentence with the line and the key.
+    built from wrong values; `flowrl.config.recipe` turns that into a sentence with the line and the key.
     """
 
     model_config = ConfigDict(

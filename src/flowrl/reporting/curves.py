@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from flowrl.config.fingerprint import compared
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.identity import compared
 from flowrl.reporting import metrics_file
 from flowrl.reporting.figure import COLOURS, new_figure, styled
 

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flowrl import complaint, document
+from flowrl.config import validation, yaml_reader
+from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.document import KeyPath, dotted
 
 Model = TypeVar("Model", bound=BaseModel)
 _MOST_COMPLAINTS = 3
@@ -59,7 +59,7 @@ class Recipe:
 def read(source: str | Path) -> Recipe:
     """The recipe in the file `source`, or, when there is no such file, the shipped recipe of that name.
 
-    Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.document`).
+    Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
     """
     try:
         data = _content(Path(source))
@@ -74,7 +74,7 @@ def read(source: str | Path) -> Recipe:
 
 def parse(data: bytes, name: str) -> Recipe:
     """The recipe that `data` spells; messages call it `name`."""
-    values, lines = document.parse(data, name)
+    values, lines = yaml_reader.parse(data, name)
     return Recipe(name, values, {path: Place(name, line, path) for path, line in lines.items()})
 
 
@@ -100,7 +100,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     """
     values, places = copy.deepcopy(recipe.values), dict(recipe.places)
     for override in overrides:
-        name = f"--set {document.shorten(override, 100)}"
+        name = f"--set {yaml_reader.shorten(override, 100)}"
         path, value = _override(override, name)
         block = values
         for depth, step in enumerate(path[:-1], start=1):
@@ -109,7 +109,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
                 places[path[:depth]] = Place(name, None, path[:depth])
             block = block[step]
             if not isinstance(block, dict):
-                above = f"{dotted(path[:depth])} is {complaint.shown(block)}"
+                above = f"{dotted(path[:depth])} is {validation.shown(block)}"
                 raise UsageError(f"{name}: {above}, so there are no keys to set below it.")
         block[path[-1]] = value
         _forget(places, path)
@@ -129,7 +129,7 @@ def layered(
     section = recipe.values.get(chosen)
     if section is not None and not isinstance(section, dict):
         raise UsageError(
-            f"{recipe.place((chosen,))}: expected a block of keys, got {complaint.shown(section)}."
+            f"{recipe.place((chosen,))}: expected a block of keys, got {validation.shown(section)}."
         )
     values: dict[str, Any] = copy.deepcopy(dict(below or {}))
     places = {path: place for path, place in recipe.places.items() if path[0] not in sections}
@@ -155,7 +155,7 @@ def validate(model: type[Model], recipe: Recipe) -> Model:
     try:
         return model.model_validate(recipe.values)
     except ValidationError as error:
-        found = complaint.complaints(model, recipe.values, error)
+        found = validation.complaints(model, recipe.values, error)
     raise UsageError(_paragraph(recipe, found))
 
 
@@ -167,13 +167,13 @@ def check_section(model: type[BaseModel], recipe: Recipe, section: str) -> None:
     try:
         model.model_validate(recipe.values)
     except ValidationError as error:
-        found = complaint.complaints(model, recipe.values, error)
+        found = validation.complaints(model, recipe.values, error)
         own = [each for each in found if recipe.place(each.path).key[:1] == (section,)]
         if own:
             raise UsageError(_paragraph(recipe, own)) from None
 
 
-def _paragraph(recipe: Recipe, found: list[complaint.Complaint]) -> str:
+def _paragraph(recipe: Recipe, found: list[validation.Complaint]) -> str:
     """What is wrong, the first of it in the recipe's order in full."""
     found.sort(key=lambda each: recipe.place(each.path).line or 0)
     paragraph = f"{recipe.place(found[0].path)}: {found[0]}"
@@ -185,18 +185,18 @@ def _paragraph(recipe: Recipe, found: list[complaint.Complaint]) -> str:
 
 def dump(settings: BaseModel) -> str:
     """All settings, resolved, as YAML text in the order of the models; reading it gives equal settings."""
-    return document.write(settings.model_dump())
+    return yaml_reader.write(settings.model_dump())
 
 
 def _content(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(document.MAX_BYTES + 1)  # no more than needed to see that it is too large
+        return file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
 
 
 def _shipped() -> dict[str, Traversable]:
     """The recipes in the package, by their names, such as 'paper/cartpole.yaml'."""
     found: dict[str, Traversable] = {}
-    folders = [("", files("flowrl").joinpath("recipes"))]
+    folders = [("", files("flowrl.config").joinpath("recipes"))]
     while folders:
         prefix, folder = folders.pop()
         for entry in folder.iterdir() if folder.is_dir() else ():
@@ -228,13 +228,13 @@ def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:
         raise UsageError(
             f"{name}: there is no '='. Write --set key.path=value, such as --set learner.clip=0.1."
         )
-    if len(path) > document.MAX_LEVELS:
-        raise UsageError(f"{name}: the key is more than {document.MAX_LEVELS} levels deep.")
+    if len(path) > yaml_reader.MAX_LEVELS:
+        raise UsageError(f"{name}: the key is more than {yaml_reader.MAX_LEVELS} levels deep.")
     if not all(path):
         raise UsageError(
             f"{name}: the key before '=' is not complete. Write it as in --set learner.clip=0.1."
         )
-    return path, document.parse_value(value, name)
+    return path, yaml_reader.parse_value(value, name)
 
 
 def _put(values: dict[str, Any], path: KeyPath, value: Any) -> None:

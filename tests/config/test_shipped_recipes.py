@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flowrl import recipe
-from flowrl.config import ALGORITHMS, load
+from flowrl.config import recipe
+from flowrl.config.schema import ALGORITHMS, load
 from flowrl.envs.suite import TASKS
 
 SHIPPED = recipe.shipped_names()

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from flowrl.config.suggestions import CHOICES, is_model, other_key, types_of
+from flowrl.config.yaml_reader import KeyPath, dotted, plain_scalar, shorten
 from flowrl.contracts.errors import did_you_mean
-from flowrl.document import KeyPath, dotted, plain_scalar, shorten
-from flowrl.synonyms import CHOICES, is_model, other_key, types_of
 
 _EXPECTED = {  # pydantic's name of an error -> what a person would have to write
     "int_type": "a whole number",

@@ -1,7 +1,7 @@
 """From a sampler's name to the sampler: an entry point of group `flowrl.samplers`, or `path/file.py:Class`.
 
 The built-in samplers come through the same door as anybody's. To list them without importing any, see
-`flowrl.catalogue`.
+`flowrl.samplers.discovery`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pydantic import (
     ValidationError,
 )
 
-from flowrl.catalogue import offers, origin
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.contracts.settings import Settings
+from flowrl.samplers.discovery import offers, origin
 
 if TYPE_CHECKING:
     from flowrl.contracts.protocols import Sampler

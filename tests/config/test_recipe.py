@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
-from flowrl import document, recipe
+from flowrl.config import recipe, yaml_reader
+from flowrl.config.suggestions import SYNONYMS, keys_of, other_key
+from flowrl.config.yaml_reader import plain_scalar
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
-from flowrl.document import plain_scalar
-from flowrl.synonyms import SYNONYMS, keys_of, other_key
 
 
 class Flow(Settings):
@@ -168,7 +168,7 @@ def test_settings_take_lists_for_tuples_and_whole_numbers_for_real_ones() -> Non
 def test_a_file_is_read_and_wins_over_a_shipped_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "flowrl"
+    package = tmp_path / "flowrl.config"
     (package / "recipes" / "paper").mkdir(parents=True)
     (package / "recipes" / "gridworld.yaml").write_text("seed: 1\n")
     (package / "recipes" / "paper" / "hopper.yaml").write_text("seed: 2\n")
@@ -189,7 +189,7 @@ def test_a_file_is_read_and_wins_over_a_shipped_recipe(
     for wrong in (
         "gridwrold.yaml",
         "gridwrold",
-        "../flowrl/recipes",
+        "../flowrl.config/recipes",
         "a\0b",
         "x" * 5000,
         "",
@@ -208,7 +208,7 @@ def test_an_endless_file_is_not_read_to_its_end() -> None:
 
 
 def test_reading_recipes_does_not_import_torch() -> None:
-    program = "import sys, flowrl.recipe; sys.exit('torch' in sys.modules)"
+    program = "import sys, flowrl.config.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
@@ -590,8 +590,8 @@ def same(one: Any, other: Any) -> bool:
     )
 )
 def test_what_is_written_is_read_back_the_same(values: dict[str, Any]) -> None:
-    text = document.write(values)
-    assert same(document.parse(text.encode(), "x.yaml")[0], values)
+    text = yaml_reader.write(values)
+    assert same(yaml_reader.parse(text.encode(), "x.yaml")[0], values)
     assert same(yaml.safe_load(text), values), "by other readers too, though they follow YAML 1.1"
 
 

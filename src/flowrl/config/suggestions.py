@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeGuard, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from flowrl.document import KeyPath, dotted
+from flowrl.config.yaml_reader import KeyPath, dotted
 
 # Names that other libraries give to what is called otherwise here -> the keys that may be meant, by their
 # last names; only those that the settings really have are suggested.

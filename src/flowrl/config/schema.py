@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from flowrl import recipe
+from flowrl.config import recipe
+from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
 from flowrl.envs import EnvSettings
 from flowrl.policies.flow import FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicySettings
 from flowrl.policies.noise import NoiseMode
-from flowrl.recipe import Recipe
-from flowrl.registry import SamplerSettings
+from flowrl.samplers.registry import SamplerSettings
 from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from flowrl import catalogue, registry
 from flowrl.contracts.errors import UsageError
-from flowrl.registry import SamplerSettings
+from flowrl.samplers import discovery, registry
+from flowrl.samplers.registry import SamplerSettings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BUILT_IN = {"ab2", "dopri5", "euler", "heun", "midpoint", "ralston", "rk4"}
 
 SAMPLER = """\
@@ -77,8 +77,8 @@ def refusal(name: str, **options: object) -> str:
 
 def test_installed_entry_points_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    installed = importlib.metadata.distribution("flowrl-cli").entry_points.select(group=catalogue.GROUP)
-    assert {offer.name: offer.value for offer in installed} == project["entry-points"][catalogue.GROUP], (
+    installed = importlib.metadata.distribution("flowrl-cli").entry_points.select(group=discovery.GROUP)
+    assert {offer.name: offer.value for offer in installed} == project["entry-points"][discovery.GROUP], (
         "the installed entry points are not those of pyproject.toml: run `pip install -e . --no-deps` again"
     )
 
@@ -94,9 +94,9 @@ def test_every_sampler_file_has_its_entry_point() -> None:
         and any("__call__" in vars(ancestor) for ancestor in kind.__mro__)
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    offered = set(project["entry-points"][catalogue.GROUP].values())
+    offered = set(project["entry-points"][discovery.GROUP].values())
     assert offered == callable_classes
-    assert {name for name in names if catalogue.defines_a_sampler(name)} == {
+    assert {name for name in names if discovery.defines_a_sampler(name)} == {
         target.partition(":")[0] for target in offered
     }
 
@@ -110,7 +110,7 @@ def test_built_ins_are_listed_and_made_with_their_options() -> None:
 
 
 def test_the_catalogue_says_what_the_classes_say() -> None:
-    for row in catalogue.describe():
+    for row in discovery.describe():
         if row.name in BUILT_IN:
             sampler = registry.make(row.name)
             assert row.order == sampler.order  # type: ignore[attr-defined]
@@ -127,7 +127,7 @@ from flowrl.cli import run
 assert run(["samplers"]) == 0
 heavy = {"torch", "torchdiffeq", "numpy", "flowrl_samplers.euler", "flowrl_samplers.dopri5"} & set(sys.modules)
 assert not heavy, heavy
-import flowrl.registry
+import flowrl.samplers.registry
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, timeout=60)
@@ -138,12 +138,12 @@ assert "torch" not in sys.modules
 
 def test_a_strangers_sampler_is_listed_without_running_it_and_made(path: Path) -> None:
     install(path, "stranger", "strange_samplers", SAMPLER, "lazy = strange_samplers:Lazy")
-    (row,) = [row for row in catalogue.describe() if row.name == "lazy"]
+    (row,) = [row for row in discovery.describe() if row.name == "lazy"]
     assert "strange_samplers" not in sys.modules
     assert (row.order, row.nfe_per_step, row.origin) == (7, 0, "stranger 2.5")
     assert row.options == (
-        catalogue.Option("steps", "int", "10"),
-        catalogue.Option("weight", "float", "0.5"),
+        discovery.Option("steps", "int", "10"),
+        discovery.Option("weight", "float", "0.5"),
     )
     assert registry.make("lazy", {"weight": 0.25}).weight == 0.25  # type: ignore[attr-defined]
     del sys.modules["strange_samplers"]
@@ -157,7 +157,7 @@ class Odd:
     def __init__(self, a, b: int = 2, *, c, d=True): ...
 """
     install(path, "odd", "odd_samplers", source, "odd = odd_samplers:Odd", "gone = odd_samplers:Gone")
-    rows = {row.name: row for row in catalogue.describe()}
+    rows = {row.name: row for row in discovery.describe()}
     assert rows["odd"].order == 3
     assert rows["odd"].nfe_per_step == "?"
     assert [(o.name, o.type, o.default) for o in rows["odd"].options] == [  # type: ignore[union-attr]
@@ -199,15 +199,15 @@ class Grid(Root):
     def __call__(self, velocity, x, t0, t1): ...
 """)
     (path / "strange_samplers.py").write_text("class Lazy:\n    far: int = 1\n")
-    (row,) = [row for row in catalogue.describe() if row.name == "derived"]
+    (row,) = [row for row in discovery.describe() if row.name == "derived"]
     assert (row.order, row.nfe_per_step) == (2, 3)
     assert [(option.name, option.default) for option in row.options] == [  # type: ignore[union-attr]
         ("rtol", "0.001"),
         ("steps", "4"),
         ("power", "2.0"),
     ]
-    assert catalogue.defines_a_sampler("family.inner.mine")
-    assert not catalogue.defines_a_sampler("family.inner")
+    assert discovery.defines_a_sampler("family.inner.mine")
+    assert not discovery.defines_a_sampler("family.inner")
     assert not {"family", "family.inner", "strange_samplers"} & set(sys.modules)
 
 
@@ -217,7 +217,7 @@ def test_packages_around_a_sampler_are_not_imported_to_list_it(path: Path) -> No
     (path / "heavy" / "__init__.py").write_text("raise RuntimeError('imported')")
     (path / "heavy" / "inner" / "__init__.py").write_text("raise RuntimeError('imported')")
     (path / "heavy" / "inner" / "lazy.py").write_text(SAMPLER)
-    (row,) = [row for row in catalogue.describe() if row.name == "nested"]
+    (row,) = [row for row in discovery.describe() if row.name == "nested"]
     assert row.order == 7
 
 
@@ -228,7 +228,7 @@ def test_two_packages_with_one_name_are_refused_by_their_names(path: Path) -> No
     assert "'euler' is offered by " in message
     assert "first-stranger 2.5" in message
     assert "flowrl-cli " in message
-    assert [row.origin for row in catalogue.describe() if row.name == "euler"].count(
+    assert [row.origin for row in discovery.describe() if row.name == "euler"].count(
         "first-stranger 2.5"
     ) == 1
     assert registry.make("heun", {"steps": 3}).nfe == 6  # type: ignore[attr-defined]  # others are not touched

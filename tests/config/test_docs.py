@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_configuration_page_is_up_to_date() -> None:
@@ -22,11 +22,11 @@ def test_the_configuration_page_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("algorithm", ["fpo", "fpo++", "ppo"])
 @pytest.mark.parametrize(
-    "recipe", sorted((ROOT / "src/flowrl/recipes").rglob("*.yaml")), ids=lambda path: path.stem
+    "recipe", sorted((ROOT / "src/flowrl/config/recipes").rglob("*.yaml")), ids=lambda path: path.stem
 )
 def test_every_shipped_recipe_is_valid_for_every_algorithm(recipe: Path, algorithm: str) -> None:
-    from flowrl.config import load
-    from flowrl.recipe import apply, read
+    from flowrl.config.recipe import apply, read
+    from flowrl.config.schema import load
 
     config = load(apply(read(str(recipe)), [f"algorithm={algorithm}"]))
     assert config.env.id == yaml.safe_load(recipe.read_text())["env"]["id"]

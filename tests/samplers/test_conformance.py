@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowrl import registry
-from flowrl.conformance import PROPERTIES, examine
+from flowrl.samplers import registry
+from flowrl.samplers.conformance import PROPERTIES, examine
 
 Velocity = Callable[[Tensor, float], Tensor]
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.observation import WHERE
 from flowrl.envs.humanoid.tracking import RADIANS
-from flowrl.machine import machine
+from flowrl.evaluation.machine import machine
 
 TURNS = 25
 WARMING = 2  # more, before the clock counts

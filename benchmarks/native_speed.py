@@ -24,7 +24,7 @@ import torch
 
 from flowrl.envs import NATIVE, Adapter, EnvSettings, make
 from flowrl.envs.batched import BatchedVectorEnv
-from flowrl.machine import machine
+from flowrl.evaluation.machine import machine
 
 TURN_SECONDS = 0.3
 

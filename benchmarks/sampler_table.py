@@ -21,7 +21,7 @@ import torch
 
 from flowrl import examination
 from flowrl.assembly import load_policy
-from flowrl.reporting import figure, front
+from flowrl.reporting.plots import pareto_front, style
 
 SAMPLERS = ["euler:10", "midpoint:5", "heun:5", "rk4:4", "dopri5"]
 FRONT = [
@@ -101,9 +101,9 @@ def draw_front(folder: Path, out: Path) -> None:
         rows.append(
             {"sampler": name, "nfe": result["nfe"], "latency_us": latency, "length": result["length_mean"]}
         )
-        choices.append(front.Choice(result["sampler"], result["nfe"], latency, result["length_mean"]))
+        choices.append(pareto_front.Choice(result["sampler"], result["nfe"], latency, result["length_mean"]))
     (out / "front.json").write_text(json.dumps(rows, indent=1) + "\n")
-    figure.save(front.draw(choices, "mean episode length", better="lower"), out / "front.png")
+    style.save(pareto_front.draw(choices, "mean episode length", better="lower"), out / "front.png")
 
 
 def single_action_us(subject: examination.Subject, asked: examination.Question) -> float:

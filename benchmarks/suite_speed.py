@@ -29,7 +29,7 @@ from mujoco.batch import Batch
 
 from flowrl.envs.suite import TASKS
 from flowrl.envs.suite.environment import SuiteVectorEnv
-from flowrl.machine import machine
+from flowrl.evaluation.machine import machine
 
 COUNT = 256
 TURNS = 40

@@ -27,7 +27,7 @@ from torch import Tensor
 from flowrl.assembly import Run
 from flowrl.config import recipe
 from flowrl.config.schema import Config, load
-from flowrl.machine import machine
+from flowrl.evaluation.machine import machine
 from flowrl.networks.velocity import FlowNetwork
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import collect

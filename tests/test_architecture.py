@@ -35,7 +35,6 @@ LAYERS = [
         "envs",
         "policies",
         "evaluation",
-        "latency",
     },
     {"training"},
     {"networks"},
@@ -43,9 +42,6 @@ LAYERS = [
     {
         "comparison",
         "interruption",
-        "intervals",
-        "machine",
-        "pareto",
         "storage",
     },  # each stands alone
     {"contracts"},
@@ -182,7 +178,7 @@ def test_every_layer_is_real() -> None:
         ("flowrl.flow.path", "from ..policies.flow import FlowPolicy"),
         ("flowrl.envs.gridworld", "def f():\n    import flowrl.policies"),
         ("flowrl.policies.flow", "from flowrl.samplers import registry"),
-        ("flowrl.latency", "import importlib\nimportlib.import_module('flowrl.evaluation')"),
+        ("flowrl.evaluation.latency", "import importlib\nimportlib.import_module('flowrl.assembly')"),
         ("flowrl.samplers.registry", "if TYPE_CHECKING:\n    from flowrl.policies.flow import FlowPolicy"),
         ("flowrl.contracts.errors", "from flowrl import storage"),
         ("flowrl.config.schema", "from flowrl.assembly import build"),

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl import cell, cli, comparing, intervals
+from flowrl import cell, cli, comparing
 from flowrl.cell import Failure, Record
 from flowrl.cli.arguments import noise_modes, scale_of
 from flowrl.comparing import compare, normalised
 from flowrl.comparison import Scale
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
-from flowrl.grid import Grid, read
-from flowrl.intervals import (
+from flowrl.evaluation import statistics
+from flowrl.evaluation.statistics import (
     interquartile_mean,
     mean,
     performance_profile,
@@ -31,6 +31,7 @@ from flowrl.intervals import (
     stratified_interquartile_mean,
     stratified_mean,
 )
+from flowrl.grid import Grid, read
 from flowrl.reporting import comparison_figure, comparison_page, comparison_screen
 
 Strata = list[np.ndarray]
@@ -144,7 +145,7 @@ def test_the_bootstrap_does_not_depend_on_the_chunks_it_works_in(monkeypatch: py
     tasks = [np.random.default_rng(k).normal(size=3 + k) for k in range(3)]  # 3 + 4 + 5 runs
     whole = stratified_bootstrap(tasks, stratified_mean, resamples=999)
     assert whole != stratified_bootstrap(tasks, stratified_mean, resamples=999, seed=1)
-    monkeypatch.setattr("flowrl.intervals.CHUNK", 7 * 12)
+    monkeypatch.setattr("flowrl.evaluation.statistics.CHUNK", 7 * 12)
     assert whole == stratified_bootstrap(tasks, stratified_mean, resamples=999)
 
 
@@ -591,12 +592,12 @@ def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> None:
-    from flowrl.reporting import curves
+    from flowrl.reporting.plots import learning_curves
 
     grid = read([matrix_of(tmp_path, SCORES)])
     loaded = {
         task: {
-            name: [curves.load(run.folder) for run in grid.groups[task, name].runs]
+            name: [learning_curves.load(run.folder) for run in grid.groups[task, name].runs]
             for name in grid.algorithms
         }
         for task in grid.tasks
@@ -608,7 +609,7 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
     assert not figure.axes[0].texts
     for name in ("fpo", "ppo"):
         (tmp_path / f"swim/{name}/seed0/metrics.jsonl").write_text('{"iteration": 1, "env_steps": 500}\n')
-        loaded["swim"][name] = [curves.load(tmp_path / f"swim/{name}/seed0")]
+        loaded["swim"][name] = [learning_curves.load(tmp_path / f"swim/{name}/seed0")]
     bare = comparison_figure.curves(loaded, grid.algorithms).axes
     assert [[text.get_text() for text in axes.texts] for axes in bare] == [[], ["no episode has ended"]]
     profile = comparison_figure.profile(compare(grid))
@@ -619,7 +620,7 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
 
 def test_intervals_knows_nothing_of_tasks_with_several_axes() -> None:
     with pytest.raises(ValueError, match="one-dimensional"):
-        intervals.stratified_bootstrap([np.zeros((2, 2))], stratified_mean)
+        statistics.stratified_bootstrap([np.zeros((2, 2))], stratified_mean)
 
 
 def test_a_run_is_no_folder_of_a_suite(tmp_path: Path) -> None:

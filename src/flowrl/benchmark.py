@@ -15,9 +15,9 @@ from flowrl import __version__
 from flowrl.assembly import load_policy, refuse_file_sampler
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, VelocityField
+from flowrl.evaluation.latency import Row, bench
+from flowrl.evaluation.machine import Watch, machine
 from flowrl.examination import open_checkpoint
-from flowrl.latency import Row, bench
-from flowrl.machine import Watch, machine
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.policies.flow import FlowPolicy
 from flowrl.samplers import registry
@@ -152,22 +152,22 @@ def save(document: dict[str, Any], out: Path) -> list[Path]:
 
 def _draw(document: dict[str, Any], out: Path) -> list[Path]:
     """One figure per network and batch size: endpoint error over NFE and over time per action."""
-    from flowrl.reporting import figure, front
+    from flowrl.reporting.plots import pareto_front, style
 
     files = []
     for network, batch, rows in tables(document):
         choices = [
-            front.Choice(row["sampler"], row["nfe"], row["p50_us"] / batch, row["endpoint_error"])
+            pareto_front.Choice(row["sampler"], row["nfe"], row["p50_us"] / batch, row["endpoint_error"])
             for row in rows
             if row["endpoint_error"] is not None
         ]
         name = network["network"]
         warning = "" if document["good"] else "not good figures: busy machine"
-        drawing = front.draw(
+        drawing = pareto_front.draw(
             choices, "endpoint error", "lower", title=f"{name}, {batch} at a time", warning=warning
         )
         files.append(out / f"latency-{name}-batch{batch}.png")
-        figure.save(drawing, files[-1])
+        style.save(drawing, files[-1])
     return files
 
 

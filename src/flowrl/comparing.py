@@ -1,6 +1,7 @@
 """From finished runs to a comparison: means, probabilities of improvement, profiles, and the interval of each.
 
-Statistics over several tasks use normalised scores and draw the runs anew within each task (`flowrl.intervals`).
+Statistics over several tasks use normalised scores and draw the runs anew within each task
+(`flowrl.evaluation.statistics`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl import caveats, cell, envs, intervals
+from flowrl import caveats, cell, envs
 from flowrl.cell import MODES
 from flowrl.comparison import (
     Comparison,
@@ -28,8 +29,9 @@ from flowrl.comparison import (
     Total,
     Trial,
 )
+from flowrl.evaluation import statistics
+from flowrl.evaluation.statistics import Strata
 from flowrl.grid import Grid, Group
-from flowrl.intervals import Strata
 
 Scores = NDArray[np.float64]  # (runs,)
 Scored = Mapping[str, Mapping[str, Strata]]  # algorithm -> noise mode -> the scores of its runs, task by task
@@ -122,7 +124,7 @@ def _measures(group: Group, mode: str) -> dict[str, Estimate]:
     """What every run of the group tells besides its return, in the order of the first one."""
     told = [run.record.evaluations[mode].measures for run in group.runs]
     return {
-        name: _estimate([np.array([one[name] for one in told])], intervals.stratified_mean)
+        name: _estimate([np.array([one[name] for one in told])], statistics.stratified_mean)
         for name in told[0]
         if all(name in one for one in told)
     }
@@ -160,8 +162,8 @@ def _score(group: Group, mode: str, strata: Strata) -> Score:
     """Of the runs in `strata`, whose policies are of the kind of those in `group`."""
     return Score(
         action=cell.spelled(mode, group.config),
-        mean=_estimate(strata, intervals.stratified_mean),
-        iqm=_estimate(strata, intervals.stratified_interquartile_mean),
+        mean=_estimate(strata, statistics.stratified_mean),
+        iqm=_estimate(strata, statistics.stratified_interquartile_mean),
     )
 
 
@@ -176,7 +178,7 @@ def _improvements(scores: Scored, modes: Sequence[str]) -> tuple[Improvement, ..
 
 def _improvement(x: Strata, y: Strata) -> Estimate:
     return _estimate(
-        [*x, *y], lambda both: intervals.probability_of_improvement(both[: len(x)], both[len(x) :])
+        [*x, *y], lambda both: statistics.probability_of_improvement(both[: len(x)], both[len(x) :])
     )
 
 
@@ -193,14 +195,14 @@ def _profile(scores: Scored, modes: Sequence[str]) -> Profile:
 
 def _profile_line(strata: Strata, thresholds: NDArray[np.float64]) -> ProfileLine:
     def share(drawn: Strata) -> NDArray[np.float64]:
-        return intervals.performance_profile(drawn, thresholds)
+        return statistics.performance_profile(drawn, thresholds)
 
-    low, high = intervals.stratified_bootstrap(strata, share, resamples=PROFILE_RESAMPLES)
+    low, high = statistics.stratified_bootstrap(strata, share, resamples=PROFILE_RESAMPLES)
     known = bool(np.isfinite(low).all())
     band = (tuple(low.tolist()), tuple(high.tolist())) if known else None
     return ProfileLine(tuple(share(strata).tolist()), band)
 
 
 def _estimate(strata: Strata, statistic: Callable[[Strata], NDArray[np.float64]]) -> Estimate:
-    low, high = (float(end) for end in intervals.stratified_bootstrap(strata, statistic))
+    low, high = (float(end) for end in statistics.stratified_bootstrap(strata, statistic))
     return Estimate(float(statistic(strata)), (low, high) if isfinite(low) else None)

@@ -114,7 +114,7 @@ def extras() -> Iterator[Finding]:
 
 def processor() -> Iterator[Finding]:
     """Cores, and whether somebody else uses them."""
-    from flowrl.machine import cores, load, machine
+    from flowrl.evaluation.machine import cores, load, machine
 
     here, waiting = machine(), load()
     threads = "1 thread" if here.threads == 1 else f"{here.threads} threads"

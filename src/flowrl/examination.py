@@ -22,7 +22,7 @@ from flowrl.config.recipe import Place
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.evaluation import Evaluation, evaluate, summary
+from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.policies.noise import NoiseMode
 from flowrl.storage import checkpoint
 
@@ -74,7 +74,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Examined:
-    """The answer to a question; its tables have the keys of `flowrl.evaluation.summary`."""
+    """The answer to a question; its tables have the keys of `flowrl.evaluation.episodes.summary`."""
 
     evaluation: Evaluation
     facts: dict[str, Any]

@@ -15,7 +15,7 @@ from flowrl.assembly import Policy, load_policy
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import gridworld
 from flowrl.examination import Subject, open_checkpoint
-from flowrl.reporting import action_field, figure
+from flowrl.reporting.plots import action_field, style
 
 EPISODES = 20
 SAMPLES = 12  # actions per cell
@@ -35,7 +35,7 @@ def draw(runs: Sequence[Path], out: Path, *, seed: int = 0) -> None:
         )
     where = gridworld.layout(modes.pop())
     masks = action_field.Layout(where.goal.T, where.death.T, where.wall.T)
-    figure.save(action_field.draw(masks, [panel(subject, where, seed) for subject in subjects]), out)
+    style.save(action_field.draw(masks, [panel(subject, where, seed) for subject in subjects]), out)
 
 
 def mode(subject: Subject) -> str:

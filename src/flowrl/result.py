@@ -12,7 +12,7 @@ from flowrl import __version__, cell
 from flowrl.cell import EVALUATION, FAILURE, Cell, Failure, Record
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import BUG
-from flowrl.machine import machine
+from flowrl.evaluation.machine import machine
 from flowrl.matrix import Job
 from flowrl.reporting.console import duration
 from flowrl.stage import Stage

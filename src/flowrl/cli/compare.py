@@ -17,7 +17,7 @@ from flowrl.storage.files import write_text
 if TYPE_CHECKING:
     from flowrl.comparison import Comparison
     from flowrl.grid import Grid
-    from flowrl.reporting.curves import Run
+    from flowrl.reporting.plots.learning_curves import Run
 
 NAME = "compare"  # of the files
 WIDEST = 100  # columns of a terminal that are used: longer lines are hard to follow
@@ -78,7 +78,8 @@ def _write(
     comparison: Comparison, page: str, curves: dict[str, dict[str, list[Run]]], folder: Path
 ) -> list[Path]:
     """The page, the JSON document and the figures; returns their paths."""
-    from flowrl.reporting import comparison_figure, figure
+    from flowrl.reporting import comparison_figure
+    from flowrl.reporting.plots import style
 
     files = [folder / f"{NAME}.md", folder / f"{NAME}.json"]
     write_text(files[0], page)
@@ -88,20 +89,20 @@ def _write(
         figures["profile"] = comparison_figure.profile(comparison)
     for name, drawing in figures.items():
         files.append(folder / f"{NAME}-{name}.png")
-        figure.save(drawing, files[-1])
+        style.save(drawing, files[-1])
     return files
 
 
 def _curves(grid: Grid) -> dict[str, dict[str, list[Run]]]:
     """Task -> algorithm -> the learning curves of its runs, without those that are gone."""
     from flowrl.contracts.errors import UsageError
-    from flowrl.reporting import curves
+    from flowrl.reporting.plots import learning_curves
 
     tasks: dict[str, dict[str, list[Run]]] = {task: {} for task in grid.tasks}
     for (task, algorithm), group in grid.groups.items():
         for run in group.runs:
             try:
-                tasks[task].setdefault(algorithm, []).append(curves.load(run.folder))
+                tasks[task].setdefault(algorithm, []).append(learning_curves.load(run.folder))
             except UsageError as error:
                 say(f"no learning curve of {run.folder}: {error}")
     return tasks

@@ -41,10 +41,10 @@ def plot(
 
     Runs of one recipe share a line, in a band over their seeds.
     """
-    from flowrl.reporting import curves, figure
+    from flowrl.reporting.plots import learning_curves, style
 
     out = out or _home(runs) / ("field.png" if field else "curves.png")
-    figure.check_suffix(out)
+    style.check_suffix(out)
     if field:
         from flowrl import portrait
 
@@ -54,23 +54,23 @@ def plot(
         return
     if x not in AXES:
         raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
-    loaded = [curves.load(run) for run in dict.fromkeys(runs)]
+    loaded = [learning_curves.load(run) for run in dict.fromkeys(runs)]
     for run in loaded:
-        curves.column(run, x)
+        learning_curves.column(run, x)
     for name in metric or ():
         if not any(name in run.columns for run in loaded):
-            curves.column(loaded[0], name)  # says which there are
-    grouped = curves.groups(loaded)
-    figure.save(curves.draw(grouped, metric or (), x=x, window=smooth), out)
+            learning_curves.column(loaded[0], name)  # says which there are
+    grouped = learning_curves.groups(loaded)
+    style.save(learning_curves.draw(grouped, metric or (), x=x, window=smooth), out)
     for members in grouped.values():
-        for run, last, longest in curves.early_stops(members, x):
+        for run, last, longest in learning_curves.early_stops(members, x):
             say(f"{run.folder} ends at {last:,.0f} of {longest:,.0f} {x}: so does the band of its seeds.")
     if as_json:
-        summary = {label: curves.summary(members) for label, members in grouped.items()}
+        summary = {label: learning_curves.summary(members) for label, members in grouped.items()}
         print_json({"figure": str(out), "groups": summary})
     else:
         for label, members in grouped.items():
-            print(curves.sentence(label, members))
+            print(learning_curves.sentence(label, members))
         print(out)
     next_command("flowrl eval", loaded[0].folder)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flowrl.comparison import Comparison
-from flowrl.reporting.curves import LABELS, Run, draw_group, dress, window_of
-from flowrl.reporting.figure import COLOURS, GREY, new_figure, styled
+from flowrl.reporting.plots.learning_curves import LABELS, Run, draw_group, dress, window_of
+from flowrl.reporting.plots.style import COLOURS, GREY, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowrl.reporting import metrics_file
+from flowrl.reporting import jsonl
 from flowrl.reporting.console import open_view
-from flowrl.reporting.metrics_file import MetricsFile
+from flowrl.reporting.jsonl import MetricsFile
 from flowrl.reporting.tensorboard import TensorBoard
 
 
@@ -50,7 +50,7 @@ def open_reporters(
     Raises UsageError when the folder holds another run's metrics, StorageError when it cannot be written to.
     """
     with (
-        closing(MetricsFile(folder / metrics_file.NAME, offset)) as metrics,
+        closing(MetricsFile(folder / jsonl.NAME, offset)) as metrics,
         closing(TensorBoard(folder, None if offset is None else env_steps)) as board,
         closing(open_view(total_steps, heading=heading, env_steps=env_steps, quiet=quiet)) as view,
     ):

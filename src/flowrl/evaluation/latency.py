@@ -1,7 +1,7 @@
 """How long one whole action takes: samplers timed side by side, each with its error.
 
 Candidates take turns, so that what disturbs one disturbs all; whether the machine was quiet enough for the
-figures to mean anything is said by `flowrl.machine`.
+figures to mean anything is said by `flowrl.evaluation.machine`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowrl import pareto
 from flowrl.contracts.protocols import Sampler, VelocityField
+from flowrl.evaluation import pareto
 from flowrl.flow.nfe import CountingVelocity
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl import pareto
-from flowrl.pareto import Better
-from flowrl.reporting.figure import COLOURS, VERMILLION, new_figure, styled
+from flowrl.evaluation import pareto
+from flowrl.evaluation.pareto import Better
+from flowrl.reporting.plots.style import COLOURS, VERMILLION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

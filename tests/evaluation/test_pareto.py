@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from flowrl import pareto
+from flowrl.evaluation import pareto
 
 
 def test_higher_is_better_by_hand() -> None:

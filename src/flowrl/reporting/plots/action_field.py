@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl.reporting.figure import BLUE, PURPLE, VERMILLION, new_figure, styled
+from flowrl.reporting.plots.style import BLUE, PURPLE, VERMILLION, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,8 +16,15 @@ from torch import Tensor
 
 from flowrl.cell import Score
 from flowrl.contracts.errors import EnvironmentFailed
-from flowrl.evaluation import Evaluation, evaluate, summary
-from flowrl.intervals import bootstrap, deviation, interquartile_mean, mean, standard_error, wilson
+from flowrl.evaluation.episodes import Evaluation, evaluate, summary
+from flowrl.evaluation.statistics import (
+    bootstrap,
+    deviation,
+    interquartile_mean,
+    mean,
+    standard_error,
+    wilson,
+)
 
 
 @dataclass(frozen=True)
@@ -363,7 +370,9 @@ def test_bootstrap_does_not_depend_on_the_chunks_it_works_in(monkeypatch: pytest
     whole = bootstrap(x, resamples=999)
     assert whole == bootstrap(x, resamples=999)
     assert whole != bootstrap(x, resamples=999, seed=1)
-    monkeypatch.setattr("flowrl.intervals.CHUNK", 7 * 40)  # 142 chunks of seven draws, and one of five
+    monkeypatch.setattr(
+        "flowrl.evaluation.statistics.CHUNK", 7 * 40
+    )  # 142 chunks of seven draws, and one of five
     assert whole == bootstrap(x, resamples=999)
 
 

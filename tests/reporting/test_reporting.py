@@ -18,9 +18,10 @@ from rich.console import Console
 
 from flowrl.cli.plot import plot
 from flowrl.contracts.errors import StorageError, UsageError
-from flowrl.reporting import action_field, console, curves, figure, front, metrics_file
+from flowrl.reporting import console, jsonl
 from flowrl.reporting.console import LiveView, PlainLines, Progress, Silent, open_view
-from flowrl.reporting.metrics_file import MetricsFile, read
+from flowrl.reporting.jsonl import MetricsFile, read
+from flowrl.reporting.plots import action_field, learning_curves, pareto_front, style
 from flowrl.reporting.reporters import open_reporters
 from flowrl.reporting.tensorboard import TAGS, TensorBoard, tag
 
@@ -383,7 +384,7 @@ def recipe(algorithm: str = "fpo", seed: int = 0, clip: float = 0.05) -> dict[st
 def test_seeds_are_interpolated_to_the_steps_that_all_cover() -> None:
     first = (np.array([0.0, 10.0, 20.0]), np.array([0.0, 10.0, 30.0]))
     second = (np.array([5.0, 25.0]), np.array([4.0, 24.0]))
-    band = curves.aggregate([first, second], points=4)
+    band = learning_curves.aggregate([first, second], points=4)
     assert band is not None
     # Both cover 5 ... 20. At 5, 10, 15, 20 the first is 5, 10, 20, 30 and the second 4, 9, 14, 19.
     np.testing.assert_allclose(band.x, [5, 10, 15, 20])
@@ -395,16 +396,16 @@ def test_seeds_are_interpolated_to_the_steps_that_all_cover() -> None:
 
 def test_seeds_without_common_steps_have_no_band() -> None:
     early, late = (np.array([0.0, 1.0]), np.zeros(2)), (np.array([2.0, 3.0]), np.zeros(2))
-    assert curves.aggregate([early, late]) is None
-    assert curves.aggregate([early, (np.array([0.0]), np.array([np.nan]))]) is None
-    assert curves.aggregate([]) is None
+    assert learning_curves.aggregate([early, late]) is None
+    assert learning_curves.aggregate([early, (np.array([0.0]), np.array([np.nan]))]) is None
+    assert learning_curves.aggregate([]) is None
 
 
 def test_smoothing_is_a_centred_mean_that_skips_what_is_missing() -> None:
     values = np.array([1.0, 2.0, np.nan, 6.0, 10.0])
     # Windows of three: (1, 2), (1, 2, -), (2, -, 6), (-, 6, 10), (6, 10).
-    np.testing.assert_allclose(curves.smoothed(values, 3), [1.5, 1.5, 4.0, 8.0, 8.0])
-    np.testing.assert_array_equal(curves.smoothed(values, 1), values)
+    np.testing.assert_allclose(learning_curves.smoothed(values, 3), [1.5, 1.5, 4.0, 8.0, 8.0])
+    np.testing.assert_array_equal(learning_curves.smoothed(values, 1), values)
 
 
 def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
@@ -414,7 +415,7 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
         write_run(tmp_path / "c", recipe(seed=1) | {"threads": 2}, [1.0, None]),
         write_run(tmp_path / "d", recipe(seed=0, clip=0.1), [1.0, 2.0]),
     ]
-    grouped = curves.groups([curves.load(folder) for folder in folders])
+    grouped = learning_curves.groups([learning_curves.load(folder) for folder in folders])
     assert {label: [run.folder.name for run in runs] for label, runs in grouped.items()} == {
         "fpo Toy-v0 learner.clip=0.05": ["a", "c"],
         "ppo Toy-v0": ["b"],
@@ -427,7 +428,9 @@ def test_runs_without_a_readable_config_stand_alone(tmp_path: Path) -> None:
         write_run(tmp_path / name, {}, [1.0])
         config = tmp_path / name / "config.yaml"
         config.write_text(text) if text else config.unlink()
-    grouped = curves.groups([curves.load(tmp_path / name) for name in ("a", "b", "c/x", "d/x")])
+    grouped = learning_curves.groups(
+        [learning_curves.load(tmp_path / name) for name in ("a", "b", "c/x", "d/x")]
+    )
     assert list(grouped) == ["a", "b", f"x ({tmp_path / 'c/x'})", f"x ({tmp_path / 'd/x'})"]
 
 
@@ -441,9 +444,9 @@ def test_a_seed_that_stopped_early_is_named(
 
 
 def test_the_end_of_a_run_is_the_mean_of_its_last_tenth(tmp_path: Path) -> None:
-    run = curves.load(write_run(tmp_path / "a", recipe(), [0.0] * 18 + [3.0, 5.0]))
-    assert curves.final(run, "return_mean") == 4.0
-    assert math.isnan(curves.final(run, "cfm_loss"))
+    run = learning_curves.load(write_run(tmp_path / "a", recipe(), [0.0] * 18 + [3.0, 5.0]))
+    assert learning_curves.final(run, "return_mean") == 4.0
+    assert math.isnan(learning_curves.final(run, "cfm_loss"))
 
 
 # --- fronts and fields -----------------------------------------------------------------------------
@@ -451,8 +454,10 @@ def test_the_end_of_a_run_is_the_mean_of_its_last_tenth(tmp_path: Path) -> None:
 
 def test_a_small_range_is_drawn_on_a_linear_axis_and_decades_on_a_logarithmic_one() -> None:
     def scale(*errors: float) -> str:
-        choices = [front.Choice("euler", n, 10.0 * n, error) for n, error in enumerate(errors, start=1)]
-        return str(front.draw(choices, "error", "lower").axes[0].get_yscale())
+        choices = [
+            pareto_front.Choice("euler", n, 10.0 * n, error) for n, error in enumerate(errors, start=1)
+        ]
+        return str(pareto_front.draw(choices, "error", "lower").axes[0].get_yscale())
 
     assert scale(6.0, 6.7) == scale(0.0, 1.0) == scale(1.0, 9.9) == "linear"
     assert scale(1e-3, 1e-1) == scale(1.0, 10.0) == "log"
@@ -467,8 +472,8 @@ def test_a_small_range_is_drawn_on_a_linear_axis_and_decades_on_a_logarithmic_on
     ],
 )
 def test_ticks_are_round_and_not_crowded(latencies: tuple[float, float], labels: list[str]) -> None:
-    choices = [front.Choice("euler", n, latency, 1.0) for n, latency in enumerate(latencies, start=1)]
-    axis = front.draw(choices, "return").axes[1].xaxis
+    choices = [pareto_front.Choice("euler", n, latency, 1.0) for n, latency in enumerate(latencies, start=1)]
+    axis = pareto_front.draw(choices, "return").axes[1].xaxis
     assert [axis.get_major_formatter()(tick, 0) for tick in axis.get_majorticklocs()] == labels
     assert len(axis.get_minorticklocs()) == 0
 
@@ -492,16 +497,16 @@ def test_figures_are_written_and_leave_matplotlib_as_it_was(tmp_path: Path) -> N
     layout = action_field.Layout(goal=~nowhere, death=nowhere, wall=nowhere)
     path = np.array([[12, 12], [12, 13]])
     panel = action_field.Panel("FPO", path, np.ones((2, 3, 2)), [path, path[::-1]])
-    figure.save(action_field.draw(layout, [panel, panel]), tmp_path / "new" / "field.png")
-    choices = [front.Choice("euler", n, 10.0 * n, 1 / n, (0.5 / n, 2 / n)) for n in (1, 2, 4)]
-    figure.save(front.draw(choices, "endpoint error", "lower"), tmp_path / "front.svg")
+    style.save(action_field.draw(layout, [panel, panel]), tmp_path / "new" / "field.png")
+    choices = [pareto_front.Choice("euler", n, 10.0 * n, 1 / n, (0.5 / n, 2 / n)) for n in (1, 2, 4)]
+    style.save(pareto_front.draw(choices, "endpoint error", "lower"), tmp_path / "front.svg")
     first = (tmp_path / "front.svg").read_bytes()
-    figure.save(front.draw(choices, "endpoint error", "lower"), tmp_path / "front.svg")
+    style.save(pareto_front.draw(choices, "endpoint error", "lower"), tmp_path / "front.svg")
     assert (tmp_path / "front.svg").read_bytes() == first  # the same data, the same file
     assert (tmp_path / "new" / "field.png").read_bytes().startswith(b"\x89PNG")
     assert dict(matplotlib.rcParams) == before
     with pytest.raises(StorageError):
-        figure.save(front.draw(choices, "error"), Path("/dev/null/front.png"))
+        style.save(pareto_front.draw(choices, "error"), Path("/dev/null/front.png"))
 
 
 # --- flowrl plot -----------------------------------------------------------------------------------
@@ -552,7 +557,7 @@ def test_plot_names_the_culprit(
     write_run(tmp_path / "run", recipe(), [1.0])
     (tmp_path / "empty").mkdir()
     (tmp_path / "started").mkdir()
-    (tmp_path / "started" / metrics_file.NAME).touch()
+    (tmp_path / "started" / jsonl.NAME).touch()
     with pytest.raises(UsageError, match=told):
         command(arguments, standalone_mode=False)
     assert not (tmp_path / "curves.png").exists()
@@ -563,7 +568,7 @@ def test_plot_needs_neither_torch_nor_pyplot(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"
         "from flowrl.cli.plot import plot\n"
-        "from flowrl.reporting import action_field, front, reporters\n"
+        "from flowrl.reporting.plots import action_field, pareto_front; from flowrl.reporting import reporters\n"
         "assert not {'torch', 'matplotlib', 'tensorboard'} & sys.modules.keys()\n"
         f"plot([pathlib.Path({str(run)!r})], out=pathlib.Path({str(tmp_path / 'curves.png')!r}))\n"
         "assert not {'torch', 'matplotlib.pyplot'} & sys.modules.keys()\n"

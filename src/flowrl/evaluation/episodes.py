@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowrl import intervals
 from flowrl.contracts.errors import EnvironmentFailed
 from flowrl.contracts.protocols import Act, Env
+from flowrl.evaluation import statistics
 
 LONGEST_EPISODE = 1_000_000  # steps; an episode that is still running then is taken to have no end
 
@@ -136,15 +136,15 @@ def summary(
     succeeded = _succeeded(evaluation.successes)
     trials = 0 if succeeded is None else len(succeeded)
     return {
-        "return_mean": float(intervals.mean(returns)),
-        "return_stderr": _known(intervals.standard_error(returns)),
-        "return_std": _known(intervals.deviation(returns)),
-        "return_ci95": _known_interval(intervals.bootstrap(returns)),
-        "return_iqm": float(intervals.interquartile_mean(returns)),
-        "return_iqm_ci95": _known_interval(intervals.bootstrap(returns, intervals.interquartile_mean)),
+        "return_mean": float(statistics.mean(returns)),
+        "return_stderr": _known(statistics.standard_error(returns)),
+        "return_std": _known(statistics.deviation(returns)),
+        "return_ci95": _known_interval(statistics.bootstrap(returns)),
+        "return_iqm": float(statistics.interquartile_mean(returns)),
+        "return_iqm_ci95": _known_interval(statistics.bootstrap(returns, statistics.interquartile_mean)),
         "success_rate": None if succeeded is None else float(succeeded.mean()),
-        "success_ci95": None if succeeded is None else list(intervals.wilson(succeeded.sum(), trials)),
-        "length_mean": float(intervals.mean(evaluation.lengths)),
+        "success_ci95": None if succeeded is None else list(statistics.wilson(succeeded.sum(), trials)),
+        "length_mean": float(statistics.mean(evaluation.lengths)),
         **{name: _mean_of_known(values) for name, values in evaluation.measures.items()},
         "episodes": len(returns),
         "sampler": sampler,
@@ -173,5 +173,5 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _known_interval(interval: intervals.Interval) -> list[float | None]:
+def _known_interval(interval: statistics.Interval) -> list[float | None]:
     return [_known(end) for end in interval]

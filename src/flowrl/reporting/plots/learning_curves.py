@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from flowrl.config.fingerprint import compared
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.reporting import metrics_file
-from flowrl.reporting.figure import COLOURS, new_figure, styled
+from flowrl.reporting import jsonl
+from flowrl.reporting.plots.style import COLOURS, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,8 +74,8 @@ class Band:
 
 def load(folder: Path) -> Run:
     """The run in `folder` (or of a metrics.jsonl itself): UsageError when there are no metrics in it."""
-    path = metrics_file.find(folder)
-    records = metrics_file.read(path)
+    path = jsonl.find(folder)
+    records = jsonl.read(path)
     if not records:
         raise UsageError(f"{path} is empty: the run has not finished its first iteration.")
     names = dict.fromkeys(name for record in records for name in record)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowrl import benchmark, machine
+from flowrl import benchmark
 from flowrl.cli import run
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, Velocity
-from flowrl.latency import (
+from flowrl.evaluation import machine
+from flowrl.evaluation.latency import (
     Effort,
     bench,
     endpoint_error,

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from flowrl import examination, portrait
-from flowrl.assembly import load_policy
 from flowrl.envs import gridworld
+from flowrl.experiments import evaluate, gridworld_plot
+from flowrl.experiments.build import load_policy
 
 EPISODES = 1000
 FROM_CENTRE = 200
@@ -53,8 +53,8 @@ def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
     """Train one run and evaluate it: from all starts, and from the centre."""
     folder = runs / f"{algorithm}-seed{seed}"
     trained = train(algorithm, seed, folder)
-    subject = examination.open_checkpoint(folder)
-    result = examination.examine(subject, examination.Question(episodes=EPISODES, seed=1, noise="random"))
+    subject = evaluate.open_checkpoint(folder)
+    result = evaluate.examine(subject, evaluate.Question(episodes=EPISODES, seed=1, noise="random"))
     row = {
         "algorithm": algorithm,
         "seed": seed,
@@ -86,11 +86,11 @@ def train(algorithm: str, seed: int, folder: Path) -> dict[str, Any]:
     return json.loads(record.read_text())
 
 
-def from_centre(subject: examination.Subject, noise: str) -> dict[str, float]:
+def from_centre(subject: evaluate.Subject, noise: str) -> dict[str, float]:
     """Shares of episodes from (12, 12) that end at the upper wall, at the lower wall, and at either."""
     config = subject.config.model_copy(update={"noise": noise})
     policy = load_policy(subject.content, config, seed=2).policy
-    ends = np.array([path[-1, 1] for path in portrait.trajectories(policy, subject, FROM_CENTRE)])
+    ends = np.array([path[-1, 1] for path in gridworld_plot.trajectories(policy, subject, FROM_CENTRE)])
     up, down = ends >= gridworld.SIZE - 2, ends <= 1
     return {"up": float(up.mean()), "down": float(down.mean()), "reached": float((up | down).mean())}
 

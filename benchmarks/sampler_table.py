@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from flowrl import examination
-from flowrl.assembly import load_policy
+from flowrl.experiments import evaluate
+from flowrl.experiments.build import load_policy
 from flowrl.reporting.plots import pareto_front, style
 
 SAMPLERS = ["euler:10", "midpoint:5", "heun:5", "rk4:4", "dopri5"]
@@ -62,11 +62,11 @@ def row(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "flowrl", "train", "gridworld.yaml", "--json", "--set", sampler]
         command += ["--out", str(runs), "--name", folder.name, "--seed", str(seed)]
         subprocess.run(command, check=True, capture_output=True)
-    subject = examination.open_checkpoint(folder)
-    question = examination.Question(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
+    subject = evaluate.open_checkpoint(folder)
+    question = evaluate.Question(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
     cells = []
     for asked, name in zip(question.each(None), SAMPLERS, strict=True):
-        result = examination.examine(subject, asked)
+        result = evaluate.examine(subject, asked)
         cells.append(
             {"trained": trained, "evaluated": name, "seed": seed, "nfe": result["nfe"]}
             | {"success": result["success_rate"], "length": result["length_mean"]}
@@ -92,10 +92,10 @@ def table(cells: list[dict[str, Any]]) -> str:
 
 def draw_front(folder: Path, out: Path) -> None:
     """Mean episode length against NFE and against the time of one action."""
-    subject = examination.open_checkpoint(folder)
+    subject = evaluate.open_checkpoint(folder)
     choices, rows = [], []
-    for asked in examination.Question(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
-        result = examination.examine(subject, asked)
+    for asked in evaluate.Question(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
+        result = evaluate.examine(subject, asked)
         latency = single_action_us(subject, asked)
         name = result["sampler"] if result["steps"] is None else f"{result['sampler']} {result['steps']}"
         rows.append(
@@ -106,9 +106,9 @@ def draw_front(folder: Path, out: Path) -> None:
     style.save(pareto_front.draw(choices, "mean episode length", better="lower"), out / "front.png")
 
 
-def single_action_us(subject: examination.Subject, asked: examination.Question) -> float:
+def single_action_us(subject: evaluate.Subject, asked: evaluate.Question) -> float:
     """Median time of one action at batch size 1."""
-    policy = load_policy(subject.content, examination.configured(subject, asked)).policy
+    policy = load_policy(subject.content, evaluate.configured(subject, asked)).policy
     obs = torch.zeros(1, 2)
     times = []
     for _ in range(200):

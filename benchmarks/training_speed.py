@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowrl.assembly import Run
 from flowrl.config import recipe
 from flowrl.config.schema import Config, load
 from flowrl.evaluation.machine import machine
+from flowrl.experiments.build import Run
 from flowrl.networks.velocity import FlowNetwork
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import collect

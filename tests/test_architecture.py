@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,48 +14,25 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "flowrl"
 SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
 
-# From the top down. A module imports what stands below it, and its own noun; the nouns of one set do not
-# import each other. Modules joined by a plus are one noun.
-LAYERS = [
-    {"__main__"},
-    {"cli"},
-    {
-        "portrait",
-        "matrix+pool+stage+result+pace",
-        "grid+comparing+caveats",
-        "playing",
-        "motion_pictures",
-        "benchmark",
-    },
-    {"examination", "experiment", "cell", "doctor"},  # an evaluation, a training run: what a command asks for
-    {"assembly"},
-    {"reporting"},
-    {"config"},
-    {
-        "samplers",
-        "envs",
-        "policies",
-        "evaluation",
-    },
-    {"training"},
-    {"networks"},
-    {"flow"},
-    {
-        "comparison",
-        "interruption",
-        "storage",
-    },  # each stands alone
-    {"contracts"},
+# From the top down: a room imports what is below it, and itself. Rooms on one floor do not import each other.
+FLOORS = [
+    ("cli",),
+    ("experiments",),
+    ("reporting",),
+    ("config",),
+    ("evaluation", "training", "policies"),
+    ("envs", "networks", "flow", "samplers", "storage"),
+    ("contracts",),
 ]
+FLOOR_OF = {room: depth for depth, floor in enumerate(FLOORS) for room in floor}
+
+# The loss and the policies never see which samplers there are.
+MAY_IMPORT_SAMPLERS = {"cli", "experiments", "deployment", "config", "samplers"}
+
+# A policy is deployed without the code that trained it.
+WITHOUT_TRAINING = {"deployment", "policies", "networks", "flow"}
 
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "core", "helpers", "helper", "misc"}
-
-FLOOR_OF_NOUN = {
-    module: (depth, noun)
-    for depth, layer in enumerate(LAYERS)
-    for noun in layer
-    for module in noun.split("+")
-}
 
 
 def source_files(folder: Path) -> list[Path]:
@@ -95,47 +73,72 @@ def _name_of(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def noun_of(module: str) -> str:
+def room_of(module: str) -> str:
     """flowrl.envs.gridworld -> envs; the package itself, which holds the version alone, -> ''."""
     return module.split(".")[1] if "." in module else ""
 
 
 def faults(source: str, module: str, is_package: bool = False) -> list[str]:
-    """What is wrong with the imports of `source`, standing in `module`."""
-    if noun_of(module) not in FLOOR_OF_NOUN:
-        return [f"{module} stands in no layer: give it a place in LAYERS of tests/test_architecture.py"]
-    depth, noun = FLOOR_OF_NOUN[noun_of(module)]
+    """What is wrong with the imports of `source`, the text of `module`."""
+    room = room_of(module)
+    if room not in FLOOR_OF:
+        return [f"{module} is in no room: give it a place in FLOORS of tests/test_architecture.py"]
     found = []
     for line, target in imports(source, module, is_package):
         if target.split(".")[0] != "flowrl" or target == "flowrl.__version__":
             continue
-        if noun_of(target) not in FLOOR_OF_NOUN:
-            found.append(f"{module}:{line} imports {target}, which stands in no layer")
-            continue
-        target_depth, target_noun = FLOOR_OF_NOUN[noun_of(target)]
-        if target_noun != noun and target_depth <= depth:
-            found.append(f"{module}:{line} imports {target}, which does not stand below it")
+        other = room_of(target)
+        if other not in FLOOR_OF:
+            found.append(f"{module}:{line} imports {target}, which is in no room")
+        elif other != room and FLOOR_OF[other] <= FLOOR_OF[room]:
+            found.append(f"{module}:{line} imports {target}, which is not below it")
+        elif other == "samplers" and room not in MAY_IMPORT_SAMPLERS:
+            found.append(f"{module}:{line} imports {target}: {room} must not know the samplers")
     return found
 
 
-@pytest.mark.parametrize("path", source_files(SOURCE), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_point_down(path: Path) -> None:
-    module = module_name(path, SOURCE)
-    if module == "flowrl":
-        assert list(imports(path.read_text(), module)) == []  # the version, nothing else
-        return
-    assert faults(path.read_text(), module, path.name == "__init__.py") == []
+def all_imports(*rooms: str) -> Iterator[tuple[str, str]]:
+    """(module, imported module) for every file of the `rooms`, or of all of them."""
+    for path in source_files(SOURCE):
+        module = module_name(path, SOURCE)
+        if not rooms or room_of(module) in rooms:
+            for _, target in imports(path.read_text(), module, path.name == "__init__.py"):
+                yield module, target
 
 
-def test_only_the_top_imports_the_registry() -> None:
-    users = {
-        noun_of(module_name(path, SOURCE))
+def test_the_rooms_are_those_of_the_plan() -> None:
+    present = {path.name for path in SOURCE.iterdir()} - {"__pycache__"}
+    assert present == {*FLOOR_OF, "__init__.py", "__main__.py", "py.typed"}
+    assert len(FLOOR_OF) == 13
+
+
+def test_imports_point_down() -> None:
+    found = [
+        fault
         for path in source_files(SOURCE)
-        for _, target in imports(path.read_text(), module_name(path, SOURCE), path.name == "__init__.py")
-        if target.startswith("flowrl.samplers.registry")
-    }
-    above = {"assembly", "config", "benchmark", "doctor", "cli"}
-    assert {"assembly", "config"} <= users <= above | {"samplers"}
+        if (module := module_name(path, SOURCE)) not in ("flowrl", "flowrl.__main__")
+        for fault in faults(path.read_text(), module, path.name == "__init__.py")
+    ]
+    assert found == []
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    assert list(imports((SOURCE / "__init__.py").read_text(), "flowrl", is_package=True)) == []
+
+
+def test_policies_can_be_deployed_without_training() -> None:
+    arrows = {(room_of(module), room_of(target)) for module, target in all_imports(*WITHOUT_TRAINING)}
+    assert {(room, other) for room, other in arrows if other in ("training", "experiments")} == set()
+
+
+@pytest.mark.parametrize("arguments", [["-c", "import flowrl"], ["-m", "flowrl", "--help"]])
+def test_torch_is_imported_only_where_it_is_needed(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "flowrl" in imported
+    assert "torch" not in imported
 
 
 def test_samplers_stand_on_torch_alone() -> None:
@@ -157,15 +160,6 @@ def test_no_module_is_named_after_nothing() -> None:
     assert names & NAMES_THAT_SAY_NOTHING == set()
 
 
-def test_every_layer_is_real() -> None:
-    """A noun that has gone must leave the list, or the list stops being a map."""
-    missing = [
-        noun for noun in FLOOR_OF_NOUN
-        if not (SOURCE / noun).is_dir() and not (SOURCE / f"{noun}.py").is_file()
-    ]  # fmt: skip
-    assert missing == []
-
-
 # ------------------------------------------------------------------------------- the checks check something
 
 
@@ -178,10 +172,10 @@ def test_every_layer_is_real() -> None:
         ("flowrl.flow.path", "from ..policies.flow import FlowPolicy"),
         ("flowrl.envs.gridworld", "def f():\n    import flowrl.policies"),
         ("flowrl.policies.flow", "from flowrl.samplers import registry"),
-        ("flowrl.evaluation.latency", "import importlib\nimportlib.import_module('flowrl.assembly')"),
+        ("flowrl.evaluation.latency", "import importlib\nimportlib.import_module('flowrl.policies.flow')"),
         ("flowrl.samplers.registry", "if TYPE_CHECKING:\n    from flowrl.policies.flow import FlowPolicy"),
         ("flowrl.contracts.errors", "from flowrl import storage"),
-        ("flowrl.config.schema", "from flowrl.assembly import build"),
+        ("flowrl.config.schema", "from flowrl.experiments.build import Run"),
         ("flowrl.surprise", "import math"),
         ("flowrl.policies.flow", "from flowrl import surprise"),
     ],
@@ -199,7 +193,7 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
             "from flowrl.samplers import registry\nfrom flowrl import __version__",
         ),
         ("flowrl.config.recipe", "from flowrl.config.schema import Config"),
-        ("flowrl.cli.train", "from flowrl.assembly import build\nfrom flowrl.cli.output import say"),
+        ("flowrl.cli.train", "from flowrl.experiments.train import train\nfrom flowrl.cli.output import say"),
         ("flowrl.envs.factory", "from .gridworld import GridWorld\nimport numpy"),
     ],
 )

@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from flowrl.cell import Score
 from flowrl.contracts.errors import EnvironmentFailed
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.evaluation.statistics import (
@@ -25,6 +24,7 @@ from flowrl.evaluation.statistics import (
     standard_error,
     wilson,
 )
+from flowrl.experiments.suite.trial import Score
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flowrl import benchmark
 from flowrl.cli import run
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, Velocity
@@ -27,6 +26,7 @@ from flowrl.evaluation.latency import (
     race,
     reference_endpoints,
 )
+from flowrl.experiments import latency
 from flowrl.samplers import registry
 
 # ----------------------------------------------------------------------------------------------- timing
@@ -148,7 +148,7 @@ def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, eu
 def test_a_tight_dopri5_is_the_truth() -> None:
     field = GaussianField(mu=-1, sigma=0.5)
     noise = torch.randn(64, 3)
-    reference = registry.make(*benchmark.REFERENCE)
+    reference = registry.make(*latency.REFERENCE)
     endpoints = reference_endpoints(field, torch.zeros(64, 1), noise, reference)
     assert endpoints.dtype == torch.float64
     torch.testing.assert_close(endpoints, -1 + 0.5 * noise.double(), rtol=0, atol=1e-6)
@@ -289,7 +289,7 @@ def test_a_busy_neighbour_is_seen() -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "STANDARD_SIZES", {"XS": (3, 2, (8,))})
+    monkeypatch.setattr(latency, "STANDARD_SIZES", {"XS": (3, 2, (8,))})
 
 
 @pytest.mark.usefixtures("small")

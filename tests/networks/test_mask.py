@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flowrl.assembly import Run, load_policy, make_actor, make_policy
 from flowrl.config import recipe
 from flowrl.config.schema import load
+from flowrl.experiments.build import Run, load_policy, make_actor, make_policy
 from flowrl.networks.critic import Critic, CriticSettings
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise

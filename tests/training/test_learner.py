@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from flowrl.assembly import make_actor, make_ratio_estimator
 from flowrl.config.recipe import Recipe, apply
 from flowrl.config.schema import Config, load
 from flowrl.contracts.errors import TrainingDiverged
+from flowrl.experiments.build import make_actor, make_ratio_estimator
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.training.learner import Learner

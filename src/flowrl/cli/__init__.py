@@ -13,8 +13,8 @@ from flowrl.cli.bench_latency import bench_latency
 from flowrl.cli.compare import compare
 from flowrl.cli.doctor import doctor
 from flowrl.cli.envs import envs
+from flowrl.cli.errors import exit_code_of
 from flowrl.cli.evaluate import evaluate
-from flowrl.cli.failure import exit_code_of
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
 from flowrl.cli.output import json_alone, program

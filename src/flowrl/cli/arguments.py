@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flowrl.contracts.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from flowrl.comparison import Scale
+    from flowrl.experiments.comparison.results import Scale
 
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
@@ -69,7 +69,7 @@ def algorithm_names(text: str) -> tuple[str, ...]:
 
 def noise_modes(text: str) -> tuple[str, ...]:
     """'both' → random and zero."""
-    from flowrl.cell import MODES
+    from flowrl.experiments.suite.trial import MODES
 
     if text == "both":
         return MODES
@@ -81,7 +81,7 @@ def noise_modes(text: str) -> tuple[str, ...]:
 
 def scale_of(text: str) -> Scale:
     """'0,1000' → the scale from 0 to 1000."""
-    from flowrl.comparison import Scale
+    from flowrl.experiments.comparison.results import Scale
 
     try:
         low, high = (float(part) for part in text.split(","))

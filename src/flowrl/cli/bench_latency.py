@@ -41,15 +41,15 @@ def bench_latency(
 
     import torch
 
-    from flowrl import benchmark
+    from flowrl.experiments import latency
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    candidates = benchmark.candidates(names, step_counts)
+    candidates = latency.candidates(names, step_counts)
     torch.set_num_threads(threads)
-    subjects = benchmark.standard(seed) if ckpt is None else [benchmark.trained(ckpt)]
+    subjects = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
     out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is better known before than after
-    document = benchmark.run(subjects, candidates, batches, seed, report=say)
-    files = benchmark.save(document, out)
+    document = latency.run(subjects, candidates, batches, seed, report=say)
+    files = latency.save(document, out)
     if as_json:
         print_json(document)
     else:
@@ -59,24 +59,24 @@ def bench_latency(
 
 
 def _print(document: dict[str, Any]) -> None:
-    from flowrl import benchmark
+    from flowrl.experiments import latency
 
-    for network, batch, rows in benchmark.tables(document):
-        print(benchmark.heading(network, batch))
-        lines = [benchmark.line(row, network["own_sampler"]) for row in rows]
-        print_table(benchmark.COLUMNS, lines, benchmark.NUMBERS)
+    for network, batch, rows in latency.tables(document):
+        print(latency.heading(network, batch))
+        lines = [latency.line(row, network["own_sampler"]) for row in rows]
+        print_table(latency.COLUMNS, lines, latency.NUMBERS)
         print()
-    for line in [*benchmark.LEGEND, *benchmark.conditions(document)]:
+    for line in [*latency.LEGEND, *latency.conditions(document)]:
         print(line)
 
 
 def _suggest(ckpt: Path | None, document: dict[str, Any]) -> None:
     """Evaluating the checkpoint under the fastest sampler that is near enough, or timing one."""
-    from flowrl import benchmark
+    from flowrl.experiments import latency
     from flowrl.storage import checkpoint
 
     if ckpt is not None:
-        best = benchmark.fastest(document)
+        best = latency.fastest(document)
         sampler = ["--sampler", best["sampler"]] if best else []
         steps = ["--steps", best["steps"]] if best and best["steps"] else []
         next_command("flowrl eval", ckpt, *sampler, *steps)

@@ -15,8 +15,8 @@ from flowrl.cli.output import next_command, print_json, printable, say
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
-    from flowrl.comparison import Comparison
-    from flowrl.grid import Grid
+    from flowrl.experiments.comparison.load import Grid
+    from flowrl.experiments.comparison.results import Comparison
     from flowrl.reporting.plots.learning_curves import Run
 
 NAME = "compare"  # of the files
@@ -47,14 +47,13 @@ def compare(
     a Markdown page where the output is no terminal, and writes the page with the numbers, the learning curves and
     the performance profile.
     """
-    from flowrl import comparing, grid
-    from flowrl.reporting import comparison_page
+    from flowrl.experiments.comparison import compute, load, markdown
 
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
-    runs = grid.read(folders)
-    comparison = comparing.compare(runs, modes, common_scale)
-    page = comparison_page.page(comparison)
+    runs = load.read(folders)
+    comparison = compute.compare(runs, modes, common_scale)
+    page = markdown.page(comparison)
     files = _write(comparison, page, _curves(runs), out or folders[0])
     if json:
         print_json(comparison.as_dict())
@@ -68,9 +67,9 @@ def compare(
 
 
 def _print_tables(comparison: Comparison) -> None:
-    from flowrl.reporting import comparison_screen
+    from flowrl.experiments.comparison import terminal
 
-    for line in comparison_screen.screen(comparison, min(WIDEST, get_terminal_size().columns)).splitlines():
+    for line in terminal.screen(comparison, min(WIDEST, get_terminal_size().columns)).splitlines():
         print(printable(line))
 
 
@@ -78,16 +77,16 @@ def _write(
     comparison: Comparison, page: str, curves: dict[str, dict[str, list[Run]]], folder: Path
 ) -> list[Path]:
     """The page, the JSON document and the figures; returns their paths."""
-    from flowrl.reporting import comparison_figure
+    from flowrl.experiments.comparison import figures
     from flowrl.reporting.plots import style
 
     files = [folder / f"{NAME}.md", folder / f"{NAME}.json"]
     write_text(files[0], page)
     write_text(files[1], dumps(comparison.as_dict(), indent=2, allow_nan=False) + "\n")
-    figures = {"curves": comparison_figure.curves(curves, comparison.algorithms)}
+    drawings = {"curves": figures.curves(curves, comparison.algorithms)}
     if comparison.overall.profile:
-        figures["profile"] = comparison_figure.profile(comparison)
-    for name, drawing in figures.items():
+        drawings["profile"] = figures.profile(comparison)
+    for name, drawing in drawings.items():
         files.append(folder / f"{NAME}-{name}.png")
         style.save(drawing, files[-1])
     return files

@@ -19,7 +19,7 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from flowrl.doctor import examine
+    from flowrl.cli.installation import examine
 
     findings = list(examine())
     problems = [finding for finding in findings if finding.state == "problem"]

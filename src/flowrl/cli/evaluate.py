@@ -56,19 +56,19 @@ def evaluate(
     That is return, success and length with 95 % intervals, velocity evaluations (NFE) and time per action, for
     every sampler, number of steps and noise mode that is asked for.
     """
-    from flowrl import examination
     from flowrl.contracts.errors import ThresholdMissed, UsageError
+    from flowrl.experiments import evaluate
     from flowrl.reporting import spreadsheet
 
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
-    asked = examination.Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
-    subject = examination.open_checkpoint(ckpt)
+    asked = evaluate.Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    subject = evaluate.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     questions = list(dict.fromkeys(map(subject.heard, asked.each(sweep))))
     if csv is not None:
         spreadsheet.check(csv)
-    answers = [examination.examine(subject, question) for question in questions]
+    answers = [evaluate.examine(subject, question) for question in questions]
     rows = [answer.summary() for answer in answers]
     if json:
         print_json(rows if sweep or len(rows) > 1 else rows[0])
@@ -96,7 +96,7 @@ def evaluate(
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells; the environment's own measures stand before the time per action."""
-    from flowrl.cell import Score
+    from flowrl.experiments.suite.trial import Score
 
     measures = [name for name in rows[0] if name not in Score.model_fields]
     columns = ["sampler", "steps", "NFE", "noise", "return (95 %)", "IQM", "success", "length"]

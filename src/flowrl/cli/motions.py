@@ -53,13 +53,13 @@ def motions(
             )
         list_gaits(json)
         return
-    from flowrl import motion_pictures
     from flowrl.envs.humanoid.library import load
     from flowrl.envs.humanoid.summary import summary
+    from flowrl.experiments import motions
     from flowrl.reporting import video as videos
 
     if sheet is not None:
-        motion_pictures.check_sheet(sheet)
+        motions.check_sheet(sheet)
     if video is not None:
         videos.check(video)
     if convert is not None:
@@ -74,11 +74,11 @@ def motions(
         write(clips, convert)
         say(f"written: {convert}")
     if sheet is not None:
-        motion_pictures.sheet(clips, sheet)
+        motions.sheet(clips, sheet)
         say(f"written: {sheet}")
     if video is not None:
         with passing_line() as show:
-            motion_pictures.film(clips, video, lambda done, of: show(f"picture {done} of {of}"))
+            motions.film(clips, video, lambda done, of: show(f"picture {done} of {of}"))
         say(f"written: {video}")
     if convert is not None:
         next_command("flowrl train humanoid.yaml", "--set", f"env.motions={convert}")

@@ -74,13 +74,13 @@ def play(
 
     They begin in the same state. No display is needed.
     """
-    from flowrl import playing
     from flowrl.envs.camera import Size
-    from flowrl.examination import Question
+    from flowrl.experiments import play
+    from flowrl.experiments.evaluate import Question
 
     asked = Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     with passing_line() as show:
-        result = playing.play(
+        result = play.play(
             ckpt,
             asked,
             compare or (),

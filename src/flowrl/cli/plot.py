@@ -46,9 +46,9 @@ def plot(
     out = out or _home(runs) / ("field.png" if field else "curves.png")
     style.check_suffix(out)
     if field:
-        from flowrl import portrait
+        from flowrl.experiments import gridworld_plot
 
-        portrait.draw(runs, out)
+        gridworld_plot.draw(runs, out)
         print_json({"figure": str(out)}) if as_json else print(out)
         next_command("flowrl plot", *runs)
         return

@@ -11,8 +11,8 @@ from flowrl.cli.arguments import algorithm_names, seed_numbers, step_count
 from flowrl.cli.output import next_command, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from flowrl.pool import Outcome
-    from flowrl.result import Result
+    from flowrl.experiments.suite.result import Result
+    from flowrl.experiments.suite.scheduler import Outcome
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 
@@ -48,9 +48,9 @@ def suite(
     actions). What is wrong in a recipe is told before the first run starts. A run that fails is recorded and the
     others go on; the exit code is then 3 if any diverged.
     """
-    from flowrl import matrix, pool
+    from flowrl.experiments.suite import plan, scheduler
 
-    cells = matrix.Matrix(
+    cells = plan.Matrix(
         recipes=tuple(recipes),
         algorithms=algorithm_names(algorithms),
         seeds=seed_numbers(seeds),
@@ -59,7 +59,7 @@ def suite(
         overrides=tuple(overrides or ()),
         episodes=episodes,
     )
-    outcome = pool.run(matrix.plan(cells), jobs, say)
+    outcome = scheduler.run(plan.plan(cells), jobs, say)
     if json:
         print_json(_document(out, outcome))
     else:

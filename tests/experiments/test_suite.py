@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from flowrl import cell, cli, pool
-from flowrl.cell import Cell, Failure, Record
+from flowrl import cli
 from flowrl.cli.arguments import seed_numbers, step_count
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
-from flowrl.matrix import Matrix, plan, standing
-from flowrl.pace import Pace
-from flowrl.result import Result
+from flowrl.experiments.suite import scheduler, trial
+from flowrl.experiments.suite.eta import Pace
+from flowrl.experiments.suite.plan import Matrix, plan, standing
+from flowrl.experiments.suite.result import Result
+from flowrl.experiments.suite.trial import Cell, Failure, Record
 
 SMALL = """
 total_steps: 64
@@ -66,9 +67,9 @@ def asked(*overrides: str, **changes: Any) -> Matrix:
     return Matrix(**usual | {"episodes": 3, "overrides": overrides} | changes)
 
 
-def run(*overrides: str, **changes: Any) -> tuple[pool.Outcome, list[str]]:
+def run(*overrides: str, **changes: Any) -> tuple[scheduler.Outcome, list[str]]:
     lines: list[str] = []
-    return pool.run(plan(asked(*overrides, **changes)), 2, lines.append), lines
+    return scheduler.run(plan(asked(*overrides, **changes)), 2, lines.append), lines
 
 
 def stamps(out: Path) -> dict[Path, int]:
@@ -177,14 +178,14 @@ def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
         assert {"ckpt.pt", "metrics.jsonl", "config.yaml", "evaluation.json"} <= {
             path.name for path in run_folder.iterdir()
         }
-        record = cell.read(run_folder / "evaluation.json", Record)
+        record = trial.read(run_folder / "evaluation.json", Record)
         assert record is not None
         assert (record.algorithm, record.seed, record.recipe) == (algorithm, 0, "small.yaml")
         assert (record.env_steps, record.episodes, record.evaluation_seed) == (64, 3, 10_000)
         assert record.env_steps_per_s == pytest.approx(64 / record.seconds)
         assert record.machine["threads"] == 1
         assert record.digest == fingerprint.digest(record.config)
-        assert [cell.spelled(mode, record.config) for mode in record.evaluations] == actions
+        assert [trial.spelled(mode, record.config) for mode in record.evaluations] == actions
 
 
 def test_a_second_time_nothing_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,16 +224,16 @@ def test_only_the_evaluation_is_made_anew(folder: Path) -> None:
     fpo, ppo = (folder / f"out/small/{name}/seed0" for name in ("fpo", "ppo"))
     whole = (fpo / "evaluation.json").read_text()
     (fpo / "evaluation.json").write_text(whole[: len(whole) // 2])
-    record = cell.read(ppo / "evaluation.json", Record)
+    record = trial.read(ppo / "evaluation.json", Record)
     assert record is not None
-    cell.write(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
+    trial.write(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
     trained = {path: stamp for path, stamp in stamps(folder / "out").items() if path.name == "ckpt.pt"}
     outcome, lines = run()
     assert [result.state for result in outcome.results] == ["finished", "finished"]
     assert any("not whole" in line for line in lines)
     assert any("2 episodes, not 3" in line for line in lines)
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    again = cell.read(fpo / "evaluation.json", Record)
+    again = trial.read(fpo / "evaluation.json", Record)
     assert again is not None
     assert (
         again.evaluations["zero"].return_mean
@@ -254,10 +255,10 @@ def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
     whole = record.read_text()
     record.unlink()
     lines: list[str] = []
-    outcomes: list[pool.Outcome] = []
+    outcomes: list[scheduler.Outcome] = []
     with job.log.open("ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
-        worker = threading.Thread(target=lambda: outcomes.append(pool.run([job], 1, lines.append)))
+        worker = threading.Thread(target=lambda: outcomes.append(scheduler.run([job], 1, lines.append)))
         worker.start()
         while not any("another process is at it" in line for line in lines):
             assert worker.is_alive()
@@ -305,7 +306,7 @@ def test_a_diverged_cell_is_recorded_and_the_others_go_on(
     document = json.loads(printed.out)
     assert [row["state"] for row in document["cells"]] == ["diverged", "finished"], printed.err
     assert "training stopped in iteration" in document["cells"][0]["message"]
-    failure = cell.read(folder / "new/small/fpo/seed0/failure.json", Failure)
+    failure = trial.read(folder / "new/small/fpo/seed0/failure.json", Failure)
     assert failure is not None
     assert (failure.stage, failure.exit_code) == ("train", 3)
 
@@ -380,7 +381,7 @@ def test_kill_9_leaves_the_cells_to_who_trains_them(folder: Path) -> None:
     process.kill()
     process.communicate(timeout=60)
     asked_again = {"algorithms": ("fpo",), "out": Path("new")}
-    assert pool.lock(plan(asked(**asked_again))[0].log) is None  # the orphan has it
+    assert scheduler.lock(plan(asked(**asked_again))[0].log) is None  # the orphan has it
     outcome, lines = run(**asked_again)
     assert outcome.exit_code == 0
     assert any("another process is at it" in line for line in lines)
@@ -395,9 +396,9 @@ def test_the_time_left_is_learned_from_like_cells() -> None:
     fpo, ppo, other = Cell("a", "fpo", 1), Cell("a", "ppo", 1), Cell("b", "fpo", 1)
     assert pace.left([fpo], [], 1) is None
     pace.learn(Cell("a", "fpo", 0), 100)
-    assert [pace.estimate(cell) for cell in (fpo, ppo, other)] == [100, 100, 100]
+    assert [pace.estimate(trial) for trial in (fpo, ppo, other)] == [100, 100, 100]
     pace.learn(Cell("a", "ppo", 0), 40)
-    assert [pace.estimate(cell) for cell in (fpo, ppo, other)] == [100, 40, 70]
+    assert [pace.estimate(trial) for trial in (fpo, ppo, other)] == [100, 40, 70]
     # 100 + 70 wait, ppo has had 10 of its 40: 200 s of work for two
     assert pace.left([fpo, other], [(ppo, 10.0)], 2) == 100
     assert pace.left([], [(fpo, 20.0), (ppo, 30.0)], 2) == 80  # the longer one decides
@@ -408,12 +409,12 @@ def test_exit_codes() -> None:
     failure = Failure(flowrl="0", stage="train", exit_code=5, message="", digest="", config={})
     diverged = failure.model_copy(update={"exit_code": 3})
     results = [Result(Cell("a", "fpo", 0), "finished")]
-    assert pool.Outcome(results, None).exit_code == 0
+    assert scheduler.Outcome(results, None).exit_code == 0
     results.append(Result(Cell("a", "fpo", 1), "failed", failure=failure))
-    assert pool.Outcome(results, None).exit_code == 5
+    assert scheduler.Outcome(results, None).exit_code == 5
     results.append(Result(Cell("a", "fpo", 2), "diverged", failure=diverged))
-    assert pool.Outcome(results, None).exit_code == 3
-    assert pool.Outcome(results, signal.SIGINT).exit_code == 130
+    assert scheduler.Outcome(results, None).exit_code == 3
+    assert scheduler.Outcome(results, signal.SIGINT).exit_code == 130
 
 
 def test_a_record_is_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -423,6 +424,6 @@ def test_a_record_is_whole_or_not_there(folder: Path, monkeypatch: pytest.Monkey
     record = Record.model_validate_json(before)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(Exception, match="No space left"):
-        cell.write(path, record)
+        trial.write(path, record)
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".*.tmp"))

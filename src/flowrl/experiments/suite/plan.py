@@ -1,6 +1,7 @@
 """A matrix of training runs: every recipe with every algorithm and every seed, and how far each of them has come.
 
-What is finished is kept, so that a matrix goes on after any interruption. `flowrl.pool` does the work.
+What is finished is kept, so that a matrix goes on after any interruption. `flowrl.experiments.suite.scheduler` does
+the work.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowrl import envs, experiment
-from flowrl.assembly import device_of
-from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record
-from flowrl.cell import read as read_record
+from flowrl import envs
 from flowrl.config.fingerprint import differences
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
+from flowrl.experiments import train
+from flowrl.experiments.build import device_of
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Cell, Failure, Record
+from flowrl.experiments.suite.trial import read as read_record
 from flowrl.storage import checkpoint
 
 EVALUATION_SEEDS = 10_000  # seed k is evaluated with this + k: the same episodes for every algorithm
@@ -88,7 +90,7 @@ def _job(matrix: Matrix, source: str, cell: Cell) -> Job:
     chosen = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", *steps)
     alone = () if any(_sets_simulation_threads(each) for each in matrix.overrides) else ("env.threads=1",)
     settings = (*chosen, "threads=1", *matrix.overrides, *alone)  # else each takes every core
-    config = experiment.plan(source, list(settings), None).config.model_dump(mode="json")
+    config = train.plan(source, list(settings), None).config.model_dump(mode="json")
     return Job(cell, cell.folder(matrix.out), source, settings, config, matrix.episodes)
 
 

@@ -19,7 +19,7 @@ from flowrl.envs.humanoid.library import load
 from flowrl.envs.humanoid.motion import Clip
 
 GAIT = "gait:walk:seconds=2"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_without_a_source_the_gaits_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from flowrl.comparison import Comparison, Entry, Improvement
-from flowrl.reporting.comparison_figure import TITLES
-from flowrl.reporting.comparison_page import (
+from flowrl.experiments.comparison.figures import TITLES
+from flowrl.experiments.comparison.markdown import (
     Measured,
     introduction,
     measured,
@@ -20,6 +19,7 @@ from flowrl.reporting.comparison_page import (
     title,
     with_interval,
 )
+from flowrl.experiments.comparison.results import Comparison, Entry, Improvement
 from flowrl.reporting.console import count, duration
 
 

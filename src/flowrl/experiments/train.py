@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from flowrl.assembly import Run, check_sampler, load_config, refuse_file_sampler
 from flowrl.config import fingerprint, recipe
 from flowrl.config.schema import Config, composed, load
 from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
-from flowrl.interruption import Interruption
+from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
+from flowrl.experiments.signals import Interruption
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text

@@ -14,11 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrl import cell, cli, comparing
-from flowrl.cell import Failure, Record
+from flowrl import cli
 from flowrl.cli.arguments import noise_modes, scale_of
-from flowrl.comparing import compare, normalised
-from flowrl.comparison import Scale
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
 from flowrl.evaluation import statistics
@@ -31,12 +28,16 @@ from flowrl.evaluation.statistics import (
     stratified_interquartile_mean,
     stratified_mean,
 )
-from flowrl.grid import Grid, read
-from flowrl.reporting import comparison_figure, comparison_page, comparison_screen
+from flowrl.experiments.comparison import compute, figures, markdown, terminal
+from flowrl.experiments.comparison.compute import compare, normalised
+from flowrl.experiments.comparison.load import Grid, read
+from flowrl.experiments.comparison.results import Scale
+from flowrl.experiments.suite import trial
+from flowrl.experiments.suite.trial import Failure, Record
 
 Strata = list[np.ndarray]
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 def strata(*tasks: list[float]) -> Strata:
@@ -258,7 +259,7 @@ def add(
     }
     folder = out / task / algorithm / f"seed{seed}"
     folder.mkdir(parents=True)
-    cell.write(folder / "evaluation.json", Record(**values | changes))
+    trial.write(folder / "evaluation.json", Record(**values | changes))
     rows = [
         {"iteration": i, "env_steps": 500 * i, "seconds": i, "return_mean": score * i / 2} for i in (1, 2)
     ]
@@ -318,18 +319,18 @@ def test_what_else_was_measured_stands_beside_the_returns(tmp_path: Path) -> Non
         "success_rate": {"values": [0.5, 1.0], "value": 0.75, "ci95": [0.5, 1.0]},
         "alive_s": {"values": [4.0, 8.0], "value": 6.0, "ci95": [4.0, 8.0]},
     }
-    page = " ".join(comparison_page.page(comparison).split())
+    page = " ".join(markdown.page(comparison).split())
     assert page.count("| task | algorithm | action | success_rate | alive_s |") == 1
     assert "| walk | fpo | random | 0.75 [0.5, 1] | 6 [4, 8] |" in page
     assert "swim" not in page.partition("What else was measured")[2].partition("##")[0]
-    screen = " ".join(comparison_screen.screen(comparison, 100).split())
+    screen = " ".join(terminal.screen(comparison, 100).split())
     assert "walk fpo random 0.75 6" in screen
 
 
 def test_the_document_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Programs read compare.json: its keys, their order and its numbers are those of the recorded document."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(comparing, "THRESHOLDS", 3)
+    monkeypatch.setattr(compute, "THRESHOLDS", 3)
     matrix_of(Path("runs"), SCORES)
     add(Path("runs"), "walk", "ppo", 0, 1.5, 0.5, env_steps=2000)
     written = leaves(json.loads(json.dumps(compare(read([Path("runs")])).as_dict(), allow_nan=False)))
@@ -388,7 +389,7 @@ def test_the_range_of_control_tasks_is_known(
     env: str, options: dict[str, Any], expected: tuple[float, float], tmp_path: Path
 ) -> None:
     grid = read([matrix_of(tmp_path, {("run", "fpo"): [1.0, 3.0]}, env=env, options=options)])
-    scale = comparing.scale_for(grid, "run")
+    scale = compute.scale_for(grid, "run")
     assert (scale.low, scale.high) == expected
 
 
@@ -465,7 +466,7 @@ def test_what_is_unequal_or_missing_is_said(
 def fail(out: Path, algorithm: str, exit_code: int) -> None:
     message = "it went up"
     failure = Failure(flowrl="0", stage="train", exit_code=exit_code, message=message, digest="", config={})
-    cell.write(out / "hop" / algorithm / "seed0/failure.json", failure)
+    trial.write(out / "hop" / algorithm / "seed0/failure.json", failure)
 
 
 def test_few_seeds_are_told_how_little_they_say(tmp_path: Path) -> None:
@@ -531,7 +532,7 @@ def test_without_any_learning_curve_the_tables_stand(
 
 
 def test_a_panel_says_why_it_is_empty() -> None:
-    figure = comparison_figure.curves({"lost": {}}, ["fpo"])
+    figure = figures.curves({"lost": {}}, ["fpo"])
     assert [text.get_text() for text in figure.axes[0].texts] == ["no metrics.jsonl"]
 
 
@@ -544,7 +545,7 @@ def test_a_step_of_a_held_action_is_told(tmp_path: Path) -> None:
 
 
 def test_tables_are_markdown(tmp_path: Path) -> None:
-    page = comparison_page.page(compare(read([matrix_of(tmp_path, SCORES)])))
+    page = markdown.page(compare(read([matrix_of(tmp_path, SCORES)])))
     for block in page.split("\n\n"):
         lines = block.splitlines()
         if lines[0].startswith("|"):
@@ -555,7 +556,7 @@ def test_tables_are_markdown(tmp_path: Path) -> None:
 
 def test_one_task_has_no_whole(tmp_path: Path) -> None:
     comparison = compare(read([matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})]))
-    for text in (comparison_page.page(comparison), comparison_screen.screen(comparison, 100)):
+    for text in (markdown.page(comparison), terminal.screen(comparison, 100)):
         assert "Overall" not in text
         assert "improvement" not in text
 
@@ -585,7 +586,7 @@ def test_a_terminal_has_tables_of_its_width(
 
 def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
     comparison = compare(read([matrix_of(tmp_path, SCORES)]))
-    wide, narrow = (comparison_screen.screen(comparison, width) for width in (100, 40))
+    wide, narrow = (terminal.screen(comparison, width) for width in (100, 40))
     assert max(map(len, narrow.splitlines())) <= 40
     letters = [sorted(character for character in text if character.isalnum()) for text in (wide, narrow)]
     assert letters[0] == letters[1]
@@ -602,7 +603,7 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
         }
         for task in grid.tasks
     }
-    figure = comparison_figure.curves(loaded, grid.algorithms)
+    figure = figures.curves(loaded, grid.algorithms)
     assert [axes.get_title() for axes in figure.axes] == ["hop", "swim"]
     ends = [line.get_ydata()[-1] for line in figure.axes[0].lines]
     assert ends == pytest.approx([2, 3])  # the mean over the seeds, of the last iteration
@@ -610,12 +611,12 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
     for name in ("fpo", "ppo"):
         (tmp_path / f"swim/{name}/seed0/metrics.jsonl").write_text('{"iteration": 1, "env_steps": 500}\n')
         loaded["swim"][name] = [learning_curves.load(tmp_path / f"swim/{name}/seed0")]
-    bare = comparison_figure.curves(loaded, grid.algorithms).axes
+    bare = figures.curves(loaded, grid.algorithms).axes
     assert [[text.get_text() for text in axes.texts] for axes in bare] == [[], ["no episode has ended"]]
-    profile = comparison_figure.profile(compare(grid))
+    profile = figures.profile(compare(grid))
     assert len(profile.axes) == 2
-    assert comparison_figure.columns_for(10) == 5
-    assert [comparison_figure.columns_for(n) for n in (1, 2, 3, 4, 6, 7, 9, 12)] == [1, 2, 3, 2, 3, 4, 3, 4]
+    assert figures.columns_for(10) == 5
+    assert [figures.columns_for(n) for n in (1, 2, 3, 4, 6, 7, 9, 12)] == [1, 2, 3, 2, 3, 4, 3, 4]
 
 
 def test_intervals_knows_nothing_of_tasks_with_several_axes() -> None:

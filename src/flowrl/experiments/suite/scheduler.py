@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from flowrl import matrix, stage
-from flowrl.cell import FAILURE, Cell
 from flowrl.contracts.errors import TrainingDiverged
-from flowrl.interruption import Interruption
-from flowrl.matrix import Job, Standing, Todo
-from flowrl.pace import Pace
+from flowrl.experiments.signals import Interruption
+from flowrl.experiments.suite import plan, worker
+from flowrl.experiments.suite.eta import Pace
+from flowrl.experiments.suite.plan import Job, Standing, Todo
+from flowrl.experiments.suite.result import Result, conclude
+from flowrl.experiments.suite.trial import FAILURE, Cell
+from flowrl.experiments.suite.worker import SIGNALLED, Stage
 from flowrl.reporting.console import duration
-from flowrl.result import Result, conclude
-from flowrl.stage import SIGNALLED, Stage
 
 POLL_S = 0.1
 LEFT_BY_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
@@ -65,7 +65,7 @@ def run(jobs: Sequence[Job], parallel: int, tell: Tell) -> Outcome:
     `tell` hears a line whenever a cell starts or ends. Raises UsageError when a cell was made with other
     settings (nothing is started then) and StorageError when a record cannot be written.
     """
-    standings = [matrix.standing(job) for job in jobs]
+    standings = [plan.standing(job) for job in jobs]
     counts = Counter(standing.todo for standing in standings)
     numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in AHEAD.items() if counts[todo])
     tell(f"{len(jobs)} cells: {numbers}; {parallel} at a time")
@@ -168,7 +168,7 @@ class _Runner:
             self._begin(job, log)
 
     def _begin(self, job: Job, log: BinaryIO) -> None:
-        standing = matrix.standing(job)  # anew: another process may have worked on it meanwhile
+        standing = plan.standing(job)  # anew: another process may have worked on it meanwhile
         todo = standing.todo
         if todo == "nothing":
             log.close()
@@ -181,7 +181,9 @@ class _Runner:
         (job.folder / FAILURE).unlink(missing_ok=True)
         began = time.monotonic()
         first = (
-            stage.evaluate(job, log) if todo == "evaluate" else stage.train(job, log, resume=todo == "resume")
+            worker.evaluate(job, log)
+            if todo == "evaluate"
+            else worker.train(job, log, resume=todo == "resume")
         )
         self._running[job.cell] = _Activity(job, log, todo == "train", began, first)
         self._line(f"{job.cell}: {BEGUN[todo]}")
@@ -193,7 +195,7 @@ class _Runner:
         if stopping and (trained or code not in (0, DIVERGED)):  # it goes on from its checkpoint next time
             self._end(activity)
         elif trained:
-            self._running[job.cell] = replace(activity, stage=stage.evaluate(job, activity.log))
+            self._running[job.cell] = replace(activity, stage=worker.evaluate(job, activity.log))
         else:
             result = conclude(activity.stage, self._parallel)
             self._end(activity)

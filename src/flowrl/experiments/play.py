@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from flowrl import cell
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import EnvSettings, camera
 from flowrl.envs.camera import Size
-from flowrl.examination import Question, Subject, check_sizes, facts, load, open_checkpoint
+from flowrl.experiments.evaluate import Question, Subject, check_sizes, facts, load, open_checkpoint
+from flowrl.experiments.suite import trial
 from flowrl.reporting import video
 
 PANELS = 16  # at most
@@ -226,7 +226,7 @@ class Player:
 def label(subject: Subject) -> str:
     """'hopper-fpo · FPO': the run and its algorithm; of a cell of a suite its recipe and seed, 'hopper seed0 · FPO'."""
     path = subject.path.resolve()
-    name, of_suite = path.parent.name, cell.named(path.parent)
+    name, of_suite = path.parent.name, trial.named(path.parent)
     if of_suite is not None:
         name = f"{of_suite.recipe} {name}"
     if path.stem != "ckpt":

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from flowrl import envs
-from flowrl.assembly import Policy, load_policy
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import gridworld
-from flowrl.examination import Subject, open_checkpoint
+from flowrl.experiments.build import Policy, load_policy
+from flowrl.experiments.evaluate import Subject, open_checkpoint
 from flowrl.reporting.plots import action_field, style
 
 EPISODES = 20

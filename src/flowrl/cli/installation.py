@@ -92,7 +92,7 @@ def requirements() -> Iterator[Finding]:
             _reinstall(),
         )
         return
-    yield Finding(DISTRIBUTION, "ok", f"{version} in {Path(__file__).parent}")
+    yield Finding(DISTRIBUTION, "ok", f"{version} in {Path(__file__).parents[1]}")
     for requirement in _requirements():
         if requirement.extra is None:
             yield _checked(requirement)
@@ -301,7 +301,7 @@ def _version(distribution: str) -> str | None:
 def _reinstall(extra: str = "", force: bool = False) -> str:
     """The command that installs flowrl anew: from its clone, when it came from one."""
     group = f"[{extra}]" if extra else ""
-    clone = Path(__file__).parents[2]
+    clone = Path(__file__).parents[3]
     is_clone = (clone / "pyproject.toml").is_file()
     source = f"-e '{clone}{group}'" if is_clone else f"'{DISTRIBUTION}{group}'"
     return _pip(f"install {'--force-reinstall --no-deps ' if force else ''}{source}")

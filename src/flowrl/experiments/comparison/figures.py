@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from flowrl.comparison import Comparison
+from flowrl.experiments.comparison.results import Comparison
 from flowrl.reporting.plots.learning_curves import LABELS, Run, draw_group, dress, window_of
 from flowrl.reporting.plots.style import COLOURS, GREY, new_figure, styled
 

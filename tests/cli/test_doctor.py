@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from flowrl import doctor
-from flowrl.cli import run
+from flowrl.cli import installation, run
 from flowrl.samplers import discovery
 
 
 @pytest.fixture(autouse=True)
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting MuJoCo twice in new processes takes seconds."""
-    monkeypatch.setattr(doctor, "_renders", lambda backend: backend != "osmesa")
+    monkeypatch.setattr(installation, "_renders", lambda backend: backend != "osmesa")
 
 
 def outcome(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -71,7 +70,9 @@ def test_a_missing_requirement_makes_it_unusable(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(doctor, "_requirements", lambda: [doctor.Requirement(*requirement, extra=None)])
+    monkeypatch.setattr(
+        installation, "_requirements", lambda: [installation.Requirement(*requirement, extra=None)]
+    )
     code, document = outcome(capsys)
     assert code == 8
     assert document["usable"] is False
@@ -85,10 +86,10 @@ def test_a_missing_extra_is_a_warning_with_its_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = [
-        doctor.Requirement("not-to-be-found", "1.0", "video"),
-        doctor.Requirement("numpy", "1.0", "video"),
+        installation.Requirement("not-to-be-found", "1.0", "video"),
+        installation.Requirement("numpy", "1.0", "video"),
     ]
-    monkeypatch.setattr(doctor, "_requirements", lambda: lines)
+    monkeypatch.setattr(installation, "_requirements", lambda: lines)
     code, document = outcome(capsys)
     assert code == 0
     (video,) = [check for check in document["checks"] if check["name"] == "[video]"]
@@ -115,8 +116,8 @@ def test_a_namesake_is_warned_of(
 def test_no_headless_rendering_is_a_warning_that_names_the_packages(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "_renders", lambda backend: False)
-    monkeypatch.setattr(doctor.sys, "platform", "linux")
+    monkeypatch.setattr(installation, "_renders", lambda backend: False)
+    monkeypatch.setattr(installation.sys, "platform", "linux")
     code, document = outcome(capsys)
     assert code == 0
     (rendering,) = [check for check in document["checks"] if check["name"] == "rendering"]
@@ -153,7 +154,7 @@ def test_a_check_that_raises_does_not_stop_the_others(
     def pytorch() -> None:
         raise ImportError("libtorch.so: cannot open shared object file")
 
-    monkeypatch.setattr(doctor, "pytorch", pytorch)
+    monkeypatch.setattr(installation, "pytorch", pytorch)
     code, document = outcome(capsys)
     assert code == 8
     assert states(document)["pytorch"] == "problem"
@@ -170,10 +171,10 @@ def test_a_check_that_raises_does_not_stop_the_others(
     ],
 )
 def test_requirements_are_read(line: str, expected: tuple[str, str, str | None]) -> None:
-    requirement = doctor.Requirement.parse(line)
+    requirement = installation.Requirement.parse(line)
     assert (requirement.name, requirement.least, requirement.extra) == expected
 
 
 def test_versions_compare_as_numbers() -> None:
-    assert doctor._numbers("2.13.0+cpu") == (2, 13, 0)
-    assert doctor._numbers("2.13") > doctor._numbers("2.6")
+    assert installation._numbers("2.13.0+cpu") == (2, 13, 0)
+    assert installation._numbers("2.13") > installation._numbers("2.6")

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from flowrl import __version__
-from flowrl.assembly import load_policy, refuse_file_sampler
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.evaluation.latency import Row, bench
 from flowrl.evaluation.machine import Watch, machine
-from flowrl.examination import open_checkpoint
+from flowrl.experiments.build import load_policy, refuse_file_sampler
+from flowrl.experiments.evaluate import open_checkpoint
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.policies.flow import FlowPolicy
 from flowrl.samplers import registry

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl.cell import EVALUATION, FAILURE, MODES, Cell, Failure, Record
-from flowrl.cell import find as find_cells
-from flowrl.cell import read as read_record
 from flowrl.contracts.errors import UsageError
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Cell, Failure, Record
+from flowrl.experiments.suite.trial import find as find_cells
+from flowrl.experiments.suite.trial import read as read_record
 
 
 @dataclass(frozen=True)

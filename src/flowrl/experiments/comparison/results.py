@@ -1,7 +1,7 @@
 """A comparison of algorithms on tasks: what was measured, how sure it is, what is missing; and its JSON document.
 
 The score of a run is its mean evaluation return. Over several tasks the scores are normalised, each task's by a scale
-of its own. `flowrl.comparing` makes a comparison of finished runs.
+of its own. `flowrl.experiments.comparison.compute` makes a comparison of finished runs.
 """
 
 from __future__ import annotations

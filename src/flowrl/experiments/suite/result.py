@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowrl import __version__, cell
-from flowrl.cell import EVALUATION, FAILURE, Cell, Failure, Record
+from flowrl import __version__
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import BUG
 from flowrl.evaluation.machine import machine
-from flowrl.matrix import Job
+from flowrl.experiments.suite import trial
+from flowrl.experiments.suite.plan import Job
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Cell, Failure, Record
+from flowrl.experiments.suite.worker import Stage
 from flowrl.reporting.console import duration
-from flowrl.stage import Stage
 from flowrl.storage import checkpoint
 
 
@@ -54,7 +55,7 @@ class Result:
         if self.record is None:
             return self.state
         returns = [
-            f"{value:.4g} {cell.spelled(mode, self.record.config)}" for mode, value in self.returns.items()
+            f"{value:.4g} {trial.spelled(mode, self.record.config)}" for mode, value in self.returns.items()
         ]
         steps, seconds = self.record.env_steps, self.record.seconds
         return f"return {', '.join(returns)}; {steps:,} steps in {duration(seconds)}"
@@ -77,7 +78,7 @@ def conclude(stage: Stage, parallel: int) -> Result:
         record = _record(job, scores, parallel)
     except ValidationError:
         return _failed(stage, "a mean return is not finite")
-    cell.write(job.folder / EVALUATION, record)
+    trial.write(job.folder / EVALUATION, record)
     return Result(job.cell, "finished", record)
 
 
@@ -112,5 +113,5 @@ def _failed(stage: Stage, message: str) -> Result:
         digest=fingerprint.digest(job.config),
         config=job.config,
     )
-    cell.write(job.folder / FAILURE, failure)
+    trial.write(job.folder / FAILURE, failure)
     return Result(job.cell, "diverged" if failure.diverged else "failed", failure=failure)

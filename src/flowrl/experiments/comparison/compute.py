@@ -13,9 +13,12 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl import caveats, cell, envs
-from flowrl.cell import MODES
-from flowrl.comparison import (
+from flowrl import envs
+from flowrl.evaluation import statistics
+from flowrl.evaluation.statistics import Strata
+from flowrl.experiments.comparison import caveats
+from flowrl.experiments.comparison.load import Grid, Group
+from flowrl.experiments.comparison.results import (
     Comparison,
     Entry,
     Estimate,
@@ -29,9 +32,8 @@ from flowrl.comparison import (
     Total,
     Trial,
 )
-from flowrl.evaluation import statistics
-from flowrl.evaluation.statistics import Strata
-from flowrl.grid import Grid, Group
+from flowrl.experiments.suite import trial
+from flowrl.experiments.suite.trial import MODES
 
 Scores = NDArray[np.float64]  # (runs,)
 Scored = Mapping[str, Mapping[str, Strata]]  # algorithm -> noise mode -> the scores of its runs, task by task
@@ -161,7 +163,7 @@ def _overall(grid: Grid, modes: Sequence[str], scales: Mapping[str, Scale]) -> O
 def _score(group: Group, mode: str, strata: Strata) -> Score:
     """Of the runs in `strata`, whose policies are of the kind of those in `group`."""
     return Score(
-        action=cell.spelled(mode, group.config),
+        action=trial.spelled(mode, group.config),
         mean=_estimate(strata, statistics.stratified_mean),
         iqm=_estimate(strata, statistics.stratified_interquartile_mean),
     )

@@ -18,10 +18,11 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
-from flowrl import cli, playing
+from flowrl import cli
 from flowrl.contracts.errors import MissingDependency, StorageError
 from flowrl.envs import EnvSettings, gridworld
-from flowrl.examination import Question, open_checkpoint
+from flowrl.experiments import play
+from flowrl.experiments.evaluate import Question, open_checkpoint
 from flowrl.reporting import video
 
 RECIPE = """
@@ -365,16 +366,16 @@ def test_what_to_install_where_nothing_can_be_drawn(env: str, tmp_path: Path) ->
 # ------------------------------------------------------------------------------------------------- the parts
 
 
-def players(*samplers: str, seed: int = 0) -> list[playing.Player]:
-    casts = playing.cast(Path("flow"), Question(",".join(samplers), episodes=1, seed=seed), ())
-    return [playing.Player(subject, asked, playing.PICTURE) for subject, asked in casts]
+def players(*samplers: str, seed: int = 0) -> list[play.Player]:
+    casts = play.cast(Path("flow"), Question(",".join(samplers), episodes=1, seed=seed), ())
+    return [play.Player(subject, asked, play.PICTURE) for subject, asked in casts]
 
 
 def scenes(
-    players: list[playing.Player], seed: int, max_steps: int = 100
+    players: list[play.Player], seed: int, max_steps: int = 100
 ) -> list[tuple[bool, list[video.Panel]]]:
     question = Question(episodes=1, seed=seed)
-    return list(playing.watch(players, question, 1, 1, max_steps, lambda episode, step: None))
+    return list(play.watch(players, question, 1, 1, max_steps, lambda episode, step: None))
 
 
 def test_all_panels_start_from_the_same_state() -> None:
@@ -389,8 +390,8 @@ def test_all_panels_start_from_the_same_state() -> None:
 
 def test_panels_whose_actions_last_differently_are_refused() -> None:
     once, thrice = (EnvSettings(id="Pendulum-v1", action_repeat=repeat) for repeat in (1, 3))
-    assert playing.arguments(once) != playing.arguments(thrice)
-    assert playing.told(thrice) == "Pendulum-v1 with action_repeat=3"
+    assert play.arguments(once) != play.arguments(thrice)
+    assert play.told(thrice) == "Pendulum-v1 with action_repeat=3"
 
 
 def test_who_is_done_waits_for_the_others() -> None:
@@ -516,4 +517,4 @@ def test_a_cell_of_a_suite_is_called_after_its_recipe(tmp_path: Path) -> None:
     folder = tmp_path / "hop" / "fpo" / "seed0"
     folder.parent.mkdir(parents=True)
     shutil.copytree("flow", folder)
-    assert playing.label(open_checkpoint(folder)) == "hop seed0 · FPO"
+    assert play.label(open_checkpoint(folder)) == "hop seed0 · FPO"

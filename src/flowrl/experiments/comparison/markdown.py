@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from flowrl.comparison import Comparison, Entry, Estimate, Improvement, Scale
+from flowrl.experiments.comparison.results import Comparison, Entry, Estimate, Improvement, Scale
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from flowrl.cell import Cell
+from flowrl.experiments.suite.trial import Cell
 
 
 class Pace:

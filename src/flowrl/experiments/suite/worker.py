@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-from flowrl.cell import MODES
 from flowrl.contracts.errors import BUG
-from flowrl.matrix import Job
+from flowrl.experiments.suite.plan import Job
+from flowrl.experiments.suite.trial import MODES
 from flowrl.storage import checkpoint
 
 SIGNALLED = 128  # + the signal's number: the exit code of what a signal ended, as a shell has it

@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-from flowrl.comparison import Improvement
 from flowrl.config.fingerprint import differences
-from flowrl.grid import Grid
+from flowrl.experiments.comparison.load import Grid
+from flowrl.experiments.comparison.results import Improvement
 
 FEW = 5  # seeds; with fewer, an interval is narrower than it says
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from flowrl import envs
-from flowrl.assembly import (
+from flowrl.config import recipe
+from flowrl.config.recipe import Place
+from flowrl.config.schema import Config
+from flowrl.config.yaml_reader import KeyPath
+from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.evaluation.episodes import Evaluation, evaluate, summary
+from flowrl.experiments.build import (
     LoadedPolicy,
     check_sampler,
     load_config,
@@ -17,12 +23,6 @@ from flowrl.assembly import (
     prepare_process,
     refuse_file_sampler,
 )
-from flowrl.config import recipe
-from flowrl.config.recipe import Place
-from flowrl.config.schema import Config
-from flowrl.config.yaml_reader import KeyPath
-from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.policies.noise import NoiseMode
 from flowrl.storage import checkpoint
 

@@ -17,11 +17,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from flowrl import experiment
-from flowrl.assembly import Run
 from flowrl.config.recipe import Recipe, apply
 from flowrl.config.schema import load
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
+from flowrl.experiments import train
+from flowrl.experiments.build import Run
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
 
@@ -37,7 +37,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str = "fpo++") -> experiment.Plan:
+def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str = "fpo++") -> train.Plan:
     """A small run; 20 steps per rollout end in the middle of most episodes."""
     values = {
         "algorithm": algorithm,
@@ -49,7 +49,7 @@ def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str =
         "rollout": {"steps": 20},
         "learner": {"epochs": 2, "minibatches": 2, "critic": {"hidden": [16]}},
     }
-    return experiment.Plan(load(apply(Recipe("test", values), overrides)), "test")
+    return train.Plan(load(apply(Recipe("test", values), overrides)), "test")
 
 
 def stopping_after(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +64,8 @@ def stopping_after(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Training, "iterate", interrupted)
 
 
-def resumed(folder: Path) -> experiment.Result:
-    return experiment.train(experiment.plan(None, [], folder), folder.parent, None, quiet=True)
+def resumed(folder: Path) -> train.Result:
+    return train.train(train.plan(None, [], folder), folder.parent, None, quiet=True)
 
 
 def same(a: Any, b: Any, path: str = "") -> None:
@@ -97,10 +97,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights, optimiser, statistics, random states, environments and metrics, to the last bit."""
-    whole = experiment.train(plan(TASKS[task], 6), tmp_path, "whole", quiet=True)
+    whole = train.train(plan(TASKS[task], 6), tmp_path, "whole", quiet=True)
     with monkeypatch.context() as patch:
         stopping_after(3, patch)
-        stopped = experiment.train(plan(TASKS[task], 6), tmp_path, "halves", quiet=True)
+        stopped = train.train(plan(TASKS[task], 6), tmp_path, "halves", quiet=True)
     assert stopped.signal == signal.SIGTERM
     assert stopped.env_steps == whole.env_steps // 2
     kept = checkpoint.load(stopped.folder / "ckpt.pt")
@@ -113,10 +113,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 def test_what_was_written_after_the_last_save_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was killed has told metrics beyond its checkpoint, and a torn line."""
     env = TASKS["GridWorld"]
-    whole = experiment.train(plan(env, 4), tmp_path, "whole", quiet=True)
+    whole = train.train(plan(env, 4), tmp_path, "whole", quiet=True)
     with monkeypatch.context() as patch:
         stopping_after(2, patch)
-        killed = experiment.train(plan(env, 4), tmp_path, "killed", quiet=True)
+        killed = train.train(plan(env, 4), tmp_path, "killed", quiet=True)
     with (killed.folder / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 3, "env_steps": 480}\n{"iteration": 4, "env_st')
     resumed(killed.folder)
@@ -125,10 +125,10 @@ def test_what_was_written_after_the_last_save_is_cut(tmp_path: Path, monkeypatch
 
 def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
-    whole = experiment.train(plan(env, 4), tmp_path, "whole", quiet=True)
-    short = experiment.train(plan(env, 2), tmp_path, "short", quiet=True)
-    longer = experiment.plan(None, ["total_steps=640"], short.folder)
-    done = experiment.train(longer, tmp_path, None, quiet=True)
+    whole = train.train(plan(env, 4), tmp_path, "whole", quiet=True)
+    short = train.train(plan(env, 2), tmp_path, "short", quiet=True)
+    longer = train.plan(None, ["total_steps=640"], short.folder)
+    done = train.train(longer, tmp_path, None, quiet=True)
     assert done.env_steps == whole.env_steps == 640
     a, b = (checkpoint.load(each.folder / "ckpt.pt") for each in (whole, done))
     same(a["actor"], b["actor"])
@@ -136,41 +136,41 @@ def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
 
 def test_going_back_to_an_earlier_checkpoint_is_refused(tmp_path: Path) -> None:
     """`--resume RUN/best.pt` would write over the later ckpt.pt and cut the metrics; without a whole ckpt.pt it may."""
-    early = experiment.train(plan(TASKS["GridWorld"], 1), tmp_path, "early", quiet=True).folder
-    run = experiment.train(plan(TASKS["GridWorld"], 3), tmp_path, "run", quiet=True).folder
+    early = train.train(plan(TASKS["GridWorld"], 1), tmp_path, "early", quiet=True).folder
+    run = train.train(plan(TASKS["GridWorld"], 3), tmp_path, "run", quiet=True).folder
     (run / checkpoint.BEST).write_bytes((early / checkpoint.LATEST).read_bytes())
     before = {file.name: file.read_bytes() for file in run.iterdir()}
     with pytest.raises(UsageError, match=r"160 env steps.*480"):
-        experiment.plan(None, [], run / checkpoint.BEST)
+        train.plan(None, [], run / checkpoint.BEST)
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
     (run / checkpoint.LATEST).write_bytes(b"damaged")
-    assert experiment.plan(None, [], run / checkpoint.BEST).folder == run
+    assert train.plan(None, [], run / checkpoint.BEST).folder == run
 
 
 def test_a_run_is_called_after_its_recipe_or_the_environment_put_in_its_place() -> None:
-    assert experiment.plan("pendulum.yaml", ["seed=1"], None).stem == "pendulum"
-    assert experiment.plan("pendulum.yaml", ["env.id=flowrl/CheetahRun-v0"], None).stem == "cheetahrun"
+    assert train.plan("pendulum.yaml", ["seed=1"], None).stem == "pendulum"
+    assert train.plan("pendulum.yaml", ["env.id=flowrl/CheetahRun-v0"], None).stem == "cheetahrun"
 
 
 @pytest.mark.parametrize("change", ["env.action_repeat=3", "env.options.max_episode_steps=30", "env.count=2"])
 def test_a_run_goes_on_in_its_own_environment_alone(change: str, tmp_path: Path) -> None:
     """What would change it is refused before anything is written, also where nothing is left to train."""
-    folder = experiment.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True).folder
+    folder = train.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True).folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     key = change.partition("=")[0]
     with pytest.raises(
         UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or begin a new run"
     ):
-        experiment.plan(None, [change], folder)
+        train.plan(None, [change], folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert experiment.plan(None, ["env.threads=1", "total_steps=999"], folder).config.env.threads == 1
+    assert train.plan(None, ["env.threads=1", "total_steps=999"], folder).config.env.threads == 1
 
 
 def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
     a, b, c = (
         checkpoint.load(
-            experiment.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt"
+            train.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt"
         )
         for seed, name in ((1, "a"), (1, "b"), (2, "c"))
     )
@@ -213,7 +213,7 @@ def test_a_state_that_cannot_be_saved_is_told_once_and_new_episodes_begin(
     notice = "the state of flowrl-test/Belt-v0 cannot be saved (Belt.items is or holds a "
     with monkeypatch.context() as patch:
         stopping_after(2, patch)
-        stopped = experiment.train(plan(env, 4), tmp_path, "run", quiet=True)
+        stopped = train.train(plan(env, 4), tmp_path, "run", quiet=True)
     assert capsys.readouterr().err.count(notice) == 1
     kept = checkpoint.load(stopped.folder / "ckpt.pt")
     assert kept["env"]["envs"] is None
@@ -233,7 +233,7 @@ def test_a_state_that_cannot_be_saved_is_told_once_and_new_episodes_begin(
 
 
 def test_an_exact_run_has_no_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    experiment.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True)
+    train.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True)
     assert capsys.readouterr().err == ""
 
 
@@ -256,7 +256,7 @@ def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(
 ) -> None:
     from flowrl.training.learner import Learner
 
-    good = experiment.train(plan(TASKS["GridWorld"], 2), tmp_path, "run", quiet=True)
+    good = train.train(plan(TASKS["GridWorld"], 2), tmp_path, "run", quiet=True)
     before = (good.folder / "ckpt.pt").read_bytes()
     update = Learner.update
 
@@ -265,9 +265,9 @@ def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(
         return update(self, rollout)
 
     monkeypatch.setattr(Learner, "update", poisoned)
-    longer = experiment.plan(None, ["total_steps=6400"], good.folder)
+    longer = train.plan(None, ["total_steps=6400"], good.folder)
     with pytest.raises(TrainingDiverged) as caught:
-        experiment.train(longer, tmp_path, None, quiet=True)
+        train.train(longer, tmp_path, None, quiet=True)
     message = str(caught.value)
     assert "iteration 3" in message
     assert "advantages" in message
@@ -279,19 +279,19 @@ def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(
 
 def test_a_taken_name_is_refused_and_a_default_name_is_not_taken_twice(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
-    first = experiment.train(plan(env, 1), tmp_path, None, quiet=True)
-    second = experiment.train(plan(env, 1), tmp_path, None, quiet=True)
+    first = train.train(plan(env, 1), tmp_path, None, quiet=True)
+    second = train.train(plan(env, 1), tmp_path, None, quiet=True)
     assert first.folder.name == "test-fpo++-seed3"
     assert second.folder.name == "test-fpo++-seed3-2"
     with pytest.raises(UsageError, match="--resume"):
-        experiment.train(plan(env, 1), tmp_path, first.folder.name, quiet=True)
+        train.train(plan(env, 1), tmp_path, first.folder.name, quiet=True)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
-    done = experiment.train(plan(TASKS["GridWorld"], 1), tmp_path, "run", quiet=True)
-    other = experiment.plan(None, ["policy.hidden=[8]", "total_steps=3200"], done.folder)
+    done = train.train(plan(TASKS["GridWorld"], 1), tmp_path, "run", quiet=True)
+    other = train.plan(None, ["policy.hidden=[8]", "total_steps=3200"], done.folder)
     with pytest.raises(CheckpointError, match="does not fit"):
-        experiment.train(other, tmp_path, None, quiet=True)
+        train.train(other, tmp_path, None, quiet=True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 
-from flowrl.envs import EnvSettings, make
+from flowrl.envs.factory import make
+from flowrl.envs.settings import EnvSettings
 
 COUNT = 1024
 TURNS = 5

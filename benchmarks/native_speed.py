@@ -22,8 +22,11 @@ from typing import Any, Literal
 
 import torch
 
-from flowrl.envs import NATIVE, Adapter, EnvSettings, make
-from flowrl.envs.batched import BatchedVectorEnv
+from flowrl.envs.adapter import Adapter
+from flowrl.envs.factory import make
+from flowrl.envs.registration import NATIVE
+from flowrl.envs.settings import EnvSettings
+from flowrl.envs.simulation.vector_env import BatchedVectorEnv
 from flowrl.evaluation.machine import machine
 
 TURN_SECONDS = 0.3

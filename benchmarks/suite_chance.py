@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.envs.suite import TASKS
-from flowrl.envs.suite.environment import SuiteVectorEnv
+from flowrl.envs.dm_control.environment import SuiteVectorEnv
+from flowrl.envs.dm_control.tasks import TASKS
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from mujoco.batch import Batch
 
-from flowrl.envs.suite import TASKS
-from flowrl.envs.suite.environment import SuiteVectorEnv
+from flowrl.envs.dm_control.environment import SuiteVectorEnv
+from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.evaluation.machine import machine
 
 COUNT = 256

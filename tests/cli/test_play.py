@@ -20,7 +20,8 @@ from PIL import Image
 
 from flowrl import cli
 from flowrl.contracts.errors import MissingDependency, StorageError
-from flowrl.envs import EnvSettings, gridworld
+from flowrl.envs import gridworld
+from flowrl.envs.settings import EnvSettings
 from flowrl.experiments import play
 from flowrl.experiments.evaluate import Question, open_checkpoint
 from flowrl.reporting import video
@@ -345,8 +346,9 @@ def has_osmesa() -> bool:
 def test_what_to_install_where_nothing_can_be_drawn(env: str, tmp_path: Path) -> None:
     """In a process of its own: MuJoCo chooses its graphics when it is first imported."""
     program = (
-        f"from flowrl.envs import EnvSettings, camera\nsettings = EnvSettings(id={env!r})\n"
-        "env = camera.make_visible(settings, camera.Size(64, 48))\nenv.reset(0)\ncamera.picture(env)"
+        "from flowrl.envs.settings import EnvSettings\nfrom flowrl.envs import rendering\n"
+        f"settings = EnvSettings(id={env!r})\n"
+        "env = rendering.make_visible(settings, rendering.Size(64, 48))\nenv.reset(0)\nrendering.picture(env)"
     )
     environment = {name: value for name, value in os.environ.items() if name not in GRAPHICS}
     done = subprocess.run(

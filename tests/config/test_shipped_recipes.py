@@ -9,7 +9,7 @@ import pytest
 
 from flowrl.config import recipe
 from flowrl.config.schema import ALGORITHMS, load
-from flowrl.envs.suite import TASKS
+from flowrl.envs.dm_control.tasks import TASKS
 
 SHIPPED = recipe.shipped_names()
 PAPER = [name for name in SHIPPED if name.startswith("paper/")]

@@ -15,7 +15,9 @@ from gymnasium import spaces
 from pydantic import ValidationError
 
 from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged
-from flowrl.envs import Adapter, EnvSettings, make
+from flowrl.envs.adapter import Adapter
+from flowrl.envs.factory import make
+from flowrl.envs.settings import EnvSettings
 
 
 class Scripted(gymnasium.Env[Any, Any]):

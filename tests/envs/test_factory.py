@@ -12,10 +12,10 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 
 from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, UsageError
-from flowrl.envs import NATIVE, EnvSettings, make
-from flowrl.envs.adapter import MotionSource
-from flowrl.envs.batched import BatchedVectorEnv
-from flowrl.envs.factory import built, find, way
+from flowrl.envs.factory import built, find, make, way
+from flowrl.envs.registration import NATIVE
+from flowrl.envs.settings import EnvSettings, MotionSource
+from flowrl.envs.simulation.vector_env import BatchedVectorEnv
 
 
 class Track(gymnasium.Env[Any, Any]):

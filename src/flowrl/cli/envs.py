@@ -21,11 +21,11 @@ def envs(
     A description tells the spaces, the episode limit, whether a run resumes exactly, and how to train on it.
     """
     from flowrl.config import recipe
-    from flowrl.envs import listing
+    from flowrl.envs import descriptions
 
     recipes = recipe.shipped_by_environment()
     if id is None:
-        rows = [row | {"recipe": recipes.get(row["id"], "")} for row in listing.catalogue()]
+        rows = [row | {"recipe": recipes.get(row["id"], "")} for row in descriptions.catalogue()]
         if json:
             print_json(rows)
         else:
@@ -33,12 +33,12 @@ def envs(
             print_table(["id", "steps", "recipe", "origin"], lines, numbers=("steps",))
         next_command("flowrl envs flowrl/GridWorld-v0")
         return
-    description = listing.describe(id)
+    description = descriptions.describe(id)
     description["train"] = _train(description, recipes.get(id))
     if json:
         print_json(description)
     else:
-        print_facts(listing.facts(description))
+        print_facts(descriptions.facts(description))
     next_command(description["train"])
 
 

@@ -153,10 +153,10 @@ def pytorch() -> Iterator[Finding]:
 def simulation() -> Iterator[Finding]:
     """A ball falls: after t seconds its speed is g t."""
     from flowrl.contracts.errors import MissingDependency
-    from flowrl.envs import graphics
+    from flowrl.envs import opengl
 
     try:
-        graphics.check()
+        opengl.check()
     except MissingDependency as reason:
         yield Finding("simulation", "problem", str(reason).removesuffix("."), "unset MUJOCO_GL")
         return

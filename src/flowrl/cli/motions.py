@@ -13,8 +13,8 @@ from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
-    from flowrl.envs.humanoid.motion import Clip
-    from flowrl.envs.humanoid.summary import Summary
+    from flowrl.envs.humanoid.motions.clip import Clip
+    from flowrl.envs.humanoid.motions.summary import Summary
 
 COLUMNS = ("name", "seconds", "frames", "loops", "m/s", "clamped", "lowest foot m", "rad/s", "remarks")
 NUMBERS = ("seconds", "frames", "m/s", "clamped", "lowest foot m", "rad/s")
@@ -43,9 +43,9 @@ def motions(
 
     Files: .npz (own, mjlab, AMASS), .txt (DeepMimic), .pkl (PHC), .bvh (LAFAN1, CMU, Mixamo).
     """
-    from flowrl.envs import graphics
+    from flowrl.envs import opengl
 
-    graphics.choose()  # before MuJoCo is imported
+    opengl.choose()  # before MuJoCo is imported
     if not sources:
         if sheet or video or convert:
             raise UsageError(
@@ -53,8 +53,8 @@ def motions(
             )
         list_gaits(json)
         return
-    from flowrl.envs.humanoid.library import load
-    from flowrl.envs.humanoid.summary import summary
+    from flowrl.envs.humanoid.motions.library import load
+    from flowrl.envs.humanoid.motions.summary import summary
     from flowrl.experiments import motions
     from flowrl.reporting import video as videos
 
@@ -92,15 +92,15 @@ def motions(
 
 def list_gaits(json: bool) -> None:
     """The gaits by name, and how one is changed."""
-    from flowrl.envs.humanoid import arms, repertoire
+    from flowrl.envs.humanoid.motions.gaits import arm_styles, presets
 
-    single = {repertoire.PREFIX + name: words for name, (_, words) in repertoire.SINGLES.items()}
+    single = {presets.PREFIX + name: words for name, (_, words) in presets.SINGLES.items()}
     sets = {
-        repertoire.PREFIX + name: f"{len(members)} motions: {words}"
-        for name, (members, words) in repertoire.SETS.items()
+        presets.PREFIX + name: f"{len(members)} motions: {words}"
+        for name, (members, words) in presets.SETS.items()
     }
-    keys = {name: f"{key.low:g} to {key.high:g} {key.words}" for name, key in repertoire.KEYS.items()}
-    keys[repertoire.ARMS] = ", ".join(arms.STYLES)
+    keys = {name: f"{key.low:g} to {key.high:g} {key.words}" for name, key in presets.KEYS.items()}
+    keys[presets.ARMS] = ", ".join(arm_styles.STYLES)
     if json:
         print_json({"gaits": single, "sets": sets, "keys": keys})
     else:
@@ -128,7 +128,7 @@ def line(summary: Summary) -> list[str]:
 
 def write(clips: list[Clip], path: Path) -> None:
     """Write the one motion there is as our own format; raises UsageError and StorageError."""
-    from flowrl.envs.humanoid.importers import native
+    from flowrl.envs.humanoid.motions.importers import native
 
     if len(clips) != 1:
         raise UsageError(

@@ -74,7 +74,7 @@ def play(
 
     They begin in the same state. No display is needed.
     """
-    from flowrl.envs.camera import Size
+    from flowrl.envs.rendering import Size
     from flowrl.experiments import play
     from flowrl.experiments.evaluate import Question
 

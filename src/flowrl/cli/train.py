@@ -40,14 +40,14 @@ def train(
     It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
     saves, and says how to continue; a second one quits at once.
     """
-    from flowrl import envs
+    from flowrl.envs import factory
     from flowrl.experiments import train
 
     short = {"seed": seed, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     plan = train.plan(config, settings, resume)
     if dry_run:
-        envs.make(plan.config.env, count=1).close()  # refuses what is wrong with it
+        factory.make(plan.config.env, count=1).close()  # refuses what is wrong with it
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]

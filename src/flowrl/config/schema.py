@@ -10,7 +10,7 @@ from flowrl.config import recipe
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
-from flowrl.envs import EnvSettings
+from flowrl.envs.settings import EnvSettings
 from flowrl.policies.flow import FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicySettings
 from flowrl.policies.noise import NoiseMode

@@ -6,9 +6,9 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -16,69 +16,18 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 from torch import Tensor
 
 from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError, in_one_line
-from flowrl.contracts.settings import Settings
-from flowrl.envs import snapshot
-from flowrl.envs.watched import SUCCESS
+from flowrl.envs import state_capture
+from flowrl.envs.settings import EnvSettings
+from flowrl.envs.wrappers import SUCCESS
 
 ADVICE = {
     "action": "The policy's weights have diverged (lower learner.learning_rate or learner.clip), or its sampler "
     "cannot integrate it (try another one, or more steps)",
     "observation": "Look at the environment's reward and bounds; when actions grow, lower learner.learning_rate",
 }
-
-
-class MotionSource(Settings):
-    """Motions with a weight."""
-
-    source: str
-    """As in a list of `motions`: `gait:…`, a file, a folder, or a pattern such as `clips/*.npz`."""
-    weight: float = Field(1.0, gt=0)
-    """How often, relative to the other sources, one of these motions is trained on."""
-
-
-class EnvSettings(Settings):
-    """Which environment, and how it is run."""
-
-    id: str
-    """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
-    count: int = Field(default=16, ge=1)
-    """Environments stepped together. More give each update more, and more varied, data per step of the clock."""
-    mode: Literal["auto", "sync", "async", "batch"] = "auto"
-    """`batch` steps all together on all cores, where flowrl knows the environment itself; `auto` does so wherever
-    it can, else `sync`, one after another; `async` runs a process per environment, which pays above a millisecond
-    per step."""
-    threads: int = Field(default=0, ge=0)
-    """Threads of the simulations that flowrl steps itself; 0: all cores. Results do not depend on them."""
-    squash: Literal["clip", "tanh"] = "clip"
-    """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
-    goal: Literal["full", "root_hands", "root"] | None = None
-    """HumanoidTrack: what of the reference motion the policy is told; null: full. Rewards always ask for all of it."""
-    motions: tuple[str | MotionSource, ...] | None = Field(default=None, min_length=1)
-    """HumanoidTrack: the motions to imitate, one or a list: `gait:…`, files, or `{source: …, weight: …}`."""
-    action_repeat: int = Field(default=1, ge=1)
-    """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come
-    anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
-    environment's own time limit still counts control steps."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
-
-    @field_validator("motions", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | Mapping) else value
-
-    def arguments(self) -> dict[str, Any]:
-        """All keyword arguments of the environment."""
-        named = dict(self.options)
-        if self.goal is not None:
-            named["goal"] = self.goal
-        if self.motions is not None:
-            named["motions"] = [m if isinstance(m, str) else m.model_dump() for m in self.motions]
-        return named
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +199,11 @@ class Adapter:
         """
         captured = None
         if self._whole is not None:
-            captured = snapshot.Encoder().encode(self._whole.state())
+            captured = state_capture.Encoder().encode(self._whole.state())
         elif self._each is not None:
             captured = self._captured()
         state = {"id": self.settings.id, "count": self.count, "seed": self._seed, "steps": self._steps}
-        return state | {"obs": self.obs.clone(), "envs": snapshot.as_tensors(captured)}
+        return state | {"obs": self.obs.clone(), "envs": state_capture.as_tensors(captured)}
 
     def restore(self, state: dict[str, Any]) -> Tensor:
         """Continue from `state()` of an Adapter made with the same settings; returns the observations to act on.
@@ -280,12 +229,12 @@ class Adapter:
 
     def _continue(self, state: dict[str, Any]) -> None:
         self.obs = state["obs"].clone()
-        captured = snapshot.as_arrays(state["envs"])
+        captured = state_capture.as_arrays(state["envs"])
         if captured is None:
             words = np.random.SeedSequence([state["seed"] or 0, state["steps"]]).generate_state(1)
             self.reset(int(words[0]))
         elif self._whole is not None:
-            self._whole.restore(snapshot.Decoder().decode(captured))
+            self._whole.restore(state_capture.Decoder().decode(captured))
         elif self._each is not None:
             self._each.set_attr("state", captured)
 

@@ -22,10 +22,11 @@ from flowrl.contracts.errors import (
     did_you_mean,
     in_one_line,
 )
-from flowrl.envs import NATIVE, graphics, snapshot
-from flowrl.envs.adapter import Adapter, EnvSettings, close
-from flowrl.envs.repeated import RepeatedAction
-from flowrl.envs.watched import Watched
+from flowrl.envs import opengl, state_capture
+from flowrl.envs.adapter import Adapter, close
+from flowrl.envs.registration import NATIVE
+from flowrl.envs.settings import EnvSettings
+from flowrl.envs.wrappers import RepeatedAction, Watched
 
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""
@@ -90,7 +91,7 @@ def make(
     count = settings.count if count is None else count
     mode = way(spec, settings, render_mode)
     try:
-        with snapshot.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
+        with state_capture.quiet_mujoco() if "mujoco" in str(spec.entry_point) else nullcontext():
             if evaluation and "evaluation" in constructor_options(spec):
                 named.setdefault("evaluation", True)
             envs = built(spec, mode, count, named, settings)
@@ -147,9 +148,9 @@ def built(
     """`count` environments of `spec`, with the keyword arguments `named`."""
     repeat = settings.action_repeat
     if mode == "batch":
-        from flowrl.envs import gymnasium_mujoco  # needs MuJoCo
+        from flowrl.envs.gymnasium_mujoco import tasks  # needs MuJoCo
 
-        return gymnasium_mujoco.vector_env(
+        return tasks.vector_env(
             spec.id, count, named.get("max_episode_steps", spec.max_episode_steps), settings.threads, repeat
         )
     if mode == "own":
@@ -191,7 +192,7 @@ def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
 def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
     """What to tell the user when the construction of an environment raised `error`."""
     try:
-        graphics.check()
+        opengl.check()
     except MissingDependency as reason:
         return reason
     unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))

@@ -15,12 +15,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from flowrl import __version__, envs
+from flowrl import __version__
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.protocols import VelocityField
-from flowrl.envs import Adapter
+from flowrl.envs import factory
+from flowrl.envs.adapter import Adapter
 from flowrl.networks.critic import Critic
 from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.normaliser import Normaliser
@@ -111,7 +112,7 @@ class Run:
         seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
         learner_seed, noise_seed, self._env_seed = seeds
         self.config = config
-        self.env: Adapter = envs.make(config.env)
+        self.env: Adapter = factory.make(config.env)
         size, action_size = self.env.observation_size, self.env.action_size
         visible = self.env.policy_mask
         actor = make_actor(config, size, action_size, visible).to(device)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from flowrl import envs
 from flowrl.config import recipe
 from flowrl.config.recipe import Place
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs import adapter, factory
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.experiments.build import (
     LoadedPolicy,
@@ -101,7 +101,7 @@ def open_checkpoint(path: Path) -> Subject:
 def examine(subject: Subject, question: Question) -> Examined:
     """Play the episodes and sum them up; raises UsageError when a name, option or environment does not fit."""
     loaded = load(subject, question)
-    env = envs.make(loaded.config.env, count=min(SLOTS, question.episodes), evaluation=True)
+    env = factory.make(loaded.config.env, count=min(SLOTS, question.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
         result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)
@@ -167,7 +167,7 @@ def _refuse_another_goal(subject: Subject, config: Config) -> None:
         )
 
 
-def check_sizes(loaded: LoadedPolicy, env: envs.Adapter) -> None:
+def check_sizes(loaded: LoadedPolicy, env: adapter.Adapter) -> None:
     """Raise UsageError unless the policy's observations and actions are of the environment's sizes."""
     if (loaded.observation_size, loaded.action_size) != (env.observation_size, env.action_size):
         raise UsageError(

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowrl import envs
 from flowrl.contracts.errors import UsageError
-from flowrl.envs import gridworld
+from flowrl.envs import factory, gridworld
 from flowrl.experiments.build import Policy, load_policy
 from flowrl.experiments.evaluate import Subject, open_checkpoint
 from flowrl.reporting.plots import action_field, style
@@ -66,7 +65,7 @@ def trajectories(policy: Policy, subject: Subject, episodes: int) -> list[NDArra
     """The cells (steps + 1, 2) that `episodes` episodes from the centre go through."""
     centre = (gridworld.CENTRE, gridworld.CENTRE)
     options = subject.config.env.options | {"start": centre}
-    env = envs.make(subject.config.env.model_copy(update={"options": options}), count=episodes)
+    env = factory.make(subject.config.env.model_copy(update={"options": options}), count=episodes)
     try:
         obs = env.reset(seed=0)
         paths = [[gridworld.cell_of(row)] for row in obs.numpy()]

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.contracts.errors import UsageError
-from flowrl.envs.humanoid.body import CONTROL_RATE
-from flowrl.envs.humanoid.library import unrolled
-from flowrl.envs.humanoid.motion import Clip
-from flowrl.envs.humanoid.picture import Portraitist
+from flowrl.envs.humanoid.model import CONTROL_RATE
+from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.library import unrolled
+from flowrl.envs.humanoid.rendering import Portraitist
 from flowrl.reporting import video
 from flowrl.reporting.video import Panel
 from flowrl.storage.files import check_suffix, replacing

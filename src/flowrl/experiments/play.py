@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from flowrl.contracts.errors import UsageError
-from flowrl.envs import EnvSettings, camera
-from flowrl.envs.camera import Size
+from flowrl.envs import rendering
+from flowrl.envs.rendering import Size
+from flowrl.envs.settings import EnvSettings
 from flowrl.experiments.evaluate import Question, Subject, check_sizes, facts, load, open_checkpoint
 from flowrl.experiments.suite import trial
 from flowrl.reporting import video
@@ -82,8 +83,8 @@ def play(
             players.append(Player(subject, asked, size or PICTURE))
             stack.callback(players[-1].env.close)
         check_same_task(players)
-        every = max(1, math.ceil(camera.rate(players[0].env) / fps))
-        shown_for = every / camera.rate(players[0].env)  # seconds
+        every = max(1, math.ceil(rendering.rate(players[0].env) / fps))
+        shown_for = every / rendering.rate(players[0].env)  # seconds
 
         count, rows, frame_size = 0, [], (0, 0)
         film = stack.enter_context(video.writing(path))
@@ -146,7 +147,7 @@ class Player:
 
     def __init__(self, subject: Subject, question: Question, size: Size) -> None:
         self.loaded = load(subject, question)
-        self.env = camera.make_visible(self.loaded.config.env, size)
+        self.env = rendering.make_visible(self.loaded.config.env, size)
         try:
             check_sizes(self.loaded, self.env)
         except UsageError:
@@ -171,7 +172,7 @@ class Player:
         for _ in range((episode - 1) % max(1, len(self.env.clips))):
             self.obs = self.env.reset(None)
         self.motion = next(iter(self.env.showing), None)
-        self.picture = camera.picture(self.env)
+        self.picture = rendering.picture(self.env)
 
     def step(self, max_steps: int) -> None:
         """One action."""
@@ -186,7 +187,7 @@ class Player:
 
     def look(self) -> None:
         """Draw the environment as it is now."""
-        self.picture = camera.picture(self.env)
+        self.picture = rendering.picture(self.env)
 
     def row(self, episode: int) -> dict[str, Any]:
         """The episode in numbers."""

@@ -13,11 +13,13 @@ import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RepeatAction
 
-from flowrl import envs
 from flowrl.contracts.errors import TrainingDiverged
-from flowrl.envs import EnvSettings, Step, make, snapshot
-from flowrl.envs.batched import BatchedVectorEnv
-from flowrl.envs.gymnasium_mujoco import TASKS, vector_env
+from flowrl.envs import registration, state_capture
+from flowrl.envs.adapter import Step
+from flowrl.envs.factory import make
+from flowrl.envs.gymnasium_mujoco.tasks import TASKS, vector_env
+from flowrl.envs.settings import EnvSettings
+from flowrl.envs.simulation.vector_env import BatchedVectorEnv
 
 EVERY = sorted(TASKS)
 FALLING = ["Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Humanoid-v5"]
@@ -25,12 +27,12 @@ FIELDS = ("obs", "reward", "terminated", "truncated", "successor")
 
 
 def native(id: str, count: int, **options: Any) -> BatchedVectorEnv:
-    with snapshot.quiet_mujoco():
+    with state_capture.quiet_mujoco():
         return vector_env(id, count, **options)
 
 
 def theirs(id: str, **options: Any) -> gymnasium.Env[Any, Any]:
-    with snapshot.quiet_mujoco():
+    with state_capture.quiet_mujoco():
         return gymnasium.make(id, disable_env_checker=True, **options)
 
 
@@ -45,7 +47,7 @@ def move(env: gymnasium.Env[Any, Any], ours: BatchedVectorEnv, row: int = 0) -> 
 
 
 def test_the_list_and_the_table_name_the_same_environments() -> None:
-    assert sorted(envs.NATIVE) == EVERY
+    assert sorted(registration.NATIVE) == EVERY
 
 
 @pytest.mark.parametrize("id", EVERY)

@@ -20,12 +20,13 @@ from typer.testing import CliRunner
 
 from flowrl.cli.envs import envs
 from flowrl.contracts.errors import MissingDependency, UsageError
-from flowrl.envs import EnvSettings, make
-from flowrl.envs.humanoid.body import STANDING_HEIGHT
+from flowrl.envs.factory import make
 from flowrl.envs.humanoid.environment import HumanoidTrackEnv, HumanoidTrackVectorEnv
-from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.metrics import ERRORS
+from flowrl.envs.humanoid.model import STANDING_HEIGHT
+from flowrl.envs.humanoid.motions.clip import Clip
 from flowrl.envs.humanoid.observation import PARTS, WHERE
-from flowrl.envs.humanoid.record import ERRORS
+from flowrl.envs.settings import EnvSettings
 
 ID = "flowrl/HumanoidTrack-v0"
 NUMBERS = ("success", "alive_s", "strict_alive_s", *ERRORS, "clip")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE, JOINTS, STANDING_HEIGHT, build
-from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.episode_starts import Drawn, InTurn
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, STANDING_HEIGHT, build
+from flowrl.envs.humanoid.motions.clip import Clip
 from flowrl.envs.humanoid.reference import Reference, velocities
-from flowrl.envs.humanoid.sampling import Drawn, InTurn
 
 MODEL = build()
 

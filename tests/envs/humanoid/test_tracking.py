@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from flowrl.envs.humanoid import reward
-from flowrl.envs.humanoid.bodies import Bodies
-from flowrl.envs.humanoid.body import BODIES, HANDS, JOINTS, STANDING_HEIGHT, build
 from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
-from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.kinematics import Bodies
+from flowrl.envs.humanoid.metrics import Record
+from flowrl.envs.humanoid.model import BODIES, HANDS, JOINTS, STANDING_HEIGHT, build
+from flowrl.envs.humanoid.motions.clip import Clip
 from flowrl.envs.humanoid.observation import PARTS, SIZE, WHERE, visible
-from flowrl.envs.humanoid.record import Record
 from flowrl.envs.humanoid.reference import kinematics, velocities
 
 MODEL = build()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.gymnasium_mujoco.task import Constants, compiled, control_step, scatter
-from flowrl.envs.simulation import Simulation
+from flowrl.envs.simulation.mujoco_batch import Simulation
 
 UNSEEN = 2  # positions, x and y, that are left out of the observation
 ROOT = 6  # degrees of freedom of the root, which no actuator drives

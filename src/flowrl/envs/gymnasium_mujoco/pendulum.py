@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.gymnasium_mujoco.task import Constants, compiled, scatter
-from flowrl.envs.simulation import Simulation
+from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)

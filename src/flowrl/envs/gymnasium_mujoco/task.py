@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowrl.envs.simulation import WORKSPACE, Simulation
-from flowrl.envs.task import Pace
+from flowrl.envs.simulation.mujoco_batch import WORKSPACE, Simulation
+from flowrl.envs.simulation.task import Pace
 
 MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 

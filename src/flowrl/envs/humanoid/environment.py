@@ -10,16 +10,16 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.envs.arena import Arena
-from flowrl.envs.batched import BatchedVectorEnv, at_least_one
-from flowrl.envs.humanoid.body import CONTROL_RATE
-from flowrl.envs.humanoid.library import load, unrolled
-from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.episode_starts import SAMPLINGS, Sampling
+from flowrl.envs.humanoid.metrics import MEASURES
+from flowrl.envs.humanoid.model import CONTROL_RATE
+from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
-from flowrl.envs.humanoid.record import MEASURES
-from flowrl.envs.humanoid.sampling import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
-from flowrl.envs.single import SingleEnv
+from flowrl.envs.simulation.single_env import SingleEnv
+from flowrl.envs.simulation.task_runner import Arena
+from flowrl.envs.simulation.vector_env import BatchedVectorEnv, at_least_one
 
 # frames by which what loops is longer than an episode, which may begin in any of them
 SPARE = 4 * CONTROL_RATE
@@ -31,15 +31,14 @@ class HumanoidTrackEnv(SingleEnv):
     """One humanoid that imitates motions.
 
     `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
-    are sources for `flowrl.envs.humanoid.library`, or clips. Episodes begin anywhere in them, drawn by `sampling`:
-    `uniform`, or by `failure` those more often that fail more often. With `evaluation` each motion is shown in turn
-    from its first frame, or, where it loops or is longer than an episode, from any that leaves a whole one, and an
-    episode ends where the bodies are 0.5 m away on average; else where one of them is `termination_distance` (m) away.
-    With `self_collision` the segments touch one another, not only the floor.
-
-    An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` puts around the environment,
-    truncates it after 300 steps, 10 s. The info tells the numbers of `record.Record` of the episode so far, and its
-    motion as `clip`. Pictures show the reference as a ghost.
+    are sources for `flowrl.envs.humanoid.motions.library`, or clips. Episodes begin anywhere in them, drawn by
+    `sampling`: `uniform`, or by `failure` those more often that fail more often. With `evaluation` each motion is
+    shown in turn from its first frame, or, where it loops or is longer than an episode, from any that leaves a whole
+    one, and an episode ends where the bodies are 0.5 m away on average; else where one of them is
+    `termination_distance` (m) away. With `self_collision` the segments touch one another, not only the floor. An
+    episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` puts around the environment, truncates
+    it after 300 steps, 10 s. The info tells the numbers of `record.Record` of the episode so far, and its motion as
+    `clip`. Pictures show the reference as a ghost.
     """
 
     def __init__(

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.envs.humanoid.bodies import PLACE, Bodies, heading, turned_back
-from flowrl.envs.humanoid.body import BODIES, HANDS, JOINTS, ROOT
+from flowrl.envs.humanoid.kinematics import PLACE, Bodies, heading, turned_back
+from flowrl.envs.humanoid.model import BODIES, HANDS, JOINTS, ROOT
 
 _BODIES, _JOINTS = len(BODIES), len(JOINTS)
 PARTS = {

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.envs.humanoid.bodies import VECTORS, Bodies, moving
-from flowrl.envs.humanoid.body import BODIES, CONTROL_RATE
-from flowrl.envs.humanoid.motion import Clip
+from flowrl.envs.humanoid.kinematics import VECTORS, Bodies, moving
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE
+from flowrl.envs.humanoid.motions.clip import Clip
 
 OF_BODIES = slice(1, 1 + len(BODIES))  # of MuJoCo's bodies: all but the world
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowrl.envs.humanoid.bodies import AXES, Bodies
+from flowrl.envs.humanoid.kinematics import AXES, Bodies
 
 EFFORT_PRICE = 5e-5  # per W
 MOST_EFFORT_COST = 0.1

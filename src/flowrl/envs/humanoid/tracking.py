@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowrl.contracts.errors import UsageError
-from flowrl.envs.humanoid import body, observation, reward
-from flowrl.envs.humanoid.bodies import Bodies, moving
-from flowrl.envs.humanoid.motion import ROOT_SIZE, Clip
-from flowrl.envs.humanoid.record import Record
+from flowrl.envs.humanoid import model as humanoid
+from flowrl.envs.humanoid import observation, reward
+from flowrl.envs.humanoid.episode_starts import Drawn, InTurn, Sampling, Starts
+from flowrl.envs.humanoid.kinematics import Bodies, moving
+from flowrl.envs.humanoid.metrics import Record
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
 from flowrl.envs.humanoid.reference import OF_BODIES, Reference
-from flowrl.envs.humanoid.sampling import Drawn, InTurn, Sampling, Starts
-from flowrl.envs.simulation import Simulation
-from flowrl.envs.task import Pace
+from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.simulation.task import Pace
 
 RADIANS = 0.5  # that an action of 1 turns a joint's target away from the zero pose
 MOST_ACTION = 6.0
@@ -35,7 +36,7 @@ ROOT_DEGREES = 6  # of freedom: where the joints begin in `qvel`
 class Tracking(Pace):
     """What is imitated, and how it is judged."""
 
-    substeps: int = body.SUBSTEPS
+    substeps: int = humanoid.SUBSTEPS
     episode_steps: int = 300
     clips: tuple[tuple[Clip, float], ...]  # with their weights
     sampling: Sampling = "uniform"
@@ -65,7 +66,7 @@ class HumanoidTrack:
     @staticmethod
     def build(constants: Tracking) -> mujoco.MjModel:
         """The humanoid, whose controls are actions."""
-        model = body.build(constants.self_collision)
+        model = humanoid.build(constants.self_collision)
         model.actuator_gainprm[:, 0] *= RADIANS
         model.actuator_ctrllimited[:] = True
         model.actuator_ctrlrange[:] = (-MOST_ACTION, MOST_ACTION)

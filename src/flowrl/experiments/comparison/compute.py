@@ -13,7 +13,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl import envs
+from flowrl.envs import registration
 from flowrl.evaluation import statistics
 from flowrl.evaluation.statistics import Strata
 from flowrl.experiments.comparison import caveats
@@ -72,9 +72,9 @@ def scale_for(grid: Grid, task: str) -> Scale:
     ids = {group.config["env"]["id"] for group in groups}
     if any("max_episode_steps" in group.config["env"]["options"] for group in groups):
         ids = {""}  # episodes are not as long as is known
-    if all(map(envs.is_suite_task, ids)):
+    if all(map(registration.is_suite_task, ids)):
         return Scale(*CONTROL_RANGE, "the range of a control task's return")
-    if ids == {envs.HUMANOID}:
+    if ids == {registration.HUMANOID}:
         return Scale(*HUMANOID_RANGE, "the range of a humanoid's return")
     returns = np.concatenate([group.returns(mode) for group in groups for mode in MODES])
     return Scale(

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowrl import envs
 from flowrl.config.fingerprint import differences
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
+from flowrl.envs import factory
 from flowrl.experiments import train
 from flowrl.experiments.build import device_of
 from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Cell, Failure, Record
@@ -70,8 +70,8 @@ def plan(matrix: Matrix) -> list[Job]:
     """Every cell with its resolved configuration, all those of a seed before the next seed.
 
     What would end a cell's process at once is told here, before anything is trained: raises UsageError when a recipe
-    does not fit one of the algorithms or an option is wrong, and what `flowrl.envs.make` raises when an environment
-    cannot be made.
+    does not fit one of the algorithms or an option is wrong, and what `flowrl.envs.factory.make` raises when an
+    environment cannot be made.
     """
     _refuse_set_twice(matrix)
     names = _recipe_names(matrix.recipes)
@@ -111,7 +111,7 @@ def _try_out(jobs: Sequence[Job]) -> None:
         if parts not in tried:
             tried.append(parts)
             device_of(config)
-            envs.make(config.env, count=1).close()
+            factory.make(config.env, count=1).close()
 
 
 def _refuse_set_twice(matrix: Matrix) -> None:

@@ -1,0 +1,76 @@
+"""BallInCup: swing a ball on a string into a cup (dm_control `ball_in_cup`, `catch`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import mujoco
+import torch
+from torch import Tensor
+
+from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.simulation.mujoco_batch import Simulation
+
+
+@dataclass(frozen=True, kw_only=True)
+class BallInCupConstants(Constants):
+    """BallInCup's numbers."""
+
+    start_x: tuple[float, float] = (-0.2, 0.2)  # m, the ball's start, from where it hangs
+    start_z: tuple[float, float] = (0.2, 0.5)  # m
+
+
+PROFILES = {
+    "dmc": BallInCupConstants(timestep=0.002, substeps=10),
+    "playground": BallInCupConstants(
+        timestep=0.002,
+        substeps=10,
+        start_x=(0.0, 0.0),  # the ball always hangs still
+        start_z=(0.0, 0.0),
+        implicit_damping=False,
+        iterations=1,
+        ls_iterations=4,
+    ),
+}
+
+
+class BallInCup:
+    """Start: the ball uniform in a box around the cup, but not in touch with it; all at rest.
+
+    Observation (8): positions of cup and ball in x and z, their velocities.
+    Reward: 1 where the ball is wholly within the target box in the cup, else 0.
+    """
+
+    observation_parts: ClassVar = {"position": 4, "velocity": 4}
+    derived: ClassVar[tuple[str, ...]] = ()
+    varied: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def build(constants: BallInCupConstants) -> mujoco.MjModel:
+        return compiled("ball_in_cup", constants)
+
+    def __init__(self, simulation: Simulation, constants: BallInCupConstants) -> None:
+        model = simulation.model
+        self.simulation = simulation
+        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
+        self.low, self.high = torch.tensor((constants.start_x, constants.start_z), dtype=torch.float64).T
+        x_and_z = [0, 2]
+        self.cup_origin = torch.tensor(model.body("cup").pos[x_and_z])
+        self.ball_origin = torch.tensor(model.body("ball").pos[x_and_z])
+        self.target_in_cup = torch.tensor(model.site("target").pos[x_and_z])
+        room = model.site("target").size[x_and_z] - model.geom("ball").size[0]
+        self.room = torch.tensor(room)  # (2,) m, for the ball's centre around the target's
+
+    def reset(self, rows: Tensor, random: torch.Generator) -> None:
+        while len(rows):
+            self.qpos[rows, 2:] = uniform(self.low, self.high, len(rows), random)
+            rows = rows[self.simulation.contacts(rows) > 0]
+
+    def observation(self) -> Tensor:
+        return torch.cat((self.qpos, self.qvel), dim=1)
+
+    def reward(self) -> Tensor:
+        target = self.cup_origin + self.qpos[:, :2] + self.target_in_cup
+        ball = self.ball_origin + self.qpos[:, 2:]
+        return ((target - ball).abs() < self.room).all(1).double()

@@ -1,0 +1,73 @@
+"""CartpoleBalance: keep a pole upright on a cart (dm_control `cartpole`, `balance`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import mujoco
+import torch
+from torch import Tensor
+
+from flowrl.envs.dm_control.reward import quadratic, tolerance
+from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.simulation.mujoco_batch import Simulation
+
+
+@dataclass(frozen=True, kw_only=True)
+class CartpoleConstants(Constants):
+    """CartpoleBalance's numbers."""
+
+    start_position: float = 0.1  # m, the cart's start is within this of the middle
+    start_angle: float = 0.034  # rad, the pole's start is within this of upright
+    start_velocity: float = 0.01  # standard deviation, m/s and rad/s
+    position_margin: float = 2.0  # m from the middle at which the reward for being there is down to a tenth
+    velocity_margin: float = 5.0  # rad/s at which the reward for a calm pole is down to a tenth
+
+
+PROFILES = {
+    "dmc": CartpoleConstants(timestep=0.01, substeps=1, integrator="RK4"),
+    "playground": CartpoleConstants(
+        timestep=0.01, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4
+    ),
+}
+
+
+class CartpoleBalance:
+    """Start: cart near the middle, pole nearly upright, both nearly at rest.
+
+    Observation (5): the cart's position, cosine and sine of the pole's angle, both velocities.
+    Reward: upright · small control · small angular velocity · near the middle, each from its floor up to 1:
+    (cos + 1)/2 · (4 + tolerance)/5 · (1 + tolerance)/2 · (1 + tolerance)/2.
+    """
+
+    observation_parts: ClassVar = {"position": 3, "velocity": 2}
+    derived: ClassVar[tuple[str, ...]] = ()
+    varied: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def build(constants: CartpoleConstants) -> mujoco.MjModel:
+        return compiled("cartpole", constants)
+
+    def __init__(self, simulation: Simulation, constants: CartpoleConstants) -> None:
+        self.constants = constants
+        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
+        self.ctrl = simulation.bind("ctrl")
+        self.reach = torch.tensor([constants.start_position, constants.start_angle], dtype=torch.float64)
+
+    def reset(self, rows: Tensor, random: torch.Generator) -> None:
+        self.qpos[rows] = uniform(-self.reach, self.reach, len(rows), random)
+        velocity = torch.randn(len(rows), 2, dtype=torch.float64, generator=random)
+        self.qvel[rows] = self.constants.start_velocity * velocity
+
+    def observation(self) -> Tensor:
+        cart, angle = self.qpos[:, :1], self.qpos[:, 1:]
+        return torch.cat((cart, angle.cos(), angle.sin(), self.qvel), dim=1)
+
+    def reward(self) -> Tensor:
+        numbers = self.constants
+        upright = (self.qpos[:, 1].cos() + 1) / 2
+        small_control = tolerance(self.ctrl[:, 0], margin=1, sigmoid=quadratic, value_at_margin=0)
+        small_velocity = tolerance(self.qvel[:, 1], margin=numbers.velocity_margin)
+        centred = tolerance(self.qpos[:, 0], margin=numbers.position_margin)
+        return upright * ((4 + small_control) / 5) * ((1 + small_velocity) / 2) * ((1 + centred) / 2)

@@ -1,0 +1,62 @@
+"""PointMass: push a ball to the middle of an arena (dm_control `point_mass`, `easy`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import mujoco
+import torch
+from torch import Tensor
+
+from flowrl.envs.dm_control.reward import quadratic, tolerance
+from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.simulation.mujoco_batch import Simulation
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointMassConstants(Constants):
+    """PointMass's numbers; its target's radius stands in the model."""
+
+
+PROFILES = {
+    "dmc": PointMassConstants(timestep=0.02, substeps=1),
+    "playground": PointMassConstants(
+        timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4
+    ),
+}
+
+
+class PointMass:
+    """Start: anywhere in the arena, at rest.
+
+    Observation (4): position in x and y from the target in the middle, velocity.
+    Reward: near the target · small control, (4 + mean tolerance of the controls)/5.
+    """
+
+    observation_parts: ClassVar = {"position": 2, "velocity": 2}
+    derived: ClassVar[tuple[str, ...]] = ()
+    varied: ClassVar[tuple[str, ...]] = ()
+
+    @staticmethod
+    def build(constants: PointMassConstants) -> mujoco.MjModel:
+        return compiled("point_mass", constants)
+
+    def __init__(self, simulation: Simulation, constants: PointMassConstants) -> None:
+        model = simulation.model
+        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
+        self.ctrl = simulation.bind("ctrl")
+        self.low, self.high = torch.tensor(model.jnt_range).T
+        self.target_radius = float(model.geom("target").size[0])
+
+    def reset(self, rows: Tensor, random: torch.Generator) -> None:
+        self.qpos[rows] = uniform(self.low, self.high, len(rows), random)
+
+    def observation(self) -> Tensor:
+        return torch.cat((self.qpos, self.qvel), dim=1)
+
+    def reward(self) -> Tensor:
+        distance = torch.linalg.vector_norm(self.qpos, dim=1)  # the target is where both joints are at 0
+        near = tolerance(distance, (0, self.target_radius), margin=self.target_radius)
+        small_control = tolerance(self.ctrl, margin=1, sigmoid=quadratic, value_at_margin=0).mean(1)
+        return near * ((small_control + 4) / 5)

@@ -1,0 +1,44 @@
+"""DM-Control tasks (arXiv 1801.00690) on `mujoco.batch`, each written once over all its simulations.
+
+The profile `dmc` follows dm_control step for step. `playground` takes the numbers of MuJoCo Playground (arXiv
+2502.08844): time steps, solver options, contacts, starts. What of it is not taken over: docs/tasks.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs.dm_control import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
+from flowrl.envs.dm_control.task import Constants
+from flowrl.envs.simulation.task import Task
+
+TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
+    "BallInCup": (ball_in_cup.BallInCup, ball_in_cup.PROFILES),
+    "CartpoleBalance": (cartpole.CartpoleBalance, cartpole.PROFILES),
+    "CheetahRun": (cheetah.Cheetah, cheetah.PROFILES),
+    "FingerSpin": (finger.FingerSpin, finger.SPIN),
+    "FingerTurnEasy": (finger.FingerTurn, finger.TURN_EASY),
+    "FingerTurnHard": (finger.FingerTurn, finger.TURN_HARD),
+    "FishSwim": (fish.FishSwim, fish.PROFILES),
+    "PointMass": (point_mass.PointMass, point_mass.PROFILES),
+    "ReacherEasy": (reacher.Reacher, reacher.EASY),
+    "ReacherHard": (reacher.Reacher, reacher.HARD),
+}
+"""A task's name -> its class, and its numbers by profile."""
+
+
+def chosen(task: str, profile: str) -> tuple[type[Task[Any]], Constants]:
+    """A task's class and the numbers of one of its profiles; raises UsageError for names that do not exist."""
+    if task not in TASKS:
+        raise UsageError(
+            f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}."
+        )
+    kind, profiles = TASKS[task]
+    if not isinstance(profile, str) or profile not in profiles:
+        raise UsageError(
+            f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are "
+            f"{', '.join(profiles)}."
+        )
+    return kind, profiles[profile]

@@ -1,0 +1,63 @@
+"""How the humanoid's mass is spread when it stands and carries its arms in some way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import mujoco
+
+from flowrl.envs.humanoid.model import BODIES, OUT, ROOT, build
+from flowrl.envs.humanoid.motions.gaits import arm_styles
+
+WAIST = "chest"  # the body above its joint; with head and arms it is the trunk
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Masses, and where they are when it stands upright."""
+
+    mass: float  # kg, of all
+    forward: float  # m, of the centre of all, before the pelvis
+    height: float  # m, of the centre of all, over the pelvis
+    trunk_mass: float  # kg, of chest, head and arms
+    trunk_height: float  # m, of the trunk's centre, over the pelvis
+    trunk_lever: float  # m, of the trunk's centre, over the waist
+    trunk_inertia: float  # kg m², of the trunk about the forward axis through its centre
+
+
+@cache
+def carrying(style: arm_styles.Style) -> Weight:
+    """The weight with the arms as `style` has them on average."""
+    model = build()
+    data = mujoco.MjData(model)
+    for side in OUT:
+        first = model.joint(f"{side}_upper_arm_x").qposadr[0]
+        data.qpos[first : first + 4] = arm_styles.pose(style, side)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    pelvis, waist = model.body(BODIES[ROOT]).id, model.body(WAIST).id
+    place, trunk = data.xpos[pelvis], data.subtree_com[waist]
+    inertia = 0.0
+    for body in _carried_by(model, waist):
+        axes = data.ximat[body].reshape(3, 3)  # of the body's inertia, in the world
+        inertia += float(axes[0] ** 2 @ model.body_inertia[body])
+        inertia += float(model.body_mass[body] * ((data.xipos[body] - trunk)[1:] ** 2).sum())
+    return Weight(
+        mass=float(model.body_subtreemass[pelvis]),
+        forward=float(data.subtree_com[pelvis][0] - place[0]),
+        height=float(data.subtree_com[pelvis][2] - place[2]),
+        trunk_mass=float(model.body_subtreemass[waist]),
+        trunk_height=float(trunk[2] - place[2]),
+        trunk_lever=float(trunk[2] - data.xpos[waist][2]),
+        trunk_inertia=inertia,
+    )
+
+
+def _carried_by(model: mujoco.MjModel, body: int) -> list[int]:
+    """`body` and every body that hangs on it; a parent's number is lower than its children's."""
+    carried = [body]
+    for other in range(body + 1, model.nbody):
+        if model.body_parentid[other] in carried:
+            carried.append(other)
+    return carried

@@ -1,0 +1,63 @@
+"""How a motion stands on the floor."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, SEGMENTS, build
+from flowrl.envs.humanoid.motions.quaternions import Array
+
+FLOOR_PERCENTILE = 25.0  # of a motion's frames that are under the floor before they are lifted onto it
+LIFTING = CONTROL_RATE // 3  # frames over which such a lift comes and goes
+
+
+# Every shape is a box with rounded corners: half lengths (15, 3) and radii (15,) in m. A capsule's is along its z axis.
+HALVES = np.array(
+    [
+        {"sphere": (0, 0, 0), "capsule": (0, 0, shape.size[-1]), "box": shape.size}[shape.kind]
+        for shape in (segment.shape for segment in SEGMENTS)
+    ],
+    dtype=np.float64,
+)
+RADII = np.array([0.0 if segment.shape.kind == "box" else segment.shape.size[0] for segment in SEGMENTS])
+
+
+def lowest_points(qpos: Array) -> Array:
+    """m (frames, 15) over the floor of the lowest point of every segment."""
+    model = build()
+    data = mujoco.MjData(model)
+    shapes = [model.geom(name).id for name in BODIES]
+    lowest = np.empty((len(qpos), len(SEGMENTS)))
+    for frame, pose in enumerate(qpos):
+        data.qpos[:] = pose
+        mujoco.mj_kinematics(model, data)
+        rise = data.geom_xmat[shapes].reshape(-1, 3, 3)[:, 2]  # of a shape's axes: their z
+        lowest[frame] = data.geom_xpos[shapes, 2] - (np.abs(rise) * HALVES).sum(-1) - RADII
+    return lowest
+
+
+def lowest_feet(qpos: Array) -> Array:
+    """m (frames, 2) over the floor of the lowest corner of the right and the left foot."""
+    return lowest_points(qpos)[:, FEET]
+
+
+def planted(qpos: Array, fits: bool) -> Array:
+    """The motion (frames, 35), moved up or down so that the humanoid stands on the floor.
+
+    One that was made for a body that `fits` ours is moved as a whole, until its lowest foot stands. In others the
+    feet are of another size: the floor is where most frames have it, and those that are lower are lifted, smoothly, so
+    that no segment is under it.
+    """
+    qpos = qpos.copy()
+    if fits:
+        qpos[:, 2] -= lowest_feet(qpos).min()
+        return qpos
+    lowest = lowest_points(qpos).min(-1)
+    under = np.maximum(np.percentile(lowest, FLOOR_PERCENTILE) - lowest, 0)
+    reach = np.pad(under, 2 * LIFTING, mode="edge")
+    window = 2 * LIFTING + 1
+    highest = np.lib.stride_tricks.sliding_window_view(reach, window).max(-1)
+    lift = np.lib.stride_tricks.sliding_window_view(highest, window).mean(-1)
+    qpos[:, 2] += lift - (lowest + lift).min()
+    return qpos

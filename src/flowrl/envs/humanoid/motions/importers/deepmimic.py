@@ -1,0 +1,67 @@
+"""DeepMimic's motions (Peng et al. 2018, arXiv 1804.02717): `humanoid3d_*.txt`, made for a body like ours.
+
+JSON: {"Loop": "wrap" or "none", "Frames": [[44 numbers], …]}. A frame has its duration in s; the root's position in m
+and quaternion w, x, y, z; then quaternions and, for knees and elbows, single angles in rad. x points forward, y up,
+z to the right. The last frame of a motion that wraps is the first one of its next cycle.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from flowrl.envs.humanoid.motions import quaternions
+from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.importers.retargeting import Recording, retargeted
+from flowrl.envs.humanoid.motions.quaternions import Array, multiply
+
+EXPECTED = 'JSON with "Loop" and "Frames", each of 44 numbers, as DeepMimic writes it'
+SIZE = 44
+
+# Our segments in the order of a frame, with how many numbers each takes and what it turns against.
+PARTS = (
+    *(("chest", 4, "pelvis"), ("head", 4, "chest")),
+    *(("right_thigh", 4, "pelvis"), ("right_shin", 1, "right_thigh"), ("right_foot", 4, "right_shin")),
+    *(("right_upper_arm", 4, "chest"), ("right_forearm", 1, "right_upper_arm")),
+    *(("left_thigh", 4, "pelvis"), ("left_shin", 1, "left_thigh"), ("left_foot", 4, "left_shin")),
+    *(("left_upper_arm", 4, "chest"), ("left_forearm", 1, "left_upper_arm")),
+)
+
+
+def read(data: bytes, path: Path) -> list[Clip]:
+    """The motion in a file. Raises ValueError."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(document, dict) or not isinstance(document.get("Frames"), list):
+        raise ValueError('it has no list "Frames"')
+    for number, frame in enumerate(document["Frames"]):
+        if not isinstance(frame, list) or len(frame) != SIZE:
+            raise ValueError(f"frame {number} is not a list of {SIZE} numbers")
+    try:
+        frames = np.array(document["Frames"], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError("a frame holds what is no number") from error
+    if len(frames) < 2 or not np.isfinite(frames).all():
+        raise ValueError("it has fewer than two frames, or a number in them is not finite")
+    turns = {"pelvis": _turn(frames[:, 4:8])}
+    column = 8
+    for segment, size, parent in PARTS:
+        value = frames[:, column : column + size]
+        local = _turn(value) if size == 4 else quaternions.about("y", -value[:, 0])
+        turns[segment] = multiply(turns[parent], local)
+        column += size
+    x, y, z = frames[:, 1:4].T
+    seconds = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
+    places = np.stack([x, -z, y], axis=-1)
+    recording = Recording(seconds, places, turns, loops=document.get("Loop") == "wrap", fits=True)
+    return [retargeted(recording, path.stem, str(path))]
+
+
+def _turn(quaternion: Array) -> Array:
+    """A rotation (frames, 4) as DeepMimic's axes have it, in ours."""
+    w, x, y, z = quaternion.T
+    return quaternions.normalised(np.stack([w, x, -z, y], axis=-1))

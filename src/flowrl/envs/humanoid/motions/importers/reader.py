@@ -1,0 +1,58 @@
+"""Motions from files: a module per format, and here which of them reads a file.
+
+A format's `read` gives the motions in a file's bytes, and raises ValueError, told as what is wrong with the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
+
+MOST_BYTES = 2**29  # of a file
+
+ARCHIVE = (
+    "an archive with mjlab's keys (joint_pos, body_pos_w, body_quat_w, fps) for the humanoid's joints, or AMASS's "
+    "(trans, poses, mocap_framerate)"
+)
+
+
+def _archive(data: bytes, path: Path) -> list[Clip]:
+    arrays = safe_npz.read(data)
+    for format in (native, amass):
+        if format.fits(arrays):
+            return format.read(arrays, path)
+    raise ValueError(f"it is no motion: it has {', '.join(sorted(arrays)) or 'no array'}")
+
+
+READERS: dict[str, tuple[Callable[[bytes, Path], list[Clip]], str]] = {
+    ".npz": (_archive, ARCHIVE),
+    ".txt": (deepmimic.read, deepmimic.EXPECTED),
+    ".pkl": (phc.read, phc.EXPECTED),
+    ".bvh": (bvh.read, bvh.EXPECTED),
+}
+"""By suffix: what reads the file, and what is expected in it."""
+
+
+def read(path: Path) -> list[Clip]:
+    """The motions in a file. Raises UsageError."""
+    known = READERS.get(path.suffix.lower())
+    if known is None:
+        raise UsageError(
+            f"{path}: motions are read from {', '.join(READERS)}.{did_you_mean(path.suffix.lower(), READERS)}"
+        )
+    reader, expected = known
+    try:
+        if path.is_fifo():
+            raise ValueError("it is a pipe")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
+        return reader(path.read_bytes(), path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
+    except (ValueError, OverflowError, MemoryError) as error:
+        reason = str(error) or "there is no memory for it"
+        raise UsageError(f"{path} gives no motion: {reason}. Expected is {expected}.") from error

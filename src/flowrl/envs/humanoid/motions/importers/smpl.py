@@ -1,0 +1,63 @@
+"""Motions of the SMPL body (Loper et al. 2015): rotations of its joints, without its shape, whose files need a licence.
+
+SMPL's rest pose is a T: arms level, palms down; x points to its left, y up, z forward. A joint's rotation is against
+its parent's. SMPL-H and SMPL-X begin with the same 22 joints.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowrl.envs.humanoid.motions import quaternions
+from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.importers.retargeting import MOST, Recording, retargeted
+from flowrl.envs.humanoid.motions.quaternions import Array, multiply
+
+JOINTS = (
+    *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle"),
+    *("right_ankle", "spine3", "left_toes", "right_toes", "neck", "left_collar", "right_collar", "head"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+)
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
+
+# Which joint turns a segment of ours, and by how many degrees about our x axis its rest pose is from ours.
+TURNED_BY = {
+    "pelvis": ("pelvis", 0),
+    "chest": ("spine3", 0),
+    "head": ("head", 0),
+    **{f"{side}_thigh": (f"{side}_hip", 0) for side in ("right", "left")},
+    **{f"{side}_shin": (f"{side}_knee", 0) for side in ("right", "left")},
+    **{f"{side}_foot": (f"{side}_ankle", 0) for side in ("right", "left")},
+    **{f"{side}_upper_arm": (f"{side}_shoulder", up) for side, up in (("right", -90), ("left", 90))},
+    **{f"{side}_forearm": (f"{side}_elbow", up) for side, up in (("right", -90), ("left", 90))},
+}
+OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
+
+
+def clip(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Clip:
+    """A motion from the pelvis' places (frames, 3) in m, z up, and joints' rotation vectors (frames, >= 66) in rad.
+
+    `rate` is in frames per second. Raises ValueError.
+    """
+    if pelvis.ndim != 2 or pelvis.shape[1] != 3 or poses.ndim != 2 or poses.shape[1] < 3 * len(JOINTS):
+        raise ValueError(
+            f"places of shape {pelvis.shape} and rotations of shape {poses.shape} are not (frames, 3) and (frames, "
+            f"{3 * len(JOINTS)} or more)"
+        )
+    if len(pelvis) != len(poses):
+        raise ValueError(f"there are {len(pelvis)} places, but {len(poses)} rotations")
+    if not 0 < rate < np.inf:
+        raise ValueError(f"{rate} frames per second are no rate")
+    sound = (np.abs(np.concatenate([pelvis, poses], axis=1)) < MOST).all(-1)
+    if not sound.all():
+        raise ValueError(f"a number in frame {int(sound.argmin())} is not finite, or beyond all bounds")
+    vectors = poses[:, : 3 * len(JOINTS)].reshape(len(poses), len(JOINTS), 3).astype(np.float64)
+    local = quaternions.from_vector(vectors)
+    turns: list[Array] = []
+    for joint, parent in enumerate(PARENTS):
+        turns.append(local[:, joint] if parent < 0 else multiply(turns[parent], local[:, joint]))
+    ours = {
+        segment: multiply(turns[JOINTS.index(joint)], OUR_AXES, quaternions.about("x", np.radians(up)))
+        for segment, (joint, up) in TURNED_BY.items()
+    }
+    return retargeted(Recording(np.arange(len(pelvis)) / rate, pelvis.astype(np.float64), ours), name, source)

@@ -1,0 +1,159 @@
+"""Motions by their sources: what a recipe names under `motions:`.
+
+A source is a gait (`gait:walk`, see `repertoire`), a file, one of its motions (`many.pkl/name`), a folder, or a pattern
+such as `clips/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which is 1
+unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs.humanoid.model import CONTROL_RATE
+from flowrl.envs.humanoid.motions import quaternions
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.gaits import presets
+from flowrl.envs.humanoid.motions.importers import reader
+from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply
+
+EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: clips/*.npz, weight: 2}."
+SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is led over to its beginning
+
+
+def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Clip, float]]:
+    """Every motion of `sources` with its weight; a motion that several sources name has the sum of theirs.
+
+    Raises UsageError for a source that there is not, and for a file that holds no motion.
+    """
+    clips: dict[str, Clip] = {}
+    weights: dict[str, float] = {}
+    for source in sources:
+        name, weight = _named(source)
+        found = find(name)
+        for clip in found:
+            clips[clip.source] = clip
+            weights[clip.source] = weights.get(clip.source, 0.0) + weight / len(found)
+    if not clips:
+        raise UsageError(f"there are no motions to imitate: the list of sources is empty. {EXAMPLE}")
+    return [(clip, weights[source]) for source, clip in clips.items()]
+
+
+def _named(source: object) -> tuple[str, float]:
+    """A source's name and weight."""
+    if isinstance(source, str):
+        return source, 1.0
+    if not isinstance(source, Mapping) or not isinstance(source.get("source"), str):
+        raise UsageError(f"{source!r} is no source of motions. {EXAMPLE}")
+    for key in source:
+        if key not in ("source", "weight"):
+            known = ("source", "weight")
+            raise UsageError(
+                f"{dict(source)}: there is no key {key!r}.{did_you_mean(str(key), known)} {EXAMPLE}"
+            )
+    weight = source.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise UsageError(f"{source['source']}: weight: {weight!r} is not a number greater than 0. {EXAMPLE}")
+    return source["source"], float(weight)
+
+
+def find(source: str) -> list[Clip]:
+    """The motions of one source. Raises UsageError."""
+    if source.startswith(presets.PREFIX):
+        return presets.clips(source)
+    path = Path(source).expanduser()
+    if path.parent.is_file():  # one of a file's motions
+        return _one_of(reader.read(path.parent), path)
+    return [clip for path in files(source) for clip in reader.read(path)]
+
+
+def _one_of(clips: list[Clip], path: Path) -> list[Clip]:
+    """That of a file's motions which `path`, the file's with a name behind it, means. Raises UsageError."""
+    chosen = [clip for clip in clips if clip.source == str(path)]
+    if not chosen:
+        names = [clip.source.removeprefix(f"{path.parent}/") for clip in clips]
+        raise UsageError(
+            f"{path.parent} has no motion {path.name!r}.{did_you_mean(path.name, names)} It has {', '.join(names[:9])}."
+        )
+    return chosen
+
+
+def files(source: str) -> list[Path]:
+    """The files that a source means: itself, those of its folder, or those that match. Raises UsageError."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        try:
+            found = [each for each in path.iterdir() if each.suffix.lower() in reader.READERS]
+        except OSError as error:
+            raise UsageError(
+                f"{source} cannot be read: {error.strerror}. Name a folder of motions."
+            ) from error
+        if not found:
+            raise UsageError(f"{source} is a folder without motions ({', '.join(reader.READERS)}).")
+        return sorted(found)
+    if path.exists():
+        return [path]
+    matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207  absolute patterns
+    if matches and all(match.is_dir() for match in matches):
+        raise UsageError(f"{source}: only folders match. Type {source}/*.npz for the files in them.")
+    if matches:
+        return [match for match in matches if not match.is_dir()]
+    near = did_you_mean(f"{presets.PREFIX}{source}", presets.names())
+    seen = "" if path.is_absolute() else f" in {Path.cwd()}"
+    raise UsageError(f"{source}: there is no such file{seen}, nor a gait of that name.{near} {EXAMPLE}")
+
+
+def unrolled(clip: Clip, seconds: float) -> Clip:
+    """The motion, repeated until it lasts `seconds`; one that does not loop, or lasts so long, as it is.
+
+    Each cycle begins where the last one ended, and turned as it ended: its frames are turned about z and displaced
+    by what the last frame is to the first. What then still differs (angles, tilt, height) is led over during the
+    last frames of a cycle.
+    """
+    if not clip.loops or clip.seconds >= seconds:
+        return clip
+    cycle = _closed(clip.qpos)
+    start, end = cycle[0], cycle[-1]
+    turn = _turn(start, end)
+    parts = [cycle]
+    while sum(len(part) for part in parts) - 1 < seconds * CONTROL_RATE:
+        moved = cycle[1:].copy()
+        last = parts[-1][-1]
+        total = turn * len(parts)
+        moved[:, :2] = (
+            last[:2] + quaternions.rotate(about("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
+        )
+        moved[:, 3:ROOT_SIZE] = multiply(about("z", total), moved[:, 3:ROOT_SIZE])
+        parts.append(moved)
+    qpos = np.concatenate(parts)[: math.ceil(seconds * CONTROL_RATE - 1e-9) + 1]
+    return Clip(clip.name, qpos, clip.source, loops=False, clamped=clip.clamped)
+
+
+def _closed(qpos: Array) -> Array:
+    """A cycle (frames, 35) whose last frame is its first, but for a place on the floor and a turn about z."""
+    first, last = qpos[0], qpos[-1]
+    turn = about("z", _turn(first, last))
+    tilt = quaternions.to_vector(multiply(inverse(last[3:ROOT_SIZE]), turn, first[3:ROOT_SIZE]))
+    share = np.clip(1 - np.arange(len(qpos))[::-1] / min(SEAM, len(qpos) - 1), 0, 1)[:, None]
+    share = share**2 * (3 - 2 * share)
+    closed = qpos.copy()
+    closed[:, 2:3] += share * (first[2] - last[2])
+    closed[:, 3:ROOT_SIZE] = multiply(qpos[:, 3:ROOT_SIZE], quaternions.from_vector(share * tilt))
+    closed[:, ROOT_SIZE:] += share * (first[ROOT_SIZE:] - last[ROOT_SIZE:])
+    return closed
+
+
+def _turn(first: Array, last: Array) -> float:
+    """By how much, in rad about z, the root is turned from one frame to another."""
+    w, _, _, z = multiply(last[3:ROOT_SIZE], inverse(first[3:ROOT_SIZE]))
+    return float(2 * np.arctan2(z, w))
+
+
+def _flat(vectors: Array) -> Array:
+    return vectors * [1.0, 1.0, 0.0]

@@ -1,0 +1,141 @@
+"""Pictures of an environment, drawn without a display; and what to install where none can be drawn."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from numpy.typing import NDArray
+
+from flowrl.contracts.errors import FlowrlError, MissingDependency, UsageError, in_one_line
+from flowrl.envs import opengl
+from flowrl.envs.adapter import Adapter
+from flowrl.envs.factory import find, make
+from flowrl.envs.settings import EnvSettings
+
+Picture = NDArray[np.uint8]  # (height, width, 3)
+
+MODE = "rgb_array"
+# The camera that follows the robot, in Gymnasium's MuJoCo models that have one: from where it looks by itself, a
+# robot that runs is soon out of sight.
+TRACKING = "track"
+DEFAULT_RATE = 30.0  # pictures per second, of an environment that does not name its own
+BINDINGS = {"OpenGL", "glfw", "egl", "osmesa", "gl_context.py", "mujoco_rendering.py", "renderer.py"}
+
+
+class Size(NamedTuple):
+    """Pixels."""
+
+    width: int
+    height: int
+
+
+def make_visible(settings: EnvSettings, size: Size) -> Adapter:
+    """One environment whose `render` gives pictures: of `size`, if its constructor takes width and height.
+
+    Raises what `make` does, UsageError for an environment that cannot draw itself, and MissingDependency when
+    what it draws with is not installed.
+    """
+    opengl.choose()  # before anything imports MuJoCo
+    creator = _creator(find(settings.id))
+    modes = getattr(creator, "metadata", {}).get("render_modes")
+    if modes is not None and MODE not in modes:
+        raise _no_pictures(settings.id)
+    options = dict(settings.options)
+    if _takes(creator, {"width", "height"}):
+        options = size._asdict() | options
+    if _takes(creator, {"camera_name"}) and not {"camera_name", "camera_id"} & options.keys():
+        options["camera_name"] = TRACKING
+    with _explained(settings.id):
+        alone = settings.model_copy(update={"mode": "sync", "options": options})
+        return make(alone, count=1, render_mode=MODE, evaluation=True)
+
+
+def picture(env: Adapter) -> Picture:
+    """What an environment of `make_visible` looks like now; at an episode's end, before the next one starts."""
+    with _explained(env.settings.id):
+        shown = env.render()[0]
+    if not isinstance(shown, np.ndarray) or shown.ndim != 3:
+        raise _no_pictures(env.settings.id)
+    return np.array(shown[..., :3], dtype=np.uint8)
+
+
+def rate(env: Adapter) -> float:
+    """Steps per second of the environment's own time."""
+    return float(env.metadata.get("render_fps") or DEFAULT_RATE)
+
+
+def _creator(spec: EnvSpec) -> Any:
+    """The class or function that builds the environment; None where it cannot be imported (`make` says why)."""
+    entry = spec.vector_entry_point if spec.namespace == "flowrl" else spec.entry_point
+    entry = entry or spec.entry_point
+    with suppress(ImportError, AttributeError):
+        return load_env_creator(entry) if isinstance(entry, str) else entry
+    return None
+
+
+def _takes(creator: Any, names: set[str]) -> bool:
+    """Whether `creator` takes arguments of these names, itself or handing them on to a class that it extends."""
+    if not isinstance(creator, type):
+        return False
+    for cls in creator.__mro__:
+        constructor = vars(cls).get("__init__")
+        if constructor is None:
+            continue
+        parameters = inspect.signature(constructor).parameters
+        if names <= parameters.keys():
+            return True
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return False
+    return False
+
+
+@contextmanager
+def _explained(id: str) -> Iterator[None]:
+    """Failures to draw, told as what they come from: no graphics, a missing package, no pictures at all."""
+    try:
+        yield
+    except FlowrlError as error:
+        causes = list(_causes(error))
+        if any(map(_of_graphics, causes)) and opengl.INSTALL not in str(error):
+            raise _no_graphics(id, causes[-1]) from error
+        for cause in causes:
+            if isinstance(cause, gymnasium.error.DependencyNotInstalled):
+                raise MissingDependency(f"{id} cannot be drawn: {str(cause).rstrip('.')}.") from error
+            if isinstance(cause, NotImplementedError) or "'render_mode'" in str(cause):
+                raise _no_pictures(id) from error
+        raise
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _of_graphics(error: BaseException) -> bool:
+    """Whether `error` comes out of an OpenGL binding or the code that opens one."""
+    files = [Path(frame.filename).parts[-4:] for frame in traceback.extract_tb(error.__traceback__)]
+    return not isinstance(error, ValueError) and any(BINDINGS.intersection(parts) for parts in files)
+
+
+def _no_graphics(id: str, cause: BaseException) -> MissingDependency:
+    chosen = os.environ.get("MUJOCO_GL") or "not set"
+    return MissingDependency(
+        f"{id} cannot be drawn (MUJOCO_GL is {chosen}): {in_one_line(cause)}. {opengl.INSTALL}"
+    )
+
+
+def _no_pictures(id: str) -> UsageError:
+    return UsageError(
+        f"{id} cannot be played to a video: it draws no pictures (it has no render mode {MODE!r}). `flowrl eval` "
+        "needs none."
+    )

@@ -1,0 +1,119 @@
+"""Checkpoints that earlier versions wrote load, evaluate and resume: every release must read them.
+
+Each folder of tests/data/checkpoints/ holds a run as it was saved, the checkpoint that the version which saved it
+wrote after resuming it for as many steps again, and that version's evaluation of the run. Both were made with
+`HARDWARE` in the environment, on the machine of machine.json: there they must come out equal bit for bit. Another
+processor rounds some sums otherwise, so elsewhere they must be close.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from flowrl.storage import checkpoint
+
+DATA = Path(__file__).parents[1] / "data" / "checkpoints"
+HARDWARE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
+RUNS = sorted(path.parent.name for path in DATA.glob("*/resumed.pt"))
+TIMES = {
+    "progress.seconds",
+    "metrics_offset",
+    "flowrl",
+}  # they differ from run to run, or from version to version
+
+
+def this_machine() -> dict[str, str]:
+    """What decides the last bit of a sum."""
+    features = sorted(np._core._multiarray_umath.__cpu_features__.items())  # type: ignore[attr-defined]
+    return {
+        "machine": platform.machine(),
+        "processor": " ".join(name for name, present in features if present),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def flowrl(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "flowrl", *arguments],
+        env=os.environ | HARDWARE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """'actor.layers.0.weight' -> its tensor, and so for everything in a checkpoint."""
+    if isinstance(value, dict):
+        items = [(f"{path}.{key}" if path else str(key), item) for key, item in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(f"{path}.{number}", item) for number, item in enumerate(value)]
+    else:
+        return {path: value}
+    return {name: leaf for at, item in items for name, leaf in leaves(item, at).items()}
+
+
+def same(one: Any, other: Any, exact: bool) -> bool:
+    if isinstance(one, torch.Tensor):
+        if one.shape != other.shape or one.dtype != other.dtype:
+            return False
+        return torch.equal(one, other) if exact else torch.allclose(one.double(), other.double(), 1e-2, 1e-2)
+    if isinstance(one, float) and not exact:
+        return math.isclose(one, other, rel_tol=1e-2, abs_tol=1e-2)
+    return one == other or (one != one and other != other)
+
+
+def is_golden_machine() -> bool:
+    return bool(json.loads((DATA / "machine.json").read_text()) == this_machine())
+
+
+def test_there_are_golden_checkpoints() -> None:
+    assert RUNS == ["cheetah-fpo", "gridworld-fpo", "humanoid-fpo", "pendulum-ppo-ema"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_golden_checkpoint_evaluates_as_ever(name: str) -> None:
+    expected = json.loads((DATA / name / "evaluation.json").read_text())
+    found = json.loads(flowrl("eval", str(DATA / name / "run"), "--episodes", "4", "--json"))
+    del expected["action_us"], found["action_us"]
+    assert found.keys() == expected.keys()
+    if is_golden_machine():
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_golden_checkpoint_resumes_as_ever(name: str, tmp_path: Path) -> None:
+    run = shutil.copytree(DATA / name / "run", tmp_path / name)
+    steps = yaml.safe_load((run / "config.yaml").read_text())["total_steps"]
+    flowrl("train", "--resume", str(run), "--set", f"total_steps={2 * steps}")
+    found = leaves(checkpoint.load(run / "ckpt.pt"))
+    expected = leaves(checkpoint.load(DATA / name / "resumed.pt"))
+    if is_golden_machine():
+        assert found.keys() == expected.keys()
+        differing = [
+            key for key in expected if key not in TIMES and not same(found[key], expected[key], exact=True)
+        ]
+    else:
+        learned = ("actor.", "critic.", "normaliser.", "progress.iteration", "progress.env_steps")
+        differing = [
+            key
+            for key in expected
+            if key.startswith(learned) and not same(found[key], expected[key], exact=False)
+        ]
+    assert differing == []

@@ -54,7 +54,7 @@ def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
     folder = runs / f"{algorithm}-seed{seed}"
     trained = train(algorithm, seed, folder)
     subject = evaluate.open_checkpoint(folder)
-    result = evaluate.examine(subject, evaluate.Question(episodes=EPISODES, seed=1, noise="random"))
+    result = evaluate.examine(subject, evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random"))
     row = {
         "algorithm": algorithm,
         "seed": seed,
@@ -86,7 +86,7 @@ def train(algorithm: str, seed: int, folder: Path) -> dict[str, Any]:
     return json.loads(record.read_text())
 
 
-def from_centre(subject: evaluate.Subject, noise: str) -> dict[str, float]:
+def from_centre(subject: evaluate.LoadedCheckpoint, noise: str) -> dict[str, float]:
     """Shares of episodes from (12, 12) that end at the upper wall, at the lower wall, and at either."""
     config = subject.config.model_copy(update={"noise": noise})
     policy = load_policy(subject.content, config, seed=2).policy

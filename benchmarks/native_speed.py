@@ -26,7 +26,7 @@ from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
 from flowrl.envs.registration import NATIVE
 from flowrl.envs.settings import EnvSettings
-from flowrl.envs.simulation.vector_env import BatchedVectorEnv
+from flowrl.envs.simulation.vector_env import TaskVectorEnv
 from flowrl.evaluation.machine import machine
 
 TURN_SECONDS = 0.3
@@ -95,7 +95,7 @@ def started(id: str, count: int, mode: Literal["batch", "sync"]) -> Adapter:
 def clocked(env: Adapter) -> list[float]:
     """The seconds of every call of the physics of a native environment from now on."""
     vector = env._envs
-    assert isinstance(vector, BatchedVectorEnv)
+    assert isinstance(vector, TaskVectorEnv)
     simulation, seconds = vector.arena.simulation, []
     step = simulation.step
 

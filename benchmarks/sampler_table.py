@@ -63,7 +63,7 @@ def row(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
         command += ["--out", str(runs), "--name", folder.name, "--seed", str(seed)]
         subprocess.run(command, check=True, capture_output=True)
     subject = evaluate.open_checkpoint(folder)
-    question = evaluate.Question(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
+    question = evaluate.EvalRequest(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
     cells = []
     for asked, name in zip(question.each(None), SAMPLERS, strict=True):
         result = evaluate.examine(subject, asked)
@@ -94,7 +94,7 @@ def draw_front(folder: Path, out: Path) -> None:
     """Mean episode length against NFE and against the time of one action."""
     subject = evaluate.open_checkpoint(folder)
     choices, rows = [], []
-    for asked in evaluate.Question(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
+    for asked in evaluate.EvalRequest(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
         result = evaluate.examine(subject, asked)
         latency = single_action_us(subject, asked)
         name = result["sampler"] if result["steps"] is None else f"{result['sampler']} {result['steps']}"
@@ -106,7 +106,7 @@ def draw_front(folder: Path, out: Path) -> None:
     style.save(pareto_front.draw(choices, "mean episode length", better="lower"), out / "front.png")
 
 
-def single_action_us(subject: evaluate.Subject, asked: evaluate.Question) -> float:
+def single_action_us(subject: evaluate.LoadedCheckpoint, asked: evaluate.EvalRequest) -> float:
     """Median time of one action at batch size 1."""
     policy = load_policy(subject.content, evaluate.configured(subject, asked)).policy
     obs = torch.zeros(1, 2)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.envs.dm_control.environment import SuiteVectorEnv
+from flowrl.envs.dm_control.environment import DMControlVectorEnv
 from flowrl.envs.dm_control.tasks import TASKS
 
 
@@ -47,7 +47,7 @@ def lines(episodes: int, learned: dict[str, Any]) -> Iterator[str]:
 
 def chance(task: str, episodes: int) -> list[float]:
     """The return of each of `episodes` episodes."""
-    env = SuiteVectorEnv(task, num_envs=episodes)
+    env = DMControlVectorEnv(task, num_envs=episodes)
     env.reset(seed=0)
     random = np.random.default_rng(0)
     low, high = env.action_space.low, env.action_space.high

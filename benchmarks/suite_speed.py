@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from mujoco.batch import Batch
 
-from flowrl.envs.dm_control.environment import SuiteVectorEnv
+from flowrl.envs.dm_control.environment import DMControlVectorEnv
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.evaluation.machine import machine
 
@@ -69,7 +69,7 @@ def steps(step: Callable[[Any], Any], actions: Any) -> float:
     return (time.perf_counter() - started) / (len(actions) - WARMING)
 
 
-def stepper(task: str, suite: SuiteVectorEnv) -> Callable[[Any], None]:
+def stepper(task: str, suite: DMControlVectorEnv) -> Callable[[Any], None]:
     """The physics alone, from the present states of `suite`."""
     kind, profiles = TASKS[task]
     simulation = suite.arena.simulation
@@ -140,7 +140,7 @@ def peers_of(task: str, python: Path | None) -> dict[str, Peer]:
 
 def measure(task: str, python: Path | None) -> dict[str, Any]:
     """Medians over the turns, of all that take part; rates in env steps per second."""
-    suite = SuiteVectorEnv(task, COUNT)
+    suite = DMControlVectorEnv(task, COUNT)
     suite.reset(seed=0)
     start = median(seconds(suite.reset) for _ in range(5))
     raw = stepper(task, suite)

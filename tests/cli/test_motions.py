@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from flowrl import cli
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import native
 from flowrl.envs.humanoid.motions.library import load
@@ -90,7 +90,7 @@ def test_a_video_shows_the_motions_until_the_longest_is_over(tmp_path: Path) -> 
     """Of 15 frames, 9 that loop and 9 that do not."""
     (clip,) = presets.clips(GAIT)
     for name, frames, loops in (("long", 15, False), ("cycle", 9, True), ("once", 9, False)):
-        native.write(Clip(name, clip.qpos[:frames], loops=loops), tmp_path / f"{name}.npz")
+        native.write(Motion(name, clip.qpos[:frames], loops=loops), tmp_path / f"{name}.npz")
     video = tmp_path / "walk.webp"
     assert cli.run(["motions", str(tmp_path), "--video", str(video)]) == 0
     with Image.open(video) as image:

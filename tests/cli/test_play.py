@@ -23,7 +23,7 @@ from flowrl.contracts.errors import MissingDependency, StorageError
 from flowrl.envs import gridworld
 from flowrl.envs.settings import EnvSettings
 from flowrl.experiments import play
-from flowrl.experiments.evaluate import Question, open_checkpoint
+from flowrl.experiments.evaluate import EvalRequest, open_checkpoint
 from flowrl.reporting import video
 
 RECIPE = """
@@ -369,14 +369,14 @@ def test_what_to_install_where_nothing_can_be_drawn(env: str, tmp_path: Path) ->
 
 
 def players(*samplers: str, seed: int = 0) -> list[play.Player]:
-    casts = play.cast(Path("flow"), Question(",".join(samplers), episodes=1, seed=seed), ())
+    casts = play.cast(Path("flow"), EvalRequest(",".join(samplers), episodes=1, seed=seed), ())
     return [play.Player(subject, asked, play.PICTURE) for subject, asked in casts]
 
 
 def scenes(
     players: list[play.Player], seed: int, max_steps: int = 100
-) -> list[tuple[bool, list[video.Panel]]]:
-    question = Question(episodes=1, seed=seed)
+) -> list[tuple[bool, list[video.VideoPanel]]]:
+    question = EvalRequest(episodes=1, seed=seed)
     return list(play.watch(players, question, 1, 1, max_steps, lambda episode, step: None))
 
 
@@ -441,8 +441,8 @@ def test_the_picture_of_the_end_is_not_that_of_the_restart() -> None:
     assert len(ends) == 1
 
 
-def panel(width: int, height: int, title: str = "run", facts: str = "step 1") -> video.Panel:
-    return video.Panel(np.full((height, width, 3), 200, dtype=np.uint8), title, facts)
+def panel(width: int, height: int, title: str = "run", facts: str = "step 1") -> video.VideoPanel:
+    return video.VideoPanel(np.full((height, width, 3), 200, dtype=np.uint8), title, facts)
 
 
 @pytest.mark.parametrize(

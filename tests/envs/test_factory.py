@@ -15,7 +15,7 @@ from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, UsageE
 from flowrl.envs.factory import built, find, make, way
 from flowrl.envs.registration import NATIVE
 from flowrl.envs.settings import EnvSettings, MotionSource
-from flowrl.envs.simulation.vector_env import BatchedVectorEnv
+from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
 
 class Track(gymnasium.Env[Any, Any]):
@@ -209,7 +209,7 @@ def test_simulations_run_on_the_threads_that_are_asked_for(id: str) -> None:
     settings = EnvSettings(id=id, count=3, threads=1)
     spec = find(id)
     envs = built(spec, way(spec, settings, None), 3, {}, settings)
-    assert isinstance(envs, BatchedVectorEnv)
+    assert isinstance(envs, TaskVectorEnv)
     assert envs.arena.simulation.threads == 1
     envs.close()
 

@@ -24,7 +24,7 @@ from flowrl.evaluation.statistics import (
     standard_error,
     wilson,
 )
-from flowrl.experiments.suite.trial import Score
+from flowrl.experiments.suite.trial import EvalSummary
 
 
 @dataclass(frozen=True)
@@ -273,8 +273,8 @@ def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() ->
     told = evaluation_of([0, 0, 0], successes=[1, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
     row = summary(told, sampler=None, steps=None, nfe=None, noise=None)
     assert row["alive_s"] == 1.5
-    assert row.keys() == {*Score.model_fields, "alive_s"}
-    assert Score(**row).measures == {"success_rate": row["success_rate"], "alive_s": row["alive_s"]}
+    assert row.keys() == {*EvalSummary.model_fields, "alive_s"}
+    assert EvalSummary(**row).measures == {"success_rate": row["success_rate"], "alive_s": row["alive_s"]}
 
 
 def test_episodes_are_told_apart_by_the_motion_they_followed() -> None:

@@ -30,10 +30,10 @@ from flowrl.evaluation.statistics import (
 )
 from flowrl.experiments.comparison import compute, figures, markdown, terminal
 from flowrl.experiments.comparison.compute import compare, normalised
-from flowrl.experiments.comparison.load import Grid, read
+from flowrl.experiments.comparison.load import LoadedSuites, read
 from flowrl.experiments.comparison.results import Scale
 from flowrl.experiments.suite import trial
-from flowrl.experiments.suite.trial import Failure, Record
+from flowrl.experiments.suite.trial import Failure, TrialRecord
 
 Strata = list[np.ndarray]
 
@@ -259,7 +259,7 @@ def add(
     }
     folder = out / task / algorithm / f"seed{seed}"
     folder.mkdir(parents=True)
-    trial.write(folder / "evaluation.json", Record(**values | changes))
+    trial.write(folder / "evaluation.json", TrialRecord(**values | changes))
     rows = [
         {"iteration": i, "env_steps": 500 * i, "seconds": i, "return_mean": score * i / 2} for i in (1, 2)
     ]
@@ -351,7 +351,7 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
 
 def test_the_order_of_tasks_means_nothing(tmp_path: Path) -> None:
     grid = read([matrix_of(tmp_path, SCORES)])
-    turned = Grid(dict(reversed(grid.groups.items())), grid.missing)
+    turned = LoadedSuites(dict(reversed(grid.groups.items())), grid.missing)
     assert json.dumps(compare(grid).as_dict()) == json.dumps(compare(turned).as_dict())
 
 

@@ -20,10 +20,10 @@ from flowrl.cli.arguments import seed_numbers, step_count
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.suite import scheduler, trial
-from flowrl.experiments.suite.eta import Pace
-from flowrl.experiments.suite.plan import Matrix, plan, standing
-from flowrl.experiments.suite.result import Result
-from flowrl.experiments.suite.trial import Cell, Failure, Record
+from flowrl.experiments.suite.eta import DurationEstimator
+from flowrl.experiments.suite.plan import SuitePlan, plan, standing
+from flowrl.experiments.suite.result import TrialResult
+from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord
 
 SMALL = """
 total_steps: 64
@@ -62,12 +62,12 @@ def suite(*options: str) -> list[str]:
     return [*usual.split(), *options]
 
 
-def asked(*overrides: str, **changes: Any) -> Matrix:
+def asked(*overrides: str, **changes: Any) -> SuitePlan:
     usual = {"recipes": ("small.yaml",), "algorithms": ("fpo", "ppo"), "seeds": (0,), "out": Path("out")}
-    return Matrix(**usual | {"episodes": 3, "overrides": overrides} | changes)
+    return SuitePlan(**usual | {"episodes": 3, "overrides": overrides} | changes)
 
 
-def run(*overrides: str, **changes: Any) -> tuple[scheduler.Outcome, list[str]]:
+def run(*overrides: str, **changes: Any) -> tuple[scheduler.SuiteOutcome, list[str]]:
     lines: list[str] = []
     return scheduler.run(plan(asked(*overrides, **changes)), 2, lines.append), lines
 
@@ -112,7 +112,7 @@ def test_seeds_come_first_so_that_what_is_interrupted_is_balanced(folder: Path) 
     (folder / "other.yaml").write_text(SMALL)
     jobs = plan(asked(recipes=("small.yaml", "other.yaml"), seeds=(0, 1)))
     assert [job.cell for job in jobs] == [
-        Cell(recipe, algorithm, seed)
+        Trial(recipe, algorithm, seed)
         for seed in (0, 1)
         for recipe in ("small", "other")
         for algorithm in ("fpo", "ppo")
@@ -178,7 +178,7 @@ def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
         assert {"ckpt.pt", "metrics.jsonl", "config.yaml", "evaluation.json"} <= {
             path.name for path in run_folder.iterdir()
         }
-        record = trial.read(run_folder / "evaluation.json", Record)
+        record = trial.read(run_folder / "evaluation.json", TrialRecord)
         assert record is not None
         assert (record.algorithm, record.seed, record.recipe) == (algorithm, 0, "small.yaml")
         assert (record.env_steps, record.episodes, record.evaluation_seed) == (64, 3, 10_000)
@@ -224,7 +224,7 @@ def test_only_the_evaluation_is_made_anew(folder: Path) -> None:
     fpo, ppo = (folder / f"out/small/{name}/seed0" for name in ("fpo", "ppo"))
     whole = (fpo / "evaluation.json").read_text()
     (fpo / "evaluation.json").write_text(whole[: len(whole) // 2])
-    record = trial.read(ppo / "evaluation.json", Record)
+    record = trial.read(ppo / "evaluation.json", TrialRecord)
     assert record is not None
     trial.write(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
     trained = {path: stamp for path, stamp in stamps(folder / "out").items() if path.name == "ckpt.pt"}
@@ -233,11 +233,11 @@ def test_only_the_evaluation_is_made_anew(folder: Path) -> None:
     assert any("not whole" in line for line in lines)
     assert any("2 episodes, not 3" in line for line in lines)
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    again = trial.read(fpo / "evaluation.json", Record)
+    again = trial.read(fpo / "evaluation.json", TrialRecord)
     assert again is not None
     assert (
         again.evaluations["zero"].return_mean
-        == Record.model_validate_json(whole).evaluations["zero"].return_mean
+        == TrialRecord.model_validate_json(whole).evaluations["zero"].return_mean
     )
 
 
@@ -255,7 +255,7 @@ def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
     whole = record.read_text()
     record.unlink()
     lines: list[str] = []
-    outcomes: list[scheduler.Outcome] = []
+    outcomes: list[scheduler.SuiteOutcome] = []
     with job.log.open("ab") as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         worker = threading.Thread(target=lambda: outcomes.append(scheduler.run([job], 1, lines.append)))
@@ -392,12 +392,12 @@ def test_kill_9_leaves_the_cells_to_who_trains_them(folder: Path) -> None:
 
 
 def test_the_time_left_is_learned_from_like_cells() -> None:
-    pace = Pace()
-    fpo, ppo, other = Cell("a", "fpo", 1), Cell("a", "ppo", 1), Cell("b", "fpo", 1)
+    pace = DurationEstimator()
+    fpo, ppo, other = Trial("a", "fpo", 1), Trial("a", "ppo", 1), Trial("b", "fpo", 1)
     assert pace.left([fpo], [], 1) is None
-    pace.learn(Cell("a", "fpo", 0), 100)
+    pace.learn(Trial("a", "fpo", 0), 100)
     assert [pace.estimate(trial) for trial in (fpo, ppo, other)] == [100, 100, 100]
-    pace.learn(Cell("a", "ppo", 0), 40)
+    pace.learn(Trial("a", "ppo", 0), 40)
     assert [pace.estimate(trial) for trial in (fpo, ppo, other)] == [100, 40, 70]
     # 100 + 70 wait, ppo has had 10 of its 40: 200 s of work for two
     assert pace.left([fpo, other], [(ppo, 10.0)], 2) == 100
@@ -408,20 +408,20 @@ def test_the_time_left_is_learned_from_like_cells() -> None:
 def test_exit_codes() -> None:
     failure = Failure(flowrl="0", stage="train", exit_code=5, message="", digest="", config={})
     diverged = failure.model_copy(update={"exit_code": 3})
-    results = [Result(Cell("a", "fpo", 0), "finished")]
-    assert scheduler.Outcome(results, None).exit_code == 0
-    results.append(Result(Cell("a", "fpo", 1), "failed", failure=failure))
-    assert scheduler.Outcome(results, None).exit_code == 5
-    results.append(Result(Cell("a", "fpo", 2), "diverged", failure=diverged))
-    assert scheduler.Outcome(results, None).exit_code == 3
-    assert scheduler.Outcome(results, signal.SIGINT).exit_code == 130
+    results = [TrialResult(Trial("a", "fpo", 0), "finished")]
+    assert scheduler.SuiteOutcome(results, None).exit_code == 0
+    results.append(TrialResult(Trial("a", "fpo", 1), "failed", failure=failure))
+    assert scheduler.SuiteOutcome(results, None).exit_code == 5
+    results.append(TrialResult(Trial("a", "fpo", 2), "diverged", failure=diverged))
+    assert scheduler.SuiteOutcome(results, None).exit_code == 3
+    assert scheduler.SuiteOutcome(results, signal.SIGINT).exit_code == 130
 
 
 def test_a_record_is_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The power goes before the file takes its name: the old record stays, and no half of the new one."""
     path = folder / "out/small/fpo/seed0/evaluation.json"
     before = path.read_bytes()
-    record = Record.model_validate_json(before)
+    record = TrialRecord.model_validate_json(before)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(Exception, match="No space left"):
         trial.write(path, record)

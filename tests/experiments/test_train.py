@@ -37,7 +37,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str = "fpo++") -> train.Plan:
+def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str = "fpo++") -> train.TrainPlan:
     """A small run; 20 steps per rollout end in the middle of most episodes."""
     values = {
         "algorithm": algorithm,
@@ -49,7 +49,7 @@ def plan(env: dict[str, Any], iterations: int, *overrides: str, algorithm: str =
         "rollout": {"steps": 20},
         "learner": {"epochs": 2, "minibatches": 2, "critic": {"hidden": [16]}},
     }
-    return train.Plan(load(apply(Recipe("test", values), overrides)), "test")
+    return train.TrainPlan(load(apply(Recipe("test", values), overrides)), "test")
 
 
 def stopping_after(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def stopping_after(iterations: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Training, "iterate", interrupted)
 
 
-def resumed(folder: Path) -> train.Result:
+def resumed(folder: Path) -> train.TrainResult:
     return train.train(train.plan(None, [], folder), folder.parent, None, quiet=True)
 
 

@@ -494,9 +494,9 @@ def test_figures_are_written_and_leave_matplotlib_as_it_was(tmp_path: Path) -> N
 
     before = dict(matplotlib.rcParams)
     nowhere = np.zeros((25, 25), dtype=bool)
-    layout = action_field.Layout(goal=~nowhere, death=nowhere, wall=nowhere)
+    layout = action_field.FieldLayout(goal=~nowhere, death=nowhere, wall=nowhere)
     path = np.array([[12, 12], [12, 13]])
-    panel = action_field.Panel("FPO", path, np.ones((2, 3, 2)), [path, path[::-1]])
+    panel = action_field.FieldPanel("FPO", path, np.ones((2, 3, 2)), [path, path[::-1]])
     style.save(action_field.draw(layout, [panel, panel]), tmp_path / "new" / "field.png")
     choices = [pareto_front.Choice("euler", n, 10.0 * n, 1 / n, (0.5 / n, 2 / n)) for n in (1, 2, 4)]
     style.save(pareto_front.draw(choices, "endpoint error", "lower"), tmp_path / "front.svg")

@@ -15,9 +15,9 @@ from flowrl.cli.output import next_command, print_json, printable, say
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
-    from flowrl.experiments.comparison.load import Grid
+    from flowrl.experiments.comparison.load import LoadedSuites
     from flowrl.experiments.comparison.results import Comparison
-    from flowrl.reporting.plots.learning_curves import Run
+    from flowrl.reporting.plots.learning_curves import LearningCurve
 
 NAME = "compare"  # of the files
 WIDEST = 100  # columns of a terminal that are used: longer lines are hard to follow
@@ -74,7 +74,7 @@ def _print_tables(comparison: Comparison) -> None:
 
 
 def _write(
-    comparison: Comparison, page: str, curves: dict[str, dict[str, list[Run]]], folder: Path
+    comparison: Comparison, page: str, curves: dict[str, dict[str, list[LearningCurve]]], folder: Path
 ) -> list[Path]:
     """The page, the JSON document and the figures; returns their paths."""
     from flowrl.experiments.comparison import figures
@@ -92,12 +92,12 @@ def _write(
     return files
 
 
-def _curves(grid: Grid) -> dict[str, dict[str, list[Run]]]:
+def _curves(grid: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:
     """Task -> algorithm -> the learning curves of its runs, without those that are gone."""
     from flowrl.contracts.errors import UsageError
     from flowrl.reporting.plots import learning_curves
 
-    tasks: dict[str, dict[str, list[Run]]] = {task: {} for task in grid.tasks}
+    tasks: dict[str, dict[str, list[LearningCurve]]] = {task: {} for task in grid.tasks}
     for (task, algorithm), group in grid.groups.items():
         for run in group.runs:
             try:

@@ -62,7 +62,7 @@ def evaluate(
 
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
-    asked = evaluate.Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    asked = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     subject = evaluate.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     questions = list(dict.fromkeys(map(subject.heard, asked.each(sweep))))
@@ -96,9 +96,9 @@ def evaluate(
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells; the environment's own measures stand before the time per action."""
-    from flowrl.experiments.suite.trial import Score
+    from flowrl.experiments.suite.trial import EvalSummary
 
-    measures = [name for name in rows[0] if name not in Score.model_fields]
+    measures = [name for name in rows[0] if name not in EvalSummary.model_fields]
     columns = ["sampler", "steps", "NFE", "noise", "return (95 %)", "IQM", "success", "length"]
     lines = []
     for row in rows:

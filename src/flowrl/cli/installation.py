@@ -36,7 +36,7 @@ State = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What a check found."""
 
     name: str  # of what was looked at
@@ -45,7 +45,7 @@ class Finding:
     remedy: str = ""  # one line: what to type
 
 
-def examine() -> Iterator[Finding]:
+def examine() -> Iterator[CheckResult]:
     """Every check, one after the other; one that raises is a problem of its own, and the others go on."""
     for look in (
         python,
@@ -63,18 +63,18 @@ def examine() -> Iterator[Finding]:
         try:
             yield from look()
         except Exception as error:
-            yield Finding(look.__name__, "problem", f"{type(error).__name__}: {error}", _reinstall())
+            yield CheckResult(look.__name__, "problem", f"{type(error).__name__}: {error}", _reinstall())
 
 
-def python() -> Iterator[Finding]:
+def python() -> Iterator[CheckResult]:
     """The interpreter."""
-    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield CheckResult("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
-def namesake() -> Iterator[Finding]:
+def namesake() -> Iterator[CheckResult]:
     """Another distribution that brings a package `flowrl`, and overwrites ours."""
     if (version := _version(NAMESAKE)) is not None:
-        yield Finding(
+        yield CheckResult(
             "namesake",
             "warning",
             f"the unrelated distribution {NAMESAKE} {version} is installed and has the same import name",
@@ -82,23 +82,23 @@ def namesake() -> Iterator[Finding]:
         )
 
 
-def requirements() -> Iterator[Finding]:
+def requirements() -> Iterator[CheckResult]:
     """The distributions that flowrl needs, by its own metadata."""
     if (version := _version(DISTRIBUTION)) is None:
-        yield Finding(
+        yield CheckResult(
             DISTRIBUTION,
             "problem",
             "not installed as a distribution, so samplers are not registered",
             _reinstall(),
         )
         return
-    yield Finding(DISTRIBUTION, "ok", f"{version} in {Path(__file__).parents[1]}")
+    yield CheckResult(DISTRIBUTION, "ok", f"{version} in {Path(__file__).parents[1]}")
     for requirement in _requirements():
         if requirement.extra is None:
             yield _checked(requirement)
 
 
-def extras() -> Iterator[Finding]:
+def extras() -> Iterator[CheckResult]:
     """Optional groups: which are complete."""
     groups: dict[str, list[Requirement]] = {}
     for requirement in _requirements():
@@ -107,12 +107,14 @@ def extras() -> Iterator[Finding]:
     for extra, members in groups.items():
         missing = [member.name for member in members if not _fulfilled(member)]
         if missing:
-            yield Finding(f"[{extra}]", "warning", f"not installed: {', '.join(missing)}", _reinstall(extra))
+            yield CheckResult(
+                f"[{extra}]", "warning", f"not installed: {', '.join(missing)}", _reinstall(extra)
+            )
         else:
-            yield Finding(f"[{extra}]", "ok", "installed")
+            yield CheckResult(f"[{extra}]", "ok", "installed")
 
 
-def processor() -> Iterator[Finding]:
+def processor() -> Iterator[CheckResult]:
     """Cores, and whether somebody else uses them."""
     from flowrl.evaluation.machine import cores, load, machine
 
@@ -120,15 +122,15 @@ def processor() -> Iterator[Finding]:
     threads = "1 thread" if here.threads == 1 else f"{here.threads} threads"
     found = f"{here.processor}, {here.cores} cores, PyTorch uses {threads}"
     if waiting is None:
-        yield Finding("processor", "ok", found)
+        yield CheckResult("processor", "ok", found)
     elif waiting > len(cores()):
         busy = "timings taken now are not good figures; wait until the machine is quiet"
-        yield Finding("processor", "warning", f"{found}, load {waiting:.1f}", busy)
+        yield CheckResult("processor", "warning", f"{found}, load {waiting:.1f}", busy)
     else:
-        yield Finding("processor", "ok", f"{found}, load {waiting:.1f}")
+        yield CheckResult("processor", "ok", f"{found}, load {waiting:.1f}")
 
 
-def pytorch() -> Iterator[Finding]:
+def pytorch() -> Iterator[CheckResult]:
     """A product of matrices, on the processor and on a GPU if PyTorch sees one."""
     import torch
 
@@ -137,12 +139,12 @@ def pytorch() -> Iterator[Finding]:
         name = torch.cuda.get_device_name() if device == "cuda" else "the processor"
         matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
         if (matrix @ matrix).tolist() == [[7.0, 10.0], [15.0, 22.0]]:
-            yield Finding(f"torch on {device}", "ok", f"computes on {name}")
+            yield CheckResult(f"torch on {device}", "ok", f"computes on {name}")
         else:
             wrong = f"a product of matrices on {name} is wrong"
-            yield Finding(f"torch on {device}", "problem", wrong, _pip("install --force-reinstall torch"))
+            yield CheckResult(f"torch on {device}", "problem", wrong, _pip("install --force-reinstall torch"))
     if shutil.which("nvidia-smi") and "cuda" not in devices:
-        yield Finding(
+        yield CheckResult(
             "torch on cuda",
             "warning",
             f"there is an NVIDIA driver, but torch {torch.__version__} does not use it",
@@ -150,7 +152,7 @@ def pytorch() -> Iterator[Finding]:
         )
 
 
-def simulation() -> Iterator[Finding]:
+def simulation() -> Iterator[CheckResult]:
     """A ball falls: after t seconds its speed is g t."""
     from flowrl.contracts.errors import MissingDependency
     from flowrl.envs import opengl
@@ -158,7 +160,7 @@ def simulation() -> Iterator[Finding]:
     try:
         opengl.check()
     except MissingDependency as reason:
-        yield Finding("simulation", "problem", str(reason).removesuffix("."), "unset MUJOCO_GL")
+        yield CheckResult("simulation", "problem", str(reason).removesuffix("."), "unset MUJOCO_GL")
         return
     import mujoco
 
@@ -168,18 +170,18 @@ def simulation() -> Iterator[Finding]:
         mujoco.mj_step(model, data)
     expected = model.opt.gravity[2] * data.time
     if abs(data.qvel[2] - expected) < 1e-9:
-        yield Finding("simulation", "ok", f"mujoco {mujoco.__version__} steps")
+        yield CheckResult("simulation", "ok", f"mujoco {mujoco.__version__} steps")
     else:
         wrong = f"a falling ball has speed {data.qvel[2]} instead of {expected}"
-        yield Finding("simulation", "problem", wrong, _pip("install --force-reinstall mujoco"))
+        yield CheckResult("simulation", "problem", wrong, _pip("install --force-reinstall mujoco"))
 
 
-def rendering() -> Iterator[Finding]:
+def rendering() -> Iterator[CheckResult]:
     """Pictures without a display; each backend in a process of its own, for MuJoCo chooses once."""
     backends = ("egl", "osmesa") if sys.platform == "linux" else ("",)
     working = [backend for backend in backends if _renders(backend)]
     if not working:
-        yield Finding(
+        yield CheckResult(
             "rendering",
             "warning",
             "no way to draw without a display: videos and pictures of simulations will fail",
@@ -188,17 +190,17 @@ def rendering() -> Iterator[Finding]:
             else "run in a desktop session",
         )
     elif working == [""]:
-        yield Finding("rendering", "ok", "works")
+        yield CheckResult("rendering", "ok", "works")
     else:
         chosen = os.environ.get("MUJOCO_GL")
         found = f"works with {' and '.join(working)}; MUJOCO_GL is {chosen or 'not set'}"
         if chosen is None or chosen in working:
-            yield Finding("rendering", "ok", found)
+            yield CheckResult("rendering", "ok", found)
         else:
-            yield Finding("rendering", "warning", found, f"export MUJOCO_GL={working[0]}")
+            yield CheckResult("rendering", "warning", found, f"export MUJOCO_GL={working[0]}")
 
 
-def samplers() -> Iterator[Finding]:
+def samplers() -> Iterator[CheckResult]:
     """Every registered sampler can be made, and every sampler file of ours is registered."""
     from flowrl.contracts.errors import UsageError
     from flowrl.samplers import registry
@@ -208,28 +210,28 @@ def samplers() -> Iterator[Finding]:
         try:
             registry.make(name)
         except UsageError as error:
-            yield Finding(f"sampler {name}", "warning", str(error), "uninstall or repair its package")
+            yield CheckResult(f"sampler {name}", "warning", str(error), "uninstall or repair its package")
     unregistered = _unregistered_files()
     if unregistered:
         found = f"no entry point for {', '.join(file.name for file in unregistered)}"
-        yield Finding("samplers", "warning", f"{found}: added since the installation", _reinstall())
+        yield CheckResult("samplers", "warning", f"{found}: added since the installation", _reinstall())
     elif names:
-        yield Finding("samplers", "ok", ", ".join(names))
+        yield CheckResult("samplers", "ok", ", ".join(names))
     else:
-        yield Finding("samplers", "problem", "none is registered", _reinstall())
+        yield CheckResult("samplers", "problem", "none is registered", _reinstall())
 
 
-def recipes() -> Iterator[Finding]:
+def recipes() -> Iterator[CheckResult]:
     """The recipes that ship with the package."""
     from flowrl.config.recipe import shipped_names
 
     if shipped := shipped_names():
-        yield Finding("recipes", "ok", ", ".join(shipped))
+        yield CheckResult("recipes", "ok", ", ".join(shipped))
     else:
-        yield Finding("recipes", "problem", "none in the package", _reinstall(force=True))
+        yield CheckResult("recipes", "problem", "none in the package", _reinstall(force=True))
 
 
-def folder() -> Iterator[Finding]:
+def folder() -> Iterator[CheckResult]:
     """Runs are written below the working directory."""
     here = Path("runs") if Path("runs").is_dir() else Path.cwd()
     remedy = "change to a folder of your own, or give --out"
@@ -237,12 +239,12 @@ def folder() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=here) as file:
             file.write(b"flowrl")
     except OSError as error:
-        yield Finding("run folder", "warning", f"{here} cannot be written: {error.strerror}", remedy)
+        yield CheckResult("run folder", "warning", f"{here} cannot be written: {error.strerror}", remedy)
         return
     free = shutil.disk_usage(here).free
     enough = free >= LEAST_FREE_BYTES
     found = f"{here.absolute()} is writable, {free / 2**30:.1f} GiB free"
-    yield Finding("run folder", "ok" if enough else "warning", found, "" if enough else "free some space")
+    yield CheckResult("run folder", "ok" if enough else "warning", found, "" if enough else "free some space")
 
 
 # ------------------------------------------------------------------------------- what is installed
@@ -273,11 +275,13 @@ def _requirements() -> list[Requirement]:
     return []
 
 
-def _checked(requirement: Requirement) -> Finding:
+def _checked(requirement: Requirement) -> CheckResult:
     found = _version(requirement.name) or "not installed"
     if _fulfilled(requirement):
-        return Finding(requirement.name, "ok", found)
-    return Finding(requirement.name, "problem", f"{found}, needs {requirement.least} or newer", _reinstall())
+        return CheckResult(requirement.name, "ok", found)
+    return CheckResult(
+        requirement.name, "problem", f"{found}, needs {requirement.least} or newer", _reinstall()
+    )
 
 
 def _fulfilled(requirement: Requirement) -> bool:

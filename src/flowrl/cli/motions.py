@@ -13,7 +13,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
-    from flowrl.envs.humanoid.motions.clip import Clip
+    from flowrl.envs.humanoid.motions.clip import Motion
     from flowrl.envs.humanoid.motions.summary import Summary
 
 COLUMNS = ("name", "seconds", "frames", "loops", "m/s", "clamped", "lowest foot m", "rad/s", "remarks")
@@ -126,7 +126,7 @@ def line(summary: Summary) -> list[str]:
     ]
 
 
-def write(clips: list[Clip], path: Path) -> None:
+def write(clips: list[Motion], path: Path) -> None:
     """Write the one motion there is as our own format; raises UsageError and StorageError."""
     from flowrl.envs.humanoid.motions.importers import native
 

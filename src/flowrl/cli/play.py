@@ -76,9 +76,9 @@ def play(
     """
     from flowrl.envs.rendering import Size
     from flowrl.experiments import play
-    from flowrl.experiments.evaluate import Question
+    from flowrl.experiments.evaluate import EvalRequest
 
-    asked = Question(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    asked = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     with passing_line() as show:
         result = play.play(
             ckpt,

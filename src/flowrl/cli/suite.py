@@ -11,8 +11,8 @@ from flowrl.cli.arguments import algorithm_names, seed_numbers, step_count
 from flowrl.cli.output import next_command, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from flowrl.experiments.suite.result import Result
-    from flowrl.experiments.suite.scheduler import Outcome
+    from flowrl.experiments.suite.result import TrialResult
+    from flowrl.experiments.suite.scheduler import SuiteOutcome
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 
@@ -50,7 +50,7 @@ def suite(
     """
     from flowrl.experiments.suite import plan, scheduler
 
-    cells = plan.Matrix(
+    cells = plan.SuitePlan(
         recipes=tuple(recipes),
         algorithms=algorithm_names(algorithms),
         seeds=seed_numbers(seeds),
@@ -80,7 +80,7 @@ def suite(
     return outcome.exit_code
 
 
-def _document(out: Path, outcome: Outcome) -> dict[str, object]:
+def _document(out: Path, outcome: SuiteOutcome) -> dict[str, object]:
     states = ("finished", "kept", "diverged", "failed", "unfinished")
     return {
         "out": str(out),
@@ -90,7 +90,7 @@ def _document(out: Path, outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _row(result: Result) -> list[str]:
+def _row(result: TrialResult) -> list[str]:
     fields = result.as_dict()
     state = f"{result.state}, exit {result.failure.exit_code}" if result.failure else result.state
     return [

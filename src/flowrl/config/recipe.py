@@ -173,7 +173,7 @@ def check_section(model: type[BaseModel], recipe: Recipe, section: str) -> None:
             raise UsageError(_paragraph(recipe, own)) from None
 
 
-def _paragraph(recipe: Recipe, found: list[validation.Complaint]) -> str:
+def _paragraph(recipe: Recipe, found: list[validation.ValidationMessage]) -> str:
     """What is wrong, the first of it in the recipe's order in full."""
     found.sort(key=lambda each: recipe.place(each.path).line or 0)
     paragraph = f"{recipe.place(found[0].path)}: {found[0]}"

@@ -42,7 +42,7 @@ _MOST_KEYS_LISTED = 12
 
 
 @dataclass(frozen=True)
-class Complaint:
+class ValidationMessage:
     path: KeyPath  # the key it is about; () for the recipe as a whole
     what: str  # 'must be > 0, got -1'
     advice: str = ""  # further sentences, or ''
@@ -51,7 +51,9 @@ class Complaint:
         return f"{self.what.rstrip('.')}. {self.advice}".rstrip()
 
 
-def complaints(model: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> list[Complaint]:
+def complaints(
+    model: type[BaseModel], values: Mapping[str, Any], error: ValidationError
+) -> list[ValidationMessage]:
     """What pydantic refused of `values`, one complaint per key."""
     found = [(_spot(model, values, details["loc"]), details) for details in error.errors(include_url=False)]
     by_path: dict[KeyPath, list[_Found]] = {}
@@ -186,7 +188,7 @@ def _of_meant_members(found: list[_Found]) -> list[_Found]:
 # What is wrong, in words.
 
 
-def _complaint(model: type[BaseModel], group: list[_Found]) -> Complaint:
+def _complaint(model: type[BaseModel], group: list[_Found]) -> ValidationMessage:
     """One complaint from all that pydantic says about one key (several things if it is a union)."""
     spot, details = group[0]
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
@@ -200,56 +202,62 @@ def _complaint(model: type[BaseModel], group: list[_Found]) -> Complaint:
         return _wrong_value(spot, {details["type"]: details for _, details in group}, value)
     if kind in _LIMITS:
         name, sign = _LIMITS[kind]
-        return Complaint(spot.path, f"must be {sign}{context[name]:g}, got {shown(value)}")
+        return ValidationMessage(spot.path, f"must be {sign}{context[name]:g}, got {shown(value)}")
     if kind == "too_short":
-        return Complaint(spot.path, f"needs {context['min_length']} or more values, got {shown(value)}")
+        return ValidationMessage(
+            spot.path, f"needs {context['min_length']} or more values, got {shown(value)}"
+        )
     if kind == "too_long":
-        return Complaint(spot.path, f"may have {context['max_length']} values at most, got {shown(value)}")
+        return ValidationMessage(
+            spot.path, f"may have {context['max_length']} values at most, got {shown(value)}"
+        )
     if kind in ("value_error", "assertion_error"):
-        return Complaint(spot.path, str(context["error"]))
-    return Complaint(spot.path, f"{details['msg'].removeprefix('Input ')}, got {shown(value)}")
+        return ValidationMessage(spot.path, str(context["error"]))
+    return ValidationMessage(spot.path, f"{details['msg'].removeprefix('Input ')}, got {shown(value)}")
 
 
-def _unknown_key(model: type[BaseModel], spot: _Spot) -> Complaint:
+def _unknown_key(model: type[BaseModel], spot: _Spot) -> ValidationMessage:
     fields = list(spot.owner.model_fields) if spot.owner else []
     for rival in spot.rivals:
         if is_model(rival) and spot.path[-1] in rival.model_fields and spot.owner:
             here, there = (" ".join(_tags(choice)) or choice.__name__ for choice in (spot.owner, rival))
             what = f"unknown key for {dotted(spot.path[:-1])} of the kind {here}; it belongs to {there}"
-            return Complaint(spot.path, what)
+            return ValidationMessage(spot.path, what)
     advice = other_key(model, spot.path, fields)
     if not advice or len(fields) <= _MOST_KEYS_LISTED:
         advice = f"{advice} Known keys here: {', '.join(fields)}."
-    return Complaint(spot.path, "unknown key", advice.strip())
+    return ValidationMessage(spot.path, "unknown key", advice.strip())
 
 
-def _missing(spot: _Spot) -> Complaint:
+def _missing(spot: _Spot) -> ValidationMessage:
     if isinstance(last := spot.path[-1], int):
-        return Complaint(spot.path[:-1], f"the list ends too early: value number {last + 1} is missing")
-    return Complaint(spot.path, "this key is missing, and it has no default")
+        return ValidationMessage(
+            spot.path[:-1], f"the list ends too early: value number {last + 1} is missing"
+        )
+    return ValidationMessage(spot.path, "this key is missing, and it has no default")
 
 
-def _wrong_member(spot: _Spot, block: Any, key: str) -> Complaint:
+def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
     """The block does not say, or says wrongly, which member of a union it is."""
     choices = [tag for choice in spot.types for tag in _tags(choice, key)]
     given = block.get(key) if isinstance(block, Mapping) else None
     path = (*spot.path, key)
     if given is None:
-        return Complaint(path, f"this key is missing: write {_one_of(choices)}")
-    return Complaint(
+        return ValidationMessage(path, f"this key is missing: write {_one_of(choices)}")
+    return ValidationMessage(
         path, f"expected {_one_of(choices)}, got {shown(given)}", did_you_mean(str(given), choices).strip()
     )
 
 
-def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> Complaint:
+def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> ValidationMessage:
     """The value is of another kind than each of those that may stand there, or is none of the choices."""
     choices = [str(choice) for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
     expected = list(dict.fromkeys(_EXPECTED[kind] for kind in errors if kind in _EXPECTED))
     wanted = ([_one_of(choices)] if choices else []) + expected + (["null"] if spot.nullable else [])
     what = f"expected {' or '.join(wanted)}, got {shown(value)}"
     if choices and isinstance(value, str) and (meant := did_you_mean(value, choices, CHOICES)):
-        return Complaint(spot.path, what, meant.strip())
-    return Complaint(spot.path, what, _instead(spot, set(expected), value))
+        return ValidationMessage(spot.path, what, meant.strip())
+    return ValidationMessage(spot.path, what, _instead(spot, set(expected), value))
 
 
 def _instead(spot: _Spot, expected: set[str], value: Any) -> str:

@@ -128,12 +128,12 @@ def gridworld_facts() -> dict[str, Any]:
 
 def suite_facts(task: str) -> dict[str, Any]:
     """What a control task shows, what it rewards, how its episodes start, and its options."""
-    from flowrl.envs.dm_control.environment import SuiteVectorEnv
+    from flowrl.envs.dm_control.environment import DMControlVectorEnv
     from flowrl.envs.dm_control.tasks import TASKS
 
     kind, profiles = TASKS[task]
     return {
-        "parts": SuiteVectorEnv(task, 1).arena.task.observation_parts,
+        "parts": DMControlVectorEnv(task, 1).arena.task.observation_parts,
         "about": about(kind),
         "options": {"profile": list(profiles)},
     }

@@ -26,7 +26,7 @@ from flowrl.envs import opengl, state_capture
 from flowrl.envs.adapter import Adapter, close
 from flowrl.envs.registration import NATIVE
 from flowrl.envs.settings import EnvSettings
-from flowrl.envs.wrappers import RepeatedAction, Watched
+from flowrl.envs.wrappers import GuardedEnv, RepeatedAction
 
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""
@@ -168,7 +168,7 @@ def built(
         spec.id,
         num_envs=count,
         vectorization_mode=mode,
-        wrappers=[partial(RepeatedAction, num_repeats=repeat), Watched] if repeat > 1 else [Watched],
+        wrappers=[partial(RepeatedAction, num_repeats=repeat), GuardedEnv] if repeat > 1 else [GuardedEnv],
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
         disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
         **named,

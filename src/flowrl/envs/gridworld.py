@@ -72,7 +72,7 @@ MODES = tuple(BLOCKS)
 
 
 @dataclass(frozen=True)
-class Layout:
+class GridLayout:
     """Where a mode has its goal, death and wall cells."""
 
     mode: str
@@ -83,7 +83,7 @@ class Layout:
     starts: Cells  # (cells, 2): every cell that is none of the three
 
 
-def layout(mode: str) -> Layout:
+def layout(mode: str) -> GridLayout:
     """The layout of `mode`; raises UsageError for a name that is none of `MODES`."""
     if mode not in BLOCKS:
         raise UsageError(
@@ -99,7 +99,7 @@ def layout(mode: str) -> Layout:
     )
     for array in (*masks.values(), reward):
         array.setflags(write=False)
-    return Layout(mode, **masks, reward=reward, starts=np.argwhere(~taken))
+    return GridLayout(mode, **masks, reward=reward, starts=np.argwhere(~taken))
 
 
 def observe(cells: Cells) -> Floats:
@@ -126,7 +126,7 @@ def move(cells: Cells, actions: NDArray[Any], wall: Mask) -> Cells:
     return np.where(blocked[..., None], cells, ahead)
 
 
-def start_cell(start: Sequence[int], where: Layout) -> Cells:
+def start_cell(start: Sequence[int], where: GridLayout) -> Cells:
     """`start` as a cell (2,); raises UsageError unless it is a free cell of the grid."""
     try:
         pair = [int(value) for value in start]
@@ -144,7 +144,7 @@ def start_cell(start: Sequence[int], where: Layout) -> Cells:
     return np.array(pair, dtype=np.int64)
 
 
-def picture(where: Layout, cell: Cells, pixels: int = 16) -> NDArray[np.uint8]:
+def picture(where: GridLayout, cell: Cells, pixels: int = 16) -> NDArray[np.uint8]:
     """Image (25·pixels, 25·pixels, 3) of the grid with the agent in `cell` (2,); x to the right, y upwards."""
     colours = np.full((SIZE, SIZE, 3), 245, dtype=np.uint8)
     colours[where.goal] = (86, 180, 120)

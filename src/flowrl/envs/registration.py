@@ -26,8 +26,8 @@ for _task in SUITE:
     if f"flowrl/{_task}-v0" not in gymnasium.registry:
         gymnasium.register(
             id=f"flowrl/{_task}-v0",
-            entry_point="flowrl.envs.dm_control.environment:SuiteEnv",
-            vector_entry_point="flowrl.envs.dm_control.environment:SuiteVectorEnv",
+            entry_point="flowrl.envs.dm_control.environment:DMControlEnv",
+            vector_entry_point="flowrl.envs.dm_control.environment:DMControlVectorEnv",
             kwargs={"task": _task},
             max_episode_steps=1000,
         )

@@ -15,7 +15,7 @@ from flowrl.envs import opengl, state_capture
 SUCCESS = ("is_success", "success")  # the info keys under which environments report success
 
 
-class Watched(gymnasium.Wrapper[Any, Any, Any, Any]):
+class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """The outermost wrapper of every sub-environment: tells failures in one line, keeps infos small, holds `state`.
 
     It may live in a worker process, where Ctrl-C must be left to the process that owns the run.

@@ -30,7 +30,7 @@ SLOTS = 64  # environments played together, at most
 
 
 @dataclass(frozen=True)
-class Question:
+class EvalRequest:
     """What is asked of a checkpoint; None stands for what the run was trained with."""
 
     sampler: str | None = None
@@ -41,7 +41,7 @@ class Question:
     noise: str | None = None
     env: str | None = None
 
-    def each(self, steps: list[int] | None) -> Iterator[Question]:
+    def each(self, steps: list[int] | None) -> Iterator[EvalRequest]:
         """The question once per sampler in a list such as euler:10,heun:5, per number of steps, and per noise
         mode in a list such as random,zero."""
         noises = self.noise.split(",") if self.noise is not None else [None]
@@ -54,7 +54,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedCheckpoint:
     """An opened checkpoint."""
 
     path: Path
@@ -65,7 +65,7 @@ class Subject:
     def title(self) -> str:
         return f"{self.config.algorithm} on {self.config.env.id}, {self.content['progress']['env_steps']:,} env steps"
 
-    def heard(self, question: Question) -> Question:
+    def heard(self, question: EvalRequest) -> EvalRequest:
         """What of the question concerns this policy: whatever the sampler, a Gaussian one acts the same."""
         if self.config.policy.kind == "gaussian":
             return replace(question, sampler=None, steps=None)
@@ -73,7 +73,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Examined:
+class EvalResult:
     """The answer to a question; its tables have the keys of `flowrl.evaluation.episodes.summary`."""
 
     evaluation: Evaluation
@@ -91,14 +91,14 @@ class Examined:
         ]
 
 
-def open_checkpoint(path: Path) -> Subject:
+def open_checkpoint(path: Path) -> LoadedCheckpoint:
     """Verify and open a checkpoint or a run folder's; raises CheckpointError."""
     found = checkpoint.find(path)
     content = checkpoint.load(found)
-    return Subject(found, content, load_config(content))
+    return LoadedCheckpoint(found, content, load_config(content))
 
 
-def examine(subject: Subject, question: Question) -> Examined:
+def examine(subject: LoadedCheckpoint, question: EvalRequest) -> EvalResult:
     """Play the episodes and sum them up; raises UsageError when a name, option or environment does not fit."""
     loaded = load(subject, question)
     env = factory.make(loaded.config.env, count=min(SLOTS, question.episodes), evaluation=True)
@@ -107,10 +107,10 @@ def examine(subject: Subject, question: Question) -> Examined:
         result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)
     finally:
         env.close()
-    return Examined(result, facts(loaded))
+    return EvalResult(result, facts(loaded))
 
 
-def load(subject: Subject, question: Question) -> LoadedPolicy:
+def load(subject: LoadedCheckpoint, question: EvalRequest) -> LoadedPolicy:
     """The policy, acting as asked; raises UsageError when a name or option does not fit."""
     config = configured(subject, question)
     prepare_process(config)
@@ -127,7 +127,7 @@ def facts(loaded: LoadedPolicy) -> dict[str, Any]:
     }
 
 
-def configured(subject: Subject, question: Question) -> Config:
+def configured(subject: LoadedCheckpoint, question: EvalRequest) -> Config:
     """The run's configuration with what is asked for in its place."""
     if question.noise is not None and question.noise not in get_args(NoiseMode):
         modes = get_args(NoiseMode)
@@ -157,7 +157,7 @@ def configured(subject: Subject, question: Question) -> Config:
     return config
 
 
-def _refuse_another_goal(subject: Subject, config: Config) -> None:
+def _refuse_another_goal(subject: LoadedCheckpoint, config: Config) -> None:
     """A policy sees what its checkpoint says, whatever is set; raise UsageError rather than let it seem otherwise."""
     trained, asked = subject.config.env, config.env
     if asked.id == trained.id and asked.goal != trained.goal:

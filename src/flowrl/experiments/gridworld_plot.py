@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import factory, gridworld
 from flowrl.experiments.build import Policy, load_policy
-from flowrl.experiments.evaluate import Subject, open_checkpoint
+from flowrl.experiments.evaluate import LoadedCheckpoint, open_checkpoint
 from flowrl.reporting.plots import action_field, style
 
 EPISODES = 20
@@ -33,11 +33,11 @@ def draw(runs: Sequence[Path], out: Path, *, seed: int = 0) -> None:
             f"plot --field: the runs are of different modes ({', '.join(sorted(modes))}); draw them apart."
         )
     where = gridworld.layout(modes.pop())
-    masks = action_field.Layout(where.goal.T, where.death.T, where.wall.T)
+    masks = action_field.FieldLayout(where.goal.T, where.death.T, where.wall.T)
     style.save(action_field.draw(masks, [panel(subject, where, seed) for subject in subjects]), out)
 
 
-def mode(subject: Subject) -> str:
+def mode(subject: LoadedCheckpoint) -> str:
     """The GridWorld mode of a run; raises UsageError when it is of another environment."""
     env = subject.config.env
     if env.id != gridworld.ID:
@@ -45,7 +45,7 @@ def mode(subject: Subject) -> str:
     return str(env.options.get("mode", gridworld.MODES[0]))
 
 
-def panel(subject: Subject, where: gridworld.Layout, seed: int) -> action_field.Panel:
+def panel(subject: LoadedCheckpoint, where: gridworld.GridLayout, seed: int) -> action_field.FieldPanel:
     """One policy, with its own sampler and random noise."""
     config = subject.config.model_copy(update={"noise": "random"})
     policy = load_policy(subject.content, config, seed=seed).policy
@@ -53,15 +53,15 @@ def panel(subject: Subject, where: gridworld.Layout, seed: int) -> action_field.
     cells = free[((free - gridworld.CENTRE) % EVERY == 0).all(axis=1)]
     obs = torch.from_numpy(gridworld.observe(cells)).repeat_interleave(SAMPLES, dim=0)
     actions = policy(obs).clamp(-1, 1).numpy().reshape(len(cells), SAMPLES, 2)
-    return action_field.Panel(title(subject), cells, actions, trajectories(policy, subject, EPISODES))
+    return action_field.FieldPanel(title(subject), cells, actions, trajectories(policy, subject, EPISODES))
 
 
-def title(subject: Subject) -> str:
+def title(subject: LoadedCheckpoint) -> str:
     """'FPO, 98,304 env steps'"""
     return f"{subject.config.algorithm.upper()}, {subject.content['progress']['env_steps']:,} env steps"
 
 
-def trajectories(policy: Policy, subject: Subject, episodes: int) -> list[NDArray[Any]]:
+def trajectories(policy: Policy, subject: LoadedCheckpoint, episodes: int) -> list[NDArray[Any]]:
     """The cells (steps + 1, 2) that `episodes` episodes from the centre go through."""
     centre = (gridworld.CENTRE, gridworld.CENTRE)
     options = subject.config.env.options | {"start": centre}

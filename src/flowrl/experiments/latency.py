@@ -46,7 +46,7 @@ Key = tuple[str, int | None]  # a sampler's name and its number of steps
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkedPolicy:
     """A velocity field to be timed, and the sampler it was trained with, if it was."""
 
     name: str
@@ -56,18 +56,18 @@ class Subject:
     own: tuple[Key, Sampler] | None = None
 
 
-def standard(seed: int) -> list[Subject]:
+def standard(seed: int) -> list[BenchmarkedPolicy]:
     """The standard sizes, with random weights."""
     subjects = []
     for name, (observation_size, action_size, hidden) in STANDARD_SIZES.items():
         torch.manual_seed(seed)
         settings = NetworkSettings(hidden=hidden, activation="silu", output_scale=STANDARD_OUTPUT_SCALE)
         field = FlowNetwork(observation_size, action_size, settings)
-        subjects.append(Subject(name, field, observation_size, action_size))
+        subjects.append(BenchmarkedPolicy(name, field, observation_size, action_size))
     return subjects
 
 
-def trained(path: Path) -> Subject:
+def trained(path: Path) -> BenchmarkedPolicy:
     """The policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow."""
     opened = open_checkpoint(path)
     config = opened.config
@@ -81,7 +81,9 @@ def trained(path: Path) -> Subject:
     name = run if opened.path.name == checkpoint.LATEST else f"{run}-{opened.path.stem}"
     own = loaded.policy.sampler
     key = (config.sampler.name, getattr(own, "steps", None))
-    return Subject(name, loaded.policy.field, loaded.observation_size, loaded.action_size, (key, own))
+    return BenchmarkedPolicy(
+        name, loaded.policy.field, loaded.observation_size, loaded.action_size, (key, own)
+    )
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
@@ -97,7 +99,7 @@ def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sa
 
 
 def run(
-    subjects: Sequence[Subject],
+    subjects: Sequence[BenchmarkedPolicy],
     samplers: Mapping[Key, Sampler],
     batches: Sequence[int],
     seed: int,

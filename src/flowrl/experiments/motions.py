@@ -10,11 +10,11 @@ import numpy as np
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.library import unrolled
-from flowrl.envs.humanoid.rendering import Portraitist
+from flowrl.envs.humanoid.rendering import PoseRenderer
 from flowrl.reporting import video
-from flowrl.reporting.video import Panel
+from flowrl.reporting.video import VideoPanel
 from flowrl.storage.files import check_suffix, replacing
 
 SUFFIXES = (".png", ".webp", ".jpg")
@@ -32,7 +32,7 @@ def check_sheet(path: Path) -> None:
     check_suffix(path, "--sheet", "sheets", SUFFIXES)
 
 
-def sheet(clips: Sequence[Clip], path: Path) -> None:
+def sheet(clips: Sequence[Motion], path: Path) -> None:
     """Draw a row of poses for every motion, evenly spaced in time, into the picture `path`.
 
     Raises UsageError for another suffix, MissingDependency where nothing can be drawn, and StorageError.
@@ -55,7 +55,7 @@ def sheet(clips: Sequence[Clip], path: Path) -> None:
             facts = (
                 f"{clip.seconds:.1f} s, of which {shown:.1f} s" if shown < clip.seconds else f"{shown:.1f} s"
             )
-            rows.append(video.compose([Panel(poses, clip.name, facts)], NO_LIMIT))
+            rows.append(video.compose([VideoPanel(poses, clip.name, facts)], NO_LIMIT))
     whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
     top = 0
     for row in rows:
@@ -66,7 +66,7 @@ def sheet(clips: Sequence[Clip], path: Path) -> None:
 
 
 def film(
-    clips: Sequence[Clip], path: Path, progress: Callable[[int, int], None] = lambda done, of: None
+    clips: Sequence[Motion], path: Path, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> None:
     """Play the motions side by side into the video `path`, in real time, until the longest is over.
 
@@ -86,17 +86,17 @@ def film(
             reel.add(video.compose(panels, NO_LIMIT), 1 / CONTROL_RATE)
 
 
-def _panel(portraitist: Portraitist, clip: Clip, frame: int) -> Panel:
+def _panel(portraitist: PoseRenderer, clip: Motion, frame: int) -> VideoPanel:
     over = frame >= len(clip.qpos)
     pose = clip.qpos[min(frame, len(clip.qpos) - 1)]
     time = min(frame / CONTROL_RATE, clip.seconds)
-    return Panel(portraitist.picture(pose), clip.name, f"{time:.1f} s", "ended" if over else "running")
+    return VideoPanel(portraitist.picture(pose), clip.name, f"{time:.1f} s", "ended" if over else "running")
 
 
 @contextmanager
-def drawing(size: tuple[int, int]) -> Iterator[Portraitist]:
+def drawing(size: tuple[int, int]) -> Iterator[PoseRenderer]:
     """Someone who draws poses, height and width in pixels, and lets go of the graphics afterwards."""
-    portraitist = Portraitist(*size)
+    portraitist = PoseRenderer(*size)
     try:
         yield portraitist
     finally:

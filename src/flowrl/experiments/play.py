@@ -15,7 +15,14 @@ from flowrl.contracts.errors import UsageError
 from flowrl.envs import rendering
 from flowrl.envs.rendering import Size
 from flowrl.envs.settings import EnvSettings
-from flowrl.experiments.evaluate import Question, Subject, check_sizes, facts, load, open_checkpoint
+from flowrl.experiments.evaluate import (
+    EvalRequest,
+    LoadedCheckpoint,
+    check_sizes,
+    facts,
+    load,
+    open_checkpoint,
+)
 from flowrl.experiments.suite import trial
 from flowrl.reporting import video
 
@@ -54,7 +61,7 @@ class Playback:
 
 def play(
     ckpt: Path,
-    question: Question,
+    question: EvalRequest,
     others: Sequence[str] = (),
     *,
     path: Path | None = None,
@@ -97,7 +104,9 @@ def play(
     return Playback(str(path), count, 1 / shown_for, *frame_size, path.stat().st_size, rows)
 
 
-def cast(ckpt: Path, question: Question, others: Sequence[str]) -> list[tuple[Subject, Question]]:
+def cast(
+    ckpt: Path, question: EvalRequest, others: Sequence[str]
+) -> list[tuple[LoadedCheckpoint, EvalRequest]]:
     """Who plays in which panel."""
     subjects = {ckpt: open_checkpoint(ckpt)}
     asked = [(ckpt, each) for each in question.each(None)]
@@ -145,7 +154,7 @@ def told(env: EnvSettings) -> str:
 class Player:
     """A policy in an environment: one panel."""
 
-    def __init__(self, subject: Subject, question: Question, size: Size) -> None:
+    def __init__(self, subject: LoadedCheckpoint, question: EvalRequest, size: Size) -> None:
         self.loaded = load(subject, question)
         self.env = rendering.make_visible(self.loaded.config.env, size)
         try:
@@ -202,7 +211,7 @@ class Player:
             "ended": self.ended,
         }
 
-    def panel(self, episode: str) -> video.Panel:
+    def panel(self, episode: str) -> video.VideoPanel:
         """The picture and its caption."""
         made = facts(self.loaded)
         sampler = (
@@ -219,12 +228,12 @@ class Player:
         tone: video.Tone = "ended" if self.over else "running"
         if self.success is not None:
             tone = "success" if self.success else "failure"
-        return video.Panel(
+        return video.VideoPanel(
             self.picture, " · ".join(filter(None, title)), " · ".join(filter(None, told)), tone
         )
 
 
-def label(subject: Subject) -> str:
+def label(subject: LoadedCheckpoint) -> str:
     """'hopper-fpo · FPO': the run and its algorithm; of a cell of a suite its recipe and seed, 'hopper seed0 · FPO'."""
     path = subject.path.resolve()
     name, of_suite = path.parent.name, trial.named(path.parent)
@@ -244,12 +253,12 @@ def _reason(players: Sequence[Player]) -> str:
 
 def watch(
     players: Sequence[Player],
-    question: Question,
+    question: EvalRequest,
     episode: int,
     every: int,
     max_steps: int,
     progress: Callable[[int, int], None],
-) -> Iterator[tuple[bool, list[video.Panel]]]:
+) -> Iterator[tuple[bool, list[video.VideoPanel]]]:
     """One episode: after the start, every `every` steps and the end, whether it is the end, and the panels.
 
     Who is done keeps its last picture until all are. Raises UsageError when the starts differ.

@@ -25,7 +25,7 @@ from flowrl.training.loop import Metrics
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainPlan:
     """What is to be trained."""
 
     config: Config
@@ -34,7 +34,7 @@ class Plan:
     folder: Path | None = None  # of the run to continue
 
 
-def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
+def plan(source: str | None, overrides: list[str], resume: Path | None) -> TrainPlan:
     """What `flowrl train` was asked for: a recipe with overrides, or a run to continue.
 
     Raises UsageError for a wrong recipe, CheckpointError for a checkpoint that cannot be read.
@@ -49,7 +49,7 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
         written = recipe.apply(recipe.read(source), overrides)
         config = load(written)
         check_sampler(config, composed(written))
-        return Plan(
+        return TrainPlan(
             config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override)
         )
     if source is not None:
@@ -67,7 +67,7 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Plan:
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
     _refuse_another_environment(load_config(content), config, path.parent)
-    return Plan(config, path.parent.name, content, path.parent)
+    return TrainPlan(config, path.parent.name, content, path.parent)
 
 
 def _stem(config: Config, recipe_name: str, *, renamed: bool) -> str:
@@ -106,13 +106,13 @@ def _refuse_another_environment(was: Config, now: Config, folder: Path) -> None:
             )
 
 
-def resolved(planned: Plan) -> str:
+def resolved(planned: TrainPlan) -> str:
     """The whole configuration as YAML text."""
     return recipe.dump(planned.config)
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainResult:
     """How a training run ended."""
 
     folder: Path
@@ -146,7 +146,7 @@ class Result:
         return f"{self.folder}: " + ", ".join(parts)
 
 
-def train(planned: Plan, out: Path, name: str | None, *, quiet: bool = False) -> Result:
+def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = False) -> TrainResult:
     """Train to the end of the budget or the first signal, saving on the way.
 
     Raises TrainingDiverged (the last good checkpoint stays), EnvironmentFailed, StorageError, UsageError.
@@ -167,7 +167,7 @@ def train(planned: Plan, out: Path, name: str | None, *, quiet: bool = False) ->
         run.env.close()
 
 
-def _begin(run: Run, planned: Plan, folder: Path) -> int | None:
+def _begin(run: Run, planned: TrainPlan, folder: Path) -> int | None:
     """Start or continue `run`; returns where its metrics file is to be continued."""
     write_text(folder / "config.yaml", resolved(planned))
     if planned.content is None:
@@ -177,7 +177,7 @@ def _begin(run: Run, planned: Plan, folder: Path) -> int | None:
     return int(planned.content["metrics_offset"])
 
 
-def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
+def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
@@ -193,7 +193,7 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> Result:
         except TrainingDiverged as error:
             raise _told(error, run, folder) from error
         saver.save()
-    return Result(
+    return TrainResult(
         folder=folder,
         env_steps=run.training.env_steps,
         seconds=run.training.seconds,
@@ -255,7 +255,7 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _new_folder(out: Path, name: str | None, planned: Plan) -> Path:
+def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:
     """Make the run's folder: `out/name`, or a name that says what is in it and is not taken yet."""
     config = planned.config
     folder = out / (name or f"{planned.stem}-{config.algorithm}-seed{config.seed}")

@@ -46,7 +46,7 @@ FFMPEG = ["-crf", "23", "-movflags", "+faststart"]
 
 
 @dataclass(frozen=True)
-class Panel:
+class VideoPanel:
     """One picture with what is written above it."""
 
     picture: NDArray[Any]  # (height, width, 3) uint8
@@ -71,7 +71,7 @@ class Film(Protocol):
         ...
 
 
-def compose(panels: Sequence[Panel], largest: tuple[int, int]) -> Image:
+def compose(panels: Sequence[VideoPanel], largest: tuple[int, int]) -> Image:
     """The panels as one picture of even width and height (MP4 asks for it), in rows of at most four.
 
     A picture that is larger than `largest` (width, height) is scaled down, its proportions kept.

@@ -24,7 +24,7 @@ Verdict = tuple[bool | None, str]  # passed (None: only reported, not required),
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConformanceResult:
     """One property of a sampler."""
 
     property: str
@@ -33,7 +33,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SamplerUnderTest:
     """The sampler under test, and how to make it with other options."""
 
     sampler: Sampler
@@ -51,40 +51,40 @@ class Logistic:
         return x * (1 - x)
 
 
-def examine(build: Callable[..., Sampler], steps: int | None = None) -> list[Finding]:
+def examine(build: Callable[..., Sampler], steps: int | None = None) -> list[ConformanceResult]:
     """Measure every property on the sampler that `build()` makes, or `build(steps=steps)`.
 
     A property whose measurement raises has failed, with the exception as what was measured.
     """
-    subject = Subject(build() if steps is None else build(steps=steps), build)
+    subject = SamplerUnderTest(build() if steps is None else build(steps=steps), build)
     return [_finding(measure, subject) for measure in PROPERTIES]
 
 
-def _finding(measure: Callable[[Subject], Verdict], subject: Subject) -> Finding:
+def _finding(measure: Callable[[SamplerUnderTest], Verdict], subject: SamplerUnderTest) -> ConformanceResult:
     name = measure.__name__.replace("_", " ")
     try:
-        return Finding(name, *measure(subject))
+        return ConformanceResult(name, *measure(subject))
     except Exception as error:
-        return Finding(name, False, f"{type(error).__name__}: {error}")
+        return ConformanceResult(name, False, f"{type(error).__name__}: {error}")
 
 
-def converges_forward_in_time(subject: Subject) -> Verdict:
+def converges_forward_in_time(subject: SamplerUnderTest) -> Verdict:
     """From y(0) to y(T)."""
     return _convergence(subject, START, END)
 
 
-def converges_backward_in_time(subject: Subject) -> Verdict:
+def converges_backward_in_time(subject: SamplerUnderTest) -> Verdict:
     """From y(T) back to y(0)."""
     return _convergence(subject, END, START)
 
 
-def _convergence(subject: Subject, start: float, end: float) -> Verdict:
+def _convergence(subject: SamplerUnderTest, start: float, end: float) -> Verdict:
     if hasattr(subject.sampler, "steps"):
         return _order(subject, start, end)
     return _accuracy(subject.sampler, start, end)
 
 
-def _order(subject: Subject, start: float, end: float) -> Verdict:
+def _order(subject: SamplerUnderTest, start: float, end: float) -> Verdict:
     """Order p: error ~ N^-p, from the two finest grids whose errors still stand clear of round-off."""
     errors = [(steps, _logistic_error(subject.build(steps=steps), start, end)) for steps in GRIDS]
     clear = [(steps, error) for steps, error in errors if not error <= ROUND_OFF]
@@ -112,7 +112,7 @@ def _logistic_error(sampler: Sampler, start: float, end: float) -> float:
     return abs(sampler(Logistic(), torch.full((1, 1), start, dtype=torch.float64), t0, t1).item() - end)
 
 
-def moves_exactly_along_a_constant_velocity(subject: Subject) -> Verdict:
+def moves_exactly_along_a_constant_velocity(subject: SamplerUnderTest) -> Verdict:
     """x' = c gives x + c (t1 - t0), whatever the method."""
     x, c = _points(4, 3), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     moved = subject.sampler(lambda x, t: c.expand_as(x), x, 0.25, 1.0)
@@ -120,7 +120,7 @@ def moves_exactly_along_a_constant_velocity(subject: Subject) -> Verdict:
     return error <= ROUND_OFF, f"error {error:.1e}"
 
 
-def keeps_shape_and_dtype(subject: Subject) -> Verdict:
+def keeps_shape_and_dtype(subject: SamplerUnderTest) -> Verdict:
     """(batch, action) in float32 and in float64, batch 1 included."""
     for dtype in (torch.float32, torch.float64):
         for rows in (1, 5):
@@ -131,7 +131,7 @@ def keeps_shape_and_dtype(subject: Subject) -> Verdict:
     return True, "float32 and float64, batch 1 and 5"
 
 
-def leaves_its_input_alone(subject: Subject) -> Verdict:
+def leaves_its_input_alone(subject: SamplerUnderTest) -> Verdict:
     """The caller's noise is unchanged, and the result is not the same memory."""
     x = _points(4, 3)
     before = x.clone()
@@ -142,7 +142,7 @@ def leaves_its_input_alone(subject: Subject) -> Verdict:
     return not shared, "the result shares x's memory" if shared else "x is unchanged"
 
 
-def is_stateless(subject: Subject) -> Verdict:
+def is_stateless(subject: SamplerUnderTest) -> Verdict:
     """Two equal calls, another in between, give equal bits."""
     x = _points(4, 3)
     first = subject.sampler(Logistic(), x, 0.0, 1.0)
@@ -151,7 +151,7 @@ def is_stateless(subject: Subject) -> Verdict:
     return same, "equal calls give equal bits" if same else "an equal call later gives something else"
 
 
-def asks_only_for_times_between_t0_and_t1(subject: Subject) -> Verdict:
+def asks_only_for_times_between_t0_and_t1(subject: SamplerUnderTest) -> Verdict:
     """A network has learned the times of its interval; beyond them it answers nonsense."""
     velocity = Logistic()
     subject.sampler(velocity, _points(4, 3), 0.0, 1.0)
@@ -160,7 +160,7 @@ def asks_only_for_times_between_t0_and_t1(subject: Subject) -> Verdict:
     return least >= -1e-6 and most <= 1 + 1e-6, f"from {least:g} to {most:g}, of [0, 1]"
 
 
-def evaluates_as_often_as_declared(subject: Subject) -> Verdict:
+def evaluates_as_often_as_declared(subject: SamplerUnderTest) -> Verdict:
     """`nfe`, where the sampler has it, is the number of times that one call evaluates the velocity."""
     velocity = Logistic()
     subject.sampler(velocity, _points(4, 3), 0.0, 1.0)
@@ -170,7 +170,7 @@ def evaluates_as_often_as_declared(subject: Subject) -> Verdict:
     return counted == declared, f"{counted} counted, declared {declared}"
 
 
-def treats_rows_independently(subject: Subject) -> Verdict:
+def treats_rows_independently(subject: SamplerUnderTest) -> Verdict:
     """A row's result has the same bits whatever rows stand beside it; adaptive methods share a step size."""
     x = _points(5, 3)
     together = subject.sampler(Logistic(), x, 0.0, 1.0)
@@ -181,7 +181,7 @@ def treats_rows_independently(subject: Subject) -> Verdict:
     return (False if hasattr(subject.sampler, "steps") else None), apart
 
 
-PROPERTIES: tuple[Callable[[Subject], Verdict], ...] = (
+PROPERTIES: tuple[Callable[[SamplerUnderTest], Verdict], ...] = (
     converges_forward_in_time,
     converges_backward_in_time,
     moves_exactly_along_a_constant_velocity,

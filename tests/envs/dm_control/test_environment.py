@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, TrainingDiverged, UsageError
 from flowrl.envs import registration
-from flowrl.envs.dm_control.environment import SuiteEnv, SuiteVectorEnv
+from flowrl.envs.dm_control.environment import DMControlEnv, DMControlVectorEnv
 from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.factory import make
@@ -26,13 +26,13 @@ from flowrl.envs.settings import EnvSettings
 EVERY = sorted(TASKS)
 
 
-def actions_for(suite: SuiteVectorEnv, steps: int, seed: int = 0) -> Iterator[np.ndarray]:
+def actions_for(suite: DMControlVectorEnv, steps: int, seed: int = 0) -> Iterator[np.ndarray]:
     random = np.random.default_rng(seed)
     shape = suite.action_space.shape
     return (random.uniform(-1, 1, shape).astype(np.float32) for _ in range(steps))
 
 
-def run(suite: SuiteVectorEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
+def run(suite: DMControlVectorEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
     """Everything that `steps` random steps give."""
     found: list[np.ndarray] = []
     for actions in actions_for(suite, steps, seed):
@@ -52,12 +52,12 @@ def same(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_registered_in_both_forms(name: str) -> None:
     single = gymnasium.make(f"flowrl/{name}-v0")
-    assert isinstance(single.unwrapped, SuiteEnv)
+    assert isinstance(single.unwrapped, DMControlEnv)
     profiles = TASKS[name][1]
     assert single.spec is not None
     assert {profile.episode_steps for profile in profiles.values()} == {single.spec.max_episode_steps}
     several = gymnasium.make_vec(f"flowrl/{name}-v0", num_envs=3, profile="playground")
-    assert isinstance(several, SuiteVectorEnv)
+    assert isinstance(several, DMControlVectorEnv)
     assert several.max_episode_steps == 1000
     assert several.arena.constants == profiles["playground"]
     assert several.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
@@ -88,7 +88,7 @@ def test_gymnasiums_own_check(name: str, profile: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_alone_it_is_the_vector_of_one(name: str) -> None:
     single = gymnasium.make(f"flowrl/{name}-v0", max_episode_steps=12)
-    several = SuiteVectorEnv(name, max_episode_steps=12)
+    several = DMControlVectorEnv(name, max_episode_steps=12)
     start, _ = single.reset(seed=5)
     np.testing.assert_array_equal(several.reset(seed=5)[0], start[None])
     for actions in actions_for(several, 30):
@@ -103,7 +103,7 @@ def test_alone_it_is_the_vector_of_one(name: str) -> None:
 
 
 def test_infos_are_those_of_gymnasiums_vector_of_the_single_env() -> None:
-    ours = SuiteVectorEnv("PointMass", 3, max_episode_steps=4)
+    ours = DMControlVectorEnv("PointMass", 3, max_episode_steps=4)
     theirs = SyncVectorEnv(
         [lambda: gymnasium.make("flowrl/PointMass-v0", max_episode_steps=4)] * 3,
         autoreset_mode=AutoresetMode.SAME_STEP,
@@ -130,7 +130,7 @@ def test_infos_are_those_of_gymnasiums_vector_of_the_single_env() -> None:
 def test_the_final_observation_is_the_true_successor(name: str) -> None:
     """The same actions with and without an end after 7 steps: up to the end nothing differs, and the last
     observation of the cut episode is the uncut one's next."""
-    cut, uncut = SuiteVectorEnv(name, 3, max_episode_steps=7), SuiteVectorEnv(name, 3)
+    cut, uncut = DMControlVectorEnv(name, 3, max_episode_steps=7), DMControlVectorEnv(name, 3)
     same([cut.reset(seed=1)[0]], [uncut.reset(seed=1)[0]])
     for step, actions in enumerate(actions_for(cut, 7), start=1):
         obs, reward, terminated, truncated, infos = cut.step(actions)
@@ -150,7 +150,7 @@ def test_the_final_observation_is_the_true_successor(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_what_a_restart_shows_belongs_to_its_own_state(name: str, profile: str) -> None:
     """Nothing of the episode before is left in it, though touch sensors are no part of the state."""
-    suite = SuiteVectorEnv(name, 6, profile=profile, max_episode_steps=40)
+    suite = DMControlVectorEnv(name, 6, profile=profile, max_episode_steps=40)
     suite.reset(seed=0)
     for actions in actions_for(suite, 40):
         obs, *_ = suite.step(actions)
@@ -164,7 +164,7 @@ def test_what_a_restart_shows_belongs_to_its_own_state(name: str, profile: str) 
 
 
 def test_an_episode_is_1000_steps_and_rows_keep_their_own_time() -> None:
-    suite = SuiteVectorEnv("PointMass", 2)
+    suite = DMControlVectorEnv("PointMass", 2)
     suite.reset(seed=0)
     suite.arena.elapsed[1] = 10
     truncated = [suite.step(np.zeros((2, 2), np.float32))[3] for _ in range(1000)]
@@ -174,7 +174,7 @@ def test_an_episode_is_1000_steps_and_rows_keep_their_own_time() -> None:
 
 def test_staggered_episodes_are_cut_at_different_times() -> None:
     """Each row once where its number of steps says, then after a whole episode; the same for a seed."""
-    suite = SuiteVectorEnv("PointMass", 64, max_episode_steps=20)
+    suite = DMControlVectorEnv("PointMass", 64, max_episode_steps=20)
     suite.reset(seed=0)
     before = suite.stagger()
     assert len(set(before.tolist())) > 10 and before.min() >= 0 and before.max() < 20
@@ -187,7 +187,9 @@ def test_staggered_episodes_are_cut_at_different_times() -> None:
 
 def test_an_action_is_held_and_its_rewards_are_summed() -> None:
     """10 control steps in holds of 4, 4 and 2; the rows differ, and so do the actions."""
-    held, single = (SuiteVectorEnv("CheetahRun", 3, max_episode_steps=10, action_repeat=n) for n in (4, 1))
+    held, single = (
+        DMControlVectorEnv("CheetahRun", 3, max_episode_steps=10, action_repeat=n) for n in (4, 1)
+    )
     held.reset(seed=1), single.reset(seed=1)
     for actions, steps in zip(actions_for(single, 3), (4, 4, 2), strict=True):
         obs, reward, _, truncated, infos = held.step(actions)
@@ -206,7 +208,7 @@ def test_an_action_is_held_and_its_rewards_are_summed() -> None:
 def test_seeds_decide_everything_and_threads_nothing(name: str) -> None:
     runs = []
     for seed, threads in ((3, 1), (3, 2), (3, 3), (4, 1)):
-        suite = SuiteVectorEnv(name, 9, max_episode_steps=8, threads=threads)
+        suite = DMControlVectorEnv(name, 9, max_episode_steps=8, threads=threads)
         torch.set_num_threads(threads)
         runs.append([suite.reset(seed=seed)[0], *run(suite, 20)])
     torch.set_num_threads(1)
@@ -216,11 +218,11 @@ def test_seeds_decide_everything_and_threads_nothing(name: str) -> None:
 
 
 def test_rows_start_differently_and_so_do_episodes() -> None:
-    suite = SuiteVectorEnv("ReacherEasy", 4)
+    suite = DMControlVectorEnv("ReacherEasy", 4)
     first, second = suite.reset(seed=0)[0], suite.reset()[0]
     starts = {tuple(row) for row in (*first, *second)}
     assert len(starts) == 8
-    unseeded = [SuiteVectorEnv("ReacherEasy", 4).reset()[0][:, :2] for _ in range(2)]
+    unseeded = [DMControlVectorEnv("ReacherEasy", 4).reset()[0][:, :2] for _ in range(2)]
     assert (unseeded[0] != unseeded[1]).all()
 
 
@@ -228,12 +230,12 @@ def test_rows_start_differently_and_so_do_episodes() -> None:
 def test_a_state_restored_in_a_fresh_environment_continues_bit_for_bit(name: str) -> None:
     """From the middle of an episode, on another number of threads, over the end of episodes."""
     options: dict[str, Any] = {"num_envs": 4, "max_episode_steps": 30}
-    first = SuiteVectorEnv(name, threads=2, **options)
+    first = DMControlVectorEnv(name, threads=2, **options)
     first.reset(seed=2)
     run(first, 25)
     state = first.state()
     expected = run(first, 50, seed=8)
-    second = SuiteVectorEnv(name, threads=1, **options)
+    second = DMControlVectorEnv(name, threads=1, **options)
     second.restore(state)
     same(run(second, 50, seed=8), expected)
     np.testing.assert_array_equal(first.reset()[0], second.reset()[0])  # the generators have moved alike
@@ -265,7 +267,10 @@ def test_flowrl_resumes_it_exactly(name: str) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e11])
 @pytest.mark.filterwarnings("ignore")
 def test_a_state_out_of_bounds_shows_in_observation_and_reward(name: str, value: float) -> None:
-    suite, whole = SuiteVectorEnv(name, 3, max_episode_steps=5), SuiteVectorEnv(name, 3, max_episode_steps=5)
+    suite, whole = (
+        DMControlVectorEnv(name, 3, max_episode_steps=5),
+        DMControlVectorEnv(name, 3, max_episode_steps=5),
+    )
     for each in (suite, whole):
         each.reset(seed=0)
     suite.arena.simulation.bind("qvel")[1] = value
@@ -292,7 +297,7 @@ def test_flowrl_stops_at_a_state_that_is_not_finite() -> None:
 
 def test_no_log_file_appears(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    suite = SuiteVectorEnv("CheetahRun")
+    suite = DMControlVectorEnv("CheetahRun")
     suite.reset(seed=0)
     suite.arena.simulation.bind("qpos")[0, 4] = np.nan
     suite.step(np.zeros((1, 6), np.float32))
@@ -300,7 +305,7 @@ def test_no_log_file_appears(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_actions_that_are_not_finite_or_of_another_shape_are_refused() -> None:
-    suite = SuiteVectorEnv("PointMass", 2)
+    suite = DMControlVectorEnv("PointMass", 2)
     suite.reset(seed=0)
     before = suite.state()
     with pytest.raises(ValueError, match="not finite"):
@@ -309,7 +314,7 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused() -> None:
         with pytest.raises(ValueError, match="shape"):
             suite.step(np.zeros(shape))
     with pytest.raises(ValueError, match="shape"):  # transposed: as many numbers, for other actuators
-        SuiteVectorEnv("CheetahRun", 3).step(np.zeros((6, 3)))
+        DMControlVectorEnv("CheetahRun", 3).step(np.zeros((6, 3)))
     after = suite.state()
     np.testing.assert_array_equal(
         before["arena"]["simulation"]["state"], after["arena"]["simulation"]["state"]
@@ -317,7 +322,7 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused() -> None:
 
 
 def test_a_state_has_its_own_random_numbers() -> None:
-    one, other = SuiteVectorEnv("PointMass", 8), SuiteVectorEnv("PointMass", 8)
+    one, other = DMControlVectorEnv("PointMass", 8), DMControlVectorEnv("PointMass", 8)
     one.reset(seed=0)
     state = one.state()
     first = one.stagger()
@@ -328,7 +333,7 @@ def test_a_state_has_its_own_random_numbers() -> None:
 
 def test_a_reset_takes_no_options() -> None:
     with pytest.raises(UsageError, match="reset_mask"):
-        SuiteVectorEnv("PointMass", 2).reset(options={"reset_mask": np.array([True, False])})
+        DMControlVectorEnv("PointMass", 2).reset(options={"reset_mask": np.array([True, False])})
 
 
 @pytest.mark.parametrize(
@@ -341,7 +346,7 @@ def test_a_reset_takes_no_options() -> None:
         ({"profile": ["dmc"]}, "no profile"),
     ],
 )
-@pytest.mark.parametrize("kind", [SuiteEnv, SuiteVectorEnv])
+@pytest.mark.parametrize("kind", [DMControlEnv, DMControlVectorEnv])
 def test_wrong_options_are_told_when_it_is_made(kind: Any, options: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         kind("CheetahRun", **options)
@@ -350,13 +355,13 @@ def test_wrong_options_are_told_when_it_is_made(kind: Any, options: Any, said: s
 def test_mujoco_clamps_actions() -> None:
     runs = []
     for size in (1.0, 3.0):
-        suite = SuiteVectorEnv("CheetahRun")
+        suite = DMControlVectorEnv("CheetahRun")
         suite.reset(seed=0)
         runs.append(suite.step(np.full((1, 6), size, np.float32))[0])
     same([runs[0]], [runs[1]])
 
 
-@pytest.mark.parametrize("kind", [SuiteEnv, SuiteVectorEnv])
+@pytest.mark.parametrize("kind", [DMControlEnv, DMControlVectorEnv])
 def test_wrong_options_are_refused(kind: Any) -> None:
     with pytest.raises(UsageError, match="Did you mean 'FishSwim'"):
         kind("FishSwym")
@@ -367,7 +372,7 @@ def test_wrong_options_are_refused(kind: Any) -> None:
 @pytest.mark.parametrize("steps", [0, True, 1.5, "10"])
 def test_an_episode_has_at_least_one_step(steps: Any) -> None:
     with pytest.raises(UsageError, match="max_episode_steps"):
-        SuiteVectorEnv("PointMass", max_episode_steps=steps)
+        DMControlVectorEnv("PointMass", max_episode_steps=steps)
 
 
 def test_flowrl_names_the_options() -> None:
@@ -392,7 +397,7 @@ def test_an_error_of_the_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", EVERY)
 def test_pictures(name: str) -> None:
-    suite = SuiteVectorEnv(name, 2, render_mode="rgb_array", height=60, width=80, max_episode_steps=2)
+    suite = DMControlVectorEnv(name, 2, render_mode="rgb_array", height=60, width=80, max_episode_steps=2)
     suite.reset(seed=0)
     try:
         pictures = suite.render()
@@ -416,7 +421,7 @@ def test_the_last_picture_is_of_the_end_of_a_hold_cut_short() -> None:
     """Row 0 ends after 2 of the 4 control steps of its third hold, row 1 goes on."""
     last = []
     for repeat in (4, 1):
-        suite = SuiteVectorEnv(
+        suite = DMControlVectorEnv(
             "CheetahRun",
             2,
             max_episode_steps=13,
@@ -441,14 +446,14 @@ def test_the_last_picture_is_of_the_end_of_a_hold_cut_short() -> None:
 
 
 def test_no_pictures_without_the_mode() -> None:
-    assert SuiteVectorEnv("PointMass").render() is None
-    assert SuiteEnv("PointMass").render() is None
+    assert DMControlVectorEnv("PointMass").render() is None
+    assert DMControlEnv("PointMass").render() is None
 
 
 def test_the_model_that_is_drawn_can_be_chosen_a_camera() -> None:
     views = []
     for camera in ("side", "back"):
-        env = SuiteEnv("CheetahRun", render_mode="rgb_array", camera=camera, height=48, width=64)
+        env = DMControlEnv("CheetahRun", render_mode="rgb_array", camera=camera, height=48, width=64)
         env.reset(seed=0)
         try:
             views.append(env.render())
@@ -459,7 +464,7 @@ def test_the_model_that_is_drawn_can_be_chosen_a_camera() -> None:
 
 
 def test_its_state_is_of_plain_arrays() -> None:
-    suite = SuiteVectorEnv("FishSwim", 2)
+    suite = DMControlVectorEnv("FishSwim", 2)
     suite.reset(seed=0)
     state = suite.state()["arena"]
     shapes = {name: array.shape for name, array in state["simulation"].items()}

@@ -20,7 +20,7 @@ import torch
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.dm_control import cheetah
 from flowrl.envs.dm_control.replay import replay
-from flowrl.envs.dm_control.task import Constants
+from flowrl.envs.dm_control.task import DMControlConstants
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
@@ -403,7 +403,7 @@ def test_constants_are_numbers_of_one_frozen_object() -> None:
     for kind, profiles in TASKS.values():
         assert profiles.keys() == {"dmc", "playground"}
         for constants in profiles.values():
-            assert isinstance(constants, Constants)
+            assert isinstance(constants, DMControlConstants)
             with pytest.raises(AttributeError):
                 constants.timestep = 1.0  # type: ignore[misc]
         assert kind.__init__.__annotations__["constants"] == kind.build.__annotations__["constants"]

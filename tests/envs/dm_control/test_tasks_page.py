@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flowrl.envs.dm_control.tasks import TASKS, chosen
-from flowrl.envs.simulation.task_runner import Arena
+from flowrl.envs.simulation.task_runner import TaskRunner
 
 PAGE = Path(__file__).parents[3] / "docs" / "tasks.md"
 ROWS = {
@@ -22,7 +22,7 @@ def test_the_page_says_what_the_task_is(task: str) -> None:
     _, observation, size, actions, control_step, *physics = ROWS[task]
     for profile, described in zip(("dmc", "playground"), physics, strict=True):
         kind, constants = chosen(task, profile)
-        arena = Arena(kind, constants, 1)
+        arena = TaskRunner(kind, constants, 1)
         assert (
             described
             == f"{constants.timestep:g} \N{MULTIPLICATION SIGN} {constants.substeps}, {constants.integrator}"

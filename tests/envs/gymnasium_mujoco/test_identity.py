@@ -19,14 +19,14 @@ from flowrl.envs.adapter import Step
 from flowrl.envs.factory import make
 from flowrl.envs.gymnasium_mujoco.tasks import TASKS, vector_env
 from flowrl.envs.settings import EnvSettings
-from flowrl.envs.simulation.vector_env import BatchedVectorEnv
+from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
 EVERY = sorted(TASKS)
 FALLING = ["Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Humanoid-v5"]
 FIELDS = ("obs", "reward", "terminated", "truncated", "successor")
 
 
-def native(id: str, count: int, **options: Any) -> BatchedVectorEnv:
+def native(id: str, count: int, **options: Any) -> TaskVectorEnv:
     with state_capture.quiet_mujoco():
         return vector_env(id, count, **options)
 
@@ -36,7 +36,7 @@ def theirs(id: str, **options: Any) -> gymnasium.Env[Any, Any]:
         return gymnasium.make(id, disable_env_checker=True, **options)
 
 
-def move(env: gymnasium.Env[Any, Any], ours: BatchedVectorEnv, row: int = 0) -> np.ndarray:
+def move(env: gymnasium.Env[Any, Any], ours: TaskVectorEnv, row: int = 0) -> np.ndarray:
     """Start Gymnasium's environment where `row` of ours has just started; what it shows there."""
     env.reset()
     physics: Any = env.unwrapped
@@ -146,7 +146,7 @@ def test_starts_are_distributed_as_theirs(id: str) -> None:
     env.close()
 
 
-def trace(ours: BatchedVectorEnv, steps: int) -> list[np.ndarray]:
+def trace(ours: TaskVectorEnv, steps: int) -> list[np.ndarray]:
     random, found = np.random.default_rng(3), []
     for _ in range(steps):
         actions = random.uniform(-1, 1, ours.action_space.shape).astype(np.float32)

@@ -24,7 +24,7 @@ from flowrl.envs.factory import make
 from flowrl.envs.humanoid.environment import HumanoidTrackEnv, HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.metrics import ERRORS
 from flowrl.envs.humanoid.model import STANDING_HEIGHT
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.observation import PARTS, WHERE
 from flowrl.envs.settings import EnvSettings
 
@@ -32,10 +32,10 @@ ID = "flowrl/HumanoidTrack-v0"
 NUMBERS = ("success", "alive_s", "strict_alive_s", *ERRORS, "clip")
 
 
-def standing(frames: int = 40) -> Clip:
+def standing(frames: int = 40) -> Motion:
     qpos = np.zeros((frames, 35))
     qpos[:, 2], qpos[:, 3] = STANDING_HEIGHT, 1
-    return Clip(f"standing {frames}", qpos)
+    return Motion(f"standing {frames}", qpos)
 
 
 CLIPS = [standing(40), standing(9), standing(20)]
@@ -192,7 +192,7 @@ def test_a_state_restored_in_a_fresh_environment_continues_bit_for_bit(options: 
 
 
 @pytest.mark.parametrize("motions", [[standing(40), standing(9), standing(21)], CLIPS[:2]])
-def test_a_state_of_other_motions_is_refused(motions: list[Clip]) -> None:
+def test_a_state_of_other_motions_is_refused(motions: list[Motion]) -> None:
     """A motion's file may have changed since."""
     before, after = several(2), several(2, motions=motions)
     before.reset(seed=0)

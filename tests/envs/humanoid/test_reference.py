@@ -9,13 +9,13 @@ import torch
 
 from flowrl.envs.humanoid.episode_starts import Drawn, InTurn
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, STANDING_HEIGHT, build
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.reference import Reference, velocities
 
 MODEL = build()
 
 
-def circling(frames: int, radius: float = 2.0, turn: float = 0.9, swing: float = 3.0) -> Clip:
+def circling(frames: int, radius: float = 2.0, turn: float = 0.9, swing: float = 3.0) -> Motion:
     """Round a circle at `turn` rad/s, the heading along it, while the right arm swings at `swing` rad/s."""
     time = np.arange(frames) / CONTROL_RATE
     qpos = np.zeros((frames, 35))
@@ -25,7 +25,7 @@ def circling(frames: int, radius: float = 2.0, turn: float = 0.9, swing: float =
     )
     qpos[:, 3], qpos[:, 6] = np.cos(angle / 2), np.sin(angle / 2)
     qpos[:, 7 + JOINTS.index("right_upper_arm_y")] = 0.8 * np.sin(swing * time)
-    return Clip("circle", qpos)
+    return Motion("circle", qpos)
 
 
 def times(clips: list[int], frames: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

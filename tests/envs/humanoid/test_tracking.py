@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from flowrl.envs.humanoid import reward
 from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.kinematics import Bodies
-from flowrl.envs.humanoid.metrics import Record
+from flowrl.envs.humanoid.metrics import TrackingMetrics
 from flowrl.envs.humanoid.model import BODIES, HANDS, JOINTS, STANDING_HEIGHT, build
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.observation import PARTS, SIZE, WHERE, visible
 from flowrl.envs.humanoid.reference import kinematics, velocities
 
@@ -24,13 +24,13 @@ MODEL = build()
 STILL = np.zeros((1, 28), np.float32)
 
 
-def standing(frames: int = 40) -> Clip:
+def standing(frames: int = 40) -> Motion:
     qpos = np.zeros((frames, 35))
     qpos[:, 2], qpos[:, 3] = STANDING_HEIGHT, 1
-    return Clip("standing", qpos)
+    return Motion("standing", qpos)
 
 
-def swaying(frames: int = 40, seed: int = 0) -> Clip:
+def swaying(frames: int = 40, seed: int = 0) -> Motion:
     """Every joint swings, and the pelvis goes and turns, smoothly."""
     random = np.random.default_rng(seed)
     time = np.arange(frames)[:, None] / 30
@@ -49,10 +49,10 @@ def swaying(frames: int = 40, seed: int = 0) -> Clip:
         ),
         axis=1,
     )
-    return Clip("swaying", qpos)
+    return Motion("swaying", qpos)
 
 
-def track(*clips: Clip, **options: Any) -> HumanoidTrackVectorEnv:
+def track(*clips: Motion, **options: Any) -> HumanoidTrackVectorEnv:
     env = HumanoidTrackVectorEnv(motions=list(clips or [swaying()]), threads=1, **options)
     env.reset(seed=0)
     return env
@@ -225,13 +225,13 @@ def test_the_observation_is_that_of_a_slow_loop() -> None:
         shown, *_ = env.step(random.uniform(-1, 1, (3, 28)).astype(np.float32))
 
 
-def turned(clip: Clip, angle: float) -> Clip:
+def turned(clip: Motion, angle: float) -> Motion:
     """The whole motion turned about the world's z axis, and set down elsewhere."""
     qpos, half = clip.qpos.copy(), np.array([math.cos(angle / 2), 0, 0, math.sin(angle / 2)])
     qpos[:, :3] = qpos[:, :3] @ rotation(np.array([0, 0, 1.0]), angle).T + [3.0, -5.0, 0.0]
     for frame in qpos:
         mujoco.mju_mulQuat(frame[3:7], half, frame[3:7].copy())
-    return Clip("turned", qpos)
+    return Motion("turned", qpos)
 
 
 @pytest.mark.parametrize("angle", [0.4, 2.0, -3.0])
@@ -376,7 +376,7 @@ def test_failures_of_episodes_are_told_to_the_sampling() -> None:
 
 def test_the_numbers_of_a_record_by_hand() -> None:
     """Step 1: everything 5 cm aside. Step 2: the right hand alone 10 cm: 100/15 mm on average, 100/6 of the arms."""
-    record, rows = Record(2), torch.tensor([1])
+    record, rows = TrackingMetrics(2), torch.tensor([1])
     record.begin(torch.arange(2))
     no, yes = torch.tensor([False, False]), torch.tensor([True, True])
     aside = torch.zeros(2, 15, 3, dtype=torch.float64)
@@ -408,7 +408,7 @@ def test_the_numbers_of_a_record_by_hand() -> None:
 
 
 def test_a_step_that_was_lost_has_no_error() -> None:
-    record = Record(1)
+    record = TrackingMetrics(1)
     yes, no = torch.tensor([True]), torch.tensor([False])
     away = torch.full((1, 15, 3), 0.1, dtype=torch.float64)
     assert record.numbers(torch.tensor([0]))["mpjpe_mm"].isnan()

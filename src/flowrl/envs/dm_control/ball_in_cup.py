@@ -9,12 +9,12 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class BallInCupConstants(Constants):
+class BallInCupConstants(DMControlConstants):
     """BallInCup's numbers."""
 
     start_x: tuple[float, float] = (-0.2, 0.2)  # m, the ball's start, from where it hangs

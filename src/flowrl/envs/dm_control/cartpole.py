@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.reward import quadratic, tolerance
-from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class CartpoleConstants(Constants):
+class CartpoleConstants(DMControlConstants):
     """CartpoleBalance's numbers."""
 
     start_position: float = 0.1  # m, the cart's start is within this of the middle

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.reward import linear, tolerance
-from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheetahConstants(Constants):
+class CheetahConstants(DMControlConstants):
     """CheetahRun's numbers."""
 
     speed: float = 10.0  # m/s, from which the reward is full

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from flowrl.envs.dm_control.tasks import chosen
-from flowrl.envs.simulation.single_env import SingleEnv
-from flowrl.envs.simulation.task_runner import Arena
-from flowrl.envs.simulation.vector_env import BatchedVectorEnv
+from flowrl.envs.simulation.single_env import TaskEnv
+from flowrl.envs.simulation.task_runner import TaskRunner
+from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
 
-class SuiteEnv(SingleEnv):
+class DMControlEnv(TaskEnv):
     """One environment of a control task.
 
     `profile` chooses its numbers: `dmc` for dm_control's, `playground` for those of MuJoCo Playground. An episode
@@ -27,12 +27,12 @@ class SuiteEnv(SingleEnv):
         camera: int | str | None = None,
     ) -> None:
         kind, constants = chosen(task, profile)
-        arena = Arena(kind, constants, count=1, threads=1)
+        arena = TaskRunner(kind, constants, count=1, threads=1)
         super().__init__(arena, render_mode, (height, width, constants.camera if camera is None else camera))
 
 
-class SuiteVectorEnv(BatchedVectorEnv):
-    """`num_envs` environments of a control task stepped together; options as in `SuiteEnv`.
+class DMControlVectorEnv(TaskVectorEnv):
+    """`num_envs` environments of a control task stepped together; options as in `DMControlEnv`.
 
     Episodes have 1000 steps, or `max_episode_steps`. An action is held for `action_repeat` of them, and the rewards
     are summed. Results do not depend on `threads` (0: all cores).
@@ -52,6 +52,6 @@ class SuiteVectorEnv(BatchedVectorEnv):
         action_repeat: int = 1,
     ) -> None:
         kind, constants = chosen(task, profile)
-        arena = Arena(kind, constants, num_envs, threads)
+        arena = TaskRunner(kind, constants, num_envs, threads)
         picture = (height, width, constants.camera if camera is None else camera)
         super().__init__(arena, max_episode_steps, render_mode, picture, action_repeat)

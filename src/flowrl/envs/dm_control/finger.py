@@ -15,12 +15,12 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class FingerConstants(Constants):
+class FingerConstants(DMControlConstants):
     """The finger's numbers."""
 
     hinge_damping: float  # N·m·s/rad, of the spinner

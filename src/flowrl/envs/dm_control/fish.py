@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.reward import tolerance
-from flowrl.envs.dm_control.task import Constants, specification, uniform
+from flowrl.envs.dm_control.task import DMControlConstants, specification, uniform
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class FishConstants(Constants):
+class FishConstants(DMControlConstants):
     """FishSwim's numbers."""
 
     camera: int | str = "fixed_top"  # the first follows the fish, and away from the target

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.reward import tolerance
-from flowrl.envs.dm_control.task import Constants, compiled, uniform
+from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReacherConstants(Constants):
+class ReacherConstants(DMControlConstants):
     """Reacher's numbers."""
 
     target_radius: float  # m

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
-from flowrl.envs.simulation.task import Pace
+from flowrl.envs.simulation.task import TaskConstants
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constants(Pace):
+class DMControlConstants(TaskConstants):
     """The numbers that every control task has; a task adds its own in a subclass.
 
     The defaults of the solver are MuJoCo's, and dm_control's.
@@ -33,12 +33,12 @@ class Constants(Pace):
         return self.timestep * self.substeps
 
 
-def compiled(name: str, constants: Constants) -> mujoco.MjModel:
+def compiled(name: str, constants: DMControlConstants) -> mujoco.MjModel:
     """The model in `models/<name>.xml` with the time step and solver options of `constants`."""
     return specification(name, constants).compile()
 
 
-def specification(name: str, constants: Constants) -> mujoco.MjSpec:
+def specification(name: str, constants: DMControlConstants) -> mujoco.MjSpec:
     """What `compiled` compiles, for a task whose constants change masses or shapes first."""
     text = resources.files("flowrl.envs.dm_control").joinpath("models", f"{name}.xml").read_text("utf-8")
     spec = mujoco.MjSpec.from_string(text)

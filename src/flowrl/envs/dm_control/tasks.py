@@ -11,10 +11,10 @@ from typing import Any
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.dm_control import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
-from flowrl.envs.dm_control.task import Constants
+from flowrl.envs.dm_control.task import DMControlConstants
 from flowrl.envs.simulation.task import Task
 
-TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
+TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, DMControlConstants]]] = {
     "BallInCup": (ball_in_cup.BallInCup, ball_in_cup.PROFILES),
     "CartpoleBalance": (cartpole.CartpoleBalance, cartpole.PROFILES),
     "CheetahRun": (cheetah.Cheetah, cheetah.PROFILES),
@@ -29,7 +29,7 @@ TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, Constants]]] = {
 """A task's name -> its class, and its numbers by profile."""
 
 
-def chosen(task: str, profile: str) -> tuple[type[Task[Any]], Constants]:
+def chosen(task: str, profile: str) -> tuple[type[Task[Any]], DMControlConstants]:
     """A task's class and the numbers of one of its profiles; raises UsageError for names that do not exist."""
     if task not in TASKS:
         raise UsageError(

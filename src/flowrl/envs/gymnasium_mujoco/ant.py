@@ -9,7 +9,13 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.gymnasium_mujoco.task import Constants, compiled, control_cost, control_step, scatter
+from flowrl.envs.gymnasium_mujoco.task import (
+    GymnasiumConstants,
+    compiled,
+    control_cost,
+    control_step,
+    scatter,
+)
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 TORSO = 1
@@ -17,7 +23,7 @@ UNSEEN = 2  # positions, x and y, that are left out of the observation
 
 
 @dataclass(frozen=True, kw_only=True)
-class AntConstants(Constants):
+class AntConstants(GymnasiumConstants):
     """Ant's numbers."""
 
     control_price: float = 0.5  # reward lost per squared unit of action

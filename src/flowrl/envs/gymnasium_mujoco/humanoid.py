@@ -9,7 +9,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.gymnasium_mujoco.task import Constants, compiled, control_step, scatter
+from flowrl.envs.gymnasium_mujoco.task import GymnasiumConstants, compiled, control_step, scatter
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 UNSEEN = 2  # positions, x and y, that are left out of the observation
@@ -17,7 +17,7 @@ ROOT = 6  # degrees of freedom of the root, which no actuator drives
 
 
 @dataclass(frozen=True, kw_only=True)
-class HumanoidConstants(Constants):
+class HumanoidConstants(GymnasiumConstants):
     """Humanoid's numbers."""
 
     forward_reward: float = 1.25  # per m/s

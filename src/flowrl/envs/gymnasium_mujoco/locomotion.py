@@ -9,12 +9,18 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.gymnasium_mujoco.task import Constants, compiled, control_cost, control_step, scatter
+from flowrl.envs.gymnasium_mujoco.task import (
+    GymnasiumConstants,
+    compiled,
+    control_cost,
+    control_step,
+    scatter,
+)
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunnerConstants(Constants):
+class LocomotionConstants(GymnasiumConstants):
     """The numbers of a runner."""
 
     control_price: float  # reward lost per squared unit of action
@@ -22,7 +28,7 @@ class RunnerConstants(Constants):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BalancerConstants(RunnerConstants):
+class BalancedLocomotionConstants(LocomotionConstants):
     """The numbers of a runner that can fall."""
 
     healthy_height: tuple[float, float]  # m; below or above, it has fallen
@@ -32,7 +38,7 @@ class BalancerConstants(RunnerConstants):
     seen_speed: float = 10.0  # m/s and rad/s, to which seen velocities are clipped
 
 
-HALF_CHEETAH = RunnerConstants(
+HALF_CHEETAH = LocomotionConstants(
     model="half_cheetah",
     substeps=5,
     start_noise=0.1,
@@ -40,7 +46,7 @@ HALF_CHEETAH = RunnerConstants(
     control_price=0.1,
     unseen=1,
 )
-SWIMMER = RunnerConstants(
+SWIMMER = LocomotionConstants(
     model="swimmer",
     substeps=4,
     start_noise=0.1,
@@ -48,7 +54,7 @@ SWIMMER = RunnerConstants(
     control_price=1e-4,
     unseen=2,
 )
-HOPPER = BalancerConstants(
+HOPPER = BalancedLocomotionConstants(
     model="hopper",
     substeps=4,
     start_noise=5e-3,
@@ -59,7 +65,7 @@ HOPPER = BalancerConstants(
     healthy_pitch=0.2,
     healthy_state=100.0,
 )
-WALKER2D = BalancerConstants(
+WALKER2D = BalancedLocomotionConstants(
     model="walker2d_v5",
     substeps=4,
     start_noise=5e-3,
@@ -71,17 +77,17 @@ WALKER2D = BalancerConstants(
 )
 
 
-class Runner:
+class Locomotion:
     """Observation: positions but the first `unseen`, all velocities. Reward: Δx/Δt - price · Σ action². No end."""
 
     derived: ClassVar[tuple[str, ...]] = ()
     varied: ClassVar[tuple[str, ...]] = ()
 
     @staticmethod
-    def build(constants: RunnerConstants) -> mujoco.MjModel:
+    def build(constants: LocomotionConstants) -> mujoco.MjModel:
         return compiled(constants)
 
-    def __init__(self, simulation: Simulation, constants: RunnerConstants) -> None:
+    def __init__(self, simulation: Simulation, constants: LocomotionConstants) -> None:
         self.simulation, self.constants = simulation, constants
         self.ctrl, self.qvel = simulation.bind("ctrl"), simulation.bind("qvel")
         qpos = simulation.bind("qpos")
@@ -104,7 +110,7 @@ class Runner:
         return speed - control_cost(self.constants.control_price, self.ctrl)
 
 
-class Balancer:
+class BalancedLocomotion:
     """A runner that falls: the episode is terminated where height, pitch or another number leaves its range.
 
     Observation: as the runner's, velocities clipped. Reward: as the runner's, and 1 where it has not fallen.
@@ -114,11 +120,11 @@ class Balancer:
     varied: ClassVar[tuple[str, ...]] = ()
 
     @staticmethod
-    def build(constants: BalancerConstants) -> mujoco.MjModel:
+    def build(constants: BalancedLocomotionConstants) -> mujoco.MjModel:
         return compiled(constants)
 
-    def __init__(self, simulation: Simulation, constants: BalancerConstants) -> None:
-        self.runner, self.constants = Runner(simulation, constants), constants
+    def __init__(self, simulation: Simulation, constants: BalancedLocomotionConstants) -> None:
+        self.runner, self.constants = Locomotion(simulation, constants), constants
         self.observation_parts = self.runner.observation_parts
         self.pose, self.qvel = self.runner.pose, self.runner.qvel
         (lowest, highest), pitch, most = (

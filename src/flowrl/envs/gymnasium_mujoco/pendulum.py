@@ -9,19 +9,19 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.gymnasium_mujoco.task import Constants, compiled, scatter
+from flowrl.envs.gymnasium_mujoco.task import GymnasiumConstants, compiled, scatter
 from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class PendulumConstants(Constants):
+class PendulumConstants(GymnasiumConstants):
     """InvertedPendulum's numbers."""
 
     most_angle: float = 0.2  # rad either way, beyond which the pole has fallen
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoublePendulumConstants(Constants):
+class DoublePendulumConstants(GymnasiumConstants):
     """InvertedDoublePendulum's numbers."""
 
     least_height: float = 1.0  # m; at or below, the tip has fallen

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE, Simulation
-from flowrl.envs.simulation.task import Pace
+from flowrl.envs.simulation.task import TaskConstants
 
 MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constants(Pace):
+class GymnasiumConstants(TaskConstants):
     """The numbers that every one of these tasks has."""
 
     model: str  # the file's name among Gymnasium's models
@@ -27,19 +27,21 @@ class Constants(Pace):
     start_velocity: Literal["uniform", "normal"]  # … or this is their standard deviation
 
 
-def compiled(constants: Constants) -> mujoco.MjModel:
+def compiled(constants: GymnasiumConstants) -> mujoco.MjModel:
     """Gymnasium's model."""
     spec = mujoco.MjSpec.from_file(str(MODELS / f"{constants.model}.xml"))
     spec.memory = WORKSPACE
     return spec.compile()
 
 
-def control_step(simulation: Simulation, constants: Constants) -> float:
+def control_step(simulation: Simulation, constants: GymnasiumConstants) -> float:
     """Seconds of one control step."""
     return float(simulation.model.opt.timestep * constants.substeps)
 
 
-def scatter(simulation: Simulation, constants: Constants, rows: Tensor, random: torch.Generator) -> None:
+def scatter(
+    simulation: Simulation, constants: GymnasiumConstants, rows: Tensor, random: torch.Generator
+) -> None:
     """Move `rows` (rows,) from the default state to random ones around it, each number on its own."""
     qpos, qvel = simulation.bind("qpos"), simulation.bind("qvel")
     noise = constants.start_noise

@@ -13,21 +13,21 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.episode_starts import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.metrics import MEASURES
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
-from flowrl.envs.simulation.single_env import SingleEnv
-from flowrl.envs.simulation.task_runner import Arena
-from flowrl.envs.simulation.vector_env import BatchedVectorEnv, at_least_one
+from flowrl.envs.simulation.single_env import TaskEnv
+from flowrl.envs.simulation.task_runner import TaskRunner
+from flowrl.envs.simulation.vector_env import TaskVectorEnv, at_least_one
 
 # frames by which what loops is longer than an episode, which may begin in any of them
 SPARE = 4 * CONTROL_RATE
 Name = TypeVar("Name", bound=str)
-Motions = Sequence[str | Mapping[str, Any] | Clip]
+Motions = Sequence[str | Mapping[str, Any] | Motion]
 
 
-class HumanoidTrackEnv(SingleEnv):
+class HumanoidTrackEnv(TaskEnv):
     """One humanoid that imitates motions.
 
     `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
@@ -55,13 +55,13 @@ class HumanoidTrackEnv(SingleEnv):
         camera: int | str = "follow",
     ) -> None:
         constants = chosen(motions, sampling, evaluation, self_collision, termination_distance)
-        arena = Arena(HumanoidTrack, constants, count=1, threads=1)
+        arena = TaskRunner(HumanoidTrack, constants, count=1, threads=1)
         super().__init__(arena, render_mode, (height, width, camera))
         self.action_space = action_space(arena)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
 
 
-class HumanoidTrackVectorEnv(BatchedVectorEnv):
+class HumanoidTrackVectorEnv(TaskVectorEnv):
     """`num_envs` humanoids stepped together; options as in `HumanoidTrackEnv`.
 
     `info["final_info"]` tells the numbers of each episode that has ended, `clip` among them: which of `clips` it was.
@@ -89,7 +89,7 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         constants = chosen(
             motions, sampling, evaluation, self_collision, termination_distance, max_episode_steps
         )
-        arena = Arena(HumanoidTrack, constants, num_envs, threads)
+        arena = TaskRunner(HumanoidTrack, constants, num_envs, threads)
         super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
         self.single_action_space = action_space(arena)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -102,7 +102,7 @@ class HumanoidTrackVectorEnv(BatchedVectorEnv):
         return tuple(self.clips[clip] for clip in cast(HumanoidTrack, self.arena.task).clip)
 
 
-def action_space(arena: Arena) -> spaces.Box:
+def action_space(arena: TaskRunner) -> spaces.Box:
     """All of ℝ²⁸: an action of 1 is 0.5 rad, so a policy's own scale is the right one, and needs no bounds to be
     scaled to. The motors clip what is beyond 6."""
     return spaces.Box(-np.inf, np.inf, (arena.action_size,), np.float32)
@@ -149,14 +149,14 @@ def one_of(known: Collection[Name], name: Name, option: str) -> Name:
     return name
 
 
-def loaded(motions: Motions, seconds: float) -> list[tuple[Clip, float]]:
+def loaded(motions: Motions, seconds: float) -> list[tuple[Motion, float]]:
     """The motions and their weights, 1 for a clip, those that loop repeated until they last `seconds`.
 
     Raises UsageError unless it is a list with something in it.
     """
-    if isinstance(motions, str | Mapping | Clip) or not motions:
+    if isinstance(motions, str | Mapping | Motion) or not motions:
         raise UsageError(f"motions must be a list such as ['gait:walk'], not {motions!r}.")
-    sources = [motion for motion in motions if not isinstance(motion, Clip)]
+    sources = [motion for motion in motions if not isinstance(motion, Motion)]
     found = load(sources) if sources else []
-    found += [(motion, 1.0) for motion in motions if isinstance(motion, Clip)]
+    found += [(motion, 1.0) for motion in motions if isinstance(motion, Motion)]
     return [(unrolled(clip, seconds), weight) for clip, weight in found]

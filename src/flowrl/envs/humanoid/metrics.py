@@ -14,7 +14,7 @@ MEASURES = ("alive_s", "strict_alive_s", *ERRORS)
 """What is told of an episode besides its success."""
 
 
-class Record:
+class TrackingMetrics:
     """The running episodes of all rows.
 
     `success` is 1 unless the episode failed, by the rule in force. `alive_s` is how long it did not, and

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowrl.envs.humanoid.kinematics import VECTORS, Bodies, moving
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 
 OF_BODIES = slice(1, 1 + len(BODIES))  # of MuJoCo's bodies: all but the world
 
@@ -25,7 +25,7 @@ class Reference:
     ValueError where there is no clip, or a weight is negative, or none is positive.
     """
 
-    def __init__(self, clips: Sequence[tuple[Clip, float]], model: mujoco.MjModel) -> None:
+    def __init__(self, clips: Sequence[tuple[Motion, float]], model: mujoco.MjModel) -> None:
         weights = torch.tensor([weight for _, weight in clips], dtype=torch.float64)
         if not (weights >= 0).all() or not weights.sum() > 0 or not weights.isfinite().all():
             raise ValueError(

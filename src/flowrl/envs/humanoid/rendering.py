@@ -16,7 +16,7 @@ AZIMUTH, ELEVATION = (
 )  # degrees: from the right and a little ahead of who walks along x, and from above
 
 
-class Portraitist:
+class PoseRenderer:
     """Draws poses in pictures (height, width, 3); raises MissingDependency where there is nothing to draw with."""
 
     def __init__(self, height: int, width: int) -> None:

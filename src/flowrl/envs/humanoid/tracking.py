@@ -17,11 +17,11 @@ from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid import observation, reward
 from flowrl.envs.humanoid.episode_starts import Drawn, InTurn, Sampling, Starts
 from flowrl.envs.humanoid.kinematics import Bodies, moving
-from flowrl.envs.humanoid.metrics import Record
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.metrics import TrackingMetrics
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.reference import OF_BODIES, Reference
 from flowrl.envs.simulation.mujoco_batch import Simulation
-from flowrl.envs.simulation.task import Pace
+from flowrl.envs.simulation.task import TaskConstants
 
 RADIANS = 0.5  # that an action of 1 turns a joint's target away from the zero pose
 MOST_ACTION = 6.0
@@ -33,12 +33,12 @@ ROOT_DEGREES = 6  # of freedom: where the joints begin in `qvel`
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tracking(Pace):
+class Tracking(TaskConstants):
     """What is imitated, and how it is judged."""
 
     substeps: int = humanoid.SUBSTEPS
     episode_steps: int = 300
-    clips: tuple[tuple[Clip, float], ...]  # with their weights
+    clips: tuple[tuple[Motion, float], ...]  # with their weights
     sampling: Sampling = "uniform"
     evaluation: bool = False
     self_collision: bool = False
@@ -80,7 +80,7 @@ class HumanoidTrack:
             if constants.evaluation
             else Drawn(self.reference, by_failure=constants.sampling == "failure")
         )
-        self.record = Record(simulation.count)
+        self.record = TrackingMetrics(simulation.count)
         self.clip = torch.zeros(simulation.count, dtype=torch.int64)
         self.time = torch.zeros(simulation.count, dtype=torch.int64)  # the frame that the body should be in
         self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
@@ -145,7 +145,7 @@ class HumanoidTrack:
         return self.time >= self.reference.lengths[self.clip] - 2
 
     def report(self, rows: Tensor) -> dict[str, Tensor]:
-        """The numbers of `Record`, and `clip`, which of the motions it was."""
+        """The numbers of `TrackingMetrics`, and `clip`, which of the motions it was."""
         return self.record.numbers(rows) | {"clip": self.clip[rows]}
 
     def ghost(self, row: int) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from flowrl.envs.simulation.mujoco_batch import Image
-from flowrl.envs.simulation.task_runner import Arena
+from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import (
     Observation,
     action_space,
@@ -20,12 +20,14 @@ from flowrl.envs.simulation.vector_env import (
 )
 
 
-class SingleEnv(gymnasium.Env[Any, Any]):
-    """The one episode of `arena`; the info tells what the task does. `picture` is as in `BatchedVectorEnv`."""
+class TaskEnv(gymnasium.Env[Any, Any]):
+    """The one episode of `arena`; the info tells what the task does. `picture` is as in `TaskVectorEnv`."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
-    def __init__(self, arena: Arena, render_mode: str | None, picture: tuple[int, int, int | str]) -> None:
+    def __init__(
+        self, arena: TaskRunner, render_mode: str | None, picture: tuple[int, int, int | str]
+    ) -> None:
         self.arena = arena
         self.metadata = self.metadata | {"render_fps": arena.rate}
         self.render_mode = render_mode

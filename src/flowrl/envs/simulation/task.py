@@ -20,14 +20,14 @@ from flowrl.envs.simulation.mujoco_batch import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class TaskConstants:
     """The numbers that every task has; a task adds its own in a subclass."""
 
     substeps: int  # physics steps of one control step
     episode_steps: int = 1000  # control steps after which an episode is truncated
 
 
-Numbers = TypeVar("Numbers", bound=Pace, contravariant=True)
+Numbers = TypeVar("Numbers", bound=TaskConstants, contravariant=True)
 
 
 class Task(Protocol[Numbers]):

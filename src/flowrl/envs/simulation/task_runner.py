@@ -16,18 +16,18 @@ from flowrl.envs.simulation.task import (
     EndsWhereLost,
     HasGhost,
     LooksBack,
-    Pace,
     ReadsForces,
     Remembers,
     Reports,
     ShowsRows,
     Task,
+    TaskConstants,
     Terminates,
     Truncates,
 )
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """What a control step of all episodes gave."""
 
     observation: Tensor  # (count, observation) float64
@@ -48,10 +48,10 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-class Arena:
+class TaskRunner:
     """`count` episodes of a task of this `kind` with these `constants`, on `threads` threads (0: all cores)."""
 
-    def __init__(self, kind: type[Task[Any]], constants: Pace, count: int, threads: int = 0) -> None:
+    def __init__(self, kind: type[Task[Any]], constants: TaskConstants, count: int, threads: int = 0) -> None:
         self.constants = constants
         self.simulation = Simulation(
             kind.build(constants), count, kind.derived, kind.varied, threads, isinstance(kind, ReadsForces)
@@ -92,7 +92,7 @@ class Arena:
                 return self._shows_rows.shown_in(rows)
             return self.task.observation()[rows]
 
-    def step(self, actions: NDArray[Any]) -> Outcome:
+    def step(self, actions: NDArray[Any]) -> StepResult:
         """Apply `actions` (count, action) for a control step.
 
         Observation and reward are NaN where the simulation is lost, unless the task `EndsWhereLost`. Raises
@@ -120,7 +120,7 @@ class Arena:
                 lost = self.simulation.lost()
                 if lost.any():
                     observation[lost] = reward[lost] = torch.nan
-        return Outcome(observation, reward, terminated, truncated)
+        return StepResult(observation, reward, terminated, truncated)
 
     def report(self, rows: Tensor) -> dict[str, NDArray[Any]]:
         """What the task tells of the episodes of `rows`, (rows,) each; nothing, where it has nothing to tell."""
@@ -144,7 +144,7 @@ class Arena:
         return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state()` of an Arena made with the same arguments (`threads` may differ)."""
+        """Continue from `state()` of a TaskRunner made with the same arguments (`threads` may differ)."""
         simulation = {name: torch.from_numpy(array) for name, array in state["simulation"].items()}
         self.simulation.restore(simulation)
         self.elapsed = np.array(state["elapsed"])

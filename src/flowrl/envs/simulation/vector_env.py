@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.simulation.mujoco_batch import Image
-from flowrl.envs.simulation.task_runner import Arena, Outcome
+from flowrl.envs.simulation.task_runner import StepResult, TaskRunner
 
 Observation = NDArray[np.float64]  # (…, observation)
 
 
-def observation_space(arena: Arena) -> spaces.Box:
+def observation_space(arena: TaskRunner) -> spaces.Box:
     """What one environment shows: the task's numbers, unbounded and in double precision."""
     return spaces.Box(-np.inf, np.inf, (arena.observation_size,), np.float64)
 
 
-def action_space(arena: Arena) -> spaces.Box:
+def action_space(arena: TaskRunner) -> spaces.Box:
     """What one environment takes: the actuators' ranges. MuJoCo clamps what lies outside."""
     low, high = arena.simulation.model.actuator_ctrlrange.astype(np.float32).T
     return spaces.Box(low, high, dtype=np.float32)
@@ -35,7 +35,7 @@ def seed_from(random: np.random.Generator) -> int:
     return int(random.integers(2**63))
 
 
-class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     """The episodes of `arena` stepped together, with SAME_STEP autoreset.
 
     An episode ends where the task terminates or truncates it, or is truncated after `max_episode_steps` (None: the
@@ -53,7 +53,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def __init__(
         self,
-        arena: Arena,
+        arena: TaskRunner,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         picture: tuple[int, int, int | str] = (240, 320, 0),
@@ -116,7 +116,7 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             shown[ended] = self.arena.start(torch.from_numpy(np.flatnonzero(ended))).numpy()
         return shown, outcome.reward.numpy(), outcome.terminated, outcome.truncated, infos
 
-    def _control_step(self, actions: NDArray[Any]) -> Outcome:
+    def _control_step(self, actions: NDArray[Any]) -> StepResult:
         outcome = self.arena.step(actions)
         return outcome._replace(truncated=outcome.truncated | (self.arena.elapsed >= self.max_episode_steps))
 
@@ -155,10 +155,10 @@ class BatchedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.arena.close()
 
 
-def _where(running: NDArray[np.bool_], later: Outcome, earlier: Outcome) -> Outcome:
+def _where(running: NDArray[np.bool_], later: StepResult, earlier: StepResult) -> StepResult:
     """`earlier`, and in the rows still `running` what `later` added to it."""
     rows = torch.from_numpy(running)
-    return Outcome(
+    return StepResult(
         torch.where(rows[:, None], later.observation, earlier.observation),
         torch.where(rows, earlier.reward + later.reward, earlier.reward),
         earlier.terminated | (running & later.terminated),
@@ -166,7 +166,7 @@ def _where(running: NDArray[np.bool_], later: Outcome, earlier: Outcome) -> Outc
     )
 
 
-def drawable(arena: Arena, height: int, width: int, camera: int | str) -> tuple[int, int, int | str]:
+def drawable(arena: TaskRunner, height: int, width: int, camera: int | str) -> tuple[int, int, int | str]:
     """What `render` is asked for; raises UsageError for a size or a camera that there is not.
 
     A model without cameras is seen by the free one, -1, in place of its first.

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from flowrl.config.fingerprint import differences
-from flowrl.experiments.comparison.load import Grid
+from flowrl.experiments.comparison.load import LoadedSuites
 from flowrl.experiments.comparison.results import Improvement
 
 FEW = 5  # seeds; with fewer, an interval is narrower than it says
 
 
-def notes(grid: Grid, improvements: Iterable[Improvement] = ()) -> list[str]:
+def notes(grid: LoadedSuites, improvements: Iterable[Improvement] = ()) -> list[str]:
     """All that has to be said, a sentence or two each."""
     return [
         *_tasks_left_out(grid),
@@ -27,14 +27,14 @@ def notes(grid: Grid, improvements: Iterable[Improvement] = ()) -> list[str]:
     ]
 
 
-def _tasks_left_out(grid: Grid) -> list[str]:
+def _tasks_left_out(grid: LoadedSuites) -> list[str]:
     left_out = sorted(set(grid.tasks) - set(grid.common))
     if not left_out:
         return []
     return [f"Overall is over the tasks that every algorithm has runs of: without {', '.join(left_out)}."]
 
 
-def _numbers_of_seeds(grid: Grid) -> list[str]:
+def _numbers_of_seeds(grid: LoadedSuites) -> list[str]:
     sentences = []
     counts = {key: len(group.runs) for key, group in grid.groups.items()}
     single = [f"{task} {name}" for (task, name), count in counts.items() if count < 2]
@@ -62,7 +62,7 @@ def _numbers_of_seeds(grid: Grid) -> list[str]:
     return sentences
 
 
-def _unequal_settings(grid: Grid) -> list[str]:
+def _unequal_settings(grid: LoadedSuites) -> list[str]:
     sentences = []
     for (task, name), group in sorted(grid.groups.items()):
         for run in group.runs[1:]:
@@ -75,7 +75,7 @@ def _unequal_settings(grid: Grid) -> list[str]:
     return sentences
 
 
-def _unequal_environments(grid: Grid) -> list[str]:
+def _unequal_environments(grid: LoadedSuites) -> list[str]:
     """Algorithms that were not given the same task."""
     sentences = []
     for task in grid.tasks:
@@ -90,7 +90,7 @@ def _unequal_environments(grid: Grid) -> list[str]:
     return sentences
 
 
-def _held_actions(grid: Grid) -> list[str]:
+def _held_actions(grid: LoadedSuites) -> list[str]:
     repeats: dict[int, set[str]] = defaultdict(set)  # control steps that an action is held -> tasks
     for (task, _), group in grid.groups.items():
         repeats[group.config["env"].get("action_repeat", 1)].add(task)
@@ -101,7 +101,7 @@ def _held_actions(grid: Grid) -> list[str]:
     ]
 
 
-def _unequal_steps(grid: Grid) -> list[str]:
+def _unequal_steps(grid: LoadedSuites) -> list[str]:
     sentences = []
     for task in grid.tasks:
         algorithms: dict[int, list[str]] = defaultdict(list)  # environment steps -> who was trained so long
@@ -114,7 +114,7 @@ def _unequal_steps(grid: Grid) -> list[str]:
     return sentences
 
 
-def _unequal_circumstances(grid: Grid) -> list[str]:
+def _unequal_circumstances(grid: LoadedSuites) -> list[str]:
     """Evaluations of different sizes, versions and machines."""
     sentences = []
     records = [run.record for group in grid.groups.values() for run in group.runs]

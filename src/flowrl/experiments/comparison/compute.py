@@ -17,20 +17,20 @@ from flowrl.envs import registration
 from flowrl.evaluation import statistics
 from flowrl.evaluation.statistics import Strata
 from flowrl.experiments.comparison import caveats
-from flowrl.experiments.comparison.load import Grid, Group
+from flowrl.experiments.comparison.load import Group, LoadedSuites
 from flowrl.experiments.comparison.results import (
+    AlgorithmResult,
     Comparison,
-    Entry,
     Estimate,
     Improvement,
     Overall,
     Profile,
     ProfileLine,
+    RunResult,
     Scale,
-    Score,
-    Task,
+    ScoreEstimate,
+    TaskComparison,
     Total,
-    Trial,
 )
 from flowrl.experiments.suite import trial
 from flowrl.experiments.suite.trial import MODES
@@ -44,7 +44,7 @@ THRESHOLDS = 101  # points of a performance profile
 PROFILE_RESAMPLES = 2_000
 
 
-def compare(grid: Grid, modes: Sequence[str] = MODES, scale: Scale | None = None) -> Comparison:
+def compare(grid: LoadedSuites, modes: Sequence[str] = MODES, scale: Scale | None = None) -> Comparison:
     """Every number, per task and over the tasks that all algorithms have, with notes in words.
 
     `scale` normalises the returns of every task; without one, each task has that of `scale_for`.
@@ -66,7 +66,7 @@ def compare(grid: Grid, modes: Sequence[str] = MODES, scale: Scale | None = None
 # --- scales ---------------------------------------------------------------------------------------
 
 
-def scale_for(grid: Grid, task: str) -> Scale:
+def scale_for(grid: LoadedSuites, task: str) -> Scale:
     """The known range of the task's returns, else from the least to the greatest return that is compared."""
     groups = grid.on(task).values()
     ids = {group.config["env"]["id"] for group in groups}
@@ -92,10 +92,10 @@ def normalised(returns: Scores, scale: Scale) -> Scores:
 # --- task by task, and over all -------------------------------------------------------------------
 
 
-def _task(groups: Mapping[str, Group], modes: Sequence[str], scale: Scale) -> Task:
+def _task(groups: Mapping[str, Group], modes: Sequence[str], scale: Scale) -> TaskComparison:
     returns = {name: {mode: [group.returns(mode)] for mode in modes} for name, group in groups.items()}
     entries = {
-        name: Entry(
+        name: AlgorithmResult(
             env=group.config["env"]["id"],
             trials=tuple(_trials(group, modes)),
             scores={mode: _score(group, mode, returns[name][mode]) for mode in modes},
@@ -103,12 +103,12 @@ def _task(groups: Mapping[str, Group], modes: Sequence[str], scale: Scale) -> Ta
         )
         for name, group in groups.items()
     }
-    return Task(scale, entries, _improvements(returns, modes))
+    return TaskComparison(scale, entries, _improvements(returns, modes))
 
 
-def _trials(group: Group, modes: Sequence[str]) -> list[Trial]:
+def _trials(group: Group, modes: Sequence[str]) -> list[RunResult]:
     return [
-        Trial(
+        RunResult(
             folder=str(run.folder),
             seed=run.seed,
             episodes=run.record.episodes,
@@ -132,7 +132,7 @@ def _measures(group: Group, mode: str) -> dict[str, Estimate]:
     }
 
 
-def _overall(grid: Grid, modes: Sequence[str], scales: Mapping[str, Scale]) -> Overall:
+def _overall(grid: LoadedSuites, modes: Sequence[str], scales: Mapping[str, Scale]) -> Overall:
     tasks = grid.common
     if not tasks:
         return Overall()
@@ -160,9 +160,9 @@ def _overall(grid: Grid, modes: Sequence[str], scales: Mapping[str, Scale]) -> O
 # --- statistics -----------------------------------------------------------------------------------
 
 
-def _score(group: Group, mode: str, strata: Strata) -> Score:
+def _score(group: Group, mode: str, strata: Strata) -> ScoreEstimate:
     """Of the runs in `strata`, whose policies are of the kind of those in `group`."""
-    return Score(
+    return ScoreEstimate(
         action=trial.spelled(mode, group.config),
         mean=_estimate(strata, statistics.stratified_mean),
         iqm=_estimate(strata, statistics.stratified_interquartile_mean),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flowrl.experiments.comparison.results import Comparison
-from flowrl.reporting.plots.learning_curves import LABELS, Run, draw_group, dress, window_of
+from flowrl.reporting.plots.learning_curves import LABELS, LearningCurve, draw_group, dress, window_of
 from flowrl.reporting.plots.style import COLOURS, GREY, new_figure, styled
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ TITLES = {
 
 
 @styled
-def curves(tasks: Mapping[str, Mapping[str, Sequence[Run]]], algorithms: Sequence[str]) -> Figure:
+def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithms: Sequence[str]) -> Figure:
     """One panel per task: the training return over environment steps, a line per algorithm in the band of its
     seeds."""
     runs = [run for groups in tasks.values() for members in groups.values() for run in members]

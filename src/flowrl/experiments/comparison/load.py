@@ -13,25 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError
-from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Cell, Failure, Record
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord
 from flowrl.experiments.suite.trial import find as find_cells
 from flowrl.experiments.suite.trial import read as read_record
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadedRun:
     """A finished cell."""
 
     seed: int
     folder: Path
-    record: Record
+    record: TrialRecord
 
 
 @dataclass(frozen=True)
 class Group:
     """The finished runs of an algorithm on a task, by seed."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[LoadedRun, ...]
 
     def returns(self, mode: str) -> NDArray[np.float64]:
         """(runs,)"""
@@ -43,7 +43,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Grid:
+class LoadedSuites:
     """Everything that is compared."""
 
     groups: Mapping[tuple[str, str], Group]  # (task, algorithm) -> its runs, at least one
@@ -70,22 +70,22 @@ class Grid:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(folders: Sequence[Path]) -> Grid:
+def read(folders: Sequence[Path]) -> LoadedSuites:
     """The cells in `folders`, as `flowrl suite` writes them; raises UsageError when none is finished.
 
     An algorithm that two folders have under different settings, or with the same seeds, is two: 'fpo (old)' and
     'fpo (new)'. Otherwise its seeds are put together.
     """
-    finished: dict[Path, dict[Cell, Run]] = {}
-    unfinished: dict[Cell, str] = {}
+    finished: dict[Path, dict[Trial, LoadedRun]] = {}
+    unfinished: dict[Trial, str] = {}
     for out in dict.fromkeys(folders):
         finished[out] = {}
         for cell, folder in find_cells(out):
-            record = read_record(folder / EVALUATION, Record)
+            record = read_record(folder / EVALUATION, TrialRecord)
             if record is None or not set(MODES) <= record.evaluations.keys():
                 unfinished[cell] = _why_unfinished(folder)
             else:
-                finished[out][cell] = Run(cell.seed, folder, record)
+                finished[out][cell] = LoadedRun(cell.seed, folder, record)
         if not finished[out] and (out / "config.yaml").exists():
             raise UsageError(
                 f"{out} is a single run, and flowrl compare takes the folders of flowrl suite. Type flowrl plot {out}, "
@@ -97,7 +97,7 @@ def read(folders: Sequence[Path]) -> Grid:
                 f"flowrl suite RECIPE --out {out}"
             )
     groups = _groups(finished)
-    return Grid(groups, tuple(_missing(groups, unfinished)))
+    return LoadedSuites(groups, tuple(_missing(groups, unfinished)))
 
 
 def _why_unfinished(folder: Path) -> str:
@@ -112,10 +112,10 @@ def _why_unfinished(folder: Path) -> str:
 # --- runs of several folders ----------------------------------------------------------------------
 
 
-def _groups(finished: Mapping[Path, Mapping[Cell, Run]]) -> dict[tuple[str, str], Group]:
+def _groups(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> dict[tuple[str, str], Group]:
     """(task, label of the algorithm) -> its runs in all folders."""
     apart = _apart(finished)
-    runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    runs: dict[tuple[str, str], list[LoadedRun]] = defaultdict(list)
     for out, cells in finished.items():
         suffix = f" ({_folder_name(out, finished)})"
         for cell, run in cells.items():
@@ -124,7 +124,7 @@ def _groups(finished: Mapping[Path, Mapping[Cell, Run]]) -> dict[tuple[str, str]
     return {key: Group(tuple(sorted(members, key=lambda run: run.seed))) for key, members in runs.items()}
 
 
-def _apart(finished: Mapping[Path, Mapping[Cell, Run]]) -> set[str]:
+def _apart(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> set[str]:
     """The algorithms whose runs in different folders are not to be put together."""
     algorithms = set()
     for one, other in combinations(finished.values(), 2):
@@ -150,7 +150,7 @@ def _unlabelled(algorithm: str) -> str:
 # --- what is missing ------------------------------------------------------------------------------
 
 
-def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Cell, str]) -> list[str]:
+def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial, str]) -> list[str]:
     """A sentence for every cell that has to be there for each algorithm to have the same seeds of each task."""
     algorithms = sorted({algorithm for _, algorithm in groups} | _lost(groups, unfinished))
     tasks = {task for task, _ in groups} | {cell.recipe for cell in unfinished}
@@ -163,11 +163,11 @@ def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Cell, 
         seeds = set().union(*seeds_of.values(), {cell.seed for cell in unfinished if cell.recipe == task})
         for name in algorithms:
             for seed in sorted(seeds - seeds_of[name]):
-                why = unfinished.get(Cell(task, _unlabelled(name), seed), "not there")
+                why = unfinished.get(Trial(task, _unlabelled(name), seed), "not there")
                 sentences.append(f"{task} {name} seed {seed}: {why}")
     return sentences
 
 
-def _lost(groups: Mapping[tuple[str, str], Group], unfinished: Iterable[Cell]) -> set[str]:
+def _lost(groups: Mapping[tuple[str, str], Group], unfinished: Iterable[Trial]) -> set[str]:
     """The algorithms of which no cell at all is finished."""
     return {cell.algorithm for cell in unfinished} - {_unlabelled(name) for _, name in groups}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from flowrl.experiments.comparison.results import Comparison, Entry, Estimate, Improvement, Scale
+from flowrl.experiments.comparison.results import AlgorithmResult, Comparison, Estimate, Improvement, Scale
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def measured(comparison: Comparison) -> list[list[Measured]]:
     return list(tables.values())
 
 
-def _entries(comparison: Comparison) -> list[Entry]:
+def _entries(comparison: Comparison) -> list[AlgorithmResult]:
     return [entry for task in comparison.tasks.values() for entry in task.entries.values()]
 
 
@@ -127,7 +127,7 @@ def _tasks(comparison: Comparison) -> str:
     return _table(header, rows, numbers=5)
 
 
-def _row(entry: Entry, mode: str) -> list[str]:
+def _row(entry: AlgorithmResult, mode: str) -> list[str]:
     score = entry.scores[mode]
     steps = [trial.env_steps for trial in entry.trials]
     return [

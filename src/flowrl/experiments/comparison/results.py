@@ -35,7 +35,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreEstimate:
     """How good an algorithm's runs are under one noise mode."""
 
     action: str  # what the mode is called where its policy acts: zero noise is the mean action of a Gaussian
@@ -64,7 +64,7 @@ class Improvement:
 
 
 @dataclass(frozen=True)
-class Trial:
+class RunResult:
     """A run that is compared."""
 
     folder: str
@@ -79,12 +79,12 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Entry:
+class AlgorithmResult:
     """An algorithm on a task: its runs, by seed, and how good they are."""
 
     env: str
-    trials: tuple[Trial, ...]
-    scores: Mapping[str, Score]  # noise mode -> of the returns as they are
+    trials: tuple[RunResult, ...]
+    scores: Mapping[str, ScoreEstimate]  # noise mode -> of the returns as they are
     # noise mode -> what all trials know of -> its mean over them
     measures: Mapping[str, Mapping[str, Estimate]]
 
@@ -116,11 +116,11 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskComparison:
     """The algorithms on one task."""
 
     scale: Scale
-    entries: Mapping[str, Entry]  # algorithm -> its runs here, at least one
+    entries: Mapping[str, AlgorithmResult]  # algorithm -> its runs here, at least one
     improvements: tuple[Improvement, ...]  # of every pair of them
 
     def as_dict(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class Total:
     """An algorithm on all tasks together."""
 
     runs: int
-    scores: Mapping[str, Score]  # noise mode -> of the normalised scores
+    scores: Mapping[str, ScoreEstimate]  # noise mode -> of the normalised scores
 
     def as_dict(self) -> dict[str, Any]:
         return {"runs": self.runs, "noise": {mode: score.as_dict() for mode, score in self.scores.items()}}
@@ -202,7 +202,7 @@ class Comparison:
 
     algorithms: tuple[str, ...]
     modes: tuple[str, ...]  # of the noise
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, TaskComparison]
     overall: Overall
     missing: tuple[str, ...]  # a sentence for every cell that is not finished
     notes: tuple[str, ...]  # what a reader must know before believing the numbers, a sentence or two each

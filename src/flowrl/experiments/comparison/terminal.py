@@ -19,7 +19,7 @@ from flowrl.experiments.comparison.markdown import (
     title,
     with_interval,
 )
-from flowrl.experiments.comparison.results import Comparison, Entry, Improvement
+from flowrl.experiments.comparison.results import AlgorithmResult, Comparison, Improvement
 from flowrl.reporting.console import count, duration
 
 
@@ -77,7 +77,7 @@ def _tasks(comparison: Comparison, mode: str) -> Table:
     return table
 
 
-def _numbers(entry: Entry, mode: str) -> list[str]:
+def _numbers(entry: AlgorithmResult, mode: str) -> list[str]:
     steps = [trial.env_steps for trial in entry.trials]
     return [
         str(len(entry.trials)),

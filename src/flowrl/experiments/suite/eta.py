@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from flowrl.experiments.suite.trial import Cell
+from flowrl.experiments.suite.trial import Trial
 
 
-class Pace:
+class DurationEstimator:
     """How long a cell takes, learned from those that are finished."""
 
     def __init__(self) -> None:
-        self._known: dict[Cell, float] = {}  # seconds
+        self._known: dict[Trial, float] = {}  # seconds
 
-    def learn(self, finished: Cell, seconds: float) -> None:
+    def learn(self, finished: Trial, seconds: float) -> None:
         self._known[finished] = seconds
 
-    def estimate(self, cell: Cell) -> float | None:
+    def estimate(self, cell: Trial) -> float | None:
         """Seconds: the mean of other seeds' cells, else of the recipe's, else of all; None before the first."""
         same_recipe = {other: s for other, s in self._known.items() if other.recipe == cell.recipe}
         alike = [s for other, s in same_recipe.items() if other.algorithm == cell.algorithm]
@@ -25,7 +25,7 @@ class Pace:
         return fmean(known) if known else None
 
     def left(
-        self, waiting: Sequence[Cell], running: Sequence[tuple[Cell, float]], parallel: int
+        self, waiting: Sequence[Trial], running: Sequence[tuple[Trial, float]], parallel: int
     ) -> float | None:
         """Seconds until all is done; `running` has the seconds that each cell has had already."""
         ahead = [self.estimate(cell) for cell in waiting]

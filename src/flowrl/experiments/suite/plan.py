@@ -21,7 +21,7 @@ from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.envs import factory
 from flowrl.experiments import train
 from flowrl.experiments.build import device_of
-from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Cell, Failure, Record
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord
 from flowrl.experiments.suite.trial import read as read_record
 from flowrl.storage import checkpoint
 
@@ -31,7 +31,7 @@ Todo = Literal["nothing", "train", "resume", "evaluate"]
 
 
 @dataclass(frozen=True)
-class Matrix:
+class SuitePlan:
     """What is asked for."""
 
     recipes: tuple[str, ...]
@@ -47,7 +47,7 @@ class Matrix:
 class Job:
     """A cell, and all that is needed to make it."""
 
-    cell: Cell
+    cell: Trial
     folder: Path
     source: str  # the recipe as it was typed
     settings: tuple[str, ...]
@@ -66,7 +66,7 @@ class Job:
 # --- planning -------------------------------------------------------------------------------------
 
 
-def plan(matrix: Matrix) -> list[Job]:
+def plan(matrix: SuitePlan) -> list[Job]:
     """Every cell with its resolved configuration, all those of a seed before the next seed.
 
     What would end a cell's process at once is told here, before anything is trained: raises UsageError when a recipe
@@ -76,7 +76,7 @@ def plan(matrix: Matrix) -> list[Job]:
     _refuse_set_twice(matrix)
     names = _recipe_names(matrix.recipes)
     jobs = [
-        _job(matrix, source, Cell(name, algorithm, seed))
+        _job(matrix, source, Trial(name, algorithm, seed))
         for seed in matrix.seeds
         for source, name in names.items()
         for algorithm in matrix.algorithms
@@ -85,7 +85,7 @@ def plan(matrix: Matrix) -> list[Job]:
     return jobs
 
 
-def _job(matrix: Matrix, source: str, cell: Cell) -> Job:
+def _job(matrix: SuitePlan, source: str, cell: Trial) -> Job:
     steps = () if matrix.steps is None else (f"total_steps={matrix.steps}",)
     chosen = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", *steps)
     alone = () if any(_sets_simulation_threads(each) for each in matrix.overrides) else ("env.threads=1",)
@@ -114,7 +114,7 @@ def _try_out(jobs: Sequence[Job]) -> None:
             factory.make(config.env, count=1).close()
 
 
-def _refuse_set_twice(matrix: Matrix) -> None:
+def _refuse_set_twice(matrix: SuitePlan) -> None:
     """--set wins over all else, so that of a key with an option of its own would undo the matrix."""
     options = {"algorithm": "--algorithms", "seed": "--seeds"}
     if matrix.steps is not None:
@@ -139,30 +139,30 @@ def _recipe_names(sources: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class TrialStatus:
     """How far a cell has come, and what is to be done with it."""
 
     todo: Todo
-    record: Record | None = None  # of a finished cell
+    record: TrialRecord | None = None  # of a finished cell
     failure: Failure | None = None  # of a cell that diverged, and would again
     remark: str = ""  # worth telling
 
 
-def standing(job: Job) -> Standing:
+def standing(job: Job) -> TrialStatus:
     """What its folder says of a cell. Raises UsageError when it was made with other settings."""
     remark = ""
-    record = read_record(job.folder / EVALUATION, Record)
+    record = read_record(job.folder / EVALUATION, TrialRecord)
     if record is not None:
         _refuse_other_settings(job, record.config)
         remark = _other_evaluation(job, record)
         if not remark:
-            return Standing("nothing", record)
+            return TrialStatus("nothing", record)
     elif (job.folder / EVALUATION).exists():
         remark = f"its {EVALUATION} is not whole"
     failure = read_record(job.folder / FAILURE, Failure)
     if failure is not None and failure.diverged:
         _refuse_other_settings(job, failure.config)
-        return Standing("nothing", failure=failure)
+        return TrialStatus("nothing", failure=failure)
     path = job.folder / checkpoint.LATEST
     if not path.is_file():
         if record is not None:
@@ -170,14 +170,14 @@ def standing(job: Job) -> Standing:
                 f"{job.cell}: {remark}, but there is no {path} any more. Ask for what is there, choose another --out, "
                 f"or remove {job.folder} to make the cell anew."
             )
-        return Standing("train", remark=remark)
+        return TrialStatus("train", remark=remark)
     try:
         content = checkpoint.load(path)
     except CheckpointError:
-        return Standing("resume", remark=remark)  # which fails for that reason, and tells it
+        return TrialStatus("resume", remark=remark)  # which fails for that reason, and tells it
     _refuse_other_settings(job, content["config"])
     trained = content["progress"]["env_steps"] >= job.config["total_steps"]
-    return Standing("evaluate" if trained else "resume", remark=remark)
+    return TrialStatus("evaluate" if trained else "resume", remark=remark)
 
 
 def _refuse_other_settings(job: Job, there: Mapping[str, Any]) -> None:
@@ -192,7 +192,7 @@ def _refuse_other_settings(job: Job, there: Mapping[str, Any]) -> None:
         )
 
 
-def _other_evaluation(job: Job, record: Record) -> str:
+def _other_evaluation(job: Job, record: TrialRecord) -> str:
     """Why an evaluation is not the one that is asked for; '' when it is."""
     if missing := [mode for mode in MODES if mode not in record.evaluations]:
         return f"it was not evaluated with {' and '.join(missing)} noise"

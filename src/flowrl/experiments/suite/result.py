@@ -14,19 +14,19 @@ from flowrl.contracts.errors import BUG
 from flowrl.evaluation.machine import machine
 from flowrl.experiments.suite import trial
 from flowrl.experiments.suite.plan import Job
-from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Cell, Failure, Record
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Failure, Trial, TrialRecord
 from flowrl.experiments.suite.worker import Stage
 from flowrl.reporting.console import duration
 from flowrl.storage import checkpoint
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """How a cell ended."""
 
-    cell: Cell
+    cell: Trial
     state: Literal["finished", "kept", "diverged", "failed", "unfinished"]
-    record: Record | None = None
+    record: TrialRecord | None = None
     failure: Failure | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class Result:
         return f"return {', '.join(returns)}; {steps:,} steps in {duration(seconds)}"
 
 
-def conclude(stage: Stage, parallel: int) -> Result:
+def conclude(stage: Stage, parallel: int) -> TrialResult:
     """What the last stage of a cell leaves behind, written down in the cell's folder.
 
     The stage has ended, and is an evaluation or has failed; `parallel` cells were run at the same time. Raises
@@ -79,13 +79,13 @@ def conclude(stage: Stage, parallel: int) -> Result:
     except ValidationError:
         return _failed(stage, "a mean return is not finite")
     trial.write(job.folder / EVALUATION, record)
-    return Result(job.cell, "finished", record)
+    return TrialResult(job.cell, "finished", record)
 
 
-def _record(job: Job, scores: dict[str, Any], parallel: int) -> Record:
+def _record(job: Job, scores: dict[str, Any], parallel: int) -> TrialRecord:
     progress = checkpoint.load(job.folder / checkpoint.LATEST)["progress"]
     env_steps, seconds = progress["env_steps"], progress["seconds"]
-    return Record(
+    return TrialRecord(
         flowrl=__version__,
         recipe=job.source,
         algorithm=job.cell.algorithm,
@@ -103,7 +103,7 @@ def _record(job: Job, scores: dict[str, Any], parallel: int) -> Record:
     )
 
 
-def _failed(stage: Stage, message: str) -> Result:
+def _failed(stage: Stage, message: str) -> TrialResult:
     job = stage.job
     failure = Failure(
         flowrl=__version__,
@@ -114,4 +114,4 @@ def _failed(stage: Stage, message: str) -> Result:
         config=job.config,
     )
     trial.write(job.folder / FAILURE, failure)
-    return Result(job.cell, "diverged" if failure.diverged else "failed", failure=failure)
+    return TrialResult(job.cell, "diverged" if failure.diverged else "failed", failure=failure)

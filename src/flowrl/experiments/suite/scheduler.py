@@ -18,10 +18,10 @@ from typing import BinaryIO
 from flowrl.contracts.errors import TrainingDiverged
 from flowrl.experiments.signals import Interruption
 from flowrl.experiments.suite import plan, worker
-from flowrl.experiments.suite.eta import Pace
-from flowrl.experiments.suite.plan import Job, Standing, Todo
-from flowrl.experiments.suite.result import Result, conclude
-from flowrl.experiments.suite.trial import FAILURE, Cell
+from flowrl.experiments.suite.eta import DurationEstimator
+from flowrl.experiments.suite.plan import Job, Todo, TrialStatus
+from flowrl.experiments.suite.result import TrialResult, conclude
+from flowrl.experiments.suite.trial import FAILURE, Trial
 from flowrl.experiments.suite.worker import SIGNALLED, Stage
 from flowrl.reporting.console import duration
 
@@ -41,10 +41,10 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SuiteOutcome:
     """How a matrix ended."""
 
-    results: list[Result]  # in the order of the plan
+    results: list[TrialResult]  # in the order of the plan
     signal: signal.Signals | None  # that stopped it
 
     @property
@@ -59,7 +59,7 @@ class Outcome:
         return sum(result.state in states for result in self.results)
 
 
-def run(jobs: Sequence[Job], parallel: int, tell: Tell) -> Outcome:
+def run(jobs: Sequence[Job], parallel: int, tell: Tell) -> SuiteOutcome:
     """Make every cell that is not finished, `parallel` at a time, until done or told to stop by a signal.
 
     `tell` hears a line whenever a cell starts or ends. Raises UsageError when a cell was made with other
@@ -73,7 +73,9 @@ def run(jobs: Sequence[Job], parallel: int, tell: Tell) -> Outcome:
     for job, standing in zip(jobs, standings, strict=True):
         runner.take(job, standing)
     stopped_by = runner.run()
-    return Outcome([runner.results.get(job.cell, Result(job.cell, "unfinished")) for job in jobs], stopped_by)
+    return SuiteOutcome(
+        [runner.results.get(job.cell, TrialResult(job.cell, "unfinished")) for job in jobs], stopped_by
+    )
 
 
 @dataclass(frozen=True)
@@ -100,22 +102,22 @@ class _Runner:
     """Keeps `parallel` cells going."""
 
     def __init__(self, number: int, parallel: int, tell: Tell) -> None:
-        self.results: dict[Cell, Result] = {}
+        self.results: dict[Trial, TrialResult] = {}
         self._waiting: list[Job] = []
-        self._running: dict[Cell, _Activity] = {}
+        self._running: dict[Trial, _Activity] = {}
         self._number = number
         self._parallel = parallel
         self._tell = tell
-        self._pace = Pace()
-        self._held: set[Cell] = set()  # by other processes, as was told
+        self._pace = DurationEstimator()
+        self._held: set[Trial] = set()  # by other processes, as was told
 
-    def take(self, job: Job, standing: Standing) -> None:
+    def take(self, job: Job, standing: TrialStatus) -> None:
         """Keep what is done already, or put the job at the end of the queue."""
         if standing.record is not None and standing.todo == "nothing":
             self._pace.learn(job.cell, standing.record.seconds)
-            self.results[job.cell] = Result(job.cell, "kept", standing.record)
+            self.results[job.cell] = TrialResult(job.cell, "kept", standing.record)
         elif standing.failure is not None and standing.todo == "nothing":
-            self.results[job.cell] = Result(job.cell, "diverged", failure=standing.failure)
+            self.results[job.cell] = TrialResult(job.cell, "diverged", failure=standing.failure)
             self._tell(
                 f"{job.cell}: diverged before, as it would again; remove {job.folder} to try all the same"
             )

@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class Trial:
     """Which cell it is; the fields are the names of the folders."""
 
     recipe: str
@@ -38,7 +38,7 @@ class Cell:
         return out / self.recipe / self.algorithm / f"seed{self.seed}"
 
 
-class Score(BaseModel):
+class EvalSummary(BaseModel):
     """How one noise mode did: what `flowrl eval --json` says of it, the environment's own measures among it."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
@@ -66,7 +66,7 @@ class Score(BaseModel):
         return {name: float(value) for name, value in told.items() if value is not None}
 
 
-class Record(BaseModel):
+class TrialRecord(BaseModel):
     """evaluation.json: a finished cell."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -85,7 +85,7 @@ class Record(BaseModel):
     machine: dict[str, Any]
     episodes: int
     evaluation_seed: int
-    evaluations: dict[str, Score]  # noise mode -> score
+    evaluations: dict[str, EvalSummary]  # noise mode -> score
 
 
 class Failure(BaseModel):
@@ -119,7 +119,7 @@ def write(path: Path, record: BaseModel) -> None:
     write_text(path, record.model_dump_json(indent=2) + "\n")
 
 
-def find(out: Path) -> Iterator[tuple[Cell, Path]]:
+def find(out: Path) -> Iterator[tuple[Trial, Path]]:
     """Every cell that has a folder in `out`, finished or not, and that folder."""
     for folder in sorted(out.glob("*/*/seed*")):
         cell = named(folder)
@@ -127,12 +127,12 @@ def find(out: Path) -> Iterator[tuple[Cell, Path]]:
             yield cell, folder
 
 
-def named(folder: Path) -> Cell | None:
-    """The cell that a folder is called after, as `Cell.folder` does; None where it is no cell's."""
+def named(folder: Path) -> Trial | None:
+    """The cell that a folder is called after, as `Trial.folder` does; None where it is no cell's."""
     number = re.fullmatch(r"seed(\d+)", folder.name)
     if number is None or len(folder.parts) < 3:
         return None
-    return Cell(folder.parts[-3], folder.parts[-2], int(number[1]))
+    return Trial(folder.parts[-3], folder.parts[-2], int(number[1]))
 
 
 def spelled(mode: str, config: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ ARROW = 0.55  # length of an arrow of size 1, in distances between neighbouring 
 
 
 @dataclass(frozen=True)
-class Layout:
+class FieldLayout:
     """Which cells of a grid end an episode well, end it badly, or cannot be entered."""
 
     goal: Mask
@@ -36,7 +36,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Panel:
+class FieldPanel:
     """What one policy does: sampled actions at some cells, and the paths of some episodes."""
 
     title: str
@@ -46,7 +46,7 @@ class Panel:
 
 
 @styled
-def draw(layout: Layout, panels: Sequence[Panel], trajectory_alpha: float = 0.5) -> Figure:
+def draw(layout: FieldLayout, panels: Sequence[FieldPanel], trajectory_alpha: float = 0.5) -> Figure:
     """Two pictures per policy, policies side by side: the action field above, the trajectories below.
 
     Every sampled action is an arrow from its cell, blue where it goes up and red where it goes down: a cell
@@ -67,7 +67,7 @@ def draw(layout: Layout, panels: Sequence[Panel], trajectory_alpha: float = 0.5)
     return figure
 
 
-def _draw_layout(axes: Axes, layout: Layout) -> None:
+def _draw_layout(axes: Axes, layout: FieldLayout) -> None:
     from matplotlib.colors import to_rgb
 
     height, width = layout.goal.shape
@@ -83,7 +83,7 @@ def _draw_layout(axes: Axes, layout: Layout) -> None:
         side.set_color("0.6")
 
 
-def _draw_field(axes: Axes, panel: Panel) -> None:
+def _draw_field(axes: Axes, panel: FieldPanel) -> None:
     samples = panel.actions.shape[1]
     start = np.repeat(panel.cells, samples, axis=0)  # (cells * samples, 2)
     action = panel.actions.reshape(-1, 2)
@@ -107,7 +107,7 @@ def _draw_field(axes: Axes, panel: Panel) -> None:
     )
 
 
-def _draw_trajectories(axes: Axes, panel: Panel, alpha: float) -> None:
+def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
     for index, path in enumerate(panel.trajectories):
         x, y = _apart(path, index, len(panel.trajectories)).T
         rises = path[-1, 1] >= path[0, 1]
@@ -145,7 +145,7 @@ def _up_down() -> Any:
     return LinearSegmentedColormap.from_list("up_down", [VERMILLION, PURPLE, BLUE])
 
 
-def _legend(figure: Figure, layout: Layout) -> None:
+def _legend(figure: Figure, layout: FieldLayout) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

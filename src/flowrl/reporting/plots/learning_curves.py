@@ -50,7 +50,7 @@ SYNONYMS = {
 
 
 @dataclass(frozen=True)
-class Run:
+class LearningCurve:
     """What one run folder says."""
 
     folder: Path
@@ -72,7 +72,7 @@ class Band:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def load(folder: Path) -> Run:
+def load(folder: Path) -> LearningCurve:
     """The run in `folder` (or of a metrics.jsonl itself): UsageError when there are no metrics in it."""
     path = jsonl.find(folder)
     records = jsonl.read(path)
@@ -80,16 +80,16 @@ def load(folder: Path) -> Run:
         raise UsageError(f"{path} is empty: the run has not finished its first iteration.")
     names = dict.fromkeys(name for record in records for name in record)
     columns = {name: np.array([_value(record.get(name)) for record in records]) for name in names}
-    return Run(path.parent, _config(path.parent / "config.yaml"), columns)
+    return LearningCurve(path.parent, _config(path.parent / "config.yaml"), columns)
 
 
-def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def groups(runs: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
     """Label -> the runs that differ in nothing but their seed, in the order given.
 
     A label is the algorithm and the environment, with whatever else two groups differ in behind it; a run
     without config.yaml is its own group, under its folder's name.
     """
-    grouped: dict[str, list[Run]] = {}
+    grouped: dict[str, list[LearningCurve]] = {}
     leaves: dict[str, dict[str, Any]] = {}
     for run in runs:
         own = compared(run.config)
@@ -100,7 +100,7 @@ def groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return {labels[identity]: members for identity, members in grouped.items()}
 
 
-def column(run: Run, metric: str) -> Curve:
+def column(run: LearningCurve, metric: str) -> Curve:
     """A metric of a run, per iteration; UsageError (with the nearest name) when the run has none of it."""
     if metric in run.columns:
         return run.columns[metric]
@@ -141,13 +141,13 @@ def aggregate(curves: Iterable[tuple[Curve, Curve]], points: int = 200) -> Band 
     return Band(grid, values.mean(0), values.min(0), values.max(0), len(finite))
 
 
-def window_of(runs: Sequence[Run]) -> int:
+def window_of(runs: Sequence[LearningCurve]) -> int:
     """The smoothing that suits the runs: a fiftieth of the longest, odd, at least 1 iteration."""
     longest = max((len(column) for run in runs for column in run.columns.values()), default=1)
     return longest // 50 // 2 * 2 + 1
 
 
-def early_stops(runs: Sequence[Run], x: str) -> list[tuple[Run, float, float]]:
+def early_stops(runs: Sequence[LearningCurve], x: str) -> list[tuple[LearningCurve, float, float]]:
     """(run, its last x, the group's last x) of the runs that cover less than 95 % of what the longest does:
     each ends the band of its group early."""
     lasts = [float(np.nanmax(column(run, x))) for run in runs]
@@ -156,7 +156,7 @@ def early_stops(runs: Sequence[Run], x: str) -> list[tuple[Run, float, float]]:
     ]
 
 
-def final(run: Run, metric: str, share: float = 0.1) -> float:
+def final(run: LearningCurve, metric: str, share: float = 0.1) -> float:
     """Mean of a metric over the last tenth of a run's iterations (at least one); nan without a value there."""
     values = run.columns.get(metric, np.array([np.nan]))
     last = values[-max(1, round(share * len(values))) :]
@@ -164,7 +164,7 @@ def final(run: Run, metric: str, share: float = 0.1) -> float:
     return float(last.mean()) if len(last) else float("nan")
 
 
-def summary(runs: Sequence[Run]) -> dict[str, Any]:
+def summary(runs: Sequence[LearningCurve]) -> dict[str, Any]:
     """How the runs of a group ended: folders, iterations, environment steps, seconds, and each metric of
     `PANELS` (as `final` takes it) per run."""
     return {
@@ -183,7 +183,7 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def sentence(label: str, runs: Sequence[Run]) -> str:
+def sentence(label: str, runs: Sequence[LearningCurve]) -> str:
     """One line on how a group ended, each number the mean over its runs of `final`."""
     words = [f"{len(runs)} {'seeds' if len(runs) > 1 else 'run'}"]
     for metric in ("return_mean", "success_rate", "length_mean"):
@@ -200,7 +200,7 @@ def sentence(label: str, runs: Sequence[Run]) -> str:
 
 @styled
 def draw(
-    grouped: Mapping[str, Sequence[Run]],
+    grouped: Mapping[str, Sequence[LearningCurve]],
     metrics: Sequence[str] = (),
     x: str = "env_steps",
     window: int | None = None,
@@ -233,7 +233,7 @@ def draw(
 
 
 def draw_group(
-    axes: Axes, runs: Sequence[Run], metric: str, x: str, window: int, label: str, colour: str
+    axes: Axes, runs: Sequence[LearningCurve], metric: str, x: str, window: int, label: str, colour: str
 ) -> None:
     """One line in its band over `runs`; a single run over its unsmoothed values."""
     having = [run for run in runs if _has(run, metric)]
@@ -266,7 +266,7 @@ def dress(axes: Axes, metric: str) -> None:
         axes.set_ylim(max(-1.0, axes.get_ylim()[0]), 1.02)  # early on it can be hugely negative
 
 
-def _head(figure: Figure, grouped: Mapping[str, Sequence[Run]]) -> None:
+def _head(figure: Figure, grouped: Mapping[str, Sequence[LearningCurve]]) -> None:
     """The legend above the panels, under the environment where all groups share it."""
     from matplotlib.lines import Line2D
 
@@ -282,7 +282,7 @@ def _head(figure: Figure, grouped: Mapping[str, Sequence[Run]]) -> None:
     figure.legend(lines, labels, loc="outside upper center", ncols=columns, title=env_id)
 
 
-def _caption(grouped: Mapping[str, Sequence[Run]], window: int) -> str:
+def _caption(grouped: Mapping[str, Sequence[LearningCurve]], window: int) -> str:
     several = any(len(runs) > 1 for runs in grouped.values())
     single = any(len(runs) == 1 for runs in grouped.values())
     smoothing = f"each run averaged over {window} iterations" if window > 1 else "unsmoothed"
@@ -301,7 +301,7 @@ def _value(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else float("nan")
 
 
-def _has(run: Run, metric: str) -> bool:
+def _has(run: LearningCurve, metric: str) -> bool:
     return metric in run.columns and bool(np.isfinite(run.columns[metric]).any())
 
 
@@ -318,7 +318,7 @@ def _config(path: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _labels(first: Mapping[str, Run], leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _labels(first: Mapping[str, LearningCurve], leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Identity of a group -> its label: algorithm and environment, and what else tells equal ones apart."""
     names = {identity: _name(run) for identity, run in first.items()}
     labels = {}
@@ -335,11 +335,11 @@ def _labels(first: Mapping[str, Run], leaves: Mapping[str, Mapping[str, Any]]) -
     }
 
 
-def _name(run: Run) -> str:
+def _name(run: LearningCurve) -> str:
     algorithm = run.config.get("algorithm")
     return " ".join(str(part) for part in (algorithm, _env_id(run)) if part) or run.folder.resolve().name
 
 
-def _env_id(run: Run) -> str | None:
+def _env_id(run: LearningCurve) -> str | None:
     env = run.config.get("env")
     return str(env["id"]) if isinstance(env, dict) and "id" in env else None

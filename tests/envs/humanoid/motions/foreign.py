@@ -15,14 +15,14 @@ import numpy as np
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, SEGMENTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply, rotate
 
 PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}
 PARENTS = {segment.name: segment.parent for segment in SEGMENTS}
 
 
-def turns(clip: Clip) -> dict[str, Array]:
+def turns(clip: Motion) -> dict[str, Array]:
     """The rotation (frames, 4) of every segment against the world."""
     model = humanoid.build()
     data = mujoco.MjData(model)
@@ -37,7 +37,7 @@ def turns(clip: Clip) -> dict[str, Array]:
 # ---------------------------------------------------------------------------------------------------- DeepMimic
 
 
-def deepmimic(clip: Clip) -> bytes:
+def deepmimic(clip: Motion) -> bytes:
     """JSON of 44 numbers a frame, y up, z to the right, knees and elbows as angles against y of ours."""
     world = turns(clip)
     x, y, z = clip.qpos[:, :3].T
@@ -81,7 +81,7 @@ SMPL = (
 """Our segments in the order of SMPL's 22 joints; the spine's others, toes, neck, collars and wrists do not turn."""
 
 
-def smpl(clip: Clip) -> Array:
+def smpl(clip: Motion) -> Array:
     """Rotation vectors (frames, 66) of SMPL's joints, whose rest pose is a T with x to the left and y up."""
     world = turns(clip)
     ours = np.array([0.5, -0.5, -0.5, -0.5])  # our x, y, z are SMPL's z, x, y
@@ -104,7 +104,7 @@ def smpl(clip: Clip) -> Array:
     return np.concatenate(vectors, axis=1)
 
 
-def phc(motions: Mapping[str, Clip]) -> dict[str, dict[str, Any]]:
+def phc(motions: Mapping[str, Motion]) -> dict[str, dict[str, Any]]:
     """What PHC pickles."""
     return {
         name: {
@@ -117,7 +117,7 @@ def phc(motions: Mapping[str, Clip]) -> dict[str, dict[str, Any]]:
     }
 
 
-def amass(clip: Clip) -> dict[str, Any]:
+def amass(clip: Motion) -> dict[str, Any]:
     """What AMASS saves for an SMPL-H body."""
     return {
         "trans": clip.qpos[:, :3],
@@ -202,7 +202,9 @@ UP = {"y": [0.5, 0.5, 0.5, 0.5], "z": [1.0, 0.0, 0.0, 0.0]}
 """By the file's axis that points up: what turns its axes to ours."""
 
 
-def bvh(clip: Clip, rest: Mapping[str, Array], unit: float = 100.0, prefix: str = "", up: str = "y") -> bytes:
+def bvh(
+    clip: Motion, rest: Mapping[str, Array], unit: float = 100.0, prefix: str = "", up: str = "y"
+) -> bytes:
     """A BVH file in 1/`unit` m, whose joints' axes are our segments' turned by `rest`'s inverses."""
     world = turns(clip)
     chain = [name for name in PARENTS if name is not None]

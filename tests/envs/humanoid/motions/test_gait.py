@@ -9,7 +9,7 @@ import pytest
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, HANDS, SUBSTEPS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles, gait, leg_ik, presets
 from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
@@ -19,7 +19,7 @@ ALL = {clip.name: clip for clip in presets.clips("gait:all")}
 MODEL = humanoid.build()
 
 
-def named(name: str) -> Clip:
+def named(name: str) -> Motion:
     (clip,) = presets.clips(f"gait:{name}")
     return clip
 
@@ -45,7 +45,7 @@ def speeds(qpos: Array) -> Array:
 
 
 @pytest.mark.parametrize("clip", ALL.values(), ids=ALL)
-def test_a_gait_is_whole_within_ranges_and_smooth(clip: Clip) -> None:
+def test_a_gait_is_whole_within_ranges_and_smooth(clip: Motion) -> None:
     assert clip.seconds >= 12
     assert clip.clamped == 0
     low, high = MODEL.jnt_range[1:].T
@@ -58,7 +58,7 @@ def test_a_gait_is_whole_within_ranges_and_smooth(clip: Clip) -> None:
 
 
 @pytest.mark.parametrize("clip", ALL.values(), ids=ALL)
-def test_a_foot_stands_flat_and_still_or_it_swings(clip: Clip) -> None:
+def test_a_foot_stands_flat_and_still_or_it_swings(clip: Motion) -> None:
     heights = lowest_feet(clip.qpos)
     assert lowest_points(clip.qpos).min() >= -1e-12
     standing = np.abs(heights) < 1e-12  # (frames, 2)
@@ -180,7 +180,7 @@ def test_the_pressure_on_the_floor_is_under_the_standing_foot(name: str, beyond:
 # ------------------------------------------------------------------------- motors that only follow the angles
 
 
-def survival(clip: Clip) -> Array:
+def survival(clip: Motion) -> Array:
     """Control steps from each frame of a stride until a body is 0.25 m from where it should be; 150 at most.
 
     The humanoid starts in the frame's state. Its motors aim at the angles of the frame after.

@@ -23,7 +23,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, JOINTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
 from flowrl.envs.humanoid.motions.importers import (
@@ -50,12 +50,12 @@ def saved(path: Path, arrays: dict[str, Any]) -> Path:
     return path
 
 
-def only(path: Path) -> Clip:
+def only(path: Path) -> Motion:
     (clip,) = reader.read(path)
     return clip
 
 
-def same_motion(clip: Clip, other: Clip, tolerance: float = 1e-9) -> None:
+def same_motion(clip: Motion, other: Motion, tolerance: float = 1e-9) -> None:
     """Place and hinges are equal, and so is the root's rotation, of which q and -q are one."""
     assert clip.qpos.shape == other.qpos.shape
     away = [*range(3), *range(ROOT_SIZE, clip.qpos.shape[1])]
@@ -217,7 +217,7 @@ def test_smpl_s_rest_pose_is_a_t() -> None:
     assert (hands - pelvis)[1] == pytest.approx(0.236151 + 0.2435)
 
 
-def foreign_places(clip: Clip) -> dict[str, quaternions.Array]:
+def foreign_places(clip: Motion) -> dict[str, quaternions.Array]:
     import mujoco
 
     model = humanoid.build()

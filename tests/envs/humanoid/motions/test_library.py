@@ -12,7 +12,7 @@ import pytest
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.model import JOINTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 from flowrl.envs.humanoid.motions.importers import native
@@ -141,7 +141,7 @@ def test_a_cycle_goes_on_as_the_gait_does() -> None:
 
 
 def test_what_does_not_loop_or_lasts_long_enough_stays_as_it_is() -> None:
-    once = Clip("once", STAND.qpos)
+    once = Motion("once", STAND.qpos)
     assert unrolled(once, 60) is once
     assert unrolled(STAND, 1.0) is STAND
 
@@ -155,7 +155,7 @@ def test_a_cycle_that_does_not_quite_close_is_led_over() -> None:
     qpos[:, 3:7] = quaternions.about("y", 0.2 * share)
     qpos[:, elbow] = -0.5 - 0.3 * share
     qpos[:, 0] = share
-    rolled = unrolled(Clip("nearly", qpos, loops=True), 8.0).qpos
+    rolled = unrolled(Motion("nearly", qpos, loops=True), 8.0).qpos
     assert np.abs(np.diff(rolled[:, 2])).max() < 0.005
     assert np.abs(np.diff(rolled[:, elbow])).max() < 0.035
     assert np.abs(np.diff(rolled[:, 0])).max() < 0.03  # it walks on: no step back to the beginning

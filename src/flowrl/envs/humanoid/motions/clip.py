@@ -13,7 +13,7 @@ ROOT_SIZE = 7  # of a frame: position in m, unit quaternion w, x, y, z
 
 
 @dataclass(frozen=True)
-class Clip:
+class Motion:
     """One motion at the humanoid's control rate, ready to be tracked.
 
     Its joint angles lie within the joints' ranges and are continuous; its feet stand on the floor at z = 0.

@@ -18,7 +18,7 @@ import numpy as np
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import reader
 from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply
@@ -27,12 +27,12 @@ EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: clips/*
 SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is led over to its beginning
 
 
-def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Clip, float]]:
+def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Motion, float]]:
     """Every motion of `sources` with its weight; a motion that several sources name has the sum of theirs.
 
     Raises UsageError for a source that there is not, and for a file that holds no motion.
     """
-    clips: dict[str, Clip] = {}
+    clips: dict[str, Motion] = {}
     weights: dict[str, float] = {}
     for source in sources:
         name, weight = _named(source)
@@ -63,7 +63,7 @@ def _named(source: object) -> tuple[str, float]:
     return source["source"], float(weight)
 
 
-def find(source: str) -> list[Clip]:
+def find(source: str) -> list[Motion]:
     """The motions of one source. Raises UsageError."""
     if source.startswith(presets.PREFIX):
         return presets.clips(source)
@@ -73,7 +73,7 @@ def find(source: str) -> list[Clip]:
     return [clip for path in files(source) for clip in reader.read(path)]
 
 
-def _one_of(clips: list[Clip], path: Path) -> list[Clip]:
+def _one_of(clips: list[Motion], path: Path) -> list[Motion]:
     """That of a file's motions which `path`, the file's with a name behind it, means. Raises UsageError."""
     chosen = [clip for clip in clips if clip.source == str(path)]
     if not chosen:
@@ -109,7 +109,7 @@ def files(source: str) -> list[Path]:
     raise UsageError(f"{source}: there is no such file{seen}, nor a gait of that name.{near} {EXAMPLE}")
 
 
-def unrolled(clip: Clip, seconds: float) -> Clip:
+def unrolled(clip: Motion, seconds: float) -> Motion:
     """The motion, repeated until it lasts `seconds`; one that does not loop, or lasts so long, as it is.
 
     Each cycle begins where the last one ended, and turned as it ended: its frames are turned about z and displaced
@@ -132,7 +132,7 @@ def unrolled(clip: Clip, seconds: float) -> Clip:
         moved[:, 3:ROOT_SIZE] = multiply(about("z", total), moved[:, 3:ROOT_SIZE])
         parts.append(moved)
     qpos = np.concatenate(parts)[: math.ceil(seconds * CONTROL_RATE - 1e-9) + 1]
-    return Clip(clip.name, qpos, clip.source, loops=False, clamped=clip.clamped)
+    return Motion(clip.name, qpos, clip.source, loops=False, clamped=clip.clamped)
 
 
 def _closed(qpos: Array) -> Array:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, FEET, JOINTS
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 
 NEAR_FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment as far below it is in the floor
@@ -35,7 +35,7 @@ class Summary:
     remarks: list[str]
 
 
-def summary(clip: Clip) -> Summary:
+def summary(clip: Motion) -> Summary:
     """The figures of one motion."""
     speeds = np.abs(np.diff(clip.qpos[:, ROOT_SIZE:], axis=0)) * CONTROL_RATE
     fastest = int(speeds.max(0).argmax())

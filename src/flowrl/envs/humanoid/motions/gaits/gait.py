@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, Side, build
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Clip
+from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles as arm_styles
 from flowrl.envs.humanoid.motions.gaits import leg_ik
 from flowrl.envs.humanoid.motions.gaits.mass import Weight, carrying
@@ -92,7 +92,7 @@ class Gait:
         return max(APART, APART - 0.015 + abs(self.path.sideways) * self.stride_seconds / 4)
 
 
-def clip(gait: Gait, name: str, source: str = "") -> Clip:
+def clip(gait: Gait, name: str, source: str = "") -> Motion:
     """The motion, which loops. Raises ValueError for a gait that the humanoid's body cannot do."""
     if not gait.steps and gait.path != Path():
         raise ValueError("who does not step stays where he is")
@@ -113,7 +113,7 @@ def clip(gait: Gait, name: str, source: str = "") -> Clip:
         _put(qpos, f"{side}_thigh_x", hinges)
         _put(qpos, f"{side}_upper_arm_x", arm_styles.angles(gait.arms, side, phase, time, gait.path.forward))
     check_ranges(qpos)
-    return Clip(name, qpos, source, loops=True)
+    return Motion(name, qpos, source, loops=True)
 
 
 def foot(gait: Gait, side: Side, phase: Array) -> tuple[Array, Array]:

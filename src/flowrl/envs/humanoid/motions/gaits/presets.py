@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles
 from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path, clip
 
@@ -72,7 +72,7 @@ def names() -> list[str]:
     return [f"{PREFIX}{name}" for name in (*SINGLES, *SETS)]
 
 
-def clips(source: str) -> list[Clip]:
+def clips(source: str) -> list[Motion]:
     """The motions of a source such as 'gait:walk'. Raises UsageError."""
     head, *settings = source.removeprefix(PREFIX).split(":")
     if head not in SINGLES and head not in SETS:
@@ -85,7 +85,7 @@ def clips(source: str) -> list[Clip]:
     return list({clip.name: clip for clip in made}.values())
 
 
-def _made(member: str, settings: list[str], source: str) -> Clip:
+def _made(member: str, settings: list[str], source: str) -> Motion:
     """The motion of one gait, `member`, with the settings that `source` adds."""
     head, *own = member.split(":")
     gait = SINGLES[head][0]

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_npz, smpl
 
 RATES = ("mocap_framerate", "mocap_frame_rate")
@@ -18,7 +18,7 @@ def fits(arrays: dict[str, NDArray[Any]]) -> bool:
     return {"trans", "poses"} <= arrays.keys()
 
 
-def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
+def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
     """The motion in an archive. Raises ValueError."""
     rate = next((name for name in RATES if name in arrays), RATES[0])
     width = arrays["poses"].shape[1] if arrays["poses"].ndim == 2 else 3 * len(smpl.JOINTS)

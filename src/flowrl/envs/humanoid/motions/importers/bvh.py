@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import skeleton
 from flowrl.envs.humanoid.motions.importers.retargeting import retargeted
 from flowrl.envs.humanoid.motions.importers.skeleton import Skeleton
@@ -31,7 +31,7 @@ class Joint:
     channels: tuple[str, ...] = ()  # 'Xposition', 'Zrotation', …, in the file's order
 
 
-def read(data: bytes, path: Path) -> list[Clip]:
+def read(data: bytes, path: Path) -> list[Motion]:
     """The motion in a file. Raises ValueError."""
     joints, interval, frames = parse(data.decode("utf-8-sig", errors="replace"))
     body = posed(joints, frames)

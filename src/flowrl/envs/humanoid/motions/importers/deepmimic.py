@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers.retargeting import Recording, retargeted
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
@@ -30,7 +30,7 @@ PARTS = (
 )
 
 
-def read(data: bytes, path: Path) -> list[Clip]:
+def read(data: bytes, path: Path) -> list[Motion]:
     """The motion in a file. Raises ValueError."""
     try:
         document = json.loads(data)

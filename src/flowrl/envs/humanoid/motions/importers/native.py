@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, ROOT, build
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_npz
 from flowrl.envs.humanoid.motions.importers.retargeting import at_our_rate
 from flowrl.envs.humanoid.reference import kinematics, velocities
@@ -31,7 +31,7 @@ def fits(arrays: dict[str, NDArray[Any]]) -> bool:
     return "joint_pos" in arrays
 
 
-def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
+def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
     """The motion in an archive. Raises ValueError."""
     width = arrays["joint_pos"].shape[-1] if arrays["joint_pos"].ndim == 2 else len(JOINTS)
     bodies = arrays["body_pos_w"].shape[1] if arrays.get("body_pos_w", np.empty(0)).ndim == 3 else 1
@@ -54,7 +54,7 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Clip]:
     within = np.clip(vectors["joint_pos"], *build().jnt_range[1:].T)
     clamped = int((np.abs(vectors["joint_pos"] - within) > 1e-6).any(-1).sum())
     qpos = np.concatenate([vectors["body_pos_w"], turned["body_quat_w"], within], axis=-1)
-    return [Clip(path.stem, qpos, str(path), loops, clamped)]
+    return [Motion(path.stem, qpos, str(path), loops, clamped)]
 
 
 def _order(arrays: dict[str, NDArray[Any]], width: int) -> list[int]:
@@ -79,7 +79,7 @@ def _root(arrays: dict[str, NDArray[Any]], bodies: int) -> int:
     return names.index(BODIES[ROOT])
 
 
-def write(clip: Clip, path: Path) -> None:
+def write(clip: Motion, path: Path) -> None:
     """Write a motion, so that `read` gives the same again. Raises OSError."""
     model = build()
     qvel = velocities(clip.qpos, model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_pickle, smpl
 
 EXPECTED = (
@@ -17,7 +17,7 @@ EXPECTED = (
 KEYS = {"root_trans_offset", "pose_aa", "fps"}
 
 
-def read(data: bytes, path: Path) -> list[Clip]:
+def read(data: bytes, path: Path) -> list[Motion]:
     """Every motion in a file. Raises ValueError."""
     document = safe_pickle.read(data)
     if not isinstance(document, dict):
@@ -32,7 +32,7 @@ def read(data: bytes, path: Path) -> list[Clip]:
     ]
 
 
-def _clip(motion: Any, name: str, source: str) -> Clip:
+def _clip(motion: Any, name: str, source: str) -> Motion:
     missing = sorted(KEYS - motion.keys() if isinstance(motion, dict) else KEYS)
     if missing:
         raise ValueError(f"{name!r} in it has no {' and no '.join(missing)}")

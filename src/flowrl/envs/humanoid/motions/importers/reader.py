@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
 
 MOST_BYTES = 2**29  # of a file
@@ -20,7 +20,7 @@ ARCHIVE = (
 )
 
 
-def _archive(data: bytes, path: Path) -> list[Clip]:
+def _archive(data: bytes, path: Path) -> list[Motion]:
     arrays = safe_npz.read(data)
     for format in (native, amass):
         if format.fits(arrays):
@@ -28,7 +28,7 @@ def _archive(data: bytes, path: Path) -> list[Clip]:
     raise ValueError(f"it is no motion: it has {', '.join(sorted(arrays)) or 'no array'}")
 
 
-READERS: dict[str, tuple[Callable[[bytes, Path], list[Clip]], str]] = {
+READERS: dict[str, tuple[Callable[[bytes, Path], list[Motion]], str]] = {
     ".npz": (_archive, ARCHIVE),
     ".txt": (deepmimic.read, deepmimic.EXPECTED),
     ".pkl": (phc.read, phc.EXPECTED),
@@ -37,7 +37,7 @@ READERS: dict[str, tuple[Callable[[bytes, Path], list[Clip]], str]] = {
 """By suffix: what reads the file, and what is expected in it."""
 
 
-def read(path: Path) -> list[Clip]:
+def read(path: Path) -> list[Motion]:
     """The motions in a file. Raises UsageError."""
     known = READERS.get(path.suffix.lower())
     if known is None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, SEGMENTS, build
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.grounding import planted
 from flowrl.envs.humanoid.motions.quaternions import Array, inverse, multiply, rotate
 
@@ -39,7 +39,7 @@ class Recording:
     fits: bool = False  # whether it was made for a body of our lengths
 
 
-def retargeted(recording: Recording, name: str, source: str) -> Clip:
+def retargeted(recording: Recording, name: str, source: str) -> Motion:
     """The motion on our body at our rate, its feet on the floor, its angles within the joints' ranges.
 
     Raises ValueError, told as what is wrong with the motion.
@@ -65,7 +65,7 @@ def retargeted(recording: Recording, name: str, source: str) -> Clip:
     within = np.clip(hinges, *ranges.T)
     clamped = int((np.abs(hinges - within) > 1e-6).any(-1).sum())
     qpos = np.concatenate([vectors["place"], turns["pelvis"], within], axis=-1)
-    return Clip(name, planted(qpos, recording.fits), source, loops=recording.loops, clamped=clamped)
+    return Motion(name, planted(qpos, recording.fits), source, loops=recording.loops, clamped=clamped)
 
 
 def at_our_rate(

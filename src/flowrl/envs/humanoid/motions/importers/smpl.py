@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Clip
+from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers.retargeting import MOST, Recording, retargeted
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
@@ -34,7 +34,7 @@ TURNED_BY = {
 OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
 
 
-def clip(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Clip:
+def clip(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Motion:
     """A motion from the pelvis' places (frames, 3) in m, z up, and joints' rotation vectors (frames, >= 66) in rad.
 
     `rate` is in frames per second. Raises ValueError.

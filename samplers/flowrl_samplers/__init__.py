@@ -1,1 +1,1 @@
-"""The samplers that come with flowrl, one file each; flowrl finds them by entry point, as it finds yours."""
+"""The built-in samplers of flowrl, one file each; flowrl finds them by entry point, as it finds yours."""

@@ -1,7 +1,7 @@
 """The plan of a fixed-grid explicit method: where it evaluates the velocity, and what it adds up.
 
 Euler, midpoint, Heun, RK4 and Adams-Bashforth are one program, "evaluate the velocity at a node, add a linear
-combination of velocities": `carry` runs it, and whoever wants to know the times beforehand (a table of time
+combination of velocities". `carry` runs it; code that needs the times beforehand (a table of time
 embeddings, an export, a fit) reads the same plan.
 """
 
@@ -20,7 +20,7 @@ Velocity = Callable[[Tensor, float], Tensor]
 
 
 class Node(NamedTuple):
-    """One evaluation of the velocity, and how the next point follows from it."""
+    """An evaluation of the velocity, and the terms that lead to the next point."""
 
     t: float
     terms: tuple[tuple[int, float], ...]  # (age, weight): age 0 is this node's velocity, 1 the last's, ...
@@ -35,17 +35,17 @@ class Plan:
 
     @property
     def nfe(self) -> int:
-        """How often the velocity is evaluated."""
+        """Count the evaluations of the velocity."""
         return len(self.nodes)
 
     @property
     def times(self) -> tuple[float, ...]:
-        """The time of each evaluation, in order."""
+        """List the time of each evaluation, in order."""
         return tuple(node.t for node in self.nodes)
 
     @cached_property
     def memory(self) -> int:
-        """How many of the last velocities have to be kept."""
+        """Count the last velocities that have to be kept."""
         return 1 + max(age for node in self.nodes for age, _ in node.terms)
 
 
@@ -62,7 +62,7 @@ class Tableau:
 
 
 def carry(plan: Plan, velocity: Velocity, x: Tensor) -> Tensor:
-    """The points `x` (batch, action), carried through all nodes of `plan`; `x` itself is left alone."""
+    """Carry the points `x` (batch, action) through all nodes of `plan`; `x` itself is not changed."""
     start = x
     velocities: deque[Tensor] = deque(maxlen=plan.memory)
     for t, terms, ends_step in plan.nodes:
@@ -77,10 +77,10 @@ def carry(plan: Plan, velocity: Velocity, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FixedGrid(ABC):
-    """A sampler that carries points along its plan, in as many equal steps as it is told.
+    """A sampler that carries points along its plan in `steps` equal steps.
 
-    A method gives its plan, its order and its evaluations a step; nothing else is left to it. Raises TypeError
-    or ValueError unless `steps` is a whole number of at least 1.
+    A subclass defines its plan, its order and its evaluations per step, nothing else. Raises TypeError or
+    ValueError unless `steps` is an integer of at least 1.
     """
 
     steps: int = 10
@@ -89,27 +89,27 @@ class FixedGrid(ABC):
 
     def __post_init__(self) -> None:
         if type(self.steps) is not int:
-            raise TypeError(f"steps must be a whole number, not {self.steps!r}")
+            raise TypeError(f"steps must be an integer, not {self.steps!r}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
 
     @property
     def nfe(self) -> int:
-        """Velocity evaluations of one call."""
+        """Count the velocity evaluations of one call."""
         return self.nfe_per_step * self.steps
 
     @abstractmethod
     def plan(self, t0: float, t1: float) -> Plan:
-        """The nodes and coefficients from `t0` to `t1`."""
+        """Build the nodes and coefficients from `t0` to `t1`."""
 
     def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
-        """The points `x` (batch, action) at `t0`, carried to `t1`."""
+        """Carry the points `x` (batch, action) from `t0` to `t1`."""
         return carry(self.plan(t0, t1), velocity, x)
 
 
 @lru_cache(maxsize=256)
 def runge_kutta(tableau: Tableau, steps: int, t0: float, t1: float) -> Plan:
-    """`steps` equal steps of the Runge-Kutta method `tableau` from `t0` to `t1`."""
+    """Plan `steps` equal steps of the Runge-Kutta method `tableau` from `t0` to `t1`."""
     h = (t1 - t0) / steps
     rows = (*tableau.a, tableau.b)
     nodes = []
@@ -124,7 +124,7 @@ def runge_kutta(tableau: Tableau, steps: int, t0: float, t1: float) -> Plan:
 
 @lru_cache(maxsize=256)
 def adams_bashforth_2(steps: int, t0: float, t1: float) -> Plan:
-    """`steps` equal steps of x' = x + h (3/2 v_n - 1/2 v_{n-1}) from `t0` to `t1`, the first one Euler's."""
+    """Plan `steps` equal steps of x' = x + h (3/2 v_n - 1/2 v_{n-1}) from `t0` to `t1`, the first one Euler's."""
     h = (t1 - t0) / steps
     euler, ab2 = ((0, h),), ((0, 1.5 * h), (1, -0.5 * h))
     times = [between(t0, t1, step / steps) for step in range(steps)]
@@ -132,9 +132,9 @@ def adams_bashforth_2(steps: int, t0: float, t1: float) -> Plan:
 
 
 def between(t0: float, t1: float, share: float) -> float:
-    """The time at `share` of the way from `t0` to `t1`.
+    """Compute the time at `share` of the way from `t0` to `t1`.
 
-    All nodes take their time from here, so that those which meet (the end of a step, the start of the next)
-    are the same number, and from 0 to 1 or back none lies outside [0, 1].
+    All nodes take their time from here, so that the end of a step and the start of the next are the same
+    number, and from 0 to 1 or back none is outside [0, 1].
     """
     return t0 + (t1 - t0) * share

@@ -8,11 +8,12 @@ from flowrl_samplers._plan import FixedGrid, Plan, adams_bashforth_2
 
 
 class AB2(FixedGrid):
-    """Order 2, 1 evaluation a step. Also called the two-step Adams-Bashforth method.
+    """Order 2, 1 evaluation per step. Also called the two-step Adams-Bashforth method
+    (Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, section III.1).
 
-    The first step, which has no velocity before its own, is Euler's: its error is of size h^2 and made once,
-    so the order stays 2 and every step costs one evaluation. On learned velocities it is mostly the most
-    accurate built-in up to about 12 evaluations.
+    The first step, which has no previous velocity, is Euler's. Its error is of size h^2 and occurs once, so the
+    order stays 2 and every step costs one evaluation. On learned velocities it is mostly the most accurate
+    built-in up to about 12 evaluations.
     """
 
     order: ClassVar[int] = 2

@@ -11,17 +11,17 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from flowrl_samplers._plan import Velocity
-from flowrl_samplers.failure import BudgetExceeded, IntegrationFailed
+from flowrl_samplers.errors import BudgetExceeded, IntegrationFailed
 
 
 @dataclass(frozen=True)
 class Dopri5:
-    """Order 5, 6 evaluations a tried step and 1 to start. Also called RK45, ode45 or RKDP.
+    """Order 5, 6 evaluations per attempted step and 1 to start. Also called RK45, ode45 or RKDP.
 
     Each step's error estimate stays below `atol + rtol |x|` in **every row** of the batch (root mean square
-    over the row's numbers), however many easy rows lie beside a hard one. The rows share the step size: the
-    hardest row decides what all of them cost, and a row's last digits depend on its batch mates. The velocity
-    is evaluated between `t0` and `t1` only, and each call starts by trying a tenth of the way.
+    over the row's numbers), however many easy rows are in the batch with a hard one. The rows share the step
+    size: the hardest row decides the cost of all, and a row's last digits depend on the other rows. The
+    velocity is evaluated between `t0` and `t1` only, and each call first tries a step of a tenth of the way.
 
     Raises BudgetExceeded when `max_nfe` evaluations do not reach the end, and IntegrationFailed when the
     velocity is not finite or no step is small enough.
@@ -41,13 +41,13 @@ class Dopri5:
             if not (0 < tolerance < math.inf):
                 raise ValueError(f"{name} must be positive and finite, not {tolerance}")
         if type(self.max_nfe) is not int:
-            raise TypeError(f"max_nfe must be a whole number, not {self.max_nfe!r}")
+            raise TypeError(f"max_nfe must be an integer, not {self.max_nfe!r}")
         if self.max_nfe < 1:
             raise ValueError(f"max_nfe must be at least 1, not {self.max_nfe}")
 
     def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
-        """The points `x` (batch, action) at `t0`, carried to `t1`."""
-        if t0 == t1 or x.numel() == 0:  # torchdiffeq wants strictly monotonic times and a norm of something
+        """Carry the points `x` (batch, action) from `t0` to `t1`."""
+        if t0 == t1 or x.numel() == 0:  # torchdiffeq needs strictly monotonic times and at least one number
             return x.clone()
         spent, reached = 0, x
 
@@ -65,22 +65,24 @@ class Dopri5:
         interval = torch.tensor([t0, t1], dtype=torch.float64, device=x.device)
         options = {
             "norm": worst_row,
-            # torchdiffeq's own guess of a first step evaluates the velocity wherever it likes, beyond t1 too
+            # torchdiffeq's own choice of a first step may evaluate the velocity beyond t1
             "first_step": abs(t1 - t0) / 10,
             "step_t": interval[1:],  # land on t1 instead of stepping past it and interpolating back
         }
         tolerance = {"rtol": self.rtol, "atol": self.atol}
         try:
             odeint(derivative, x, interval, **tolerance, method="dopri5", options=options)
-        except AssertionError as error:  # torchdiffeq's word for a state or a step that is no longer a number
+        except (
+            AssertionError
+        ) as error:  # raised by torchdiffeq when the state or the step is no longer a number
             raise IntegrationFailed(
-                f"dopri5 cannot go on from {t0:g} to {t1:g} ({error}): is the velocity finite there?"
+                f"dopri5 cannot continue from {t0:g} to {t1:g} ({error}): is the velocity finite there?"
             ) from error
-        # The last stage of Dormand-Prince stands at the step's end, and so the last points evaluated are x at t1.
-        # odeint returns an interpolation there instead, whose cancellations cost a digit in float32.
+        # The last stage of Dormand-Prince is at the step's end, so the last points evaluated are x at t1. odeint
+        # returns an interpolation instead, whose cancellations cost a digit in float32.
         return reached
 
 
 def worst_row(scaled_error: Tensor) -> Tensor:
-    """max over rows of sqrt(mean over the row's numbers of e^2); torchdiffeq's norm is a mean over all."""
+    """Compute max over rows of sqrt(mean over the row's numbers of e^2); torchdiffeq's norm is a mean over all."""
     return scaled_error.square().mean(dim=-1).sqrt().amax()

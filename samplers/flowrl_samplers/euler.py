@@ -10,9 +10,9 @@ TABLEAU = Tableau(a=(), b=(1.0,))
 
 
 class Euler(FixedGrid):
-    """Order 1, 1 evaluation a step. Also called forward Euler; on straight paths it is DDIM.
+    """Order 1, 1 evaluation per step. Also called forward Euler; on straight paths it is DDIM.
 
-    At few steps it contracts towards the mean: the actions are less spread than the flow's own.
+    At few steps it contracts towards the mean: the actions are less spread than those of the exact flow.
     """
 
     order: ClassVar[int] = 1

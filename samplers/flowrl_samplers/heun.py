@@ -13,10 +13,10 @@ TABLEAU = Tableau(
 
 
 class Heun(FixedGrid):
-    """Order 2, 2 evaluations a step. Also called improved Euler, the explicit trapezoidal rule, or heun2.
+    """Order 2, 2 evaluations per step. Also called improved Euler, the explicit trapezoidal rule, or heun2.
 
-    Its second stage stands at the end of the interval, where narrow actions come out too widely spread at
-    few steps.
+    Its second stage evaluates the velocity at the end of the step, up to t = 1; at few steps narrow actions
+    come out too widely spread.
     """
 
     order: ClassVar[int] = 2

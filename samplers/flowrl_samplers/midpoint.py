@@ -13,10 +13,10 @@ TABLEAU = Tableau(
 
 
 class Midpoint(FixedGrid):
-    """Order 2, 2 evaluations a step. Also called modified Euler, or RK2.
+    """Order 2, 2 evaluations per step. Also called modified Euler, or RK2.
 
     It never evaluates the velocity at the end of the interval and does not overshoot narrow actions: the
-    safest of the built-ins of order 2 at few evaluations.
+    safest built-in of order 2 at few evaluations.
     """
 
     order: ClassVar[int] = 2

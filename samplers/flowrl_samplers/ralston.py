@@ -13,8 +13,9 @@ TABLEAU = Tableau(
 
 
 class Ralston(FixedGrid):
-    """Order 2, 2 evaluations a step. Of all such methods the one with the least bound on the error of a step
-    (Ralston 1962). Some books call it Heun's.
+    """Order 2, 2 evaluations per step, with the least bound on the error of a step of all such methods.
+
+    Ralston 1962, Runge-Kutta methods with minimum error bounds. Some books call it Heun's.
     """
 
     order: ClassVar[int] = 2

@@ -13,9 +13,9 @@ TABLEAU = Tableau(
 
 
 class RK4(FixedGrid):
-    """Order 4, 4 evaluations a step. Also called RK4, or Kutta's method (1901).
+    """Order 4, 4 evaluations per step. Also called RK4, or Kutta's method (1901).
 
-    It pays from about 16 evaluations on. torchdiffeq's `rk4` is another method, the 3/8 rule.
+    It is worth its cost from about 16 evaluations on. torchdiffeq's `rk4` is another method, the 3/8 rule.
     """
 
     order: ClassVar[int] = 4

@@ -1,13 +1,15 @@
-"""`flowrl samplers` and `flowrl samplers check`, as they are typed."""
+"""`flowrl samplers` and `flowrl samplers check`, run as commands."""
 
 from __future__ import annotations
 
 import json
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from flowrl.cli import run
+from flowrl.samplers import discovery
 
 WRONG = """\
 class Wrong:
@@ -40,6 +42,28 @@ def test_the_table_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["heun"]["options"] == [{"name": "steps", "type": "int", "default": "10"}]
 
 
+def test_a_broken_sampler_is_listed_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = EntryPoint("broken", "no_such_package:Sampler", discovery.GROUP)
+    offers = {**discovery.offers(), "broken": [broken]}
+    monkeypatch.setattr(discovery, "offers", lambda: offers)
+    assert run(["samplers"]) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("broken")]
+    assert line.endswith("ModuleNotFoundError: No module named 'no_such_package'")
+    assert out.splitlines()[0].split() == ["name", "order", "NFE/step", "options", "origin", "error"]
+    assert run(["samplers", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["broken"]["error"] == "ModuleNotFoundError: No module named 'no_such_package'"
+    assert (rows["broken"]["order"], rows["broken"]["nfe_per_step"], rows["broken"]["options"]) == (
+        None,
+        None,
+        [],
+    )
+    assert rows["heun"]["error"] is None
+
+
 def test_check_of_a_good_sampler(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["samplers", "check", "midpoint", "--steps", "3"]) == 0
     out = capsys.readouterr().out
@@ -67,7 +91,7 @@ def test_check_of_a_wrong_sampler_exits_with_7(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (["check", "hein"], "Did you mean 'heun'?"),
         (["check", "dopri5", "--steps", "3"], "'dopri5' has no option 'steps'"),
@@ -75,10 +99,10 @@ def test_check_of_a_wrong_sampler_exits_with_7(tmp_path: Path, capsys: pytest.Ca
     ],
 )
 def test_wrong_arguments_exit_with_2(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["samplers", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert says in err
+    assert expected in err
     assert "Traceback" not in err

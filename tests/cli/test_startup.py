@@ -11,7 +11,6 @@ import pytest
 QUICK = [
     ["--help"],
     ["--version"],
-    ["samplers"],
     ["train", "--help"],
     ["eval", "--help"],
     ["bench-latency", "--help"],
@@ -34,7 +33,7 @@ def test_a_quick_command_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of a child is not told here")
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["samplers"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
 def test_a_quick_command_is_quick(arguments: list[str]) -> None:
     seconds = min(processor_seconds(arguments) for _ in range(3))  # a crowded machine only adds to it
     print(f"flowrl {' '.join(arguments)}: {seconds:.2f} s of processor time")

@@ -1,4 +1,4 @@
-"""The conformance test passes the built-ins and finds each way in which a sampler can be wrong."""
+"""The conformance test accepts the built-ins and finds every planted fault."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from flowrl.samplers import registry
-from flowrl.samplers.conformance import PROPERTIES, examine
+from flowrl.samplers.conformance import PROPERTIES, check_conformance
 
 Velocity = Callable[[Tensor, float], Tensor]
 
 
 @pytest.mark.parametrize("name", registry.names())
 def test_built_ins_conform(name: str) -> None:
-    findings = examine(lambda **options: registry.make(name, options))
-    assert len(findings) == len(PROPERTIES) == 9
-    failed = [finding for finding in findings if finding.passed is False]
+    results = check_conformance(lambda **options: registry.make(name, options))
+    assert len(results) == len(PROPERTIES) == 9
+    failed = [result for result in results if result.passed is False]
     assert failed == []
 
 
@@ -99,32 +99,32 @@ class Raises(Plain):
     [
         (Plain, set()),
         (ClaimsTooMuch, {"converges forward in time", "converges backward in time"}),
-        (ForwardOnly, {"converges backward in time", "asks only for times between t0 and t1"}),
+        (ForwardOnly, {"converges backward in time", "evaluates only between t0 and t1"}),
         (Inexact, {"moves exactly along a constant velocity"}),
         (Widens, {"keeps shape and dtype"}),
-        (InPlace, {"leaves its input alone"}),
+        (InPlace, {"does not change its input"}),
         (Remembers, {"is stateless"}),
-        (Overshoots, {"asks only for times between t0 and t1"}),
+        (Overshoots, {"evaluates only between t0 and t1"}),
         (Miscounts, {"evaluates as often as declared"}),
         (MixesRows, {"treats rows independently"}),
         (Raises, {"keeps shape and dtype"}),
     ],
 )
 def test_each_fault_is_found(sampler: type[Plain], failing: set[str]) -> None:
-    found = {finding.property for finding in examine(sampler) if finding.passed is False}
+    found = {result.property for result in check_conformance(sampler) if result.passed is False}
     assert failing <= found
-    # a fault may show in several properties, but a sound sampler in none
+    # a fault may fail several properties, a correct sampler none
     assert bool(found) == bool(failing)
 
 
-def test_an_exception_is_what_was_measured() -> None:
-    measured = {finding.property: finding.measured for finding in examine(Raises)}
+def test_an_exception_is_reported_as_the_measurement() -> None:
+    measured = {result.property: result.measured for result in check_conformance(Raises)}
     assert measured["keeps shape and dtype"] == "TypeError: double, please"
 
 
 @dataclass
 class Adaptive:
-    """As inexact as its tolerance allows, or more so."""
+    """Exact up to `shift`."""
 
     rtol: float = 1e-4
     shift: float = 0.0
@@ -133,7 +133,7 @@ class Adaptive:
         return euler(velocity, x, t0, t1, 2000) + self.shift
 
 
-def test_adaptive_samplers_are_held_to_their_tolerance() -> None:
-    assert [f.passed for f in examine(lambda: Adaptive())[:2]] == [True, True]
-    shifted = examine(lambda: Adaptive(shift=2e-3))
+def test_adaptive_samplers_are_checked_against_their_tolerance() -> None:
+    assert [f.passed for f in check_conformance(lambda: Adaptive())[:2]] == [True, True]
+    shifted = check_conformance(lambda: Adaptive(shift=2e-3))
     assert [f.passed for f in shifted[:2]] == [False, False]  # 2e-3 > 10 * 1e-4

@@ -1,4 +1,4 @@
-"""The adaptive sampler: its tolerance holds in every row, its budget is kept, and it stays in its interval."""
+"""The adaptive sampler: tolerance in every row, budget of evaluations, times within the interval."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from flowrl_samplers.dopri5 import Dopri5
-from flowrl_samplers.failure import BudgetExceeded, IntegrationFailed
+from flowrl_samplers.errors import BudgetExceeded, IntegrationFailed
 
 RATE = 20.0
 
@@ -26,7 +26,7 @@ def swung(x: Tensor) -> Tensor:
 
 
 def hard_row_first(x: Tensor, t: float) -> Tensor:
-    """Row 0 swings, the others stand still."""
+    """Move row 0 by `swinging`; the velocity of the others is zero."""
     v = torch.zeros_like(x)
     v[0] = swinging(x[0], t)
     return v
@@ -46,7 +46,7 @@ def test_error_follows_the_tolerance_in_both_directions(rtol: float) -> None:
 
 
 def test_a_hard_row_gets_its_tolerance_among_hundreds_of_easy_ones() -> None:
-    """Rows that stand still have no error, so the hard row takes the same steps as alone: equal bits.
+    """Rows with zero velocity have no error, so the hard row takes the same steps as alone: equal bits.
 
     torchdiffeq's own norm, a mean over the whole batch, dilutes the hard row's error by sqrt(256) = 16.
     """
@@ -67,8 +67,8 @@ def test_a_hard_row_gets_its_tolerance_among_hundreds_of_easy_ones() -> None:
     assert torch.equal(together[1:], x[1:])
 
 
-def test_every_row_keeps_its_tolerance_alone_and_in_company() -> None:
-    """Rows x' = k x cos(20 t) of hardness k = 0 .. 15: in company each is at least as exact as its bound."""
+def test_every_row_keeps_its_tolerance_in_a_batch() -> None:
+    """Rows x' = k x cos(20 t) of hardness k = 0 .. 15: in a batch each is within its bound."""
     k = torch.arange(16, dtype=torch.float64)[:, None]
     x = torch.ones(16, 2, dtype=torch.float64)
     exact = (k * math.sin(RATE) / RATE).exp()
@@ -77,24 +77,24 @@ def test_every_row_keeps_its_tolerance_alone_and_in_company() -> None:
 
 
 @pytest.mark.parametrize("times", [(0.0, 1.0), (1.0, 0.0), (0.2, 0.7), (-3.0, 5.0)])
-@pytest.mark.parametrize("speed", [1.0, 1e-4])  # torchdiffeq's guess of a first step leaps if little happens
-def test_only_times_in_the_interval_are_asked_for(times: tuple[float, float], speed: float) -> None:
-    asked: list[float] = []
+@pytest.mark.parametrize("speed", [1.0, 1e-4])  # torchdiffeq's own first step is large at small velocities
+def test_only_times_in_the_interval_are_evaluated(times: tuple[float, float], speed: float) -> None:
+    times_seen: list[float] = []
 
     def velocity(x: Tensor, t: float) -> Tensor:
         assert type(t) is float
-        asked.append(t)
+        times_seen.append(t)
         return speed * x
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torchdiffeq only warns of an option that it does not know
         end = Dopri5()(velocity, points(2), *times)
-    assert min(times) <= min(asked) and max(asked) <= max(times)
-    assert asked[0] == times[0]
+    assert min(times) <= min(times_seen) and max(times_seen) <= max(times)
+    assert times_seen[0] == times[0]
     torch.testing.assert_close(end, points(2) * math.exp(speed * (times[1] - times[0])), rtol=1e-4, atol=0)
 
 
-def test_the_budget_is_kept_and_its_end_is_told() -> None:
+def test_the_budget_is_kept_and_its_exhaustion_is_reported() -> None:
     evaluations = 0
 
     def velocity(x: Tensor, t: float) -> Tensor:
@@ -133,7 +133,7 @@ def test_gradients_flow_through() -> None:
     torch.testing.assert_close(gradient, torch.full_like(x, swung(torch.ones(1)).item()), rtol=1e-4, atol=0)
 
 
-def test_nothing_to_do_gives_a_copy() -> None:
+def test_an_empty_interval_gives_a_copy() -> None:
     x = points(2)
     same = Dopri5()(swinging, x, 0.4, 0.4)
     assert torch.equal(same, x)

@@ -38,7 +38,7 @@ def logistic(x: Tensor, t: float) -> Tensor:
 
 
 def uneven(x: Tensor, t: float) -> Tensor:
-    """A velocity that depends on x and t and acts on each number alone."""
+    """A velocity that depends on x and t, elementwise."""
     return x * math.cos(3 * t) + math.sin(2 * t) - 0.3 * x * x
 
 
@@ -60,10 +60,10 @@ def mixture(weights: Tensor, means: Tensor, std: float) -> Callable[[Tensor, flo
 
     def velocity(x: Tensor, t: float) -> Tensor:
         variance = t**2 * std**2 + (1 - t) ** 2
-        apart = x - t * means  # (rows, components)
-        share = torch.softmax(weights.log() - apart**2 / (2 * variance), dim=-1)
+        offset = x - t * means  # (rows, components)
+        share = torch.softmax(weights.log() - offset**2 / (2 * variance), dim=-1)
         slope = (t * std**2 - (1 - t)) / variance
-        return (share * (means + slope * apart)).sum(dim=-1, keepdim=True)
+        return (share * (means + slope * offset)).sum(dim=-1, keepdim=True)
 
     return velocity
 
@@ -132,7 +132,7 @@ def test_std_of_actions_at_equal_cost(sigma: float, nfe: int, stds: tuple[float,
 
 
 def test_one_euler_step_carries_every_noise_to_the_mean_action() -> None:
-    """At t = 0 the point says nothing of the action: v = E[a] - x. E[a] = .3 (-1) + .5 (.4) + .2 (2) = .3."""
+    """At t = 0 the point carries no information on the action: v = E[a] - x. E[a] = .3 (-1) + .5 (.4) + .2 (2) = .3."""
     weights = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
     velocity = mixture(weights, torch.tensor([-1.0, 0.4, 2.0], dtype=torch.float64), 0.15)
     actions = Euler(1)(velocity, column(-3, -0.5, 0, 1, 4), 0.0, 1.0)
@@ -251,7 +251,7 @@ def test_forth_and_back_returns_to_the_noise(sampler: type) -> None:
 
 @every_sampler
 @pytest.mark.parametrize("shape", [(1, 1), (37, 3), (64, 17), (5, 1)])
-def test_rows_do_not_know_of_each_other(sampler: type, shape: tuple[int, int]) -> None:
+def test_rows_are_independent(sampler: type, shape: tuple[int, int]) -> None:
     x = torch.linspace(-1, 1, shape[0] * shape[1]).reshape(shape)
     alone = torch.cat([sampler(7)(uneven, row[None], 0.0, 1.0) for row in x])
     assert torch.equal(sampler(7)(uneven, x, 0.0, 1.0), alone)
@@ -275,8 +275,8 @@ def test_times_are_numbers_and_as_many_as_declared(sampler: type) -> None:
         assert times[0] == t0
 
 
-def test_stages_that_meet_ask_for_the_same_time() -> None:
-    """Heun's second stage stands where the next step starts: a table of time embeddings has 1 + steps rows."""
+def test_stages_that_meet_have_the_same_time() -> None:
+    """Heun's second stage has the time at which the next step starts: a table of time embeddings has 1 + steps rows."""
     assert len(set(Heun(10).plan(0.0, 1.0).times)) == 11
     assert len(set(RK4(7).plan(1.0, 0.0).times)) == 15
 
@@ -314,7 +314,7 @@ class Operations(TorchDispatchMode):
     ("sampler", "additions"),  # a step: one per non-zero weight of the tableau; AB2's first step has one less
     [(Euler, 10), (AB2, 19), (Midpoint, 20), (Heun, 30), (Ralston, 30), (RK4, 70)],
 )
-def test_the_loop_does_nothing_but_add(sampler: type, additions: int) -> None:
+def test_the_loop_only_adds(sampler: type, additions: int) -> None:
     x, v = column(0.0), column(1.0)
     with Operations() as operations:
         sampler(10)(lambda x, t: v, x, 0.0, 1.0)
@@ -325,6 +325,6 @@ def test_the_loop_does_nothing_but_add(sampler: type, additions: int) -> None:
 @pytest.mark.parametrize(
     ("steps", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), (True, TypeError)]
 )
-def test_steps_are_a_positive_whole_number(sampler: type, steps: object, error: type[Exception]) -> None:
+def test_steps_are_a_positive_integer(sampler: type, steps: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="steps must be"):
         sampler(steps)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from flowrl.samplers import registry
-from flowrl.samplers.conformance import examine
+from flowrl.samplers.conformance import check_conformance
 
 README = Path(__file__).parents[2] / "samplers" / "README.md"
 
@@ -17,6 +17,6 @@ def test_the_sampler_in_the_readme_conforms(tmp_path: Path) -> None:
     assert len(lines) == 10
     file = tmp_path / "power.py"
     file.write_text(code)
-    findings = examine(lambda **options: registry.make(f"{file}:PowerEuler", options), steps=8)
-    assert [finding for finding in findings if finding.passed is False] == []
-    assert any(finding.measured.startswith("order 1.0") for finding in findings)
+    results = check_conformance(lambda **options: registry.make(f"{file}:PowerEuler", options), steps=8)
+    assert [result for result in results if result.passed is False] == []
+    assert any(result.measured.startswith("order 1.0") for result in results)

@@ -1,4 +1,4 @@
-"""From names to samplers: the entry points that are really there, strangers' packages, and files."""
+"""From names to samplers: the installed entry points, third-party packages, and files."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Silent:
 
 
 def install(folder: Path, distribution: str, module: str, source: str, *offers: str) -> None:
-    """Lay out in `folder` what pip would: a module, and the distribution's metadata with its entry points."""
+    """Write to `folder` what pip would: a module, and the distribution's metadata with its entry points."""
     (folder / f"{module}.py").write_text(source)
     information = folder / f"{distribution}-2.5.dist-info"
     information.mkdir()
@@ -109,9 +109,10 @@ def test_built_ins_are_listed_and_made_with_their_options() -> None:
     assert registry.make("dopri5", {"rtol": 1, "max_nfe": 50}).max_nfe == 50  # type: ignore[attr-defined]
 
 
-def test_the_catalogue_says_what_the_classes_say() -> None:
+def test_descriptions_match_the_classes() -> None:
     for row in discovery.describe():
         if row.name in BUILT_IN:
+            assert row.error is None
             sampler = registry.make(row.name)
             assert row.order == sampler.order  # type: ignore[attr-defined]
             counted = sampler.nfe_per_step is None  # type: ignore[attr-defined]
@@ -120,125 +121,122 @@ def test_the_catalogue_says_what_the_classes_say() -> None:
             assert row.origin.startswith("flowrl-cli ")
 
 
-def test_listing_imports_neither_torch_nor_any_sampler() -> None:
-    listing = """
+def test_the_registry_and_the_names_need_no_torch() -> None:
+    """Settings and `--help` read both; only `describe` imports the samplers."""
+    program = """
 import sys
-from flowrl.cli import run
-assert run(["samplers"]) == 0
+from flowrl.samplers import discovery, registry
+assert "heun" in registry.names()
 heavy = {"torch", "torchdiffeq", "numpy", "flowrl_samplers.euler", "flowrl_samplers.dopri5"} & set(sys.modules)
 assert not heavy, heavy
-import flowrl.samplers.registry
-assert "torch" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", listing], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
 
 
-# --- strangers' packages
+# --- third-party packages
 
 
-def test_a_strangers_sampler_is_listed_without_running_it_and_made(path: Path) -> None:
-    install(path, "stranger", "strange_samplers", SAMPLER, "lazy = strange_samplers:Lazy")
+def test_a_third_party_sampler_is_described_and_made(path: Path) -> None:
+    install(path, "third", "third_samplers", SAMPLER, "lazy = third_samplers:Lazy")
     (row,) = [row for row in discovery.describe() if row.name == "lazy"]
-    assert "strange_samplers" not in sys.modules
-    assert (row.order, row.nfe_per_step, row.origin) == (7, 0, "stranger 2.5")
+    assert (row.order, row.nfe_per_step, row.origin, row.error) == (7, 0, "third 2.5", None)
     assert row.options == (
         discovery.Option("steps", "int", "10"),
         discovery.Option("weight", "float", "0.5"),
     )
     assert registry.make("lazy", {"weight": 0.25}).weight == 0.25  # type: ignore[attr-defined]
-    del sys.modules["strange_samplers"]
+    del sys.modules["third_samplers"]
 
 
 def test_a_plain_class_is_described_by_its_constructor(path: Path) -> None:
     source = """
-raise RuntimeError("imported")
 class Odd:
     order = 3
-    def __init__(self, a, b: int = 2, *, c, d=True): ...
+    nfe = property(lambda self: 5)
+    nfe_per_step = property(lambda self: 5)
+    def __init__(self, a, b: int = 2, *, c: "float", d=True): ...
+    def __call__(self, velocity, x, t0, t1): ...
 """
-    install(path, "odd", "odd_samplers", source, "odd = odd_samplers:Odd", "gone = odd_samplers:Gone")
-    rows = {row.name: row for row in discovery.describe()}
-    assert rows["odd"].order == 3
-    assert rows["odd"].nfe_per_step == "?"
-    assert [(o.name, o.type, o.default) for o in rows["odd"].options] == [  # type: ignore[union-attr]
-        ("a", "?", None),
+    install(path, "odd", "odd_samplers", source, "odd = odd_samplers:Odd")
+    (row,) = [row for row in discovery.describe() if row.name == "odd"]
+    assert (row.order, row.nfe_per_step, row.error) == (3, None, None)
+    assert [(option.name, option.type, option.default) for option in row.options] == [
+        ("a", None, None),
         ("b", "int", "2"),
-        ("c", "?", None),
-        ("d", "?", "True"),
+        ("c", "float", None),
+        ("d", None, "True"),
     ]
-    assert (rows["gone"].order, rows["gone"].nfe_per_step, rows["gone"].options) == ("?", "?", "?")
-    assert "odd 2.5 (odd_samplers:Odd) cannot be loaded: RuntimeError: imported" in refusal("odd")
+    del sys.modules["odd_samplers"]
 
 
-def test_base_classes_of_the_same_package_are_read_with_the_class(path: Path) -> None:
-    """Fields of the base first, the nearer value wins; a base from elsewhere is not looked for."""
-    offer = "derived = family:Derived"  # the package hands it on from family/inner/mine.py
-    install(path, "family", "unused", "", offer)
-    inner = path / "family" / "inner"
-    inner.mkdir(parents=True)
-    (path / "family" / "__init__.py").write_text(
-        "from .inner.mine import Own as Derived\nraise RuntimeError\n"
-    )
-    (inner / "__init__.py").write_text("from .mine import Own\n")
-    (inner / "mine.py").write_text("""
-from strange_samplers import Lazy
-from ._grid import Grid as Base
-class Own(Base, Lazy):
+def test_options_and_attributes_of_base_classes_are_described(path: Path) -> None:
+    source = """
+from dataclasses import dataclass
+from flowrl_samplers.euler import Euler
+@dataclass(frozen=True)
+class Derived(Euler):
     power: float = 2.0
     steps: int = 4
     order = 2
-""")
-    (inner / "_grid.py").write_text("""
-from .mine import Own as Loop
-class Root(Loop):
-    rtol: float = 1e-3
-class Grid(Root):
-    steps: int = 10
-    order = 1
-    nfe_per_step = 3
-    def __call__(self, velocity, x, t0, t1): ...
-""")
-    (path / "strange_samplers.py").write_text("class Lazy:\n    far: int = 1\n")
+"""
+    install(path, "family", "family_samplers", source, "derived = family_samplers:Derived")
     (row,) = [row for row in discovery.describe() if row.name == "derived"]
-    assert (row.order, row.nfe_per_step) == (2, 3)
-    assert [(option.name, option.default) for option in row.options] == [  # type: ignore[union-attr]
-        ("rtol", "0.001"),
-        ("steps", "4"),
-        ("power", "2.0"),
-    ]
-    assert discovery.defines_a_sampler("family.inner.mine")
-    assert not discovery.defines_a_sampler("family.inner")
-    assert not {"family", "family.inner", "strange_samplers"} & set(sys.modules)
+    assert (row.order, row.nfe_per_step) == (2, 1)
+    assert [(option.name, option.default) for option in row.options] == [("steps", "4"), ("power", "2.0")]
+    assert discovery.defines_a_sampler("family_samplers")
+    assert not discovery.defines_a_sampler("flowrl_samplers.errors")
+    del sys.modules["family_samplers"]
 
 
-def test_packages_around_a_sampler_are_not_imported_to_list_it(path: Path) -> None:
-    install(path, "nested", "unused", "", "nested = heavy.inner.lazy:Lazy")
-    (path / "heavy" / "inner").mkdir(parents=True)
-    (path / "heavy" / "__init__.py").write_text("raise RuntimeError('imported')")
-    (path / "heavy" / "inner" / "__init__.py").write_text("raise RuntimeError('imported')")
-    (path / "heavy" / "inner" / "lazy.py").write_text(SAMPLER)
-    (row,) = [row for row in discovery.describe() if row.name == "nested"]
-    assert row.order == 7
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise RuntimeError('needs a licence')", "RuntimeError: needs a licence"),
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("class Broken", "SyntaxError: expected ':' (line 1)"),
+        ("raise SystemExit('not on this machine')", "SystemExit: not on this machine"),
+        ("class Other: pass", "AttributeError: module 'broken_samplers' has no attribute 'Broken'"),
+        ("def Broken(velocity, x, t0, t1): ...", "a function, not a class"),
+        ("class Broken: pass", "a Broken cannot be called"),
+    ],
+)
+def test_a_broken_sampler_is_listed_with_its_reason(path: Path, source: str, reason: str) -> None:
+    install(path, "broken", "broken_samplers", source, "broken = broken_samplers:Broken")
+    rows = {row.name: row for row in discovery.describe()}
+    assert reason in (rows["broken"].error or "")
+    assert (rows["broken"].order, rows["broken"].options, rows["broken"].origin) == (None, (), "broken 2.5")
+    assert {name for name, row in rows.items() if row.error is None} >= BUILT_IN
+    sys.modules.pop("broken_samplers", None)
+
+
+def test_a_broken_sampler_is_refused_with_its_package_and_reason(path: Path) -> None:
+    source = "raise RuntimeError('needs a licence')"
+    install(path, "broken", "broken_samplers", source, "broken = broken_samplers:Broken")
+    expected = (
+        "'broken' of broken 2.5 (broken_samplers:Broken) cannot be loaded: RuntimeError: needs a licence"
+    )
+    assert expected in refusal("broken")
 
 
 def test_two_packages_with_one_name_are_refused_by_their_names(path: Path) -> None:
-    install(path, "first-stranger", "first_samplers", SAMPLER, "euler = first_samplers:Lazy")
-    install(path, "second-stranger", "second_samplers", SAMPLER, "lazy = second_samplers:Lazy")
+    install(path, "first-third", "first_samplers", SAMPLER, "euler = first_samplers:Lazy")
+    install(path, "second-third", "second_samplers", SAMPLER, "lazy = second_samplers:Lazy")
     message = refusal("euler", steps=3)
-    assert "'euler' is offered by " in message
-    assert "first-stranger 2.5" in message
+    assert "sampler 'euler': two packages register a sampler of this name: " in message
+    assert "first-third 2.5" in message
     assert "flowrl-cli " in message
-    assert [row.origin for row in discovery.describe() if row.name == "euler"].count(
-        "first-stranger 2.5"
-    ) == 1
-    assert registry.make("heun", {"steps": 3}).nfe == 6  # type: ignore[attr-defined]  # others are not touched
+    origins = [row.origin for row in discovery.describe() if row.name == "euler"]
+    assert origins.count("first-third 2.5") == 1
+    assert registry.make("heun", {"steps": 3}).nfe == 6  # type: ignore[attr-defined]  # others still work
+    for module in ("first_samplers", "second_samplers"):
+        del sys.modules[module]
 
 
 # --- files
 
 
 def test_a_class_in_a_file_is_a_sampler(tmp_path: Path) -> None:
-    """Dataclasses with postponed annotations look their module up in sys.modules while they are made."""
+    """Dataclasses with postponed annotations look up their module in sys.modules while they are made."""
     file = tmp_path / "mine.py"
     file.write_text(SAMPLER)
     assert registry.make(f"{file}:Lazy", {"steps": 4}).steps == 4  # type: ignore[attr-defined]
@@ -272,14 +270,14 @@ def test_a_file_that_gives_no_sampler_is_explained(tmp_path: Path) -> None:
     ("name", "nearest"),
     [("hein", "heun"), ("Euler", "euler"), ("rk45", "dopri5"), ("heun2", "heun"), ("midpiont", "midpoint")],
 )
-def test_a_name_nearly_right_is_guessed(name: str, nearest: str) -> None:
+def test_a_nearly_right_name_is_suggested(name: str, nearest: str) -> None:
     message = refusal(name)
     assert f"there is no sampler '{name}'. Did you mean '{nearest}'?" in message
     assert "ab2, dopri5, euler, heun" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "says"),
+    ("name", "options", "expected"),
     [
         ("heun", {"stpes": 3}, "no option 'stpes' (its options: steps). Did you mean 'steps'?"),
         ("dopri5", {"steps": 3}, "no option 'steps' (its options: rtol, atol, max_nfe)."),
@@ -293,9 +291,9 @@ def test_a_name_nearly_right_is_guessed(name: str, nearest: str) -> None:
         ("dopri5", {"rtol": [1e-3]}, "option 'rtol': input should be a valid number, not [0.001]"),
     ],
 )
-def test_wrong_options_are_explained(name: str, options: dict[str, object], says: str) -> None:
+def test_wrong_options_are_explained(name: str, options: dict[str, object], expected: str) -> None:
     message = refusal(name, **options)
-    assert says in message
+    assert expected in message
     assert f"'{name}'" in message
     assert "\n" not in message
 
@@ -303,7 +301,7 @@ def test_wrong_options_are_explained(name: str, options: dict[str, object], says
 # --- settings
 
 
-def test_settings_pass_every_option_on() -> None:
+def test_settings_pass_on_every_option() -> None:
     assert SamplerSettings().name == "euler"
     assert SamplerSettings().options() == {}
     assert SamplerSettings(name="heun", steps=8).options() == {"steps": 8}
@@ -319,15 +317,17 @@ def test_settings_pass_every_option_on() -> None:
         ("nowhere.py:X", {}, "name"),
         ("heun", {"steps": 3, "stpes": 3}, "stpes"),
         ("heun", {"steps": 2.5}, "steps"),
-        ("dopri5", {"atol": 1e-3, "rtol": -1e-3}, "rtol"),  # from the words of the sampler itself
+        ("dopri5", {"atol": 1e-3, "rtol": -1e-3}, "rtol"),  # named in the sampler's own message
         ("demanding", {}, None),
     ],
 )
-def test_the_key_at_fault_is_known(
+def test_the_wrong_key_is_known(
     name: str, options: dict[str, object], key: str | None, tmp_path: Path
 ) -> None:
     if name == "demanding":
-        (tmp_path / "mine.py").write_text("class Mine:\n    def __init__(self, grid): ...\n")
+        (tmp_path / "mine.py").write_text(
+            "class Mine:\n    def __init__(self, grid): ...\n    def __call__(self, *a): ...\n"
+        )
         name = f"{tmp_path}/mine.py:Mine"
     with pytest.raises(registry.SamplerRefused) as refused:
         registry.make(name, options)
@@ -347,7 +347,7 @@ def test_the_key_at_fault_is_known(
         {"weights": [1, 2]},
     ],
 )
-def test_settings_refuse_what_no_option_can_be(wrong: dict[str, object]) -> None:
+def test_settings_refuse_values_that_no_option_can_have(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError) as refused:
         SamplerSettings(**wrong)  # type: ignore[arg-type]
     assert len(refused.value.errors()) == 1

@@ -1,4 +1,4 @@
-"""`flowrl samplers` lists the samplers; `flowrl samplers check NAME` runs the conformance test on one."""
+"""`flowrl samplers` lists the samplers; `flowrl samplers check NAME` runs the conformance test of one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ JSON = typer.Option(False, "--json", help="Print the result as one JSON document
 def table(context: typer.Context, json: bool = JSON) -> None:
     """List the samplers, or check one.
 
-    The list has their order, velocity evaluations (NFE) per step, options, and the package each comes from.
+    The list shows their order, velocity evaluations (NFE) per step, options, and the package of each.
     """
     if context.invoked_subcommand is not None:
         return
@@ -38,11 +38,8 @@ def table(context: typer.Context, json: bool = JSON) -> None:
         print_json([dataclasses.asdict(description) for description in descriptions])
     else:
         print_table(
-            ["name", "order", "NFE/step", "options", "origin"],
-            [
-                [row.name, str(row.order), str(row.nfe_per_step), _options(row), row.origin]
-                for row in descriptions
-            ],
+            ["name", "order", "NFE/step", "options", "origin", "error"],
+            [_cells(description) for description in descriptions],
             numbers=("order", "NFE/step"),
         )
     next_command("flowrl samplers check heun")
@@ -55,30 +52,28 @@ def check(
         None,
         "--steps",
         min=1,
-        help="Steps of the grid on which properties are checked; an order is measured on several.",
+        help="Steps of the grid on which properties are checked; the order is measured on several grids.",
     ),
     json: bool = JSON,
 ) -> None:
-    """Run the conformance test on a sampler. Exits with 7 when a property fails."""
+    """Run the conformance test of a sampler. Exits with 7 when a property fails."""
     from flowrl.samplers import registry
-    from flowrl.samplers.conformance import examine
+    from flowrl.samplers.conformance import check_conformance
     from flowrl.storage import checkpoint
 
-    findings = examine(lambda **options: registry.make(name, options), steps)
-    failed = [finding.property for finding in findings if finding.passed is False]
+    results = check_conformance(lambda **options: registry.make(name, options), steps)
+    failed = [result.property for result in results if result.passed is False]
     if json:
-        rows = [dataclasses.asdict(finding) for finding in findings]
+        rows = [dataclasses.asdict(result) for result in results]
         print_json({"sampler": name, "passed": not failed, "findings": rows})
     else:
-        verdicts = {True: "pass", False: "FAIL", None: "info"}
+        grades = {True: "pass", False: "FAIL", None: "info"}
         print_table(
             ["property", "result", "measured"],
-            [[finding.property, verdicts[finding.passed], finding.measured] for finding in findings],
+            [[result.property, grades[result.passed], result.measured] for result in results],
         )
     if failed:
-        raise ThresholdMissed(
-            f"sampler {name!r} fails {len(failed)} of {len(findings)}: {'; '.join(failed)}."
-        )
+        raise ThresholdMissed(f"sampler {name!r} fails {len(failed)} of {len(results)}: {'; '.join(failed)}.")
     run = checkpoint.newest_flow()
     if run:
         next_command("flowrl eval", run, "--sampler", name)
@@ -86,10 +81,9 @@ def check(
         next_command("flowrl train gridworld.yaml")
 
 
-def _options(description: Description) -> str:
-    if isinstance(description.options, str):
-        return description.options
-    return ", ".join(
-        option.name if option.default is None else f"{option.name}={option.default}"
-        for option in description.options
-    )
+def _cells(row: Description) -> list[str]:
+    options = [
+        option.name if option.default is None else f"{option.name}={option.default}" for option in row.options
+    ]
+    declared = ["-" if value is None else str(value) for value in (row.order, row.nfe_per_step)]
+    return [row.name, *declared, ", ".join(options), row.origin, row.error or ""]

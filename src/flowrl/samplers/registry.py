@@ -1,7 +1,6 @@
 """From a sampler's name to the sampler: an entry point of group `flowrl.samplers`, or `path/file.py:Class`.
 
-The built-in samplers come through the same door as anybody's. To list them without importing any, see
-`flowrl.samplers.discovery`.
+The built-in samplers use the same entry points as third-party ones; `flowrl.samplers.discovery` lists them all.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from pydantic import (
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.contracts.settings import Settings
-from flowrl.samplers.discovery import offers, origin
+from flowrl.samplers.discovery import brief, fault, offers, origin
 
 if TYPE_CHECKING:
     from flowrl.contracts.protocols import Sampler
@@ -53,7 +52,7 @@ SYNONYMS = {
 
 
 class SamplerRefused(UsageError):
-    """No sampler can be made of a block of settings; `key` of that block is to blame, or None: all of it."""
+    """A block of settings gives no sampler; `key` is the wrong key of that block, or None for all of it."""
 
     def __init__(self, message: str, key: str | None = "name") -> None:
         super().__init__(message)
@@ -61,7 +60,7 @@ class SamplerRefused(UsageError):
 
 
 def _plain(option: object) -> object:
-    """`option` if it is a finite number, a string or a boolean; else ValueError."""
+    """Return `option` if it is a finite number, a string or a boolean; raise ValueError otherwise."""
     if isinstance(option, str | int) or (isinstance(option, float) and math.isfinite(option)):
         return option
     raise ValueError("an option of a sampler is a finite number, a string or true/false")
@@ -82,73 +81,64 @@ class SamplerSettings(Settings):
     )
 
     def options(self) -> dict[str, object]:
-        """The options that were given, as keyword arguments of the sampler."""
+        """Return the options that were given, as keyword arguments of the sampler."""
         steps = {} if self.steps is None else {"steps": self.steps}
         return {**steps, **(self.__pydantic_extra__ or {})}
 
 
 def names() -> list[str]:
-    """The registered samplers, sorted."""
+    """List the names of the registered samplers, sorted."""
     return sorted(offers())
 
 
 def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
-    """The sampler `name` (an entry point's, or path/file.py:Class) with `options` as its fields.
+    """Make the sampler `name` (an entry point's, or path/file.py:Class) with `options` as its fields.
 
-    Raises SamplerRefused for an unknown or doubly offered name, for a file or package that cannot be loaded,
-    and for an option that the sampler does not have or does not accept.
+    Raises SamplerRefused for an unknown name or one that two packages register, for a file or package that
+    cannot be loaded, and for an option that the sampler does not have or does not accept.
     """
     target = _load(name)
     options = dict(options or {})
     _check_options(name, target, options)
     try:
-        sampler = target(**options)
+        sampler: Sampler = target(**options)
     except (TypeError, ValueError) as error:
-        blamed = (option for option in options if re.search(rf"\b{re.escape(option)}\b", str(error)))
-        raise SamplerRefused(f"sampler {name!r}: {error}.", next(blamed, None)) from error
-    if not callable(sampler):
-        raise SamplerRefused(
-            f"sampler {name!r}: a {target.__name__} cannot be called; give it __call__(velocity, x, t0, t1)."
-        )
-    made: Sampler = sampler
-    return made
+        named = (option for option in options if re.search(rf"\b{re.escape(option)}\b", str(error)))
+        raise SamplerRefused(f"sampler {name!r}: {error}.", next(named, None)) from error
+    return sampler
 
 
 def _load(name: str) -> type[Any]:
-    """The class behind `name`."""
     is_file = ":" in name or name.endswith(".py")
     target = _load_file(name) if is_file else _load_entry_point(name)
-    if not isinstance(target, type):
-        raise SamplerRefused(
-            f"sampler {name!r} is a {type(target).__name__}, not a class; write a class whose fields are the "
-            "options and whose __call__(velocity, x, t0, t1) returns x at t1."
-        )
+    if reason := fault(target):
+        raise SamplerRefused(f"sampler {name!r}: {reason}.")
     return target
 
 
-def _load_entry_point(name: str) -> object:
-    on_offer = offers()
-    if name not in on_offer:
+def _load_entry_point(name: str) -> Any:
+    registered = offers()
+    if name not in registered:
         raise SamplerRefused(
-            f"there is no sampler {name!r}.{did_you_mean(name, on_offer, SYNONYMS)} "
-            f"Known: {', '.join(sorted(on_offer))}; or give path/file.py:Class."
+            f"there is no sampler {name!r}.{did_you_mean(name, registered, SYNONYMS)} "
+            f"Known: {', '.join(sorted(registered))}; or give path/file.py:Class."
         )
-    first, *others = on_offer[name]
+    first, *others = registered[name]
     if others:
-        origins = " and by ".join(origin(offer) for offer in on_offer[name])
         raise SamplerRefused(
-            f"the sampler {name!r} is offered by {origins}; uninstall one of them, or ask its author to "
-            "rename it."
+            f"sampler {name!r}: {'two' if len(others) == 1 else len(others) + 1} packages register a sampler of "
+            f"this name: {' and '.join(origin(offer) for offer in registered[name])}; uninstall one of them, or "
+            "ask its author to rename it."
         )
     try:
         return first.load()
     except Exception as error:
         raise SamplerRefused(
-            f"the sampler {name!r} of {origin(first)} ({first.value}) cannot be loaded: {_brief(error)}."
+            f"the sampler {name!r} of {origin(first)} ({first.value}) cannot be loaded: {brief(error)}."
         ) from error
 
 
-def _load_file(name: str) -> object:
+def _load_file(name: str) -> Any:
     file, _, attribute = name.rpartition(":")
     path = Path(file)
     if not file.endswith(".py") or not attribute:
@@ -166,7 +156,7 @@ def _load_file(name: str) -> object:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        raise SamplerRefused(f"sampler {name!r}: {file} cannot be run: {_brief(error)}.") from error
+        raise SamplerRefused(f"sampler {name!r}: {file} cannot be run: {brief(error)}.") from error
     if not hasattr(module, attribute):
         classes = [
             key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name
@@ -175,41 +165,32 @@ def _load_file(name: str) -> object:
             f"sampler {name!r}: {file} has no {attribute!r}.{did_you_mean(attribute, classes)} "
             f"It has: {', '.join(classes) or 'no class of its own'}."
         )
-    found: object = getattr(module, attribute)
-    return found
+    return getattr(module, attribute)
 
 
 def _check_options(name: str, target: type[Any], options: dict[str, object]) -> None:
     """Raise SamplerRefused unless `target` takes every one of `options`, and each with its annotated type."""
     parameters = inspect.signature(target).parameters
-    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for option in options:
-            if option not in parameters:
-                known = f"its options: {', '.join(parameters)}" if parameters else "it has no options"
-                hint = did_you_mean(option, parameters, SYNONYMS)
-                raise SamplerRefused(f"sampler {name!r} has no option {option!r} ({known}).{hint}", option)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = None if takes_any else next((option for option in options if option not in parameters), None)
+    if unknown is not None:
+        known = f"its options: {', '.join(parameters)}" if parameters else "it has no options"
+        hint = did_you_mean(unknown, parameters, SYNONYMS)
+        raise SamplerRefused(f"sampler {name!r} has no option {unknown!r} ({known}).{hint}", unknown)
     try:
         annotations = typing.get_type_hints(target.__init__)
-    except Exception:  # whatever a stranger's annotations refer to: then the sampler itself must check
+    except Exception:  # annotations of third-party code may not resolve: then the sampler itself must check
         return
-    for option, value in options.items():
-        if option in annotations:
-            _check_type(name, option, annotations[option], value)
+    for option in [option for option in options if option in annotations]:
+        _check_type(name, option, annotations[option], options[option])
 
 
 def _check_type(name: str, option: str, annotation: Any, value: object) -> None:
     try:
         TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
-        fault = error.errors()[0]["msg"]
-        what = f"sampler {name!r}, option {option!r}: {fault[0].lower()}{fault[1:]}, not {value!r}."
-        raise SamplerRefused(what, option) from error
+        reason = error.errors()[0]["msg"]
+        message = f"sampler {name!r}, option {option!r}: {reason[0].lower()}{reason[1:]}, not {value!r}."
+        raise SamplerRefused(message, option) from error
     except PydanticUserError:  # a type pydantic has no schema for: the sampler itself must check
         return
-
-
-def _brief(error: Exception) -> str:
-    """`ModuleNotFoundError: No module named 'x'`, with the line where a file of source is at fault."""
-    if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} (line {error.lineno})"
-    return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Why an adaptive integration stopped before its end."""
+"""Errors of an adaptive integration."""
 
 from __future__ import annotations
 

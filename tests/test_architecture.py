@@ -1,10 +1,12 @@
-"""Where modules stand and whom they may import: every arrow points down the list."""
+"""The rooms of the tree, the imports allowed between them, and limits on names, words and lengths."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +28,22 @@ FLOORS = [
 ]
 FLOOR_OF = {room: depth for depth, floor in enumerate(FLOORS) for room in floor}
 
-# The loss and the policies never see which samplers there are.
+# The loss and the policies do not depend on the samplers.
 MAY_IMPORT_SAMPLERS = {"cli", "experiments", "deployment", "config", "samplers"}
 
 # A policy is deployed without the code that trained it.
 WITHOUT_TRAINING = {"deployment", "policies", "networks", "flow"}
 
-NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "base", "core", "helpers", "helper", "misc"}
+GENERIC_NAMES = {"utils", "util", "common", "base", "core", "helpers", "helper", "misc"}
+
+LONGEST_FUNCTION = 55  # lines; a command's declarations of options are not counted
+LONGEST_FILE = 350  # lines
+
+# Words that are not the field's: "reports", "is", "again", "third-party" say what they were used for.
+REFUSED_WORDS = re.compile(r"\b(told|tells|anew|heard|strangers?|whoever)\b", re.IGNORECASE)
+
+
+ENABLED_LATER = pytest.mark.xfail(reason="the tree is being brought to comply", strict=False)
 
 
 def source_files(folder: Path) -> list[Path]:
@@ -46,9 +57,9 @@ def module_name(path: Path, package: Path) -> str:
 
 
 def imports(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
-    """(line, module) of everything that `source` imports or names to an importer, wherever it is written.
+    """(line, module) of every import in `source`, of calls to an importer too, at any depth.
 
-    `from a import b` counts as a.b, for b may be a module; what it is shows only when it is imported.
+    `from a import b` counts as a.b, because b may be a module.
     """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -74,12 +85,12 @@ def _name_of(function: ast.expr) -> str:
 
 
 def room_of(module: str) -> str:
-    """flowrl.envs.gridworld -> envs; the package itself, which holds the version alone, -> ''."""
+    """flowrl.envs.gridworld -> envs; flowrl -> ''."""
     return module.split(".")[1] if "." in module else ""
 
 
 def faults(source: str, module: str, is_package: bool = False) -> list[str]:
-    """What is wrong with the imports of `source`, the text of `module`."""
+    """The imports in `source`, the text of `module`, that are not allowed."""
     room = room_of(module)
     if room not in FLOOR_OF:
         return [f"{module} is in no room: give it a place in FLOORS of tests/test_architecture.py"]
@@ -93,7 +104,7 @@ def faults(source: str, module: str, is_package: bool = False) -> list[str]:
         elif other != room and FLOOR_OF[other] <= FLOOR_OF[room]:
             found.append(f"{module}:{line} imports {target}, which is not below it")
         elif other == "samplers" and room not in MAY_IMPORT_SAMPLERS:
-            found.append(f"{module}:{line} imports {target}: {room} must not know the samplers")
+            found.append(f"{module}:{line} imports {target}: {room} must not depend on the samplers")
     return found
 
 
@@ -141,7 +152,7 @@ def test_torch_is_imported_only_where_it_is_needed(arguments: list[str]) -> None
     assert "torch" not in imported
 
 
-def test_samplers_stand_on_torch_alone() -> None:
+def test_samplers_import_torch_and_torchdiffeq_only() -> None:
     allowed = {"torch", "torchdiffeq", "flowrl_samplers", *sys.stdlib_module_names}
     used = {
         target.split(".")[0]
@@ -152,15 +163,95 @@ def test_samplers_stand_on_torch_alone() -> None:
     assert used <= allowed
 
 
-def test_no_module_is_named_after_nothing() -> None:
+def test_no_module_has_a_generic_name() -> None:
     names = {
         part.strip("_") for folder in (SOURCE, SAMPLERS) for path in source_files(folder)
         for part in path.relative_to(folder).with_suffix("").parts
     }  # fmt: skip
-    assert names & NAMES_THAT_SAY_NOTHING == set()
+    assert names & GENERIC_NAMES == set()
 
 
-# ------------------------------------------------------------------------------- the checks check something
+def class_names(source: str) -> list[str]:
+    return [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+
+
+@ENABLED_LATER
+def test_class_names_are_unique() -> None:
+    count = Counter(
+        name
+        for folder in (SOURCE, SAMPLERS)
+        for path in source_files(folder)
+        for name in class_names(path.read_text())
+    )
+    assert len(count) > 100
+    assert [name for name, uses in count.items() if uses > 1] == []
+
+
+def functions(source: str, is_command: bool = False) -> Iterator[tuple[str, int]]:
+    """(name, lines) of every function; in a file of cli/ without its parameters and its docstring."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.lineno
+            if is_command:
+                documented = ast.get_docstring(node) is not None and len(node.body) > 1
+                first = node.body[int(documented)].lineno
+            yield node.name, (node.end_lineno or first) - first + 1
+
+
+@ENABLED_LATER
+def test_no_function_is_long() -> None:
+    found = [
+        f"{module_name(path, folder)}.{name}: {lines} lines"
+        for folder in (SOURCE, SAMPLERS)
+        for path in source_files(folder)
+        for name, lines in functions(path.read_text(), path.is_relative_to(SOURCE / "cli"))
+        if lines > LONGEST_FUNCTION
+    ]
+    assert found == []
+
+
+@ENABLED_LATER
+def test_no_file_is_long() -> None:
+    found = [
+        f"{module_name(path, folder)}: {lines} lines"
+        for folder in (SOURCE, SAMPLERS)
+        for path in source_files(folder)
+        if (lines := len(path.read_text().splitlines())) > LONGEST_FILE
+    ]
+    assert found == []
+
+
+@ENABLED_LATER
+def test_refused_words_are_not_used() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {word.group()}"
+        for folder in (SOURCE, SAMPLERS.parent)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".py", ".md", ".yaml", ".xml")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for word in REFUSED_WORDS.finditer(line)
+    ]
+    assert found == []
+
+
+# --- the checks find planted faults
+
+
+def test_a_class_name_used_twice_is_found() -> None:
+    source = "class Plan:\n    class Step: ...\ndef f():\n    class Plan: ..."
+    assert Counter(class_names(source)) == {"Plan": 2, "Step": 1}
+
+
+def test_the_length_of_a_function_is_measured() -> None:
+    source = 'def f(\n    x,\n):\n    """Doc."""\n    a = 1\n    return a\n'
+    assert list(functions(source)) == [("f", 6)]
+    assert list(functions(source, is_command=True)) == [("f", 2)]
+
+
+@pytest.mark.parametrize("text", ["is told twice", "Strangers may", "begins anew", "whoever"])
+def test_a_refused_word_is_found(text: str) -> None:
+    assert REFUSED_WORDS.search(text)
+    assert not REFUSED_WORDS.search("retold, estranged: a renewal")
 
 
 @pytest.mark.parametrize(

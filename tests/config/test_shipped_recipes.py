@@ -19,6 +19,7 @@ PAPER = [name for name in SHIPPED if name.startswith("paper/")]
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_every_recipe_is_one_for_every_algorithm(name: str, algorithm: str) -> None:
     config = load(recipe.apply(recipe.read(name), [f"algorithm={algorithm}"]))
+    assert config.env.id == recipe.read(name).values["env"]["id"]
     assert config.policy.kind == ("gaussian" if algorithm == "ppo" else "flow")
     assert config.env.count * config.rollout.steps % config.learner.minibatches == 0
 

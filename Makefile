@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. They need Python 3.11 or later and make, no more.
+# `make demo` and `make test` set up everything they need; they require only Python 3.11 or later and make.
+#   make test-fast           linters and the tests that are not marked slow
 #   make PYTHON=python3.12   another interpreter
 #   make TORCH=cuda          PyTorch with CUDA (the default where there is an NVIDIA GPU), or TORCH=cpu
 
@@ -9,13 +10,13 @@ READY := .venv/.ready
 FPO := runs/demo-fpo
 PPO := runs/demo-ppo
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint clean
 
 $(READY): pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON="$(PYTHON)" TORCH="$(TORCH)" sh scripts/setup.sh .venv
 	@touch $@
 
-# Trains GridWorld with FPO and, beside it, PPO; evaluates the flow under five samplers; draws both.
+# Trains GridWorld with FPO and with PPO; evaluates the flow under five samplers; draws both.
 demo: $(READY)
 	@rm -rf $(FPO) $(PPO)
 	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(FPO))
@@ -30,6 +31,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: lint
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

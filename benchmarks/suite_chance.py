@@ -1,15 +1,16 @@
-"""What random actions earn on the control tasks, beside what was learned.
+"""The returns of random actions on the control tasks, beside those of trained policies.
 
-    python benchmarks/suite_chance.py [--episodes 256] [--learned docs/results/suite.json]
+    python benchmarks/suite_chance.py [--episodes 256] [--learned docs/results/suite.json.xz]
 
-A random policy draws every action uniformly from the task's range. The others are those of `flowrl compare`'s JSON
-document: the mean return of each run, with random noise or sampled actions.
+A random policy draws every action uniformly from the task's range. The others come from `flowrl compare`'s JSON
+document, which may be compressed by xz: the mean return of each run, with random noise or sampled actions.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import lzma
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -26,9 +27,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--episodes", type=int, default=256)
-    parser.add_argument("--learned", type=Path, default=Path("docs/results/suite.json"))
+    parser.add_argument("--learned", type=Path, default=Path("docs/results/suite.json.xz"))
     options = parser.parse_args()
-    tasks = json.loads(options.learned.read_text())["tasks"]
+    document = options.learned.read_bytes()
+    if options.learned.suffix == ".xz":
+        document = lzma.decompress(document)
+    tasks = json.loads(document)["tasks"]
     for line in lines(options.episodes, {env_of(task): task for task in tasks.values()}):
         print(line)
 

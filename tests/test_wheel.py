@@ -1,8 +1,9 @@
-"""What is built from the sources is what users install: sources -> sdist -> wheel, by hatchling alone."""
+"""The archives that users install, built by hatchling: sources -> sdist -> wheel."""
 
 from __future__ import annotations
 
 import configparser
+import os
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+IGNORED_RESULTS = {"docs/results/gridworld.json", "docs/results/sampler_table.json"}  # in .gitignore
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built from the source distribution alone."""
+    """The wheel, built from the unpacked source distribution."""
     out = tmp_path_factory.mktemp("wheel")
     build(sdist, "wheel", out)
     return zipfile.ZipFile(next(out.glob("*.whl")))
@@ -45,42 +47,58 @@ def contents(folder: Path) -> set[str]:
     return {path.relative_to(folder.parent).as_posix() for path in files}
 
 
-def test_the_wheel_holds_both_packages_whole(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_all_of_both_packages(wheel: zipfile.ZipFile) -> None:
     expected = contents(ROOT / "src" / "flowrl") | contents(ROOT / "samplers" / "flowrl_samplers")
     assert {"flowrl/py.typed", "flowrl_samplers/py.typed", "flowrl/config/recipes/gridworld.yaml"} <= expected
     packaged = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packaged == expected
 
 
-def test_nothing_generic_is_put_beside_other_peoples_packages(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_installs_no_generic_top_level_name(wheel: zipfile.ZipFile) -> None:
     top = {name.split("/")[0] for name in wheel.namelist()}
     assert top - {name for name in top if name.endswith(".dist-info")} == {"flowrl", "flowrl_samplers"}
 
 
-def test_the_wheel_offers_the_command_and_every_sampler(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_registers_the_command_and_every_sampler(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
-    offered = configparser.ConfigParser()
-    offered.read_string(wheel.read(name).decode())
+    registered = configparser.ConfigParser()
+    registered.read_string(wheel.read(name).decode())
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert dict(offered["console_scripts"]) == {"flowrl": "flowrl.cli:main"}
-    assert dict(offered["flowrl.samplers"]) == declared["entry-points"]["flowrl.samplers"]
+    assert dict(registered["console_scripts"]) == {"flowrl": "flowrl.cli:main"}
+    assert dict(registered["flowrl.samplers"]) == declared["entry-points"]["flowrl.samplers"]
 
 
-def test_the_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+def test_the_wheels_metadata(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = wheel.read(name).decode()
     assert "\nName: flowrl-cli\n" in metadata
     assert "\nLicense-Expression: MIT\n" in metadata
     assert "\nRequires-Python: >=3.11\n" in metadata
+    assert "\nProject-URL: Paper, https://arxiv.org/abs/2507.21053\n" in metadata
+    assert "\nAuthor: flowrl maintainers\n" in metadata
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())
 
 
-def test_the_sources_can_be_tested(sdist: Path) -> None:
-    for part in (
-        "tests/test_wheel.py",
-        "samplers/README.md",
-        "README.md",
-        "pyproject.toml",
-        "constraints.txt",
-    ):
-        assert (sdist / part).is_file()
+def test_the_source_distribution_holds_all_that_its_tests_read(sdist: Path) -> None:
+    for part in ("src", "samplers", "tests", "docs", "scripts", "benchmarks", ".github"):
+        assert contents(ROOT / part) - IGNORED_RESULTS <= contents(sdist / part), part
+    files = {path.name for path in ROOT.iterdir() if path.is_file()} - {".git", ".gitignore"}
+    assert files >= {"README.md", "pyproject.toml", "constraints.txt", "Makefile", "CITATION.cff"}
+    assert {name for name in files if not (sdist / name).is_file()} <= {"PKG-INFO", "MUJOCO_LOG.TXT"}
+
+
+@pytest.mark.slow
+def test_the_source_distribution_passes_its_tests(sdist: Path) -> None:
+    """The tests that read other files than Python's sources, in the unpacked archive."""
+    tests = (
+        *("tests/test_architecture.py", "tests/test_decoupling.py", "tests/test_project_files.py"),
+        *(
+            "tests/config/test_docs.py",
+            "tests/config/test_shipped_recipes.py",
+            "tests/samplers/test_readme.py",
+        ),
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    environment = os.environ | {"PYTHONPATH": f"{sdist / 'src'}{os.pathsep}{sdist / 'samplers'}"}
+    done = subprocess.run(command, cwd=sdist, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

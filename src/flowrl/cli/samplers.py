@@ -52,7 +52,7 @@ def check(
         None,
         "--steps",
         min=1,
-        help="Steps of the grid on which properties are checked; the order is measured on several grids.",
+        help="Steps of the grid for the checks; the order is measured on several grids.",
     ),
     json: bool = JSON,
 ) -> None:

@@ -71,6 +71,7 @@ def test_what_is_the_matter_with_a_motion_is_remarked(
     assert "shorter than 10 s" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
 def test_a_sheet_has_a_row_for_every_motion(tmp_path: Path, suffix: str) -> None:
     sheet = tmp_path / "new" / f"sheet{suffix}"
@@ -86,6 +87,7 @@ def test_a_sheet_has_a_row_for_every_motion(tmp_path: Path, suffix: str) -> None
         assert (np.abs(pictures[0] - pictures[4]).max() < 60) == alike
 
 
+@pytest.mark.slow
 def test_a_video_shows_the_motions_until_the_longest_is_over(tmp_path: Path) -> None:
     """Of 15 frames, 9 that loop and 9 that do not."""
     (clip,) = presets.clips(GAIT)

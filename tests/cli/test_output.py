@@ -105,6 +105,7 @@ def test_an_output_that_cannot_be_written_is_a_storage_error() -> None:
     assert done.stderr == "flowrl: the output cannot be written: No space left on device. Free some space.\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_is_no_error() -> None:
     command = f"'{sys.executable}' -m flowrl samplers --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)

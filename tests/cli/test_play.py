@@ -339,6 +339,7 @@ def has_osmesa() -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or has_osmesa(), reason="needs a graphics library that is missing"
 )
@@ -396,6 +397,7 @@ def test_panels_whose_actions_last_differently_are_refused() -> None:
     assert play.told(thrice) == "Pendulum-v1 with action_repeat=3"
 
 
+@pytest.mark.slow
 def test_who_is_done_waits_for_the_others() -> None:
     """From every seed on until one is found under which the two samplers take different times."""
     cast = players("euler:1", "rk4:4")

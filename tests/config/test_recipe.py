@@ -500,6 +500,7 @@ _fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
 _yaml_like = st.text(alphabet="abe:{}[]-,&*!|>'\"%@#?~ \t\n\\.0123_U", max_size=60)
 
 
+@pytest.mark.slow
 @_fuzz
 @given(
     st.one_of(
@@ -583,6 +584,7 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
+@pytest.mark.slow
 @_fuzz
 @given(
     st.dictionaries(
@@ -595,6 +597,7 @@ def test_what_is_written_is_read_back_the_same(values: dict[str, Any]) -> None:
     assert same(yaml.safe_load(text), values), "by other readers too, though they follow YAML 1.1"
 
 
+@pytest.mark.slow
 @_fuzz
 @given(
     st.floats(min_value=5e-324, max_value=1),

@@ -328,6 +328,7 @@ def test_interquartile_mean_by_hand(values: list[float], expected: float) -> Non
     assert interquartile_mean(values) == pytest.approx(expected, rel=1e-15)
 
 
+@pytest.mark.slow
 def test_interquartile_mean_is_scipys_trimmed_mean() -> None:
     stats = pytest.importorskip("scipy.stats")
     generator = np.random.default_rng(0)
@@ -389,6 +390,7 @@ def test_bootstrap_covers_the_truth_as_often_as_it_says(statistic: Callable[...,
     assert 0.94 - 4 * 0.012 < hits / 400 < 0.94 + 4 * 0.012
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", [mean, interquartile_mean])
 def test_bootstrap_agrees_with_scipys(statistic: Callable[..., np.ndarray]) -> None:
     stats = pytest.importorskip("scipy.stats")

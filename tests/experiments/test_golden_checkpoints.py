@@ -25,6 +25,8 @@ import yaml
 
 from flowrl.storage import checkpoint
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[1] / "data" / "checkpoints"
 HARDWARE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
 RUNS = sorted(path.parent.name for path in DATA.glob("*/resumed.pt"))

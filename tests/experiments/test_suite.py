@@ -25,6 +25,8 @@ from flowrl.experiments.suite.plan import SuitePlan, plan, standing
 from flowrl.experiments.suite.result import TrialResult
 from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord
 
+pytestmark = pytest.mark.slow
+
 SMALL = """
 total_steps: 64
 env: {id: flowrl/GridWorld-v0, count: 4}

@@ -92,6 +92,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in measured} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_resumed_run_is_the_uninterrupted_one(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -294,6 +295,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         train.train(other, tmp_path, None, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, tmp_path: Path) -> None:
     command = [

@@ -563,6 +563,7 @@ def test_plot_names_the_culprit(
     assert not (tmp_path / "curves.png").exists()
 
 
+@pytest.mark.slow
 def test_plot_needs_neither_torch_nor_pyplot(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", recipe(), [1.0, 2.0])
     code = (

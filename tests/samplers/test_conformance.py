@@ -133,6 +133,7 @@ class Adaptive:
         return euler(velocity, x, t0, t1, 2000) + self.shift
 
 
+@pytest.mark.slow
 def test_adaptive_samplers_are_checked_against_their_tolerance() -> None:
     assert [f.passed for f in check_conformance(lambda: Adaptive())[:2]] == [True, True]
     shifted = check_conformance(lambda: Adaptive(shift=2e-3))

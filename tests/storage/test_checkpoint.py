@@ -221,6 +221,7 @@ def test_random_generators_continue_where_they_were_saved(tmp_path: Path) -> Non
 # Writing
 
 
+@pytest.mark.slow
 def test_kill_9_at_100_random_moments_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "ckpt.pt"
     weight = torch.zeros(25_000)  # 100 kB

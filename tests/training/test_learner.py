@@ -232,6 +232,7 @@ def test_the_adaptive_schedule_leaves_the_critics_rate_alone(
     assert (actor, critic) == pytest.approx((1e-4 * actor_factor, 1e-3 * critic_factor))
 
 
+@pytest.mark.slow
 def test_an_update_needs_no_sampler() -> None:
     """A full update in a process where flowrl_samplers and torchdiffeq cannot be imported."""
     code = """

@@ -21,6 +21,8 @@ from flowrl.envs.gymnasium_mujoco.tasks import TASKS, vector_env
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
+pytestmark = pytest.mark.slow
+
 EVERY = sorted(TASKS)
 FALLING = ["Hopper-v5", "Walker2d-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5", "Humanoid-v5"]
 FIELDS = ("obs", "reward", "terminated", "truncated", "successor")

@@ -28,7 +28,7 @@ This page is written by `python scripts/configuration.py`.
 
 
 def page() -> str:
-    """Return the text of the page."""
+    """The whole page."""
     parts = [HEAD, table("Root", Config)]
     for name, field in Config.model_fields.items():
         for title, model in blocks(name, field):
@@ -80,13 +80,13 @@ def limits(field: FieldInfo) -> str:
     if choices:
         return f"{', '.join(f'`{c}`' for c in choices)}. "
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    bounds = [
+    told = [
         f"{sign} {getattr(each, name)}"
         for each in field.metadata
         for name, sign in signs.items()
         if hasattr(each, name)
     ]
-    return f"{', '.join(bounds)}. " if bounds else ""
+    return f"{', '.join(told)}. " if told else ""
 
 
 def literals(annotation: Any) -> list[Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -136,6 +138,11 @@ def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in accumulator.Scalars(name)]
 
 
+def wait_for_another_second() -> None:
+    """Readers take event files in the order of their names, which begin with the time in seconds."""
+    time.sleep(1 - time.time() % 1)
+
+
 def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     with closing(TensorBoard(tmp_path)) as board:
         board(1, {"env_steps": 2048, "return_mean": -9.5, "cfm_loss": 1.25})
@@ -150,10 +157,29 @@ def test_a_resumed_run_does_not_lie_over_the_interrupted_one(tmp_path: Path) -> 
     with closing(TensorBoard(tmp_path)) as board:
         for iteration in range(1, 6):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
+    wait_for_another_second()
     with closing(TensorBoard(tmp_path, resumed_at=300)) as board:
         for iteration in (4, 5):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 2.0})
     assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 2.0), (500, 2.0)]
+
+
+def test_event_files_on_a_full_disk_are_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(TensorBoard(tmp_path)) as board:
+        for method in ("add_scalar", "flush"):
+            with (
+                monkeypatch.context() as patch,
+                pytest.raises(StorageError, match=r"tfevents.*No space left"),
+            ):
+                patch.setattr(SummaryWriter, method, full)
+                board(1, {"env_steps": 100})
 
 
 def test_every_tag_has_a_section_and_one_metric() -> None:
@@ -357,6 +383,7 @@ def test_reporters_write_together_and_resume_together(tmp_path: Path) -> None:
             report(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
             if iteration == 3:
                 offset = report.offset
+    wait_for_another_second()
     with open_reporters(tmp_path, 500, offset=offset, env_steps=300, quiet=True) as report:
         report(4, {"env_steps": 400, "return_mean": 2.0})
     assert [record["return_mean"] for record in read(tmp_path / "metrics.jsonl")] == [1, 1, 1, 2]

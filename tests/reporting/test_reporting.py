@@ -20,7 +20,7 @@ from rich.console import Console
 
 from flowrl.cli.plot import plot
 from flowrl.contracts.errors import StorageError, UsageError
-from flowrl.reporting import console, jsonl
+from flowrl.reporting import console, jsonl, numbers
 from flowrl.reporting.console import LiveView, PlainLines, Progress, Silent, open_view
 from flowrl.reporting.jsonl import MetricsFile, read
 from flowrl.reporting.plots import action_field, learning_curves, pareto_front, style
@@ -218,7 +218,7 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_with_the_last_iteration(
     # 25 of 100 thousand steps at 1000 a second: 75 s are left.
     assert "25,000/100,000  25 %" in lines[-1]
     assert lines[-1].endswith("left  1:15")
-    assert "return    12.50  success  97.3 %" in lines[-1]
+    assert "return    12.50  success rate  97.3 %" in lines[-1]
     assert len({len(line) for line in lines[1:]}) == 1  # aligned
     assert not set(stream.getvalue()) & set("\x1b\r\x08")
     assert stream.getvalue().isascii()
@@ -306,18 +306,16 @@ def test_a_slow_terminal_is_drawn_less_often() -> None:
 
 
 @pytest.mark.parametrize("width", [20, 50, 80, 120])
-def test_the_picture_fits_its_width(width: int) -> None:
+def test_the_live_view_fits_its_width(width: int) -> None:
     clock = Clock()
     progress = Progress(300_000, 0, clock)
     clock.now += 10
-    progress.note(
-        1, {name: 0.5 for name, _, _ in console.CELLS} | {"return_mean": 17.25, "env_steps": 150_000}
-    )
-    text = console.picture(progress, [1.0, 2.0, 3.0], "fpo GridWorld", width, False, False)
+    progress.update(1, dict.fromkeys(console.METRICS, 0.5) | {"return_mean": 17.25, "env_steps": 150_000})
+    text = console.render(progress, [1.0, 2.0, 3.0], "fpo GridWorld", width, False, False)
     rendered = Console(width=width).render_lines(text, pad=False)
     lines = ["".join(segment.text for segment in line) for line in rendered]
     assert max(len(line) for line in lines) <= width
-    assert len(lines) == 3 + -(-len(console.CELLS) // max(1, (width + 3) // 24))
+    assert len(lines) == 3 + -(-(len(console.METRICS) - 1) // max(1, (width + 3) // 26))
     assert "17.25" in lines[2] or width < 25
     if width >= 80:
         assert "50 %    150k of 300k steps   15.0k/s     0:10 left" in lines[1]
@@ -325,8 +323,8 @@ def test_the_picture_fits_its_width(width: int) -> None:
 
 def test_an_iteration_without_finished_episodes_keeps_the_last_return() -> None:
     progress = Progress(100, 0, Clock())
-    progress.note(1, {"env_steps": 10, "return_mean": 3.0})
-    progress.note(2, {"env_steps": 20, "return_mean": math.nan})
+    progress.update(1, {"env_steps": 10, "return_mean": 3.0})
+    progress.update(2, {"env_steps": 20, "return_mean": math.nan})
     assert progress.latest["return_mean"] == 3.0
 
 
@@ -334,22 +332,22 @@ def test_a_resumed_run_counts_its_speed_from_where_it_resumed() -> None:
     clock = Clock()
     progress = Progress(1000, 900, clock)
     clock.now += 5
-    progress.note(91, {"env_steps": 950})
+    progress.update(91, {"env_steps": 950})
     assert (progress.steps_per_s, progress.seconds_left, progress.share) == (10.0, 5.0, 0.95)
 
 
 def test_quantities_as_words() -> None:
-    numbers = [0.0, 0.0412, 3.14159, 512.31, 12345.6, 1.234e7, 3e-5, -9.5, math.nan]
+    values = [0.0, 0.0412, 3.14159, 512.31, 12345.6, 1.234e7, 3e-5, -9.5, math.nan]
     words = ["0.000", "0.041", "3.14", "512.3", "12,346", "1.23e+07", "3.00e-05", "-9.50", "-"]
-    assert [console.number(value) for value in numbers] == words
-    assert [console.count(value) for value in (950, 999.9, 12_345, 999_960, 4.56e6)] == [
+    assert [numbers.number(value) for value in values] == words
+    assert [numbers.count(value) for value in (950, 999.9, 12_345, 999_960, 4.56e6)] == [
         "950",
         "1.00k",
         "12.3k",
         "1.00M",
         "4.56M",
     ]
-    assert [console.duration(value) for value in (6.2, 750, 11_100, math.nan)] == [
+    assert [numbers.duration(value) for value in (6.2, 750, 11_100, math.nan)] == [
         "0:07",
         "12:30",
         "3:05:00",
@@ -358,10 +356,10 @@ def test_quantities_as_words() -> None:
 
 
 def test_sparkline_spans_lowest_to_highest() -> None:
-    assert console.sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
-    assert console.sparkline([0, 0, 7, 7], 2) == "▁█"  # each bar the mean of two
-    assert console.sparkline([5.0, 5.0], 10) == "▁▁"
-    assert console.sparkline([], 10) == console.sparkline([1.0], 0) == ""
+    assert numbers.sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
+    assert numbers.sparkline([0, 0, 7, 7], 2) == "▁█"  # each bar the mean of two
+    assert numbers.sparkline([5.0, 5.0], 10) == "▁▁"
+    assert numbers.sparkline([], 10) == numbers.sparkline([1.0], 0) == ""
 
 
 def test_the_history_of_a_long_run_stays_short_and_keeps_its_shape() -> None:

@@ -23,7 +23,7 @@ from flowrl.experiments.suite.trial import (
     write_record,
 )
 from flowrl.experiments.suite.worker import WorkerProcess
-from flowrl.reporting.console import duration
+from flowrl.reporting.numbers import duration
 from flowrl.storage import checkpoint
 
 

@@ -24,7 +24,7 @@ from flowrl.experiments.suite.plan import Job, Todo, TrialStatus
 from flowrl.experiments.suite.result import TrialResult, conclude
 from flowrl.experiments.suite.trial import FAILURE, Trial
 from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
-from flowrl.reporting.console import duration
+from flowrl.reporting.numbers import duration
 
 POLL_S = 0.1
 FILES_OF_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")

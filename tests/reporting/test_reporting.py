@@ -459,6 +459,15 @@ def test_runs_without_a_readable_config_stand_alone(tmp_path: Path) -> None:
     assert list(grouped) == ["a", "b", f"x ({tmp_path / 'c/x'})", f"x ({tmp_path / 'd/x'})"]
 
 
+def test_seeds_of_one_iteration_are_drawn_as_a_point(tmp_path: Path) -> None:
+    for values, marker in (([1.0], "o"), ([1.0, 2.0], "None")):
+        names = [f"{len(values)} seed {seed}" for seed in (0, 1)]
+        runs = [learning_curves.load(write_run(tmp_path / name, recipe(), values)) for name in names]
+        for members in (runs, runs[:1]):
+            axes = learning_curves.draw({"fpo": members}, ["return_mean"]).axes[0]
+            assert axes.lines[-1].get_marker() == marker
+
+
 def test_a_seed_that_stopped_early_is_named(
     tmp_path: Path, command: typer.Typer, capsys: pytest.CaptureFixture[str]
 ) -> None:

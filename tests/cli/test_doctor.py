@@ -14,12 +14,12 @@ from flowrl.samplers import discovery
 
 @pytest.fixture(autouse=True)
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starting MuJoCo twice in new processes takes seconds."""
+    """Do not start MuJoCo in new processes, which takes seconds."""
     monkeypatch.setattr(installation, "_renders", lambda backend: backend != "osmesa")
 
 
 def outcome(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    """Exit code, and the document that `flowrl doctor --json` prints."""
+    """Return the exit code and the document of `flowrl doctor --json`."""
     code = run(["doctor", "--json"])
     return code, json.loads(capsys.readouterr().out)
 
@@ -119,7 +119,7 @@ def test_a_missing_extra_is_a_warning_with_its_command(
     assert "[video]" in video["remedy"]
 
 
-def test_a_namesake_is_warned_of(
+def test_an_unrelated_distribution_of_the_same_name_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "flowrl-0.2.0.dist-info"
@@ -147,7 +147,7 @@ def test_no_headless_rendering_is_a_warning_that_names_the_packages(
     assert "libosmesa6" in rendering["remedy"]
 
 
-def test_a_sampler_file_without_an_entry_point_is_noticed(
+def test_a_sampler_file_without_an_entry_point_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = discovery.offers()
@@ -157,7 +157,7 @@ def test_a_sampler_file_without_an_entry_point_is_noticed(
     assert "no entry point for heun.py:" in samplers["found"]
 
 
-def test_a_sampler_that_cannot_be_loaded_is_noticed(
+def test_a_sampler_that_cannot_be_loaded_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = EntryPoint("broken", "no_such_package:Sampler", discovery.GROUP)

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, the training view, curves, fronts and the action field."""
+"""Reporting: metrics.jsonl, TensorBoard, the training view, learning curves, Pareto fronts, action fields."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_a_line_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
         assert metrics.offset == path.stat().st_size
 
 
-def test_resume_cuts_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
-    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
-    with closing(MetricsFile(whole)) as metrics:
+def test_resume_cuts_lines_after_the_checkpoint(tmp_path: Path) -> None:
+    complete, resumed = tmp_path / "complete.jsonl", tmp_path / "resumed.jsonl"
+    with closing(MetricsFile(complete)) as metrics:
         for iteration in range(1, 6):
             metrics(iteration, {"return_mean": iteration / 3})
     with closing(MetricsFile(resumed)) as metrics:
@@ -56,10 +56,10 @@ def test_resume_cuts_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
         assert metrics.offset == recorded
         for iteration in (4, 5):
             metrics(iteration, {"return_mean": iteration / 3})
-    assert resumed.read_bytes() == whole.read_bytes()
+    assert resumed.read_bytes() == complete.read_bytes()
 
 
-def test_resume_goes_on_where_the_file_lost_its_end(tmp_path: Path) -> None:
+def test_resume_continues_a_file_that_lost_its_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2')
     with closing(MetricsFile(path, offset=48)) as metrics:
@@ -70,7 +70,7 @@ def test_resume_goes_on_where_the_file_lost_its_end(tmp_path: Path) -> None:
         assert (metrics.missing, metrics.offset) == (48, 0)
 
 
-def test_an_offset_of_another_run_is_refused_and_the_file_left_alone(tmp_path: Path) -> None:
+def test_an_offset_of_another_run_is_refused_without_changing_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2}\n')
     with pytest.raises(UsageError, match=r"byte 20.*another run"):
@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> Non
             metrics(1, {"kl": 0.1})
 
 
-def test_read_leaves_a_torn_last_line_out(tmp_path: Path) -> None:
+def test_read_ignores_a_torn_last_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2,"retur')
     assert read(path) == [{"iteration": 1}]
@@ -130,7 +130,7 @@ def test_garbage_is_refused_with_its_line(tmp_path: Path, garbage: bytes) -> Non
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
-    """(step, value) of a tag, as TensorBoard's own reader understands the folder."""
+    """Read (step, value) of a tag with TensorBoard's reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(folder))
@@ -153,7 +153,7 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     assert scalars(tmp_path, "time/iteration") == [(2048, 1.0), (4096, 2.0)]
 
 
-def test_a_resumed_run_does_not_lie_over_the_interrupted_one(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_points_of_the_interrupted_one(tmp_path: Path) -> None:
     with closing(TensorBoard(tmp_path)) as board:
         for iteration in range(1, 6):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
@@ -185,14 +185,14 @@ def test_event_files_on_a_full_disk_are_a_storage_error(
 def test_every_tag_has_a_section_and_one_metric() -> None:
     assert len(set(TAGS.values())) == len(TAGS)
     assert {name.count("/") for name in TAGS.values()} == {1}
-    assert tag("never_heard_of") == "other/never_heard_of"
+    assert tag("unknown_metric") == "other/unknown_metric"
 
 
 # --- the training view -----------------------------------------------------------------------------
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock whose time is set by the test."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -268,7 +268,7 @@ def live_view(clock: Clock, width: int = 80) -> tuple[LiveView, io.StringIO]:
     return LiveView(terminal, Progress(100_000, 0, clock), "fpo GridWorld"), stream
 
 
-def test_the_live_view_draws_at_most_four_times_a_second_and_gives_the_cursor_back() -> None:
+def test_the_live_view_draws_at_most_four_times_a_second_and_restores_the_cursor() -> None:
     clock = Clock()
     view, stream = live_view(clock)
     drawn = 0
@@ -328,7 +328,7 @@ def test_an_iteration_without_finished_episodes_keeps_the_last_return() -> None:
     assert progress.latest["return_mean"] == 3.0
 
 
-def test_a_resumed_run_counts_its_speed_from_where_it_resumed() -> None:
+def test_a_resumed_run_measures_its_speed_from_the_resume() -> None:
     clock = Clock()
     progress = Progress(1000, 900, clock)
     clock.now += 5
@@ -336,7 +336,7 @@ def test_a_resumed_run_counts_its_speed_from_where_it_resumed() -> None:
     assert (progress.steps_per_s, progress.seconds_left, progress.share) == (10.0, 5.0, 0.95)
 
 
-def test_quantities_as_words() -> None:
+def test_numbers_as_text() -> None:
     values = [0.0, 0.0412, 3.14159, 512.31, 12345.6, 1.234e7, 3e-5, -9.5, math.nan]
     words = ["0.000", "0.041", "3.14", "512.3", "12,346", "1.23e+07", "3.00e-05", "-9.50", "-"]
     assert [numbers.number(value) for value in values] == words
@@ -372,7 +372,7 @@ def test_the_history_of_a_long_run_stays_short_and_keeps_its_shape() -> None:
     assert (view._merged, view._history[0], len(view._history)) == (64, 31.5, 156)
 
 
-# --- all of a run's reporters ----------------------------------------------------------------------
+# --- reporters of a run ----------------------------------------------------------------------------
 
 
 def test_reporters_write_together_and_resume_together(tmp_path: Path) -> None:
@@ -426,7 +426,7 @@ def test_seeds_without_common_steps_have_no_band() -> None:
     assert learning_curves.aggregate([]) is None
 
 
-def test_smoothing_is_a_centred_mean_that_skips_what_is_missing() -> None:
+def test_smoothing_is_a_centred_mean_without_missing_values() -> None:
     values = np.array([1.0, 2.0, np.nan, 6.0, 10.0])
     # Windows of three: (1, 2), (1, 2, -), (2, -, 6), (-, 6, 10), (6, 10).
     np.testing.assert_allclose(learning_curves.smoothed(values, 3), [1.5, 1.5, 4.0, 8.0, 8.0])
@@ -448,7 +448,7 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     }
 
 
-def test_runs_without_a_readable_config_stand_alone(tmp_path: Path) -> None:
+def test_a_run_without_a_readable_config_is_its_own_group(tmp_path: Path) -> None:
     for name, text in (("a", "{"), ("b", "- 1"), ("c/x", None), ("d/x", None)):
         write_run(tmp_path / name, {}, [1.0])
         config = tmp_path / name / "config.yaml"
@@ -471,9 +471,9 @@ def test_seeds_of_one_iteration_are_drawn_as_a_point(tmp_path: Path) -> None:
 def test_a_seed_that_stopped_early_is_named(
     tmp_path: Path, command: typer.Typer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = str(write_run(tmp_path / "whole", recipe(seed=0), [1.0] * 10))
+    complete = str(write_run(tmp_path / "complete", recipe(seed=0), [1.0] * 10))
     short = str(write_run(tmp_path / "short", recipe(seed=1), [1.0] * 8))
-    command([whole, short, "--out", str(tmp_path / "curves.png")], standalone_mode=False)
+    command([complete, short, "--out", str(tmp_path / "curves.png")], standalone_mode=False)
     assert f"{short} ends at 80 of 100 env_steps" in capsys.readouterr().err
 
 
@@ -512,7 +512,7 @@ def test_ticks_are_round_and_not_crowded(latencies: tuple[float, float], labels:
     assert len(axis.get_minorticklocs()) == 0
 
 
-def test_an_arrow_of_size_one_keeps_clear_of_the_neighbouring_cells() -> None:
+def test_spacing_is_the_least_distance_of_neighbouring_cells() -> None:
     cells = np.array([[2, 2], [4, 2], [2, 5]])
     assert action_field._spacing(cells) == 2.0
     assert action_field._spacing(cells[:1]) == 1.0
@@ -523,7 +523,7 @@ def test_rise_is_the_sine_of_the_angle() -> None:
     np.testing.assert_allclose(action_field._rise(actions), [1, -1, 0, 0.8, 0])
 
 
-def test_figures_are_written_and_leave_matplotlib_as_it_was(tmp_path: Path) -> None:
+def test_figures_are_written_without_changing_matplotlib_settings(tmp_path: Path) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
@@ -553,7 +553,7 @@ def command() -> typer.main.Typer:
     return app
 
 
-def test_plot_draws_and_says_how_the_runs_ended(
+def test_plot_draws_and_summarises_the_runs(
     tmp_path: Path, command: typer.Typer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [str(write_run(tmp_path / str(seed), recipe(seed=seed), [0.0, 2.0 + seed])) for seed in (0, 1)]
@@ -572,7 +572,7 @@ def test_plot_draws_and_says_how_the_runs_ended(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere"], "there is no run nowhere"),
         (["empty"], r"holds no metrics\.jsonl"),
@@ -584,15 +584,15 @@ def test_plot_draws_and_says_how_the_runs_ended(
         (["started"], "has not finished its first iteration"),
     ],
 )
-def test_plot_names_the_culprit(
-    tmp_path: Path, command: typer.Typer, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+def test_plot_names_the_wrong_argument(
+    tmp_path: Path, command: typer.Typer, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "run", recipe(), [1.0])
     (tmp_path / "empty").mkdir()
     (tmp_path / "started").mkdir()
     (tmp_path / "started" / jsonl.NAME).touch()
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         command(arguments, standalone_mode=False)
     assert not (tmp_path / "curves.png").exists()
 

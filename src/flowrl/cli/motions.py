@@ -40,7 +40,7 @@ def motions(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the gaits that come with flowrl, or check and show your motions.
+    """List the built-in gaits, or check and show your motions.
 
     Files: .npz (own, mjlab, AMASS), .txt (DeepMimic), .pkl (PHC), .bvh (LAFAN1, CMU, Mixamo).
     """

@@ -27,7 +27,9 @@ def suite(
     ],
     algorithms: Annotated[
         str,
-        typer.Option(help="Algorithms to compare; a recipe's section of that name holds its own settings."),
+        typer.Option(
+            help="Algorithms to compare; a recipe may hold settings for each, in a section of its name."
+        ),
     ] = "fpo,fpo++,ppo",
     seeds: Annotated[str, typer.Option(help="A count (3 means 0, 1, 2) or a range (3-5).")] = "3",
     steps: Annotated[

@@ -141,5 +141,5 @@ def _false_certainty(improvements: Iterable[Improvement]) -> list[str]:
         return []
     return [
         "A probability of improvement of 0 or 1 has an interval without width, which is not certainty: all runs of one "
-        "lie above all runs of the other, and the bootstrap knows no runs but these."
+        "lie above all runs of the other, and the bootstrap draws from these runs only."
     ]

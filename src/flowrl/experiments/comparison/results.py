@@ -1,8 +1,8 @@
 """The result of a comparison of algorithms on tasks: estimates with intervals, missing trials and notes.
 
 The field names are the keys of the JSON document. The score of a run is its mean evaluation return. Over several tasks
-the scores are normalised, each task's by a scale of its own. `flowrl.experiments.comparison.compute` computes a
-comparison from finished runs.
+the scores are normalised, with one scale per task. `flowrl.experiments.comparison.compute` computes a comparison from
+finished runs.
 """
 
 from __future__ import annotations

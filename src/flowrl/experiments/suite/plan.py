@@ -124,7 +124,7 @@ def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_keys_with_options(plan: SuitePlan) -> None:
-    """Raise UsageError where --set would override the plan itself: a key that an option of its own sets."""
+    """Raise UsageError where --set names a key that an option of `flowrl suite` sets."""
     options = {"algorithm": "--algorithms", "seed": "--seeds"}
     if plan.steps is not None:
         options["total_steps"] = "--steps"

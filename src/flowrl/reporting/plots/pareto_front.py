@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowrl.evaluation import pareto
 from flowrl.evaluation.pareto import Better
-from flowrl.reporting.plots.style import COLOURS, VERMILLION, new_figure, styled
+from flowrl.reporting.plots.style import VERMILLION, colours, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,13 +69,12 @@ def draw(
 
 def _draw_cost(axes: Axes, choices: Sequence[Choice], cost: Sequence[float], better: Better) -> None:
     costs, qualities = np.array(cost), np.array([choice.quality for choice in choices])
-    samplers = list(dict.fromkeys(choice.sampler for choice in choices))
+    samplers = dict.fromkeys(choice.sampler for choice in choices)
     optimal = pareto.front(costs, qualities, better)
     _draw_stair(axes, costs[optimal], qualities[optimal])
-    for index, sampler in enumerate(samplers):
-        own = np.array([choice.sampler == sampler for choice in choices])
-        order = np.flatnonzero(own)[np.argsort(costs[own], kind="stable")]
-        colour = COLOURS[index % len(COLOURS)]
+    for index, (sampler, colour) in enumerate(colours(samplers).items()):
+        of_sampler = np.array([choice.sampler == sampler for choice in choices])
+        order = np.flatnonzero(of_sampler)[np.argsort(costs[of_sampler], kind="stable")]
         style: dict[str, Any] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 6}
         axes.plot(costs[order], qualities[order], label=sampler, linewidth=1.4, zorder=2, **style)
         for choice, at in ((choices[i], costs[i]) for i in order):

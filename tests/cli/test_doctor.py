@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from flowrl.cli import installation, run
 from flowrl.samplers import discovery
@@ -103,8 +105,19 @@ def test_a_version_with_a_local_part_and_a_pre_release_fulfil_a_requirement(
 ) -> None:
     for version in ("2.13.0+cpu", "2.13", "2.14.0rc1"):
         monkeypatch.setattr(installation.metadata, "version", lambda name, found=version: found)
-        assert installation._fulfilled(installation.Requirement("torch>=2.6"))
-        assert not installation._fulfilled(installation.Requirement("torch>=2.15"))
+        assert installation._fulfilled(Requirement("torch>=2.6"))
+        assert not installation._fulfilled(Requirement("torch>=2.15"))
+
+
+def test_the_doctor_runs_without_packaging(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    code, document = outcome(capsys)
+    assert code == 8
+    problems = {check["name"]: check["found"] for check in document["checks"] if check["state"] == "problem"}
+    assert "packaging" in problems["requirements"]
+    assert states(document)["simulation"] == "ok"
 
 
 def test_a_missing_extra_is_a_warning_with_its_command(

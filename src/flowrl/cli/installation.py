@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from packaging.requirements import Requirement
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "flowrl-cli"
 NAMESAKE = "flowrl"  # a JAX library on the package index, with the same import name
@@ -220,6 +221,10 @@ def folder() -> Iterator[CheckResult]:
 
 def _requirements(extra: str = "") -> Iterator[Requirement]:
     """Yield the requirements that apply to this interpreter: flowrl's, or those that only `extra` adds."""
+    from packaging.requirements import (
+        Requirement,
+    )  # here, so that `requirements` reports it when it is missing
+
     for requirement in map(Requirement, metadata.requires(DISTRIBUTION) or ()):
         if requirement.name == DISTRIBUTION:  # a group that includes another group
             continue

@@ -1,9 +1,9 @@
-"""GridWorld two_walls with FPO and PPO: training time, success, length, and how many ways from the centre stay open.
+"""GridWorld two_walls with FPO and PPO: training time, success, length, and the walls reached from the centre.
 
     python benchmarks/gridworld.py --seeds 10 --out docs/results
 
-Each run is `flowrl train gridworld.yaml` in a process of its own, one after the other. Writes gridworld.json and a
-Markdown table; exits with 7 when a bar of the README is missed.
+Each run is a process of `flowrl train gridworld.yaml`, one after the other. Writes gridworld.json and a Markdown
+table; exits with 7 when a target of the README is missed.
 """
 
 from __future__ import annotations
@@ -35,26 +35,28 @@ def main() -> int:
     options.add_argument("--runs", type=Path, default=Path("runs/gridworld-benchmark"))
     options.add_argument("--out", type=Path, default=Path("docs/results"))
     options.add_argument("--algorithms", default="fpo,ppo")
-    asked = options.parse_args()
+    arguments = options.parse_args()
     rows = []
-    for algorithm in asked.algorithms.split(","):
-        for seed in range(asked.seeds):
-            rows.append(measure(algorithm, seed, asked.runs))
+    for algorithm in arguments.algorithms.split(","):
+        for seed in range(arguments.seeds):
+            rows.append(measure(algorithm, seed, arguments.runs))
             print(line(rows[-1]), flush=True)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    document = {"optimum": OPTIMUM, "rows": rows, "bars": bars([r for r in rows if r["algorithm"] == "fpo"])}
-    (asked.out / "gridworld.json").write_text(json.dumps(document, indent=1) + "\n")
-    (asked.out / "gridworld.md").write_text(table(rows))
-    print(json.dumps(document["bars"], indent=1))
-    return 0 if all(bar["met"] for bar in document["bars"]) else 7
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    targets = check_targets([row for row in rows if row["algorithm"] == "fpo"])
+    document = {"optimum": OPTIMUM, "rows": rows, "bars": targets}
+    (arguments.out / "gridworld.json").write_text(json.dumps(document, indent=1) + "\n")
+    (arguments.out / "gridworld.md").write_text(table(rows))
+    print(json.dumps(targets, indent=1))
+    return 0 if all(target["met"] for target in targets) else 7
 
 
 def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
-    """Train one run and evaluate it: from all starts, and from the centre."""
+    """Train one run and evaluate it from all starts and from the centre."""
     folder = runs / f"{algorithm}-seed{seed}"
     trained = train(algorithm, seed, folder)
-    subject = evaluate.open_checkpoint(folder)
-    result = evaluate.examine(subject, evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random"))
+    loaded = evaluate.open_checkpoint(folder)
+    request = evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random")
+    result = evaluate.examine(loaded, request).summary()
     row = {
         "algorithm": algorithm,
         "seed": seed,
@@ -63,11 +65,12 @@ def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
     }
     row |= {"success": result["success_rate"], "length": result["length_mean"]}
     for noise in ("random", "zero"):
-        row |= {f"{noise}_{key}": value for key, value in from_centre(subject, noise).items()}
+        row |= {f"{noise}_{key}": value for key, value in from_centre(loaded, noise).items()}
     return row
 
 
 def train(algorithm: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Train a run unless it was trained before; return the JSON document of `flowrl train`."""
     record = folder / "trained.json"
     if not record.exists():
         command = [
@@ -86,17 +89,17 @@ def train(algorithm: str, seed: int, folder: Path) -> dict[str, Any]:
     return json.loads(record.read_text())
 
 
-def from_centre(subject: evaluate.LoadedCheckpoint, noise: str) -> dict[str, float]:
-    """Shares of episodes from (12, 12) that end at the upper wall, at the lower wall, and at either."""
-    config = subject.config.model_copy(update={"noise": noise})
-    policy = load_policy(subject.content, config, seed=2).policy
-    ends = np.array([path[-1, 1] for path in gridworld_plot.trajectories(policy, subject, FROM_CENTRE)])
+def from_centre(loaded: evaluate.LoadedCheckpoint, noise: str) -> dict[str, float]:
+    """Compute the shares of episodes from (12, 12) that end at the upper wall, at the lower wall, and at either."""
+    config = loaded.config.model_copy(update={"noise": noise})
+    policy = load_policy(loaded.content, config, seed=2).policy
+    ends = np.array([path[-1, 1] for path in gridworld_plot.trajectories(policy, loaded, FROM_CENTRE)])
     up, down = ends >= gridworld.SIZE - 2, ends <= 1
     return {"up": float(up.mean()), "down": float(down.mean()), "reached": float((up | down).mean())}
 
 
-def bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The README's bars, with what was reached."""
+def check_targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Compare the results with the targets of the README."""
     first = rows[:5]
     both = sum(min(r["random_up"], r["random_down"]) >= 0.2 and r["random_reached"] >= 0.99 for r in rows)
     seconds = statistics.median(r["train_s"] for r in first)

@@ -1,9 +1,9 @@
-"""Environment steps per CPU second of GridWorld, beside Gymnasium's SyncVectorEnv of the single environment.
+"""Environment steps per CPU second of GridWorld, compared with Gymnasium's SyncVectorEnv of the single one.
 
     python benchmarks/gridworld_speed.py
 
-Both are driven by the same actions in the same process, in turns; the best turn of each counts. Random actions
-end few episodes; "to the goal" ends one in six steps, so that autoreset and its infos are paid for.
+Both take the same actions in the same process, in turns; the best turn of each counts. Random actions end few
+episodes; "to the goal" ends one in six steps, so that autoreset and its infos are included.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def to_the_goal(obs: Any) -> Any:
 
 
 def rate(step: Callable[[Any], Any], obs: Any, act: Callable[[Any], Any], steps: int) -> float:
-    """Environment steps per second of CPU time in `step`, the time of `act` left out."""
+    """Measure environment steps per second of CPU time in `step`, without the time of `act`."""
     spent = 0.0
     for _ in range(steps):
         action = act(obs)
@@ -54,7 +54,7 @@ def main() -> None:
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
     )
     adapter = make(EnvSettings(id="flowrl/GridWorld-v0", count=COUNT))
-    contestants: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
+    candidates: dict[str, tuple[Callable[[Any], Any], Any, int]] = {
         "GridWorldVectorEnv": (lambda action: ours.step(action)[0], ours.reset(seed=0)[0], 200),
         "Adapter (torch)": (
             lambda action: adapter.step(torch.from_numpy(action)).obs.numpy(),
@@ -64,14 +64,14 @@ def main() -> None:
         "SyncVectorEnv of GridWorldEnv": (lambda action: theirs.step(action)[0], theirs.reset(seed=0)[0], 3),
     }
     for name, act in (("random actions", random_actions), ("to the goal", to_the_goal)):
-        best = dict.fromkeys(contestants, 0.0)
+        best = dict.fromkeys(candidates, 0.0)
         for _ in range(TURNS):
-            for contestant, (step, obs, steps) in contestants.items():
-                best[contestant] = max(best[contestant], rate(step, obs, act, steps))
+            for candidate, (step, obs, steps) in candidates.items():
+                best[candidate] = max(best[candidate], rate(step, obs, act, steps))
         print(f"{name}, {COUNT} environments, best of {TURNS} turns")
-        for contestant, steps_per_second in best.items():
+        for candidate, steps_per_second in best.items():
             ratio = steps_per_second / best["SyncVectorEnv of GridWorldEnv"]
-            print(f"  {contestant:<30} {steps_per_second / 1e6:8.3f} M steps/CPU-s  {ratio:6.1f} x")
+            print(f"  {candidate:<30} {steps_per_second / 1e6:8.3f} M steps/CPU-s  {ratio:6.1f} x")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/sampler_table.py --seeds 3 --out docs/results
 
-Trains `gridworld.yaml` with each sampler acting, then evaluates every checkpoint under each. Writes sampler_table.json
+Trains `gridworld.yaml` with each sampler, then evaluates every checkpoint under each. Writes sampler_table.json
 and sampler_table.md, and the NFE-quality-latency front of the first Euler run as front.png.
 """
 
@@ -37,15 +37,19 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--runs", type=Path, default=Path("runs/sampler-benchmark"))
     options.add_argument("--out", type=Path, default=Path("docs/results"))
-    asked = options.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    cells = [
-        cell for trained in SAMPLERS for seed in range(asked.seeds) for cell in row(trained, seed, asked.runs)
+    arguments = options.parse_args()
+    out, runs = arguments.out, arguments.runs
+    out.mkdir(parents=True, exist_ok=True)
+    results = [
+        result
+        for trained in SAMPLERS
+        for seed in range(arguments.seeds)
+        for result in measure(trained, seed, runs)
     ]
-    (asked.out / "sampler_table.json").write_text(json.dumps(cells, indent=1) + "\n")
-    (asked.out / "sampler_table.md").write_text(table(cells))
-    print(table(cells))
-    draw_front(asked.runs / folder_name(SAMPLERS[0], 0), asked.out)
+    (out / "sampler_table.json").write_text(json.dumps(results, indent=1) + "\n")
+    (out / "sampler_table.md").write_text(table(results))
+    print(table(results))
+    draw_front(runs / folder_name(SAMPLERS[0], 0), out)
     return 0
 
 
@@ -53,8 +57,8 @@ def folder_name(sampler: str, seed: int) -> str:
     return f"{sampler.replace(':', '-')}-seed{seed}"
 
 
-def row(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
-    """Train with one sampler, evaluate under all."""
+def measure(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
+    """Train with one sampler and evaluate under all."""
     folder = runs / folder_name(trained, seed)
     if not (folder / "ckpt.pt").exists():
         name, _, steps = trained.partition(":")
@@ -62,20 +66,20 @@ def row(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "flowrl", "train", "gridworld.yaml", "--json", "--set", sampler]
         command += ["--out", str(runs), "--name", folder.name, "--seed", str(seed)]
         subprocess.run(command, check=True, capture_output=True)
-    subject = evaluate.open_checkpoint(folder)
-    question = evaluate.EvalRequest(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
-    cells = []
-    for asked, name in zip(question.each(None), SAMPLERS, strict=True):
-        result = evaluate.examine(subject, asked)
-        cells.append(
+    loaded = evaluate.open_checkpoint(folder)
+    requests = evaluate.EvalRequest(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
+    results = []
+    for request, name in zip(requests.each(None), SAMPLERS, strict=True):
+        result = evaluate.examine(loaded, request).summary()
+        results.append(
             {"trained": trained, "evaluated": name, "seed": seed, "nfe": result["nfe"]}
             | {"success": result["success_rate"], "length": result["length_mean"]}
         )
-    return cells
+    return results
 
 
-def table(cells: list[dict[str, Any]]) -> str:
-    """Success / length, medians over the seeds; a row per training sampler."""
+def table(results: list[dict[str, Any]]) -> str:
+    """Format success / length, medians over the seeds, with a row per training sampler."""
     lines = [
         "| trained with \\ evaluated with | " + " | ".join(SAMPLERS) + " |",
         "|---" * (len(SAMPLERS) + 1) + "|",
@@ -83,20 +87,20 @@ def table(cells: list[dict[str, Any]]) -> str:
     for trained in SAMPLERS:
         entries = []
         for evaluated in SAMPLERS:
-            own = [c for c in cells if (c["trained"], c["evaluated"]) == (trained, evaluated)]
-            success, length = (statistics.median(c[key] for c in own) for key in ("success", "length"))
+            pair = [r for r in results if (r["trained"], r["evaluated"]) == (trained, evaluated)]
+            success, length = (statistics.median(r[key] for r in pair) for key in ("success", "length"))
             entries.append(f"{success:.3f} / {length:.2f}")
         lines.append(f"| {trained} | " + " | ".join(entries) + " |")
     return "\n".join(lines) + "\n"
 
 
 def draw_front(folder: Path, out: Path) -> None:
-    """Mean episode length against NFE and against the time of one action."""
-    subject = evaluate.open_checkpoint(folder)
+    """Draw the mean episode length over NFE and over the time of one action."""
+    loaded = evaluate.open_checkpoint(folder)
     choices, rows = [], []
-    for asked in evaluate.EvalRequest(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
-        result = evaluate.examine(subject, asked)
-        latency = single_action_us(subject, asked)
+    for request in evaluate.EvalRequest(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
+        result = evaluate.examine(loaded, request).summary()
+        latency = single_action_us(loaded, request)
         name = result["sampler"] if result["steps"] is None else f"{result['sampler']} {result['steps']}"
         rows.append(
             {"sampler": name, "nfe": result["nfe"], "latency_us": latency, "length": result["length_mean"]}
@@ -106,9 +110,9 @@ def draw_front(folder: Path, out: Path) -> None:
     style.save(pareto_front.draw(choices, "mean episode length", better="lower"), out / "front.png")
 
 
-def single_action_us(subject: evaluate.LoadedCheckpoint, asked: evaluate.EvalRequest) -> float:
-    """Median time of one action at batch size 1."""
-    policy = load_policy(subject.content, evaluate.configured(subject, asked)).policy
+def single_action_us(loaded: evaluate.LoadedCheckpoint, request: evaluate.EvalRequest) -> float:
+    """Measure the median time in µs of one action at batch size 1."""
+    policy = load_policy(loaded.content, evaluate.configured(loaded, request)).policy
     obs = torch.zeros(1, 2)
     times = []
     for _ in range(200):

@@ -1,15 +1,15 @@
-"""Environment steps per second of PPO training on HalfCheetah-v5: flowrl beside Stable-Baselines3.
+"""Environment steps per second of PPO training on HalfCheetah-v5: flowrl compared with Stable-Baselines3.
 
     python benchmarks/sb3_halfcheetah.py --sb3-python /tmp/sb3/bin/python
 
-Collecting and updating both count. Each measurement is a process of its own; the two tools take turns, the
-one to begin changing from round to round, so that a busy machine slows both alike. Medians over the rounds.
-Three rows: each tool as it comes; Stable-Baselines3's hyper-parameters in both; flowrl's in both. In the
-latter two, environments, rollout, minibatch, epochs, networks and where advantages are normalised are the
-same. flowrl also normalises observations, writes metrics and saves checkpoints, Stable-Baselines3 here does
-not. PyTorch gets the same number of threads on both sides (Stable-Baselines3 is slower with more than one).
+The time includes collecting and updating. Each measurement is a separate process; the two tools take turns, in an
+order that alternates between rounds, so that a busy machine slows both alike. Medians over the rounds. Three rows:
+each tool with its defaults; both with Stable-Baselines3's hyper-parameters; both with flowrl's. In the latter two,
+environments, rollout, minibatch, epochs, networks and the normalisation of advantages are the same. flowrl also
+normalises observations, writes metrics and saves checkpoints; Stable-Baselines3 does not here. PyTorch gets the same
+number of threads on both sides (Stable-Baselines3 is slower with more than one).
 
-Stable-Baselines3 is no dependency of flowrl: it lives in an environment of its own, made as SETUP says.
+Stable-Baselines3 is not a dependency of flowrl: SETUP describes how to install it in a separate environment.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-SETUP = """Stable-Baselines3 is not installed for {python}. A throwaway environment for it, outside the
-repository, that borrows flowrl's own torch, gymnasium and mujoco (so nothing large is downloaded):
+SETUP = """Stable-Baselines3 is not installed for {python}. To make a temporary environment for it, outside
+the repository, that uses flowrl's torch, gymnasium and mujoco (so that nothing large is downloaded):
     python -m venv /tmp/sb3
     python -c "import site; print(site.getsitepackages()[0])" > \\
         "$(/tmp/sb3/bin/python -c 'import site; print(site.getsitepackages()[0])')/flowrl.pth"
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def comparisons(options: argparse.Namespace) -> list[tuple[str, list[str], dict[str, Any]]]:
-    """(name, flowrl's overrides, Stable-Baselines3's settings) of each row."""
+    """Return (name, flowrl's overrides, Stable-Baselines3's settings) of each row."""
     config = json.loads(_run([*_flowrl(options, []), "--dry-run"])[0])
     learner, steps = config["learner"], config["env"]["count"] * config["rollout"]["steps"]
     ours = {
@@ -111,7 +111,7 @@ def comparisons(options: argparse.Namespace) -> list[tuple[str, list[str], dict[
 def measure(
     name: str, ours: list[str], theirs: dict[str, Any], options: argparse.Namespace
 ) -> dict[str, Any]:
-    """One row: `rounds` measurements of each side, in turns."""
+    """Measure one row: `rounds` measurements of each side, in turns."""
     settings = json.dumps(theirs | {"steps": options.steps, "threads": options.threads})
     sb3 = [options.sb3_python, __file__, "--side", "sb3", "--settings", settings]
     sides: dict[str, list[dict[str, float]]] = {"flowrl": [], "sb3": []}
@@ -121,7 +121,7 @@ def measure(
                 command = _flowrl(options, ours, folder) if side == "flowrl" else sb3
                 output, cost = _run(command)
             result = json.loads(output)
-            seconds = result["session_s" if side == "flowrl" else "seconds"]  # with what each logs and saves
+            seconds = result["session_s" if side == "flowrl" else "seconds"]  # including logging and saving
             cost["steps_per_s"] = result["env_steps"] / seconds
             cost["steps_per_s_of_process"] = result["env_steps"] / cost["wall_s"]
             cost["steps_per_cpu_s_of_process"] = result["env_steps"] / cost["cpu_s"]
@@ -143,7 +143,7 @@ def measure(
 
 
 def train_sb3(settings: dict[str, Any]) -> dict[str, float]:
-    """Stable-Baselines3's side; runs in its own interpreter, which has no flowrl."""
+    """Train with Stable-Baselines3; runs in the interpreter that has it, which may lack flowrl."""
     import torch  # type: ignore[import-not-found, unused-ignore]
     from stable_baselines3 import PPO  # type: ignore[import-not-found, unused-ignore]
     from stable_baselines3.common.env_util import make_vec_env  # type: ignore[import-not-found, unused-ignore]
@@ -177,7 +177,7 @@ def _flowrl(options: argparse.Namespace, overrides: list[str], folder: str = "ru
 
 
 def _run(command: list[str]) -> tuple[str, dict[str, float]]:
-    """A command's stdout, and what it took: wall and processor seconds, and the load before it."""
+    """Run a command; return its stdout, wall and processor seconds, and the load before it."""
     load, started, before = os.getloadavg()[0], time.perf_counter(), _children_cpu()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -227,7 +227,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=32768, help="environment steps per measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads, on both sides")
-    parser.add_argument("--out", type=Path, default=Path("sb3_halfcheetah.json"), help="where the figures go")
+    parser.add_argument(
+        "--out", type=Path, default=Path("sb3_halfcheetah.json"), help="the file of the results"
+    )
     parser.add_argument("--side", choices=["sb3"], help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from flowrl.cli import installation, run
 from flowrl.samplers import discovery
@@ -14,12 +16,12 @@ from flowrl.samplers import discovery
 
 @pytest.fixture(autouse=True)
 def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Starting MuJoCo twice in new processes takes seconds."""
+    """Do not start MuJoCo in new processes, which takes seconds."""
     monkeypatch.setattr(installation, "_renders", lambda backend: backend != "osmesa")
 
 
 def outcome(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
-    """Exit code, and the document that `flowrl doctor --json` prints."""
+    """Return the exit code and the document of `flowrl doctor --json`."""
     code = run(["doctor", "--json"])
     return code, json.loads(capsys.readouterr().out)
 
@@ -50,46 +52,78 @@ def test_a_working_installation_is_usable(capsys: pytest.CaptureFixture[str]) ->
     assert all(check["remedy"] for check in document["checks"] if check["state"] != "ok")
 
 
-def test_the_report_is_for_reading(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     printed = capsys.readouterr()
     assert any(line.split()[:2] == ["ok", "python"] for line in printed.out.splitlines())
     assert printed.err.splitlines()[-1].startswith("next: ")
 
 
+def require(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Replace the requirements in flowrl's metadata."""
+    monkeypatch.setattr(installation.metadata, "requires", lambda name: list(lines))
+
+
 @pytest.mark.parametrize(
-    ("requirement", "told"),
+    ("line", "found"),
     [
-        (("not-to-be-found", "1.0"), "not installed, needs 1.0 or newer"),
-        (("numpy", "9999"), "needs 9999 or newer"),
+        ("not-to-be-found>=1.0", "not installed, needs >=1.0"),
+        ("not-to-be-found", "not installed, needs any version"),
+        ("numpy>=9999", ", needs >=9999"),
+        ("numpy<1.0", ", needs <1.0"),
+        ("numpy~=1.0; python_version >= '3'", ", needs ~=1.0"),
     ],
 )
 def test_a_missing_requirement_makes_it_unusable(
-    requirement: tuple[str, str],
-    told: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    line: str, found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        installation, "_requirements", lambda: [installation.Requirement(*requirement, extra=None)]
-    )
+    require(monkeypatch, line, "torch>=2.6")
     code, document = outcome(capsys)
     assert code == 8
     assert document["usable"] is False
     (problem,) = [check for check in document["checks"] if check["state"] == "problem"]
-    assert problem["name"] == requirement[0]
-    assert told in problem["found"]
+    assert line.startswith(problem["name"])
+    assert found in problem["found"]
     assert " -m pip install" in problem["remedy"] or problem["remedy"].startswith("pip install")
+
+
+def test_requirements_of_other_interpreters_and_groups_are_not_needed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "not-to-be-found; sys_platform == 'nowhere'"
+    grouped = "numpy>=1.0; sys_platform == 'nowhere' and extra == 'video'"
+    require(monkeypatch, "numpy>=1.0", other, grouped, "flowrl-cli[video]; extra == 'test'")
+    code, document = outcome(capsys)
+    assert code == 0
+    assert states(document)["numpy"] == "ok"
+    assert {"not-to-be-found", "flowrl-cli[video]"}.isdisjoint(states(document))
+    assert [states(document)[name] for name in ("[video]", "[test]")] == ["ok", "ok"]
+
+
+def test_a_version_with_a_local_part_and_a_pre_release_fulfil_a_requirement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for version in ("2.13.0+cpu", "2.13", "2.14.0rc1"):
+        monkeypatch.setattr(installation.metadata, "version", lambda name, found=version: found)
+        assert installation._fulfilled(Requirement("torch>=2.6"))
+        assert not installation._fulfilled(Requirement("torch>=2.15"))
+
+
+def test_the_doctor_runs_without_packaging(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "packaging.requirements", None)
+    code, document = outcome(capsys)
+    assert code == 8
+    problems = {check["name"]: check["found"] for check in document["checks"] if check["state"] == "problem"}
+    assert "packaging" in problems["requirements"]
+    assert states(document)["simulation"] == "ok"
 
 
 def test_a_missing_extra_is_a_warning_with_its_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [
-        installation.Requirement("not-to-be-found", "1.0", "video"),
-        installation.Requirement("numpy", "1.0", "video"),
-    ]
-    monkeypatch.setattr(installation, "_requirements", lambda: lines)
+    require(monkeypatch, "not-to-be-found>=1.0; extra == 'video'", 'numpy>=1.0 ; extra == "video"')
     code, document = outcome(capsys)
     assert code == 0
     (video,) = [check for check in document["checks"] if check["name"] == "[video]"]
@@ -98,7 +132,7 @@ def test_a_missing_extra_is_a_warning_with_its_command(
     assert "[video]" in video["remedy"]
 
 
-def test_a_namesake_is_warned_of(
+def test_an_unrelated_distribution_of_the_same_name_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "flowrl-0.2.0.dist-info"
@@ -126,7 +160,7 @@ def test_no_headless_rendering_is_a_warning_that_names_the_packages(
     assert "libosmesa6" in rendering["remedy"]
 
 
-def test_a_sampler_file_without_an_entry_point_is_noticed(
+def test_a_sampler_file_without_an_entry_point_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = discovery.offers()
@@ -136,7 +170,7 @@ def test_a_sampler_file_without_an_entry_point_is_noticed(
     assert "no entry point for heun.py:" in samplers["found"]
 
 
-def test_a_sampler_that_cannot_be_loaded_is_noticed(
+def test_a_sampler_that_cannot_be_loaded_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = EntryPoint("broken", "no_such_package:Sampler", discovery.GROUP)
@@ -159,22 +193,3 @@ def test_a_check_that_raises_does_not_stop_the_others(
     assert code == 8
     assert states(document)["pytorch"] == "problem"
     assert states(document)["recipes"] == "ok"
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("torch>=2.6", ("torch", "2.6", None)),
-        ("PyYAML", ("PyYAML", "", None)),
-        ("pytest-xdist>=3.6; extra == 'test'", ("pytest-xdist", "3.6", "test")),
-        ('onnx>=1.17 ; extra == "export"', ("onnx", "1.17", "export")),
-    ],
-)
-def test_requirements_are_read(line: str, expected: tuple[str, str, str | None]) -> None:
-    requirement = installation.Requirement.parse(line)
-    assert (requirement.name, requirement.least, requirement.extra) == expected
-
-
-def test_versions_compare_as_numbers() -> None:
-    assert installation._numbers("2.13.0+cpu") == (2, 13, 0)
-    assert installation._numbers("2.13") > installation._numbers("2.6")

@@ -1,4 +1,4 @@
-"""What commands print: tables and facts that align, fit a terminal, and do not steer it."""
+"""Tables and facts that commands print are aligned, fit the terminal and hold no control characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from flowrl.cli import output, run
 from flowrl.cli.output import next_command, print_facts, print_table
 
-COLUMNS = ["name", "NFE", "error", "what it says"]
+COLUMNS = ["name", "NFE", "error", "description"]
 ROWS = [["euler", "10", "-", "the slope at the start of the step"], ["heun", "8", "-", "the mean of two"]]
 
 
@@ -24,7 +24,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
 def test_a_table_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(COLUMNS, ROWS, numbers=("NFE",))
     assert capsys.readouterr().out.splitlines() == [
-        "name   NFE  what it says",  # the column without an error is left out
+        "name   NFE  description",  # the column without an error is left out
         "-----  ---  ----------------------------------",
         "euler   10  the slope at the start of the step",
         "heun     8  the mean of two",
@@ -37,7 +37,7 @@ def test_a_terminal_wraps_the_last_column_only(
     on_terminal(monkeypatch, 38)  # 12 for the others, 26 for the last
     print_table(COLUMNS, ROWS, numbers=("NFE",))
     assert capsys.readouterr().out.splitlines() == [
-        "name   NFE  what it says",
+        "name   NFE  description",
         "-----  ---  --------------------------",
         "euler   10  the slope at the start of",
         "            the step",
@@ -45,7 +45,7 @@ def test_a_terminal_wraps_the_last_column_only(
     ]
 
 
-def test_a_wide_terminal_shows_what_a_pipe_gets(
+def test_a_wide_terminal_and_a_pipe_get_the_same_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_table(COLUMNS, ROWS)
@@ -61,14 +61,14 @@ def test_a_table_without_rows_is_its_header(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.splitlines() == ["name  NFE", "----  ---", "NFE", "---", "-"]
 
 
-def test_facts_stand_below_their_heading(capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_are_indented_below_their_heading(capsys: pytest.CaptureFixture[str]) -> None:
     print_facts([("size", "3 kB"), ("algorithm", "fpo")], "ckpt.pt")
     print_facts([])
     print_facts([("", "")])
     assert capsys.readouterr().out.splitlines() == ["ckpt.pt", "  size       3 kB", "  algorithm  fpo", ""]
 
 
-def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_removed(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["name"], [["\x1b[2Jx"]])
     print_facts([("a", "b\rc")], "d\x07")
     assert not set(capsys.readouterr().out) & set("\x1b\r\x07")
@@ -89,11 +89,11 @@ def test_the_next_command_can_be_typed(
     assert capsys.readouterr().err == "next: flowrl doctor\n"
 
 
-def test_no_arguments_give_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_arguments_print_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("Usage: flowrl")
-    assert "Begin with: flowrl train gridworld.yaml" in said
+    printed = capsys.readouterr().err
+    assert printed.startswith("Usage: flowrl")
+    assert "Begin with: flowrl train gridworld.yaml" in printed
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full disk to write to")
@@ -106,7 +106,7 @@ def test_an_output_that_cannot_be_written_is_a_storage_error() -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_has_read_enough_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     command = f"'{sys.executable}' -m flowrl samplers --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0

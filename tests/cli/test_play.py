@@ -478,12 +478,12 @@ def test_a_long_caption_stays_in_its_panel() -> None:
 )
 def test_rounded_durations_do_not_drift(unit: int, expected: list[int]) -> None:
     """Thirty frames per second, in whole (hundredths of) thousandths: 200 ms after six frames either way."""
-    film = video.Loop()
+    film = video.PillowVideo()
     frame = video.compose([panel(240, 20)], (640, 480))
     for _ in range(6):
         film.add(frame, 1 / 30)
     assert film._durations(unit) == expected
-    film.abandon()
+    film.close()
 
 
 def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -499,7 +499,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video.Loop, "finish", full)
+    monkeypatch.setattr(video.PillowVideo, "finish", full)
     with pytest.raises(StorageError, match="No space left"), video.writing(tmp_path / "x.webp"):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Algorithms compared: the statistics by hand and beside rliable's, and what has to be said in words."""
+"""Comparisons of algorithms: the statistics by hand and against rliable, and the notes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrl import cli
-from flowrl.cli.arguments import noise_modes, scale_of
+from flowrl.cli.compare import noise_modes, scale_of
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
 from flowrl.evaluation import statistics
@@ -32,8 +32,7 @@ from flowrl.experiments.comparison import compute, figures, markdown, terminal
 from flowrl.experiments.comparison.compute import compare, normalised
 from flowrl.experiments.comparison.load import LoadedSuites, read
 from flowrl.experiments.comparison.results import Scale
-from flowrl.experiments.suite import trial
-from flowrl.experiments.suite.trial import Failure, TrialRecord
+from flowrl.experiments.suite.trial import Failure, TrialRecord, write_record
 
 Strata = list[np.ndarray]
 
@@ -92,7 +91,7 @@ def test_the_bootstrap_draws_within_each_task() -> None:
     assert stratified_bootstrap(tasks, stratified_mean, level=0.2) == (6, 6)
 
 
-def test_the_interval_of_an_improvement_is_that_of_all_possible_draws() -> None:
+def test_the_interval_of_an_improvement_equals_that_of_all_possible_draws() -> None:
     """Of three runs against three there are 3³ · 3³ draws, all equally likely: their quantiles are exact."""
     x, y = [1.0, 2.0, 3.0], [2.0, 3.0, 4.0]
     draws = [
@@ -144,10 +143,10 @@ def test_without_a_second_run_there_is_no_interval() -> None:
 
 def test_the_bootstrap_does_not_depend_on_the_chunks_it_works_in(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [np.random.default_rng(k).normal(size=3 + k) for k in range(3)]  # 3 + 4 + 5 runs
-    whole = stratified_bootstrap(tasks, stratified_mean, resamples=999)
-    assert whole != stratified_bootstrap(tasks, stratified_mean, resamples=999, seed=1)
+    first = stratified_bootstrap(tasks, stratified_mean, resamples=999)
+    assert first != stratified_bootstrap(tasks, stratified_mean, resamples=999, seed=1)
     monkeypatch.setattr("flowrl.evaluation.statistics.CHUNK", 7 * 12)
-    assert whole == stratified_bootstrap(tasks, stratified_mean, resamples=999)
+    assert first == stratified_bootstrap(tasks, stratified_mean, resamples=999)
 
 
 def test_the_interval_of_many_runs_has_the_textbook_width() -> None:
@@ -165,7 +164,7 @@ tasks_of_runs = st.lists(runs, min_size=1, max_size=5)
 
 
 @given(tasks_of_runs, st.randoms())
-def test_the_order_of_tasks_and_runs_means_nothing(tasks: list[list[float]], shuffle: random.Random) -> None:
+def test_the_order_of_tasks_and_runs_has_no_effect(tasks: list[list[float]], shuffle: random.Random) -> None:
     mixed = [shuffle.sample(task, len(task)) for task in shuffle.sample(tasks, len(tasks))]
     for statistic in (stratified_mean, stratified_interquartile_mean):
         assert statistic(strata(*mixed)) == pytest.approx(float(statistic(strata(*tasks))))
@@ -190,7 +189,7 @@ THRESHOLDS = np.array([0.0, 0.2, 0.35, 0.6, 0.95])
 
 
 def test_the_numbers_of_rliable() -> None:
-    """What rliable 1.2.0 says of X and Y: estimates exactly, intervals (50 000 resamples) as far as 10 000 scatter:
+    """Results of rliable 1.2.0 for X and Y: estimates exactly, intervals (50 000 resamples) as far as 10 000 scatter:
     an end by 2.7 % of the standard deviation, a quarter of the interval's width."""
     x, y = list(X.T), list(Y.T)
     assert stratified_interquartile_mean(x) == pytest.approx(0.42166666666666663)
@@ -222,13 +221,13 @@ def test_rliable_itself() -> None:
         assert ours == pytest.approx(metrics.probability_of_improvement(x, y))
 
 
-# --- reading a matrix -------------------------------------------------------------------------------
+# --- reading a suite --------------------------------------------------------------------------------
 
 
 def add(
     out: Path, task: str, algorithm: str, seed: int, score: float, zero: float | None = None, **changes: Any
 ) -> Path:
-    """A finished cell; the last digit of its learning curve is its score."""
+    """Add a finished trial; the last value of its learning curve is its score."""
     config = {
         "algorithm": algorithm,
         "seed": seed,
@@ -259,7 +258,7 @@ def add(
     }
     folder = out / task / algorithm / f"seed{seed}"
     folder.mkdir(parents=True)
-    trial.write(folder / "evaluation.json", TrialRecord(**values | changes))
+    write_record(folder / "evaluation.json", TrialRecord(**values | changes))
     rows = [
         {"iteration": i, "env_steps": 500 * i, "seconds": i, "return_mean": score * i / 2} for i in (1, 2)
     ]
@@ -267,7 +266,7 @@ def add(
     return folder
 
 
-def matrix_of(out: Path, scores: dict[tuple[str, str], list[float]], **changes: Any) -> Path:
+def add_all(out: Path, scores: dict[tuple[str, str], list[float]], **changes: Any) -> Path:
     for (task, algorithm), values in scores.items():
         for seed, score in enumerate(values):
             add(out, task, algorithm, seed, score, **changes)
@@ -283,41 +282,41 @@ SCORES = {
 
 
 def test_numbers_task_by_task_and_overall(tmp_path: Path) -> None:
-    comparison = compare(read([matrix_of(tmp_path, SCORES)]))
+    comparison = compare(read([add_all(tmp_path, SCORES)]))
     hop = comparison.tasks["hop"]
-    mean = hop.entries["fpo"].scores["random"].mean
-    assert (mean.value, mean.interval) == (2, (1, 3))
-    assert [trial.returns["random"] for trial in hop.entries["fpo"].trials] == [1, 2, 3]
-    assert hop.improvements[0].probability.value == pytest.approx(2 / 9)
+    mean = hop.algorithms["fpo"].noise["random"].mean
+    assert (mean.value, mean.ci95) == (2, (1, 3))
+    assert hop.algorithms["fpo"].noise["random"].returns == (1, 2, 3)
+    assert hop.improvement[0].value == pytest.approx(2 / 9)
     assert (hop.scale.low, hop.scale.high) == (1, 4)
     # Scores of hop: 0, 1/3, 2/3 and 1/3, 2/3, 1; of swim: 1/3, 2/3, 1 and 0, 0, 0.
-    fpo, ppo = (comparison.overall.totals[name].scores for name in ("fpo", "ppo"))
+    fpo, ppo = (comparison.overall.algorithms[name].noise for name in ("fpo", "ppo"))
     assert fpo["random"].mean.value == pytest.approx(1 / 2)
     assert ppo["random"].mean.value == pytest.approx(1 / 3)
     # ppo's six, sorted: 0 0 0 1/3 2/3 1, one cut at each end: (0 + 0 + 1/3 + 2/3) / 4.
     assert ppo["random"].iqm.value == pytest.approx(1 / 4)
-    assert comparison.overall.improvements[0].probability.value == pytest.approx((2 / 9 + 1) / 2)
+    assert comparison.overall.improvement[0].value == pytest.approx((2 / 9 + 1) / 2)
     assert (fpo["zero"].action, ppo["zero"].action) == ("zero", "mean")
     # Above a score of 1/2: of ppo's runs 2 of 3 and 0 of 3.
     profile = comparison.overall.profile
     assert profile is not None
     half = profile.thresholds.index(0.5)
-    assert profile.lines["ppo"]["random"].share[half] == pytest.approx(1 / 3)
+    assert profile.algorithms["ppo"]["random"].share[half] == pytest.approx(1 / 3)
 
 
-def test_what_else_was_measured_stands_beside_the_returns(tmp_path: Path) -> None:
-    """Means over the seeds of what every one of them knows, a table for tasks that measure the same."""
+def test_other_measures_are_listed_beside_the_returns(tmp_path: Path) -> None:
+    """Means over the seeds of measures that every seed has, one table for tasks with equal measures."""
     for seed, (success, alive) in enumerate([(0.5, 4.0), (1.0, 8.0)]):
-        told = {"return_mean": 1.0, "success_rate": success, "alive_s": alive, "nfe": 10, "noise": "random"}
+        values = {"return_mean": 1.0, "success_rate": success, "alive_s": alive, "nfe": 10, "noise": "random"}
         rare = {"seldom_mm": 3.0 if seed else None}
         for name in ("walk", "turn"):
-            add(tmp_path, name, "fpo", seed, 1.0, evaluations={"random": told | rare, "zero": told})
+            add(tmp_path, name, "fpo", seed, 1.0, evaluations={"random": values | rare, "zero": values})
     add(tmp_path, "swim", "fpo", 0, 1.0)
     comparison = compare(read([tmp_path]))
-    walk = comparison.tasks["walk"].as_dict()["algorithms"]["fpo"]["noise"]["random"]["measures"]
+    walk = comparison.as_dict()["tasks"]["walk"]["algorithms"]["fpo"]["noise"]["random"]["measures"]
     assert walk == {
-        "success_rate": {"values": [0.5, 1.0], "value": 0.75, "ci95": [0.5, 1.0]},
-        "alive_s": {"values": [4.0, 8.0], "value": 6.0, "ci95": [4.0, 8.0]},
+        "success_rate": {"values": (0.5, 1.0), "value": 0.75, "ci95": (0.5, 1.0)},
+        "alive_s": {"values": (4.0, 8.0), "value": 6.0, "ci95": (4.0, 8.0)},
     }
     page = " ".join(markdown.page(comparison).split())
     assert page.count("| task | algorithm | action | success_rate | alive_s |") == 1
@@ -331,7 +330,7 @@ def test_the_document_keeps_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Programs read compare.json: its keys, their order and its numbers are those of the recorded document."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(compute, "THRESHOLDS", 3)
-    matrix_of(Path("runs"), SCORES)
+    add_all(Path("runs"), SCORES)
     add(Path("runs"), "walk", "ppo", 0, 1.5, 0.5, env_steps=2000)
     written = leaves(json.loads(json.dumps(compare(read([Path("runs")])).as_dict(), allow_nan=False)))
     recorded = leaves(json.loads((DATA / "comparison.json").read_text()))
@@ -349,22 +348,22 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
     return {key: leaf for part in below for key, leaf in part.items()} or {path: str(value)}
 
 
-def test_the_order_of_tasks_means_nothing(tmp_path: Path) -> None:
-    grid = read([matrix_of(tmp_path, SCORES)])
-    turned = LoadedSuites(dict(reversed(grid.groups.items())), grid.missing)
-    assert json.dumps(compare(grid).as_dict()) == json.dumps(compare(turned).as_dict())
+def test_the_order_of_loaded_tasks_has_no_effect(tmp_path: Path) -> None:
+    suites = read([add_all(tmp_path, SCORES)])
+    turned = LoadedSuites(dict(reversed(suites.groups.items())), suites.missing)
+    assert json.dumps(compare(suites).as_dict()) == json.dumps(compare(turned).as_dict())
 
 
-def test_the_name_of_a_task_means_nothing(tmp_path: Path) -> None:
+def test_the_name_of_a_task_has_no_effect(tmp_path: Path) -> None:
     """Estimates are the same when the tasks change places; so are the intervals, but for the draws."""
     renamed = {({"hop": "z", "swim": "a"}[task], name): scores for (task, name), scores in SCORES.items()}
-    one = compare(read([matrix_of(tmp_path / "one", SCORES)])).overall
-    other = compare(read([matrix_of(tmp_path / "other", renamed)])).overall
+    one = compare(read([add_all(tmp_path / "one", SCORES)])).overall
+    other = compare(read([add_all(tmp_path / "other", renamed)])).overall
     for name in ("fpo", "ppo"):
-        a, b = (overall.totals[name].scores["random"] for overall in (one, other))
+        a, b = (overall.algorithms[name].noise["random"] for overall in (one, other))
         for x, y in ((a.mean, b.mean), (a.iqm, b.iqm)):
             assert x.value == pytest.approx(y.value)
-            assert x.interval == pytest.approx(y.interval, abs=0.06)
+            assert x.ci95 == pytest.approx(y.ci95, abs=0.06)
 
 
 def test_scales() -> None:
@@ -388,8 +387,8 @@ def test_scales() -> None:
 def test_the_range_of_control_tasks_is_known(
     env: str, options: dict[str, Any], expected: tuple[float, float], tmp_path: Path
 ) -> None:
-    grid = read([matrix_of(tmp_path, {("run", "fpo"): [1.0, 3.0]}, env=env, options=options)])
-    scale = compute.scale_for(grid, "run")
+    suites = read([add_all(tmp_path, {("run", "fpo"): [1.0, 3.0]}, env=env, options=options)])
+    scale = compute.scale_for(suites, "run")
     assert (scale.low, scale.high) == expected
 
 
@@ -400,12 +399,12 @@ def test_noise_modes() -> None:
         noise_modes("zeros")
 
 
-def test_a_folder_without_cells_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_trials_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="flowrl suite RECIPE --out"):
         read([tmp_path])
 
 
-def test_seeds_of_two_machines_come_together_and_two_versions_stay_apart(tmp_path: Path) -> None:
+def test_seeds_of_two_machines_are_combined_and_two_versions_are_not(tmp_path: Path) -> None:
     old, more, new = tmp_path / "old", tmp_path / "more", tmp_path / "new"
     add(old, "hop", "fpo", 0, 1.0)
     add(more, "hop", "fpo", 1, 2.0)
@@ -417,17 +416,17 @@ def test_seeds_of_two_machines_come_together_and_two_versions_stay_apart(tmp_pat
     assert set(read([old, tmp_path / "tuned"]).groups) == {("hop", "fpo (old)"), ("hop", "fpo (tuned)")}
 
 
-# --- what has to be said ----------------------------------------------------------------------------
+# --- notes ------------------------------------------------------------------------------------------
 
 
-def remarks(out: Path) -> str:
+def noted(out: Path) -> str:
     comparison = compare(read([out]))
     return " ".join([*comparison.notes, *comparison.missing])
 
 
-def test_nothing_has_to_be_said_of_a_full_matrix(tmp_path: Path) -> None:
+def test_a_complete_suite_needs_no_notes(tmp_path: Path) -> None:
     scores = {(task, name): [1.0, 2.0, 3.0, 4.0, 5.0] for task in ("hop", "swim") for name in ("fpo", "ppo")}
-    assert remarks(matrix_of(tmp_path, scores)) == ""
+    assert noted(add_all(tmp_path, scores)) == ""
 
 
 @pytest.mark.parametrize(
@@ -449,38 +448,38 @@ def test_nothing_has_to_be_said_of_a_full_matrix(tmp_path: Path) -> None:
         (lambda out: add(out, "hop", "fpo", 5, 1, flowrl="0.2.0"), "versions of flowrl: 0.1.0, 0.2.0"),
         (lambda out: add(out, "hop", "fpo", 5, 1, jobs=2), "abacus, 1 at a time; abacus, 2 at a time"),
         (lambda out: (out / "hop/fpo/seed7").mkdir(), "hop fpo seed 7: not finished"),
-        (lambda out: (add(out, "hop", "fpo", 5, 1) / "evaluation.json").write_text("{"), "is not whole"),
+        (lambda out: (add(out, "hop", "fpo", 5, 1) / "evaluation.json").write_text("{"), "is incomplete"),
         (lambda out: fail(out, "fpo++", 3), "hop fpo++ seed 0: diverged: it went up"),
         (lambda out: fail(out, "fpo++", 5), "hop fpo++ seed 0: failed with exit 5: it went up"),
     ],
 )
-def test_what_is_unequal_or_missing_is_said(
+def test_what_is_unequal_or_missing_is_noted(
     change: Callable[[Path], object], sentence: str, tmp_path: Path
 ) -> None:
-    matrix_of(tmp_path, SCORES)
-    assert sentence not in remarks(tmp_path)
+    add_all(tmp_path, SCORES)
+    assert sentence not in noted(tmp_path)
     change(tmp_path)
-    assert sentence in remarks(tmp_path)
+    assert sentence in noted(tmp_path)
 
 
 def fail(out: Path, algorithm: str, exit_code: int) -> None:
     message = "it went up"
     failure = Failure(flowrl="0", stage="train", exit_code=exit_code, message=message, digest="", config={})
-    trial.write(out / "hop" / algorithm / "seed0/failure.json", failure)
+    write_record(out / "hop" / algorithm / "seed0/failure.json", failure)
 
 
-def test_few_seeds_are_told_how_little_they_say(tmp_path: Path) -> None:
+def test_the_coverage_of_intervals_of_few_seeds_is_noted(tmp_path: Path) -> None:
     """An interval from the least to the greatest of three runs misses the median when all three lie on one side of
     it: 2 · (1/2)³ = 1/4."""
-    assert "only 75% of the time" in remarks(matrix_of(tmp_path, SCORES))
+    assert "only 75% of the time" in noted(add_all(tmp_path, SCORES))
 
 
 def test_all_above_all_is_not_certainty(tmp_path: Path) -> None:
-    assert "not certainty" in remarks(matrix_of(tmp_path, SCORES))  # fpo on swim
+    assert "not certainty" in noted(add_all(tmp_path, SCORES))  # fpo on swim
 
 
-def test_tasks_that_one_algorithm_lacks_are_left_out_of_the_whole(tmp_path: Path) -> None:
-    matrix_of(tmp_path, SCORES)
+def test_tasks_without_runs_of_every_algorithm_are_left_out_of_overall(tmp_path: Path) -> None:
+    add_all(tmp_path, SCORES)
     before = compare(read([tmp_path])).overall
     add(tmp_path, "walk", "ppo", 0, 1e6)
     after = compare(read([tmp_path]))
@@ -492,7 +491,7 @@ def test_tasks_that_one_algorithm_lacks_are_left_out_of_the_whole(tmp_path: Path
 
 
 def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    matrix_of(tmp_path / "runs", SCORES)
+    add_all(tmp_path / "runs", SCORES)
     out = tmp_path / "out"
     assert cli.run(["compare", str(tmp_path / "runs"), "--out", str(out)]) == 0
     printed = capsys.readouterr()
@@ -510,20 +509,18 @@ def test_the_command_writes_what_it_prints(tmp_path: Path, capsys: pytest.Captur
     assert document["tasks"]["hop"]["scale"]["reason"] == "--scale 0,40"
 
 
-def test_a_lost_learning_curve_is_told_and_the_rest_drawn(
+def test_a_missing_learning_curve_is_reported_and_the_others_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    matrix_of(tmp_path, SCORES)
+    add_all(tmp_path, SCORES)
     (tmp_path / "hop/fpo/seed0/metrics.jsonl").unlink()
     assert cli.run(["compare", str(tmp_path)]) == 0
     assert "no learning curve of" in capsys.readouterr().err
 
 
-def test_without_any_learning_curve_the_tables_stand(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As where the records alone were handed on."""
-    matrix_of(tmp_path, SCORES)
+def test_tables_need_no_learning_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As when only the records were copied."""
+    add_all(tmp_path, SCORES)
     for curve in tmp_path.glob("*/*/*/metrics.jsonl"):
         curve.unlink()
     assert cli.run(["compare", str(tmp_path)]) == 0
@@ -531,21 +528,21 @@ def test_without_any_learning_curve_the_tables_stand(
     assert (tmp_path / "compare-profile.png").is_file()
 
 
-def test_a_panel_says_why_it_is_empty() -> None:
+def test_an_empty_panel_names_the_reason() -> None:
     figure = figures.curves({"lost": {}}, ["fpo"])
     assert [text.get_text() for text in figure.axes[0].texts] == ["no metrics.jsonl"]
 
 
-def test_a_step_of_a_held_action_is_told(tmp_path: Path) -> None:
-    matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})
-    for cell_file in tmp_path.glob("hop/*/*/evaluation.json"):
-        cell_file.write_text(cell_file.read_text().replace('"env": {', '"env": {"action_repeat": 4, ', 1))
+def test_steps_of_held_actions_are_noted(tmp_path: Path) -> None:
+    add_all(tmp_path, {("hop", "fpo"): [1.0, 2.0]})
+    for record_file in tmp_path.glob("hop/*/*/evaluation.json"):
+        record_file.write_text(record_file.read_text().replace('"env": {', '"env": {"action_repeat": 4, ', 1))
     notes = compare(read([tmp_path])).notes
     assert "An env step of hop is an action that is held for 4 control steps." in notes
 
 
 def test_tables_are_markdown(tmp_path: Path) -> None:
-    page = markdown.page(compare(read([matrix_of(tmp_path, SCORES)])))
+    page = markdown.page(compare(read([add_all(tmp_path, SCORES)])))
     for block in page.split("\n\n"):
         lines = block.splitlines()
         if lines[0].startswith("|"):
@@ -554,38 +551,38 @@ def test_tables_are_markdown(tmp_path: Path) -> None:
     assert "- hop: 1 to 4, the least and the greatest return compared here" in page
 
 
-def test_one_task_has_no_whole(tmp_path: Path) -> None:
-    comparison = compare(read([matrix_of(tmp_path, {("hop", "fpo"): [1.0, 2.0]})]))
+def test_one_task_has_no_overall_section(tmp_path: Path) -> None:
+    comparison = compare(read([add_all(tmp_path, {("hop", "fpo"): [1.0, 2.0]})]))
     for text in (markdown.page(comparison), terminal.screen(comparison, 100)):
         assert "Overall" not in text
         assert "improvement" not in text
 
 
-def test_a_terminal_has_tables_of_its_width(
+def test_tables_fit_a_terminal_of_100_columns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task of a long name and the widest of usual numbers stand side by side in 100 columns."""
+    """A task with a long name and the widest of usual numbers fit into 100 columns without folding."""
     scores = {
         (task, name): [123.4, 456.7, 987.6]
         for task in ("finger_turn_easy", "finger_turn_hard")
         for name in ("fpo", "fpo++", "ppo")
     }
-    matrix_of(tmp_path, scores, env_steps=1_000_000, seconds=1234.0)
+    add_all(tmp_path, scores, env_steps=1_000_000, seconds=1234.0)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert cli.run(["compare", str(tmp_path), "--noise", "random"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     # (123.4 + 456.7 + 987.6) / 3 = 522.6, drawn from 123.4 thrice to 987.6 thrice
-    numbers = "3 522.6 [123.4, 987.6] 522.6 [123.4, 987.6] 1.00M 20:34"
+    numbers = "3 522.6 [123.4, 987.6] 522.6 [123.4, 987.6] 1,000,000 1,234"
     rows = [" ".join(line.split()) for line in lines]
     assert f"finger_turn_easy fpo {numbers}" in rows
     assert f"fpo++ {numbers}" in rows
-    assert any(row.startswith("finger_turn_easy fpo fpo++ 0.50 [") for row in rows)
+    assert any(row.startswith("finger_turn_easy fpo fpo++ random 0.50 [") for row in rows)
 
 
 def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
-    comparison = compare(read([matrix_of(tmp_path, SCORES)]))
+    comparison = compare(read([add_all(tmp_path, SCORES)]))
     wide, narrow = (terminal.screen(comparison, width) for width in (100, 40))
     assert max(map(len, narrow.splitlines())) <= 40
     letters = [sorted(character for character in text if character.isalnum()) for text in (wide, narrow)]
@@ -595,15 +592,15 @@ def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
 def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> None:
     from flowrl.reporting.plots import learning_curves
 
-    grid = read([matrix_of(tmp_path, SCORES)])
+    suites = read([add_all(tmp_path, SCORES)])
     loaded = {
         task: {
-            name: [learning_curves.load(run.folder) for run in grid.groups[task, name].runs]
-            for name in grid.algorithms
+            name: [learning_curves.load(run.folder) for run in suites.groups[task, name].runs]
+            for name in suites.algorithms
         }
-        for task in grid.tasks
+        for task in suites.tasks
     }
-    figure = figures.curves(loaded, grid.algorithms)
+    figure = figures.curves(loaded, suites.algorithms)
     assert [axes.get_title() for axes in figure.axes] == ["hop", "swim"]
     ends = [line.get_ydata()[-1] for line in figure.axes[0].lines]
     assert ends == pytest.approx([2, 3])  # the mean over the seeds, of the last iteration
@@ -611,20 +608,20 @@ def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> Non
     for name in ("fpo", "ppo"):
         (tmp_path / f"swim/{name}/seed0/metrics.jsonl").write_text('{"iteration": 1, "env_steps": 500}\n')
         loaded["swim"][name] = [learning_curves.load(tmp_path / f"swim/{name}/seed0")]
-    bare = figures.curves(loaded, grid.algorithms).axes
+    bare = figures.curves(loaded, suites.algorithms).axes
     assert [[text.get_text() for text in axes.texts] for axes in bare] == [[], ["no episode has ended"]]
-    profile = figures.profile(compare(grid))
+    profile = figures.profile(compare(suites))
     assert len(profile.axes) == 2
     assert figures.columns_for(10) == 5
     assert [figures.columns_for(n) for n in (1, 2, 3, 4, 6, 7, 9, 12)] == [1, 2, 3, 2, 3, 4, 3, 4]
 
 
-def test_intervals_knows_nothing_of_tasks_with_several_axes() -> None:
+def test_strata_are_one_dimensional() -> None:
     with pytest.raises(ValueError, match="one-dimensional"):
         statistics.stratified_bootstrap([np.zeros((2, 2))], stratified_mean)
 
 
-def test_a_run_is_no_folder_of_a_suite(tmp_path: Path) -> None:
+def test_a_run_folder_is_not_a_suite_folder(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("algorithm: fpo\n")
     with pytest.raises(UsageError, match=r"is a single run.* flowrl plot"):
         read([tmp_path])

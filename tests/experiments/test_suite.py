@@ -1,4 +1,4 @@
-"""A matrix of runs: what is finished is kept, what is not goes on, what fails is told."""
+"""A suite of trials: finished trials are kept, unfinished ones continue, failures are reported."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ from typing import Any
 import pytest
 
 from flowrl import cli
-from flowrl.cli.arguments import seed_numbers, step_count
+from flowrl.cli.suite import seed_numbers, step_count
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
-from flowrl.experiments.suite import scheduler, trial
+from flowrl.experiments.suite import scheduler
 from flowrl.experiments.suite.eta import DurationEstimator
-from flowrl.experiments.suite.plan import SuitePlan, plan, standing
+from flowrl.experiments.suite.plan import SuitePlan, make_jobs, status
 from flowrl.experiments.suite.result import TrialResult
-from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord
+from flowrl.experiments.suite.trial import (
+    Failure,
+    Trial,
+    TrialRecord,
+    noise_label,
+    read_record,
+    write_record,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to work in."""
+    """A copy of `made` to work in."""
     subprocess.run(["cp", "-pr", f"{made}/.", tmp_path], check=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -71,7 +78,7 @@ def asked(*overrides: str, **changes: Any) -> SuitePlan:
 
 def run(*overrides: str, **changes: Any) -> tuple[scheduler.SuiteOutcome, list[str]]:
     lines: list[str] = []
-    return scheduler.run(plan(asked(*overrides, **changes)), 2, lines.append), lines
+    return scheduler.run(make_jobs(asked(*overrides, **changes)), 2, lines.append), lines
 
 
 def stamps(out: Path) -> dict[Path, int]:
@@ -97,7 +104,7 @@ def test_numbers_of_steps(text: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "many", "0", "-5", "1.5", "2MM", "1e6", "0.0001k"])
-def test_what_is_no_number_of_steps(text: str) -> None:
+def test_other_text_is_not_a_number_of_steps(text: str) -> None:
     with pytest.raises(UsageError, match="--steps"):
         step_count(text)
 
@@ -110,10 +117,10 @@ def test_numbers_of_seeds() -> None:
             seed_numbers(wrong)
 
 
-def test_seeds_come_first_so_that_what_is_interrupted_is_balanced(folder: Path) -> None:
+def test_trials_are_ordered_by_seed_so_that_an_interrupted_suite_is_balanced(folder: Path) -> None:
     (folder / "other.yaml").write_text(SMALL)
-    jobs = plan(asked(recipes=("small.yaml", "other.yaml"), seeds=(0, 1)))
-    assert [job.cell for job in jobs] == [
+    jobs = make_jobs(asked(recipes=("small.yaml", "other.yaml"), seeds=(0, 1)))
+    assert [job.trial for job in jobs] == [
         Trial(recipe, algorithm, seed)
         for seed in (0, 1)
         for recipe in ("small", "other")
@@ -122,18 +129,18 @@ def test_seeds_come_first_so_that_what_is_interrupted_is_balanced(folder: Path) 
 
 
 def test_each_algorithm_has_its_own_settings_and_set_wins(folder: Path) -> None:
-    """Over the preset's clip (0.05 of fpo, 0.2 of ppo) stands the recipe's, over that its section's."""
-    assert [job.config["learner"]["clip"] for job in plan(asked())] == [0.2, 0.3]
-    assert [job.config["learner"]["clip"] for job in plan(asked("learner.clip=0.4"))] == [0.4, 0.4]
-    assert [job.config["sampler"]["steps"] for job in plan(asked())] == [2, None]
-    assert [job.config["total_steps"] for job in plan(asked(steps=128))] == [128, 128]
-    assert all("fpo" not in job.config for job in plan(asked()))
+    """The recipe's clip overrides the preset's (0.05 of fpo, 0.2 of ppo), and its section's overrides both."""
+    assert [job.config["learner"]["clip"] for job in make_jobs(asked())] == [0.2, 0.3]
+    assert [job.config["learner"]["clip"] for job in make_jobs(asked("learner.clip=0.4"))] == [0.4, 0.4]
+    assert [job.config["sampler"]["steps"] for job in make_jobs(asked())] == [2, None]
+    assert [job.config["total_steps"] for job in make_jobs(asked(steps=128))] == [128, 128]
+    assert all("fpo" not in job.config for job in make_jobs(asked()))
 
 
-def test_a_cell_simulates_on_one_thread_too(folder: Path) -> None:
+def test_a_trial_also_simulates_on_one_thread(folder: Path) -> None:
     env = "id: flowrl/GridWorld-v0, count: 4"
     sets = ["env.count=4", "env.threads=3", f"env={{{env}}}", f"env={{{env}, threads: 2}}"]
-    configs = [plan(asked("env.count=4", each))[0].config for each in sets]
+    configs = [make_jobs(asked("env.count=4", each))[0].config for each in sets]
     assert [config["env"]["threads"] for config in configs] == [1, 3, 1, 2]
     assert fingerprint.differences(*configs[:2]) == []
     assert fingerprint.digest(configs[0]) == fingerprint.digest(configs[1])
@@ -160,7 +167,7 @@ def test_a_cell_simulates_on_one_thread_too(folder: Path) -> None:
     ],
     ids=lambda value: " ".join(value),
 )
-def test_what_is_wrong_is_told_before_anything_starts(
+def test_errors_are_reported_before_anything_starts(
     arguments: list[str], names: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "deep").mkdir()
@@ -171,26 +178,26 @@ def test_what_is_wrong_is_told_before_anything_starts(
     assert not (folder / "new").exists()
 
 
-# --- finished cells ---------------------------------------------------------------------------------
+# --- finished trials --------------------------------------------------------------------------------
 
 
-def test_a_finished_cell_holds_a_run_and_its_record(folder: Path) -> None:
+def test_a_finished_trial_holds_a_run_and_its_record(folder: Path) -> None:
     for algorithm, actions in (("fpo", ["random", "zero"]), ("ppo", ["sampled", "mean"])):
         run_folder = folder / "out/small" / algorithm / "seed0"
         assert {"ckpt.pt", "metrics.jsonl", "config.yaml", "evaluation.json"} <= {
             path.name for path in run_folder.iterdir()
         }
-        record = trial.read(run_folder / "evaluation.json", TrialRecord)
+        record = read_record(run_folder / "evaluation.json", TrialRecord)
         assert record is not None
         assert (record.algorithm, record.seed, record.recipe) == (algorithm, 0, "small.yaml")
         assert (record.env_steps, record.episodes, record.evaluation_seed) == (64, 3, 10_000)
         assert record.env_steps_per_s == pytest.approx(64 / record.seconds)
         assert record.machine["threads"] == 1
         assert record.digest == fingerprint.digest(record.config)
-        assert [trial.spelled(mode, record.config) for mode in record.evaluations] == actions
+        assert [noise_label(mode, record.config) for mode in record.evaluations] == actions
 
 
-def test_a_second_time_nothing_is_done(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_repeating_a_finished_suite_does_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = stamps(folder / "out")
     assert cli.run(suite("--json")) == 0
     printed = capsys.readouterr()
@@ -205,7 +212,7 @@ def test_a_second_time_nothing_is_done(folder: Path, capsys: pytest.CaptureFixtu
     assert stamps(folder / "out") == before
 
 
-def test_other_settings_are_told_and_nothing_is_touched(folder: Path) -> None:
+def test_other_settings_are_refused_and_no_file_changes(folder: Path) -> None:
     before = stamps(folder / "out")
     with pytest.raises(
         UsageError, match=r"seed0 was made with.*learner.gamma is 0.99 there, 0.9 is asked for"
@@ -216,45 +223,45 @@ def test_other_settings_are_told_and_nothing_is_touched(folder: Path) -> None:
     assert stamps(folder / "out") == before
 
 
-def test_what_has_no_part_in_learning_may_differ(folder: Path) -> None:
+def test_settings_without_influence_on_learning_may_differ(folder: Path) -> None:
     outcome, _ = run("threads=2", "checkpoint.every_s=1")
     assert [result.state for result in outcome.results] == ["kept", "kept"]
 
 
-def test_only_the_evaluation_is_made_anew(folder: Path) -> None:
-    """One cell's record is torn, and the other's is of too few episodes."""
+def test_only_the_evaluation_is_repeated(folder: Path) -> None:
+    """The record of one trial is torn, and that of the other has too few episodes."""
     fpo, ppo = (folder / f"out/small/{name}/seed0" for name in ("fpo", "ppo"))
-    whole = (fpo / "evaluation.json").read_text()
-    (fpo / "evaluation.json").write_text(whole[: len(whole) // 2])
-    record = trial.read(ppo / "evaluation.json", TrialRecord)
+    complete = (fpo / "evaluation.json").read_text()
+    (fpo / "evaluation.json").write_text(complete[: len(complete) // 2])
+    record = read_record(ppo / "evaluation.json", TrialRecord)
     assert record is not None
-    trial.write(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
+    write_record(ppo / "evaluation.json", record.model_copy(update={"episodes": 2}))
     trained = {path: stamp for path, stamp in stamps(folder / "out").items() if path.name == "ckpt.pt"}
     outcome, lines = run()
     assert [result.state for result in outcome.results] == ["finished", "finished"]
-    assert any("not whole" in line for line in lines)
+    assert any("is incomplete" in line for line in lines)
     assert any("2 episodes, not 3" in line for line in lines)
     assert {path: path.stat().st_mtime_ns for path in trained} == trained
-    again = trial.read(fpo / "evaluation.json", TrialRecord)
+    again = read_record(fpo / "evaluation.json", TrialRecord)
     assert again is not None
     assert (
         again.evaluations["zero"].return_mean
-        == TrialRecord.model_validate_json(whole).evaluations["zero"].return_mean
+        == TrialRecord.model_validate_json(complete).evaluations["zero"].return_mean
     )
 
 
-def test_a_record_without_its_checkpoint_is_not_thrown_away(folder: Path) -> None:
+def test_a_record_without_its_checkpoint_is_kept(folder: Path) -> None:
     (folder / "out/small/fpo/seed0/ckpt.pt").unlink()
-    assert standing(plan(asked())[0]).todo == "nothing"
-    with pytest.raises(UsageError, match=r"3 episodes, not 5.*ckpt\.pt any more"):
+    assert status(make_jobs(asked())[0]).todo == "nothing"
+    with pytest.raises(UsageError, match=r"3 episodes, not 5.*ckpt\.pt no longer exists"):
         run(episodes=5)
 
 
-def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
-    """While it is waited for, that process finishes it."""
-    job = plan(asked(algorithms=("fpo",)))[0]
+def test_a_trial_locked_by_another_process_is_waited_for(folder: Path) -> None:
+    """That process finishes it meanwhile."""
+    job = make_jobs(asked(algorithms=("fpo",)))[0]
     record = job.folder / "evaluation.json"
-    whole = record.read_text()
+    complete = record.read_text()
     record.unlink()
     lines: list[str] = []
     outcomes: list[scheduler.SuiteOutcome] = []
@@ -262,11 +269,11 @@ def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
         fcntl.flock(log, fcntl.LOCK_EX)
         worker = threading.Thread(target=lambda: outcomes.append(scheduler.run([job], 1, lines.append)))
         worker.start()
-        while not any("another process is at it" in line for line in lines):
+        while not any("locked by another process" in line for line in lines):
             assert worker.is_alive()
             time.sleep(0.01)
         assert outcomes == []
-        record.write_text(whole)
+        record.write_text(complete)
     worker.join(30)
     assert [result.state for result in outcomes[0].results] == ["kept"]
 
@@ -274,7 +281,7 @@ def test_a_cell_that_another_process_has_is_waited_for(folder: Path) -> None:
 # --- failures ---------------------------------------------------------------------------------------
 
 
-PRINTING = """print("hello from a stranger")
+PRINTING = """print("hello from a third-party sampler")
 class Mine:
     def __init__(self, steps: int = 2):
         self.steps = steps
@@ -287,17 +294,17 @@ class Mine:
 
 
 def test_what_a_sampler_prints_is_not_in_the_json(folder: Path) -> None:
-    """Nor does it keep a suite from reading its evaluations."""
+    """The suite can still read its evaluations."""
     (folder / "printing.py").write_text(PRINTING)
     options = suite("--set", "fpo.sampler.name=printing.py:Mine", "--json")
     options[options.index("out")] = "printed"
     options[options.index("fpo,ppo")] = "fpo"
     done = subprocess.run([*COMMAND, *options[1:]], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["finished"] == 1
-    assert "hello from a stranger" in done.stderr
+    assert "hello from a third-party sampler" in done.stderr
 
 
-def test_a_diverged_cell_is_recorded_and_the_others_go_on(
+def test_a_diverged_trial_is_recorded_and_the_others_go_on(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sure = SMALL.replace("learner: {clip: 0.2}", "learner: {learning_rate: 1e+30, max_grad_norm: null}")
@@ -308,18 +315,18 @@ def test_a_diverged_cell_is_recorded_and_the_others_go_on(
     document = json.loads(printed.out)
     assert [row["state"] for row in document["cells"]] == ["diverged", "finished"], printed.err
     assert "training stopped in iteration" in document["cells"][0]["message"]
-    failure = trial.read(folder / "new/small/fpo/seed0/failure.json", Failure)
+    failure = read_record(folder / "new/small/fpo/seed0/failure.json", Failure)
     assert failure is not None
     assert (failure.stage, failure.exit_code) == ("train", 3)
 
-    before = stamps(folder / "new")  # it would diverge again: that is its result
+    before = stamps(folder / "new")  # it would diverge again: its result is final
     assert cli.run(arguments) == 3
     assert "diverged before" in capsys.readouterr().err
     assert stamps(folder / "new") == before
 
 
-def test_a_failed_cell_is_tried_again(folder: Path) -> None:
-    """Its checkpoint is damaged: exit code 4. Without it the cell begins anew, whatever else was left there."""
+def test_a_failed_trial_is_run_again(folder: Path) -> None:
+    """Its damaged checkpoint gives exit code 4; without a checkpoint the trial starts from the beginning."""
     run_folder = folder / "out/small/fpo/seed0"
     (run_folder / "evaluation.json").unlink()
     (run_folder / "ckpt.pt").write_bytes(b"PK\x03\x04 nothing of worth")
@@ -329,7 +336,7 @@ def test_a_failed_cell_is_tried_again(folder: Path) -> None:
     assert any("cannot be used" in line for line in lines)
     (run_folder / "ckpt.pt").unlink()
     (run_folder / "metrics.jsonl").write_text('{"iteration": 1}\n{"itera')
-    assert standing(plan(asked())[0]).todo == "train"
+    assert status(make_jobs(asked())[0]).todo == "train"
     outcome, _ = run()
     assert outcome.exit_code == 0
     assert not (run_folder / "failure.json").exists()
@@ -340,7 +347,7 @@ def test_a_failed_cell_is_tried_again(folder: Path) -> None:
 
 
 def begun(folder: Path, algorithms: str) -> subprocess.Popen[str]:
-    """A suite in a process of its own, when all of its cells are training."""
+    """A suite in a process of its own, once all of its trials are training."""
     (folder / "small.yaml").write_text(LONGER)
     process = subprocess.Popen(
         [*COMMAND, *suite("--out", "new", "--algorithms", algorithms)[1:]],
@@ -359,7 +366,7 @@ def iterations(run: Path) -> list[int]:
 
 
 @pytest.mark.timeout(300)
-def test_ctrl_c_saves_and_the_same_command_goes_on(folder: Path) -> None:
+def test_ctrl_c_saves_and_the_same_command_continues(folder: Path) -> None:
     process = begun(folder, "fpo,ppo")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
@@ -378,33 +385,33 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(folder: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_kill_9_leaves_the_cells_to_who_trains_them(folder: Path) -> None:
+def test_after_kill_9_the_next_suite_waits_for_the_orphaned_processes(folder: Path) -> None:
     process = begun(folder, "fpo")
     process.kill()
     process.communicate(timeout=60)
     asked_again = {"algorithms": ("fpo",), "out": Path("new")}
-    assert scheduler.lock(plan(asked(**asked_again))[0].log) is None  # the orphan has it
+    assert scheduler.lock(make_jobs(asked(**asked_again))[0].log) is None  # the orphan has it
     outcome, lines = run(**asked_again)
     assert outcome.exit_code == 0
-    assert any("another process is at it" in line for line in lines)
+    assert any("locked by another process" in line for line in lines)
     assert iterations(folder / "new/small/fpo/seed0") == list(range(1, 81))
 
 
 # --- how long it takes ------------------------------------------------------------------------------
 
 
-def test_the_time_left_is_learned_from_like_cells() -> None:
-    pace = DurationEstimator()
+def test_the_time_left_is_estimated_from_similar_trials() -> None:
+    durations = DurationEstimator()
     fpo, ppo, other = Trial("a", "fpo", 1), Trial("a", "ppo", 1), Trial("b", "fpo", 1)
-    assert pace.left([fpo], [], 1) is None
-    pace.learn(Trial("a", "fpo", 0), 100)
-    assert [pace.estimate(trial) for trial in (fpo, ppo, other)] == [100, 100, 100]
-    pace.learn(Trial("a", "ppo", 0), 40)
-    assert [pace.estimate(trial) for trial in (fpo, ppo, other)] == [100, 40, 70]
-    # 100 + 70 wait, ppo has had 10 of its 40: 200 s of work for two
-    assert pace.left([fpo, other], [(ppo, 10.0)], 2) == 100
-    assert pace.left([], [(fpo, 20.0), (ppo, 30.0)], 2) == 80  # the longer one decides
-    assert pace.left([], [(fpo, 200.0)], 1) == 0
+    assert durations.remaining([fpo], [], 1) is None
+    durations.learn(Trial("a", "fpo", 0), 100)
+    assert [durations.estimate(trial) for trial in (fpo, ppo, other)] == [100, 100, 100]
+    durations.learn(Trial("a", "ppo", 0), 40)
+    assert [durations.estimate(trial) for trial in (fpo, ppo, other)] == [100, 40, 70]
+    # 100 + 70 are waiting, ppo has done 10 of its 40: 200 s of work for two processes
+    assert durations.remaining([fpo, other], [(ppo, 10.0)], 2) == 100
+    assert durations.remaining([], [(fpo, 20.0), (ppo, 30.0)], 2) == 80  # the longer one decides
+    assert durations.remaining([], [(fpo, 200.0)], 1) == 0
 
 
 def test_exit_codes() -> None:
@@ -419,13 +426,13 @@ def test_exit_codes() -> None:
     assert scheduler.SuiteOutcome(results, signal.SIGINT).exit_code == 130
 
 
-def test_a_record_is_whole_or_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The power goes before the file takes its name: the old record stays, and no half of the new one."""
+def test_a_record_is_written_completely_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the disk fails before the file is renamed, the old record stays and no part of the new one is left."""
     path = folder / "out/small/fpo/seed0/evaluation.json"
     before = path.read_bytes()
     record = TrialRecord.model_validate_json(before)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(Exception, match="No space left"):
-        trial.write(path, record)
+        write_record(path, record)
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".*.tmp"))

@@ -1,12 +1,14 @@
-"""What a run tells: metrics.jsonl, TensorBoard, the training view, curves, fronts and the action field."""
+"""Reporting: metrics.jsonl, TensorBoard, the training view, learning curves, Pareto fronts, action fields."""
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from rich.console import Console
 
 from flowrl.cli.plot import plot
 from flowrl.contracts.errors import StorageError, UsageError
-from flowrl.reporting import console, jsonl
+from flowrl.reporting import console, jsonl, numbers
 from flowrl.reporting.console import LiveView, PlainLines, Progress, Silent, open_view
 from flowrl.reporting.jsonl import MetricsFile, read
 from flowrl.reporting.plots import action_field, learning_curves, pareto_front, style
@@ -38,9 +40,9 @@ def test_a_line_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
         assert metrics.offset == path.stat().st_size
 
 
-def test_resume_cuts_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
-    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
-    with closing(MetricsFile(whole)) as metrics:
+def test_resume_cuts_lines_after_the_checkpoint(tmp_path: Path) -> None:
+    complete, resumed = tmp_path / "complete.jsonl", tmp_path / "resumed.jsonl"
+    with closing(MetricsFile(complete)) as metrics:
         for iteration in range(1, 6):
             metrics(iteration, {"return_mean": iteration / 3})
     with closing(MetricsFile(resumed)) as metrics:
@@ -54,10 +56,10 @@ def test_resume_cuts_what_the_checkpoint_does_not_know(tmp_path: Path) -> None:
         assert metrics.offset == recorded
         for iteration in (4, 5):
             metrics(iteration, {"return_mean": iteration / 3})
-    assert resumed.read_bytes() == whole.read_bytes()
+    assert resumed.read_bytes() == complete.read_bytes()
 
 
-def test_resume_goes_on_where_the_file_lost_its_end(tmp_path: Path) -> None:
+def test_resume_continues_a_file_that_lost_its_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2')
     with closing(MetricsFile(path, offset=48)) as metrics:
@@ -68,7 +70,7 @@ def test_resume_goes_on_where_the_file_lost_its_end(tmp_path: Path) -> None:
         assert (metrics.missing, metrics.offset) == (48, 0)
 
 
-def test_an_offset_of_another_run_is_refused_and_the_file_left_alone(tmp_path: Path) -> None:
+def test_an_offset_of_another_run_is_refused_without_changing_the_file(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2}\n')
     with pytest.raises(UsageError, match=r"byte 20.*another run"):
@@ -96,7 +98,7 @@ def test_a_file_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> Non
             metrics(1, {"kl": 0.1})
 
 
-def test_read_leaves_a_torn_last_line_out(tmp_path: Path) -> None:
+def test_read_ignores_a_torn_last_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2,"retur')
     assert read(path) == [{"iteration": 1}]
@@ -128,12 +130,17 @@ def test_garbage_is_refused_with_its_line(tmp_path: Path, garbage: bytes) -> Non
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
-    """(step, value) of a tag, as TensorBoard's own reader understands the folder."""
+    """Read (step, value) of a tag with TensorBoard's reader."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(folder))
     accumulator.Reload()
     return [(event.step, event.value) for event in accumulator.Scalars(name)]
+
+
+def wait_for_another_second() -> None:
+    """Readers take event files in the order of their names, which begin with the time in seconds."""
+    time.sleep(1 - time.time() % 1)
 
 
 def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
@@ -146,27 +153,46 @@ def test_tensorboard_reads_back_what_was_written(tmp_path: Path) -> None:
     assert scalars(tmp_path, "time/iteration") == [(2048, 1.0), (4096, 2.0)]
 
 
-def test_a_resumed_run_does_not_lie_over_the_interrupted_one(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_points_of_the_interrupted_one(tmp_path: Path) -> None:
     with closing(TensorBoard(tmp_path)) as board:
         for iteration in range(1, 6):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
+    wait_for_another_second()
     with closing(TensorBoard(tmp_path, resumed_at=300)) as board:
         for iteration in (4, 5):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 2.0})
     assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 2.0), (500, 2.0)]
 
 
+def test_event_files_on_a_full_disk_are_a_storage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with closing(TensorBoard(tmp_path)) as board:
+        for method in ("add_scalar", "flush"):
+            with (
+                monkeypatch.context() as patch,
+                pytest.raises(StorageError, match=r"tfevents.*No space left"),
+            ):
+                patch.setattr(SummaryWriter, method, full)
+                board(1, {"env_steps": 100})
+
+
 def test_every_tag_has_a_section_and_one_metric() -> None:
     assert len(set(TAGS.values())) == len(TAGS)
     assert {name.count("/") for name in TAGS.values()} == {1}
-    assert tag("never_heard_of") == "other/never_heard_of"
+    assert tag("unknown_metric") == "other/unknown_metric"
 
 
 # --- the training view -----------------------------------------------------------------------------
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock whose time is set by the test."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -192,7 +218,7 @@ def test_plain_lines_come_at_most_every_ten_seconds_and_with_the_last_iteration(
     # 25 of 100 thousand steps at 1000 a second: 75 s are left.
     assert "25,000/100,000  25 %" in lines[-1]
     assert lines[-1].endswith("left  1:15")
-    assert "return    12.50  success  97.3 %" in lines[-1]
+    assert "return    12.50  success rate  97.3 %" in lines[-1]
     assert len({len(line) for line in lines[1:]}) == 1  # aligned
     assert not set(stream.getvalue()) & set("\x1b\r\x08")
     assert stream.getvalue().isascii()
@@ -242,7 +268,7 @@ def live_view(clock: Clock, width: int = 80) -> tuple[LiveView, io.StringIO]:
     return LiveView(terminal, Progress(100_000, 0, clock), "fpo GridWorld"), stream
 
 
-def test_the_live_view_draws_at_most_four_times_a_second_and_gives_the_cursor_back() -> None:
+def test_the_live_view_draws_at_most_four_times_a_second_and_restores_the_cursor() -> None:
     clock = Clock()
     view, stream = live_view(clock)
     drawn = 0
@@ -280,18 +306,16 @@ def test_a_slow_terminal_is_drawn_less_often() -> None:
 
 
 @pytest.mark.parametrize("width", [20, 50, 80, 120])
-def test_the_picture_fits_its_width(width: int) -> None:
+def test_the_live_view_fits_its_width(width: int) -> None:
     clock = Clock()
     progress = Progress(300_000, 0, clock)
     clock.now += 10
-    progress.note(
-        1, {name: 0.5 for name, _, _ in console.CELLS} | {"return_mean": 17.25, "env_steps": 150_000}
-    )
-    text = console.picture(progress, [1.0, 2.0, 3.0], "fpo GridWorld", width, False, False)
+    progress.update(1, dict.fromkeys(console.METRICS, 0.5) | {"return_mean": 17.25, "env_steps": 150_000})
+    text = console.render(progress, [1.0, 2.0, 3.0], "fpo GridWorld", width, False, False)
     rendered = Console(width=width).render_lines(text, pad=False)
     lines = ["".join(segment.text for segment in line) for line in rendered]
     assert max(len(line) for line in lines) <= width
-    assert len(lines) == 3 + -(-len(console.CELLS) // max(1, (width + 3) // 24))
+    assert len(lines) == 3 + -(-(len(console.METRICS) - 1) // max(1, (width + 3) // 26))
     assert "17.25" in lines[2] or width < 25
     if width >= 80:
         assert "50 %    150k of 300k steps   15.0k/s     0:10 left" in lines[1]
@@ -299,31 +323,31 @@ def test_the_picture_fits_its_width(width: int) -> None:
 
 def test_an_iteration_without_finished_episodes_keeps_the_last_return() -> None:
     progress = Progress(100, 0, Clock())
-    progress.note(1, {"env_steps": 10, "return_mean": 3.0})
-    progress.note(2, {"env_steps": 20, "return_mean": math.nan})
+    progress.update(1, {"env_steps": 10, "return_mean": 3.0})
+    progress.update(2, {"env_steps": 20, "return_mean": math.nan})
     assert progress.latest["return_mean"] == 3.0
 
 
-def test_a_resumed_run_counts_its_speed_from_where_it_resumed() -> None:
+def test_a_resumed_run_measures_its_speed_from_the_resume() -> None:
     clock = Clock()
     progress = Progress(1000, 900, clock)
     clock.now += 5
-    progress.note(91, {"env_steps": 950})
+    progress.update(91, {"env_steps": 950})
     assert (progress.steps_per_s, progress.seconds_left, progress.share) == (10.0, 5.0, 0.95)
 
 
-def test_quantities_as_words() -> None:
-    numbers = [0.0, 0.0412, 3.14159, 512.31, 12345.6, 1.234e7, 3e-5, -9.5, math.nan]
+def test_numbers_as_text() -> None:
+    values = [0.0, 0.0412, 3.14159, 512.31, 12345.6, 1.234e7, 3e-5, -9.5, math.nan]
     words = ["0.000", "0.041", "3.14", "512.3", "12,346", "1.23e+07", "3.00e-05", "-9.50", "-"]
-    assert [console.number(value) for value in numbers] == words
-    assert [console.count(value) for value in (950, 999.9, 12_345, 999_960, 4.56e6)] == [
+    assert [numbers.number(value) for value in values] == words
+    assert [numbers.count(value) for value in (950, 999.9, 12_345, 999_960, 4.56e6)] == [
         "950",
         "1.00k",
         "12.3k",
         "1.00M",
         "4.56M",
     ]
-    assert [console.duration(value) for value in (6.2, 750, 11_100, math.nan)] == [
+    assert [numbers.duration(value) for value in (6.2, 750, 11_100, math.nan)] == [
         "0:07",
         "12:30",
         "3:05:00",
@@ -332,10 +356,10 @@ def test_quantities_as_words() -> None:
 
 
 def test_sparkline_spans_lowest_to_highest() -> None:
-    assert console.sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
-    assert console.sparkline([0, 0, 7, 7], 2) == "▁█"  # each bar the mean of two
-    assert console.sparkline([5.0, 5.0], 10) == "▁▁"
-    assert console.sparkline([], 10) == console.sparkline([1.0], 0) == ""
+    assert numbers.sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
+    assert numbers.sparkline([0, 0, 7, 7], 2) == "▁█"  # each bar the mean of two
+    assert numbers.sparkline([5.0, 5.0], 10) == "▁▁"
+    assert numbers.sparkline([], 10) == numbers.sparkline([1.0], 0) == ""
 
 
 def test_the_history_of_a_long_run_stays_short_and_keeps_its_shape() -> None:
@@ -348,7 +372,7 @@ def test_the_history_of_a_long_run_stays_short_and_keeps_its_shape() -> None:
     assert (view._merged, view._history[0], len(view._history)) == (64, 31.5, 156)
 
 
-# --- all of a run's reporters ----------------------------------------------------------------------
+# --- reporters of a run ----------------------------------------------------------------------------
 
 
 def test_reporters_write_together_and_resume_together(tmp_path: Path) -> None:
@@ -357,6 +381,7 @@ def test_reporters_write_together_and_resume_together(tmp_path: Path) -> None:
             report(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
             if iteration == 3:
                 offset = report.offset
+    wait_for_another_second()
     with open_reporters(tmp_path, 500, offset=offset, env_steps=300, quiet=True) as report:
         report(4, {"env_steps": 400, "return_mean": 2.0})
     assert [record["return_mean"] for record in read(tmp_path / "metrics.jsonl")] == [1, 1, 1, 2]
@@ -401,7 +426,7 @@ def test_seeds_without_common_steps_have_no_band() -> None:
     assert learning_curves.aggregate([]) is None
 
 
-def test_smoothing_is_a_centred_mean_that_skips_what_is_missing() -> None:
+def test_smoothing_is_a_centred_mean_without_missing_values() -> None:
     values = np.array([1.0, 2.0, np.nan, 6.0, 10.0])
     # Windows of three: (1, 2), (1, 2, -), (2, -, 6), (-, 6, 10), (6, 10).
     np.testing.assert_allclose(learning_curves.smoothed(values, 3), [1.5, 1.5, 4.0, 8.0, 8.0])
@@ -423,7 +448,7 @@ def test_runs_that_differ_in_their_seed_are_one_group(tmp_path: Path) -> None:
     }
 
 
-def test_runs_without_a_readable_config_stand_alone(tmp_path: Path) -> None:
+def test_a_run_without_a_readable_config_is_its_own_group(tmp_path: Path) -> None:
     for name, text in (("a", "{"), ("b", "- 1"), ("c/x", None), ("d/x", None)):
         write_run(tmp_path / name, {}, [1.0])
         config = tmp_path / name / "config.yaml"
@@ -434,12 +459,21 @@ def test_runs_without_a_readable_config_stand_alone(tmp_path: Path) -> None:
     assert list(grouped) == ["a", "b", f"x ({tmp_path / 'c/x'})", f"x ({tmp_path / 'd/x'})"]
 
 
+def test_seeds_of_one_iteration_are_drawn_as_a_point(tmp_path: Path) -> None:
+    for values, marker in (([1.0], "o"), ([1.0, 2.0], "None")):
+        names = [f"{len(values)} seed {seed}" for seed in (0, 1)]
+        runs = [learning_curves.load(write_run(tmp_path / name, recipe(), values)) for name in names]
+        for members in (runs, runs[:1]):
+            axes = learning_curves.draw({"fpo": members}, ["return_mean"]).axes[0]
+            assert axes.lines[-1].get_marker() == marker
+
+
 def test_a_seed_that_stopped_early_is_named(
     tmp_path: Path, command: typer.Typer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = str(write_run(tmp_path / "whole", recipe(seed=0), [1.0] * 10))
+    complete = str(write_run(tmp_path / "complete", recipe(seed=0), [1.0] * 10))
     short = str(write_run(tmp_path / "short", recipe(seed=1), [1.0] * 8))
-    command([whole, short, "--out", str(tmp_path / "curves.png")], standalone_mode=False)
+    command([complete, short, "--out", str(tmp_path / "curves.png")], standalone_mode=False)
     assert f"{short} ends at 80 of 100 env_steps" in capsys.readouterr().err
 
 
@@ -478,7 +512,7 @@ def test_ticks_are_round_and_not_crowded(latencies: tuple[float, float], labels:
     assert len(axis.get_minorticklocs()) == 0
 
 
-def test_an_arrow_of_size_one_keeps_clear_of_the_neighbouring_cells() -> None:
+def test_spacing_is_the_least_distance_of_neighbouring_cells() -> None:
     cells = np.array([[2, 2], [4, 2], [2, 5]])
     assert action_field._spacing(cells) == 2.0
     assert action_field._spacing(cells[:1]) == 1.0
@@ -489,7 +523,7 @@ def test_rise_is_the_sine_of_the_angle() -> None:
     np.testing.assert_allclose(action_field._rise(actions), [1, -1, 0, 0.8, 0])
 
 
-def test_figures_are_written_and_leave_matplotlib_as_it_was(tmp_path: Path) -> None:
+def test_figures_are_written_without_changing_matplotlib_settings(tmp_path: Path) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
@@ -519,7 +553,7 @@ def command() -> typer.main.Typer:
     return app
 
 
-def test_plot_draws_and_says_how_the_runs_ended(
+def test_plot_draws_and_summarises_the_runs(
     tmp_path: Path, command: typer.Typer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [str(write_run(tmp_path / str(seed), recipe(seed=seed), [0.0, 2.0 + seed])) for seed in (0, 1)]
@@ -538,7 +572,7 @@ def test_plot_draws_and_says_how_the_runs_ended(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere"], "there is no run nowhere"),
         (["empty"], r"holds no metrics\.jsonl"),
@@ -550,15 +584,15 @@ def test_plot_draws_and_says_how_the_runs_ended(
         (["started"], "has not finished its first iteration"),
     ],
 )
-def test_plot_names_the_culprit(
-    tmp_path: Path, command: typer.Typer, monkeypatch: pytest.MonkeyPatch, arguments: list[str], told: str
+def test_plot_names_the_wrong_argument(
+    tmp_path: Path, command: typer.Typer, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "run", recipe(), [1.0])
     (tmp_path / "empty").mkdir()
     (tmp_path / "started").mkdir()
     (tmp_path / "started" / jsonl.NAME).touch()
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         command(arguments, standalone_mode=False)
     assert not (tmp_path / "curves.png").exists()
 

@@ -35,7 +35,7 @@ app = typer.Typer(
     help="Train, evaluate and time robot-control policies that generate their actions with a flow.",
     epilog=EPILOG,
     no_args_is_help=True,
-    rich_markup_mode=None,  # with it, help comes twice as late and does not fill its paragraphs
+    rich_markup_mode=None,  # rich doubles the time of --help and does not fill its paragraphs
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,8 +54,8 @@ app.command()(inspect)
 app.command()(doctor)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"flowrl {__version__}")
         raise typer.Exit
 
@@ -70,15 +70,15 @@ def options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code (DESIGN: 0 ok ... 130/143 stopped)."""
+    """Run the command line and end the process with its exit code (see `flowrl --help`)."""
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on `arguments` (default: this process's) and return the exit code."""
-    asks_for_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        with json_alone() if asks_for_json else nullcontext():
+        with json_alone() if wants_json else nullcontext():
             result = app(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:

@@ -1,24 +1,52 @@
-"""How the arguments of commands are read, where Typer's own types do not suffice.
-
-Every function takes an argument as it was typed and raises UsageError where it cannot be read.
-"""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-import re
-from math import isfinite
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Annotated
 
-from flowrl.contracts.errors import UsageError, did_you_mean
+import typer
 
-if TYPE_CHECKING:
-    from flowrl.experiments.comparison.results import Scale
+from flowrl.contracts.errors import UsageError
 
-UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
+Ckpt = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")]
+
+SamplerNames = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        metavar="NAME[:STEPS],…",
+        help="One sampler or several, named as in `flowrl samplers`; default: the sampler of the training.",
+    ),
+]
+
+GridSteps = Annotated[int | None, typer.Option(help="Steps of the sampler's grid.")]
+
+SetOptions = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as sampler.rtol=1e-3; repeatable."),
+]
+
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
+
+NoiseModes = Annotated[
+    str | None,
+    typer.Option(
+        "--noise",
+        metavar="MODE,…",
+        help="random, zero or fixed noise (Gaussian policy: sampled or mean action), or several.",
+    ),
+]
+
+OtherEnv = Annotated[
+    str | None, typer.Option("--env", help="Another environment, with equal observation and action sizes.")
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
 def whole_numbers(option: str, text: str) -> list[int]:
-    """'1,2,4' as numbers, in the order given, each once."""
+    """Parse '1,2,4' as numbers, in the order given, each once. Raises UsageError below 1 and for other text."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
@@ -26,67 +54,3 @@ def whole_numbers(option: str, text: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{option} {text!r}: expected whole numbers from 1 on, such as 1,2,4,8.")
     return list(dict.fromkeys(numbers))
-
-
-def step_count(text: str) -> int:
-    """'2M' → 2 000 000, '500k' → 500 000, '65536', '1_000_000'."""
-    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)([kmb]?)", text.strip().lower())
-    number = float(match[1]) * UNITS[match[2]] if match else 0.0
-    if number < 1 or number != round(number):
-        raise UsageError(
-            f"--steps {text}: expected a number of environment steps, such as 2M, 500k or 65536."
-        )
-    return round(number)
-
-
-def seed_numbers(text: str) -> tuple[int, ...]:
-    """'3' → 0, 1, 2; '3-5' → 3, 4, 5."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
-    if match:
-        first, last = (0, int(match[1]) - 1) if match[2] is None else (int(match[1]), int(match[2]))
-        if first <= last:
-            return tuple(range(first, last + 1))
-    raise UsageError(
-        f"--seeds {text}: expected how many seeds (3 are 0, 1 and 2) or the first and last, as in 3-5."
-    )
-
-
-def algorithm_names(text: str) -> tuple[str, ...]:
-    """'fpo,ppo' → fpo and ppo, each once."""
-    from flowrl.config.schema import ALGORITHMS
-
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        if name not in ALGORITHMS:
-            near = did_you_mean(name, ALGORITHMS)
-            raise UsageError(
-                f"--algorithms {text}: there is no {name!r}.{near} Those are: {', '.join(ALGORITHMS)}."
-            )
-    if not names:
-        raise UsageError(f"--algorithms needs at least one of {', '.join(ALGORITHMS)}.")
-    return names
-
-
-def noise_modes(text: str) -> tuple[str, ...]:
-    """'both' → random and zero."""
-    from flowrl.experiments.suite.trial import MODES
-
-    if text == "both":
-        return MODES
-    if text not in MODES:
-        near = did_you_mean(text, (*MODES, "both"))
-        raise UsageError(f"--noise {text}: expected random, zero or both.{near}")
-    return (text,)
-
-
-def scale_of(text: str) -> Scale:
-    """'0,1000' → the scale from 0 to 1000."""
-    from flowrl.experiments.comparison.results import Scale
-
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low = high = 0.0
-    if not (isfinite(low) and isfinite(high) and low < high):
-        raise UsageError(f"--scale {text}: expected the returns that are 0 and 1, as in --scale 0,1000.")
-    return Scale(low, high, f"--scale {text}")

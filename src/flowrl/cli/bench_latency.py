@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import whole_numbers
+from flowrl.cli.arguments import Json, Seed, whole_numbers
 from flowrl.cli.output import next_command, print_json, print_table, say
 
 
@@ -16,26 +16,26 @@ def bench_latency(
         Path | None,
         typer.Argument(
             metavar="CKPT",
-            help="A checkpoint or run folder. Default: untrained networks, S as for HalfCheetah, M as for Humanoid.",
+            help="A checkpoint or run folder; default: untrained networks, sized for HalfCheetah (S) and Humanoid (M).",
         ),
     ] = None,
     samplers: Annotated[
         str, typer.Option(metavar="NAME,…", help="Samplers, as in euler,heun; default: all installed.")
     ] = "",
     steps: Annotated[
-        str, typer.Option(metavar="N,…", help="Steps of the fixed-grid samplers.")
+        str, typer.Option(metavar="N,…", help="Numbers of steps of the fixed-grid samplers.")
     ] = "1,2,4,8,10",
-    batch: Annotated[str, typer.Option(metavar="N,…", help="Actions generated per call.")] = "1,64",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of PyTorch inside one operation.")] = 1,
+    batch: Annotated[str, typer.Option(metavar="N,…", help="Batch sizes: actions per call.")] = "1,64",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that PyTorch uses within an operation.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for latency.json and the figures.")] = Path("bench"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, observations and noise.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
     """Time every sampler, with its distance to the exact flow.
 
-    The time is that of one whole call: observations bound to the network, noise carried to actions. The
-    error is the distance to the exact flow's actions, relative to their spread. For untrained networks (no
-    CKPT) the errors compare samplers, nothing more.
+    The time is that of a complete call, from observations and noise to actions. The error is the distance to
+    the exact flow's actions, relative to their spread. With untrained networks (no CKPT), use the errors only to
+    compare samplers.
     """
     step_counts, batches = whole_numbers("--steps", steps), whole_numbers("--batch", batch)
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 from json import dumps
+from math import isfinite
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import noise_modes, scale_of
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, printable, say
+from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
     from flowrl.experiments.comparison.load import LoadedSuites
-    from flowrl.experiments.comparison.results import Comparison
+    from flowrl.experiments.comparison.results import Comparison, Scale
     from flowrl.reporting.plots.learning_curves import LearningCurve
 
 NAME = "compare"  # of the files
@@ -32,29 +34,28 @@ def compare(
         str | None,
         typer.Option(
             metavar="LOW,HIGH",
-            help="Returns that count as 0 and 1; default: a control task's range, else the least and greatest.",
+            help="Returns that count as 0 and 1; default: the task's known range, else the least and greatest.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for compare.md, .json and the figures; default: the first DIR."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Compare the algorithms of one or more suites.
 
-    Mean, IQM and probability of improvement with 95 % intervals, per task and overall. Prints them as tables, or as
-    a Markdown page where the output is no terminal, and writes the page with the numbers, the learning curves and
-    the performance profile.
+    Mean, IQM and probability of improvement with 95 % intervals, per task and overall. Prints tables on a terminal
+    and a Markdown page elsewhere. Writes the page, the numbers, the learning curves and the performance profile.
     """
     from flowrl.experiments.comparison import compute, load, markdown
 
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
-    runs = load.read(folders)
-    comparison = compute.compare(runs, modes, common_scale)
+    suites = load.read(folders)
+    comparison = compute.compare(suites, modes, common_scale)
     page = markdown.page(comparison)
-    files = _write(comparison, page, _curves(runs), out or folders[0])
+    files = _write(comparison, page, _curves(suites), out or folders[0])
     if json:
         print_json(comparison.as_dict())
     elif sys.stdout.isatty():
@@ -62,8 +63,11 @@ def compare(
     else:
         print(page, end="")
     say(f"wrote {', '.join(map(str, files))}")
-    first = next(iter(runs.groups.values())).runs
+    first = next(iter(suites.groups.values())).runs
     next_command("flowrl plot", *(run.folder for run in first))
+
+
+# --- output ---------------------------------------------------------------------------------------
 
 
 def _print_tables(comparison: Comparison) -> None:
@@ -76,7 +80,7 @@ def _print_tables(comparison: Comparison) -> None:
 def _write(
     comparison: Comparison, page: str, curves: dict[str, dict[str, list[LearningCurve]]], folder: Path
 ) -> list[Path]:
-    """The page, the JSON document and the figures; returns their paths."""
+    """Write the page, the JSON document and the figures; return their paths."""
     from flowrl.experiments.comparison import figures
     from flowrl.reporting.plots import style
 
@@ -92,16 +96,43 @@ def _write(
     return files
 
 
-def _curves(grid: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:
-    """Task -> algorithm -> the learning curves of its runs, without those that are gone."""
-    from flowrl.contracts.errors import UsageError
+def _curves(suites: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:
+    """Load the learning curves of all runs by task and algorithm, without those whose file is missing."""
     from flowrl.reporting.plots import learning_curves
 
-    tasks: dict[str, dict[str, list[LearningCurve]]] = {task: {} for task in grid.tasks}
-    for (task, algorithm), group in grid.groups.items():
+    tasks: dict[str, dict[str, list[LearningCurve]]] = {task: {} for task in suites.tasks}
+    for (task, algorithm), group in suites.groups.items():
         for run in group.runs:
             try:
                 tasks[task].setdefault(algorithm, []).append(learning_curves.load(run.folder))
             except UsageError as error:
                 say(f"no learning curve of {run.folder}: {error}")
     return tasks
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def noise_modes(text: str) -> tuple[str, ...]:
+    """Parse 'both' → random and zero. Raises UsageError for an unknown mode."""
+    from flowrl.experiments.suite.trial import MODES
+
+    if text == "both":
+        return MODES
+    if text not in MODES:
+        suggestion = did_you_mean(text, (*MODES, "both"))
+        raise UsageError(f"--noise {text}: expected random, zero or both.{suggestion}")
+    return (text,)
+
+
+def scale_of(text: str) -> Scale:
+    """Parse '0,1000' → the scale from 0 to 1000. Raises UsageError unless these are two rising numbers."""
+    from flowrl.experiments.comparison.results import Scale
+
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (isfinite(low) and isfinite(high) and low < high):
+        raise UsageError(f"--scale {text}: expected the returns that count as 0 and 1, as in --scale 0,1000.")
+    return Scale(low, high, f"--scale {text}")

@@ -1,21 +1,16 @@
-"""`flowrl doctor`: is everything here that flowrl needs, and what to type if not."""
+"""`flowrl doctor`: check the installation and print how to repair it."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.contracts.errors import MissingDependency
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as one JSON document.")] = False,
-) -> None:
-    """Check this installation, and say what to type to mend it.
+def doctor(as_json: Json = False) -> None:
+    """Check this installation and print how to repair it.
 
-    Exits with 0 when flowrl can be used (warnings included), else with 8.
+    Exits with 0 when flowrl can run, also with warnings, else with 8.
     """
     from dataclasses import asdict
 
@@ -34,5 +29,7 @@ def doctor(
         print_table(["state", "check", "found"], rows)
     if problems:
         first = problems[0]
-        raise MissingDependency(f"{first.name}: {first.found}. flowrl cannot work so. Type: {first.remedy}")
+        raise MissingDependency(
+            f"{first.name}: {first.found}. flowrl cannot run until this is fixed. Type: {first.remedy}"
+        )
     next_command("flowrl train gridworld.yaml")

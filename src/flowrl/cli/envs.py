@@ -6,19 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_facts, print_json, print_table
 
 
 def envs(
     id: Annotated[
         str | None,
-        typer.Argument(metavar="ID", help="A Gymnasium id to describe; without it all are listed."),
+        typer.Argument(metavar="ID", help="A Gymnasium id to describe; default: list all."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """List the environments, or describe one.
 
-    A description tells the spaces, the episode limit, whether a run resumes exactly, and how to train on it.
+    A description holds the spaces, the episode limit, whether a run resumes exactly, and how to train on it.
     """
     from flowrl.config import recipe
     from flowrl.envs import descriptions

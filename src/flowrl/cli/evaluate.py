@@ -7,54 +7,48 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import whole_numbers
+from flowrl.cli.arguments import (
+    Ckpt,
+    GridSteps,
+    Json,
+    NoiseModes,
+    OtherEnv,
+    SamplerNames,
+    Seed,
+    SetOptions,
+    whole_numbers,
+)
 from flowrl.cli.output import next_command, print_json, print_table, say
 
 
 def evaluate(
-    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")],
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:STEPS],…",
-            help="Sampler, or several, as in `flowrl samplers`; default: the training's.",
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler's grid.")] = None,
+    ckpt: Ckpt,
+    sampler: SamplerNames = None,
+    steps: GridSteps = None,
     sweep_steps: Annotated[
         str | None, typer.Option(metavar="1,2,4,8", help="Evaluate once per number of steps.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Set one key, such as sampler.rtol=1e-3; repeatable."
-        ),
-    ] = None,
+    overrides: SetOptions = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of environments and noise.")] = 0,
-    noise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE,…",
-            help="random, zero or fixed noise (Gaussian policy: sampled or mean action), or several.",
-        ),
-    ] = None,
-    env: Annotated[str | None, typer.Option(help="Another environment of the same sizes.")] = None,
+    seed: Seed = 0,
+    noise: NoiseModes = None,
+    env: OtherEnv = None,
     min_return: Annotated[
         float | None, typer.Option(help="Exit with 7 when the mean return is below this.")
     ] = None,
     csv: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Write the table to this file, too, each motion of HumanoidTrack apart."
+            metavar="FILE",
+            help="Also write the table to this file, with a row for each motion of HumanoidTrack.",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Play episodes and report how good the policy is.
 
-    That is return, success and length with 95 % intervals, velocity evaluations (NFE) and time per action, for
-    every sampler, number of steps and noise mode that is asked for.
+    Reports return, success and length with 95 % intervals, velocity evaluations (NFE) and time per action, for
+    each given sampler, number of steps and noise mode.
     """
     from flowrl.contracts.errors import ThresholdMissed, UsageError
     from flowrl.experiments import evaluate

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_facts, print_json, printable
 
 
@@ -13,7 +14,7 @@ def inspect(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CKPT", help="A checkpoint, a run folder, or a name under runs/.")
     ],
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
     """Check a checkpoint and print what it holds.
 

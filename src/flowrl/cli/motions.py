@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, passing_line, print_json, print_table, say
 from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import check_suffix, replacing
@@ -25,11 +26,11 @@ def motions(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE…",
-            help="gait:NAME, a file, a folder, or a pattern; without any the gaits are listed.",
+            help="gait:NAME, a file, a folder, or a pattern; default: list the gaits.",
         ),
     ] = None,
     sheet: Annotated[
-        Path | None, typer.Option(help="Draw poses over time, a row per motion (.png, .webp, .jpg).")
+        Path | None, typer.Option(help="Draw poses over time, one row per motion (.png, .webp, .jpg).")
     ] = None,
     video: Annotated[
         Path | None, typer.Option(help="Play the motions side by side (.webp, .gif, .mp4).")
@@ -37,9 +38,9 @@ def motions(
     convert: Annotated[
         Path | None, typer.Option(help="Write the motion, fitted to the humanoid, as .npz with mjlab's keys.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
-    """List the gaits that come with flowrl, or check and show motions of your own.
+    """List the built-in gaits, or check and show your motions.
 
     Files: .npz (own, mjlab, AMASS), .txt (DeepMimic), .pkl (PHC), .bvh (LAFAN1, CMU, Mixamo).
     """

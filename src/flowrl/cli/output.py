@@ -1,4 +1,4 @@
-"""What a command prints: results to stdout, everything else to stderr."""
+"""Printing: results to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from pathlib import Path
 from typing import Any, TextIO
 
 GAP = "  "  # between columns
-NARROWEST = 24  # characters: a last column with less room than this is not wrapped
+NARROWEST = 24  # characters: a last column with less space is not wrapped
 
 
 def say(line: str) -> None:
-    """A line for the person watching (stderr), such as progress or where a file was written."""
+    """Print a line to stderr, such as progress or the path of a written file."""
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def passing_line() -> Iterator[Callable[[str], None]]:
-    """What shows how far a command is: on a terminal each text takes the place of the one before, and in the end
-    nothing is left; elsewhere nothing is shown at all."""
+    """Yield a function that shows progress on one line of a terminal, which is cleared at the end.
+
+    Each text replaces the previous one. Nothing is shown where stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         yield lambda text: None
         return
@@ -36,16 +38,16 @@ def passing_line() -> Iterator[Callable[[str], None]]:
 
 
 def next_command(command: str, *arguments: object) -> None:
-    """The next useful command, printed as the last line on stderr: `flowrl …`, as it can be typed here.
+    """Print the next useful command, `flowrl …`, as the last line on stderr.
 
-    `arguments` are quoted where a shell asks for it.
+    It can be typed as it is: `arguments` are quoted where a shell needs it.
     """
     words = [f"{program()}{command.removeprefix('flowrl')}", *(shlex.quote(str(word)) for word in arguments)]
     say(f"next: {' '.join(words)}")
 
 
 def program() -> str:
-    """What starts this flowrl: its name where a shell finds it by that, else the path it was started by."""
+    """Return the command that starts this flowrl: its name if a shell finds it, else the path it was started by."""
     started, found = Path(sys.argv[0]), shutil.which("flowrl")
     if started.name != "flowrl" or (found and Path(found).resolve() == started.resolve()):
         return "flowrl"
@@ -57,7 +59,7 @@ _for_json: TextIO | None = None  # the stdout that `json_alone` keeps for the do
 
 @contextmanager
 def json_alone() -> Iterator[None]:
-    """Leaves stdout to `print_json`: what else is printed meanwhile, as by a stranger's sampler, goes to stderr."""
+    """Reserve stdout for `print_json`: other output, such as of a third-party sampler, goes to stderr."""
     global _for_json
     _for_json = sys.stdout
     try:
@@ -68,7 +70,7 @@ def json_alone() -> Iterator[None]:
 
 
 def print_json(document: Any) -> None:
-    """The whole result as one JSON document on stdout; numbers that are not finite become null."""
+    """Print the result as one JSON document on stdout; numbers that are not finite become null."""
     print(json.dumps(_finite(document), indent=2, allow_nan=False), file=_for_json or sys.stdout)
 
 
@@ -83,23 +85,23 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
-    """A header, a rule and `rows` in aligned columns on stdout; those named in `numbers` are right-aligned.
+    """Print a header, a rule and `rows` in aligned columns on stdout; columns in `numbers` are right-aligned.
 
-    A column with nothing ('' or '-') in every row is left out. The same on a terminal and in a pipe, except
-    that a terminal that is too narrow wraps the last column.
+    A column that is empty ('' or '-') in every row is left out. The output on a terminal and in a pipe is the same,
+    except that a terminal that is too narrow wraps the last column.
     """
     rows = list(rows)
     places = range(len(columns))
-    told = [place for place in places if any(row[place] not in ("", "-") for row in rows)] or places
-    columns, rows = [columns[place] for place in told], [[row[place] for place in told] for row in rows]
-    # No rich here: importing it takes a tenth of a second, a third of what a quick command takes as a whole.
+    filled = [place for place in places if any(row[place] not in ("", "-") for row in rows)] or places
+    columns, rows = [columns[place] for place in filled], [[row[place] for place in filled] for row in rows]
+    # Not by rich: importing it takes 0.1 s, a third of the time of a quick command.
     right = [index for index, column in enumerate(columns) if column in numbers]
     for line in _aligned([columns, *rows], right, ruled=True):
         print(line)
 
 
 def print_facts(facts: Iterable[tuple[str, str]], heading: str = "") -> None:
-    """'name  value' lines on stdout, indented below a heading; a narrow terminal wraps the values."""
+    """Print 'name  value' lines on stdout, indented below a heading; a narrow terminal wraps the values."""
     if heading:
         print(printable(heading))
     for line in _aligned(list(facts), indent=GAP if heading else ""):
@@ -107,14 +109,14 @@ def print_facts(facts: Iterable[tuple[str, str]], heading: str = "") -> None:
 
 
 def printable(text: str) -> str:
-    """`text` without what could steer a terminal: names come from files and from packages of strangers."""
+    """Replace the control characters of `text`, which may come from a file or a third-party package."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _aligned(
     rows: Sequence[Sequence[str]], right: Collection[int] = (), indent: str = "", ruled: bool = False
 ) -> Iterator[str]:
-    """The lines of a table; with `ruled` there is a rule below the first row."""
+    """Yield the lines of a table; with `ruled` there is a rule below the first row."""
     if not rows:
         return
     rows = [[printable(cell) for cell in row] for row in rows]

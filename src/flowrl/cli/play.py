@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flowrl.cli.arguments import Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions
 from flowrl.cli.output import next_command, passing_line, print_json, print_table
 from flowrl.contracts.errors import UsageError
 
@@ -17,46 +18,30 @@ LONGEST_SIDE = 4096  # pixels of a picture: what graphics libraries without a sc
 
 
 def play(
-    ckpt: Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")],
-    sampler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:STEPS],…",
-            help="Sampler, or several side by side, as in `flowrl samplers`; default: the training's.",
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler's grid.")] = None,
+    ckpt: Ckpt,
+    sampler: SamplerNames = None,
+    steps: GridSteps = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CKPT|NAME[:STEPS]", help="Another checkpoint or sampler, beside the first; repeatable."
+            metavar="CKPT|NAME[:STEPS]",
+            help="Show another checkpoint or sampler beside the first; repeatable.",
         ),
     ] = None,
     video: Annotated[
         Path | None,
         typer.Option(help="The file to write (.webp, .gif, .mp4); default: play.webp beside the checkpoint."),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Set one key, such as sampler.rtol=1e-3; repeatable."
-        ),
-    ] = None,
+    overrides: SetOptions = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to play, one after the other.")] = 1,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Cut an episode after this many steps; default: 10000.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first episode's start and noise; then seed+1, ….")
+        int, typer.Option(min=0, help="Seed of the first episode; the following use seed+1, ….")
     ] = 0,
-    noise: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODE,…",
-            help="random, zero or fixed noise (Gaussian policy: sampled or mean action), or several.",
-        ),
-    ] = None,
-    env: Annotated[str | None, typer.Option(help="Another environment of the same sizes.")] = None,
+    noise: NoiseModes = None,
+    env: OtherEnv = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -66,13 +51,13 @@ def play(
     ] = None,
     fps: Annotated[
         float,
-        typer.Option(min=1, help="Frames per second, at most; steps are left out to stay in real time."),
+        typer.Option(min=1, help="Frames per second, at most; steps are skipped to keep real time."),
     ] = 30,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> None:
-    """Play a policy, or several side by side, into a video.
+    """Record a video of a policy, or of several side by side.
 
-    They begin in the same state. No display is needed.
+    All start from the same state. No display is needed.
     """
     from flowrl.envs.rendering import Size
     from flowrl.experiments import play

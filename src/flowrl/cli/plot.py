@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, say
 from flowrl.contracts.errors import UsageError
 
@@ -23,45 +24,62 @@ def plot(
         typer.Option(help="The figure to write (.png, .svg, .pdf); default: in the folder of the runs."),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="A metric to draw (repeatable); default: the six that tell most.")
+        list[str] | None,
+        typer.Option(
+            help="A metric to draw, repeatable; default: return, success rate, episode length, clipped share, CFM loss "
+            "and explained variance."
+        ),
     ] = None,
     x: Annotated[
-        str, typer.Option(help="What runs to the right: env_steps, seconds or iteration.")
+        str, typer.Option(help="The horizontal axis: env_steps, seconds or iteration.")
     ] = "env_steps",
     smooth: Annotated[
         int | None,
         typer.Option(min=1, help="Iterations averaged around each point; default: a fiftieth of the run."),
     ] = None,
     field: Annotated[
-        bool, typer.Option("--field", help="Draw GridWorld policies instead: their actions and 20 episodes.")
+        bool,
+        typer.Option("--field", help="Draw the actions and 20 episodes of GridWorld policies instead."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Draw learning curves, or what GridWorld policies do.
+    """Draw the learning curves of runs.
 
-    Runs of one recipe share a line, in a band over their seeds.
+    Runs that differ only in their seed share a line, in a band from the least to the greatest.
     """
+    from flowrl.reporting.plots import style
+
+    out = out or _common_folder(runs) / ("field.png" if field else "curves.png")
+    style.check(out)
+    if field:
+        _draw_fields(runs, out, as_json)
+    elif x not in AXES:
+        raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
+    else:
+        _draw_curves(list(dict.fromkeys(runs)), out, metric or [], x, smooth, as_json)
+
+
+def _draw_fields(runs: list[Path], out: Path, as_json: bool) -> None:
+    from flowrl.experiments import gridworld_plot
+
+    gridworld_plot.draw(runs, out)
+    print_json({"figure": str(out)}) if as_json else print(out)
+    next_command("flowrl plot", *runs)
+
+
+def _draw_curves(
+    runs: list[Path], out: Path, metrics: list[str], x: str, smooth: int | None, as_json: bool
+) -> None:
     from flowrl.reporting.plots import learning_curves, style
 
-    out = out or _home(runs) / ("field.png" if field else "curves.png")
-    style.check_suffix(out)
-    if field:
-        from flowrl.experiments import gridworld_plot
-
-        gridworld_plot.draw(runs, out)
-        print_json({"figure": str(out)}) if as_json else print(out)
-        next_command("flowrl plot", *runs)
-        return
-    if x not in AXES:
-        raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
-    loaded = [learning_curves.load(run) for run in dict.fromkeys(runs)]
+    loaded = [learning_curves.load(run) for run in runs]
     for run in loaded:
-        learning_curves.column(run, x)
-    for name in metric or ():
+        learning_curves.column(run, x)  # raises UsageError when there is none
+    for name in metrics:
         if not any(name in run.columns for run in loaded):
-            learning_curves.column(loaded[0], name)  # says which there are
+            learning_curves.column(loaded[0], name)
     grouped = learning_curves.groups(loaded)
-    style.save(learning_curves.draw(grouped, metric or (), x=x, window=smooth), out)
+    style.save(learning_curves.draw(grouped, metrics, x=x, window=smooth), out)
     for members in grouped.values():
         for run, last, longest in learning_curves.early_stops(members, x):
             say(f"{run.folder} ends at {last:,.0f} of {longest:,.0f} {x}: so does the band of its seeds.")
@@ -75,9 +93,9 @@ def plot(
     next_command("flowrl eval", loaded[0].folder)
 
 
-def _home(runs: list[Path]) -> Path:
-    """The folder that a figure of `runs` belongs into: the one run's, or the nearest that holds all of them."""
+def _common_folder(runs: list[Path]) -> Path:
+    """Return the folder of the only run, or the innermost folder that holds all runs."""
     folders = [run if run.is_dir() else run.parent for run in runs]
-    return (
-        Path(os.path.commonpath([folder.resolve() for folder in folders])) if len(folders) > 1 else folders[0]
-    )
+    if len(folders) == 1:
+        return folders[0]
+    return Path(os.path.commonpath([folder.resolve() for folder in folders]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.contracts.errors import ThresholdMissed
 
@@ -20,11 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-JSON = typer.Option(False, "--json", help="Print the result as one JSON document.")
-
 
 @app.callback()
-def table(context: typer.Context, json: bool = JSON) -> None:
+def table(context: typer.Context, json: Json = False) -> None:
     """List the samplers, or check one.
 
     The list shows their order, velocity evaluations (NFE) per step, options, and the package of each.
@@ -54,7 +53,7 @@ def check(
         min=1,
         help="Steps of the grid for the checks; the order is measured on several grids.",
     ),
-    json: bool = JSON,
+    json: Json = False,
 ) -> None:
     """Run the conformance test of a sampler. Exits with 7 when a property fails."""
     from flowrl.samplers import registry

@@ -1,20 +1,24 @@
-"""`flowrl suite`: every recipe with every algorithm and several seeds, kept going through interruptions."""
+"""`flowrl suite`: train and evaluate every recipe with every algorithm and several seeds."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import algorithm_names, seed_numbers, step_count
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.contracts.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from flowrl.experiments.suite.result import TrialResult
     from flowrl.experiments.suite.scheduler import SuiteOutcome
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
+STATES = ("finished", "kept", "diverged", "failed", "unfinished")
+UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
 def suite(
@@ -23,14 +27,16 @@ def suite(
     ],
     algorithms: Annotated[
         str,
-        typer.Option(help="Algorithms to compare; a recipe's section of that name holds its own settings."),
+        typer.Option(
+            help="Algorithms to compare; a recipe may hold settings for each, in a section of its name."
+        ),
     ] = "fpo,fpo++,ppo",
-    seeds: Annotated[str, typer.Option(help="How many (3 are 0, 1 and 2), or from-to, as in 3-5.")] = "3",
+    seeds: Annotated[str, typer.Option(help="A count (3 means 0, 1, 2) or a range (3-5).")] = "3",
     steps: Annotated[
         str | None,
-        typer.Option(help="Environment steps of each run, as in 2M or 500k; default: the recipe's."),
+        typer.Option(help="Environment steps of each trial, as in 2M or 500k; default: the recipe's."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each with one thread.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time, each with one thread.")] = 1,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable."),
@@ -39,18 +45,18 @@ def suite(
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
         "runs/suite"
     ),
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> int:
     """Train and evaluate recipes x algorithms x seeds.
 
-    Every run has its own process. The same command goes on after an interruption: what is finished is kept, what
-    was saved continues. Each run is evaluated under random and zero noise (Gaussian policy: sampled and mean
-    actions). What is wrong in a recipe is told before the first run starts. A run that fails is recorded and the
-    others go on; the exit code is then 3 if any diverged.
+    A trial is one recipe, algorithm and seed. Each has its own process and is evaluated under random and zero
+    noise (Gaussian policy: sampled and mean actions). The same command continues after an interruption: finished
+    trials are kept, saved ones continue. Errors in a recipe are reported before the first trial starts. A trial
+    that fails is recorded and the others go on; the exit code is then 3 if any diverged.
     """
     from flowrl.experiments.suite import plan, scheduler
 
-    cells = plan.SuitePlan(
+    chosen = plan.SuitePlan(
         recipes=tuple(recipes),
         algorithms=algorithm_names(algorithms),
         seeds=seed_numbers(seeds),
@@ -59,32 +65,33 @@ def suite(
         overrides=tuple(overrides or ()),
         episodes=episodes,
     )
-    outcome = scheduler.run(plan.plan(cells), jobs, say)
+    outcome = scheduler.run(plan.make_jobs(chosen), jobs, say)
     if json:
         print_json(_document(out, outcome))
     else:
         print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1])
     if outcome.signal:
-        progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} cells are done"
-        say(f"stopped by {outcome.signal.name}: {progress}; the same command goes on.")
+        progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} trials are done"
+        say(f"stopped by {outcome.signal.name}: {progress}; the same command continues.")
     if outcome.count("unfinished", "failed"):
         again = [*recipes, "--algorithms", algorithms, "--seeds", seeds]
         again += ["--steps", steps] if steps else []
-        again += [part for override in overrides or () for part in ("--set", override)]
-        again += ["--jobs", str(jobs), "--episodes", str(episodes), "--out", str(out)]
-        next_command("flowrl suite", *again)
+        again += [word for override in overrides or () for word in ("--set", override)]
+        next_command("flowrl suite", *again, "--jobs", jobs, "--episodes", episodes, "--out", out)
     elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)
     else:  # all have diverged
-        next_command("flowrl plot", outcome.results[0].cell.folder(out))
+        next_command("flowrl plot", outcome.results[0].trial.folder(out))
     return outcome.exit_code
 
 
+# --- output ---------------------------------------------------------------------------------------
+
+
 def _document(out: Path, outcome: SuiteOutcome) -> dict[str, object]:
-    states = ("finished", "kept", "diverged", "failed", "unfinished")
     return {
         "out": str(out),
-        **{state: outcome.count(state) for state in states},
+        **{state: outcome.count(state) for state in STATES},
         "stopped_by": outcome.signal.name if outcome.signal else None,
         "cells": [result.as_dict() for result in outcome.results],
     }
@@ -94,16 +101,56 @@ def _row(result: TrialResult) -> list[str]:
     fields = result.as_dict()
     state = f"{result.state}, exit {result.failure.exit_code}" if result.failure else result.state
     return [
-        result.cell.recipe,
-        result.cell.algorithm,
-        str(result.cell.seed),
-        *(_shown(result.returns.get(mode), "{:.4g}") for mode in ("random", "zero")),
-        _shown(fields["env_steps"], "{:,}"),
-        _shown(fields["seconds"], "{:.1f}"),
-        _shown(fields["env_steps_per_s"], "{:,.0f}"),
+        result.trial.recipe,
+        result.trial.algorithm,
+        str(result.trial.seed),
+        *(_number(result.returns.get(mode), "{:.4g}") for mode in ("random", "zero")),
+        _number(fields["env_steps"], "{:,}"),
+        _number(fields["seconds"], "{:.1f}"),
+        _number(fields["env_steps_per_s"], "{:,.0f}"),
         state,
     ]
 
 
-def _shown(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def step_count(text: str) -> int:
+    """Parse '2M' → 2 000 000, '500k' → 500 000, '65536', '1_000_000'. Raises UsageError for other text."""
+    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)([kmb]?)", text.strip().lower())
+    number = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if number < 1 or number != round(number):
+        raise UsageError(
+            f"--steps {text}: expected a number of environment steps, such as 2M, 500k or 65536."
+        )
+    return round(number)
+
+
+def seed_numbers(text: str) -> tuple[int, ...]:
+    """Parse '3' → 0, 1, 2 and '3-5' → 3, 4, 5. Raises UsageError for other text."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    if match:
+        first, last = (0, int(match[1]) - 1) if match[2] is None else (int(match[1]), int(match[2]))
+        if first <= last:
+            return tuple(range(first, last + 1))
+    raise UsageError(f"--seeds {text}: expected a count (3 means 0, 1, 2) or a range (3-5).")
+
+
+def algorithm_names(text: str) -> tuple[str, ...]:
+    """Parse 'fpo,ppo' → fpo and ppo, each once. Raises UsageError for an unknown algorithm."""
+    from flowrl.config.schema import ALGORITHMS
+
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in ALGORITHMS:
+            suggestion = did_you_mean(name, ALGORITHMS)
+            raise UsageError(
+                f"--algorithms {text}: there is no {name!r}.{suggestion} Available: {', '.join(ALGORITHMS)}."
+            )
+    if not names:
+        raise UsageError(f"--algorithms needs at least one of {', '.join(ALGORITHMS)}.")
+    return names

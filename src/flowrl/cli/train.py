@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, say
 
 
@@ -23,7 +24,7 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as learner.clip=0.1; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run; short for --set seed=N.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder in which run folders are made.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run folder or checkpoint, bit for bit.")
@@ -31,14 +32,14 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the recipe and print it resolved; train nothing.")
+        bool, typer.Option("--dry-run", help="Check the recipe and print it with all defaults; do not train.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")] = False,
+    json: Json = False,
 ) -> int:
     """Train a policy and write a run folder.
 
     It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
-    saves, and says how to continue; a second one quits at once.
+    saves, and prints how to continue; a second one quits at once.
     """
     from flowrl.envs import factory
     from flowrl.experiments import train

@@ -23,7 +23,7 @@ from flowrl.experiments.evaluate import (
     load,
     open_checkpoint,
 )
-from flowrl.experiments.suite import trial
+from flowrl.experiments.suite.trial import trial_of
 from flowrl.reporting import video
 
 PANELS = 16  # at most
@@ -236,7 +236,7 @@ class Player:
 def label(subject: LoadedCheckpoint) -> str:
     """'hopper-fpo · FPO': the run and its algorithm; of a cell of a suite its recipe and seed, 'hopper seed0 · FPO'."""
     path = subject.path.resolve()
-    name, of_suite = path.parent.name, trial.named(path.parent)
+    name, of_suite = path.parent.name, trial_of(path.parent)
     if of_suite is not None:
         name = f"{of_suite.recipe} {name}"
     if path.stem != "ckpt":

@@ -1,5 +1,5 @@
-"""What a run tells: the console, metrics.jsonl, TensorBoard, and figures drawn from them afterwards.
+"""Progress output, metric files and plots of training runs.
 
-A reporter is a callable `(iteration, metrics) -> None` with a `close()`; `reporters.open_reporters` opens the
-three of a run. Nothing here imports torch, and nothing heavy is imported before it is used.
+A reporter is a callable `(iteration, metrics) -> None` with a `close()`; `reporters.open_reporters` opens the three
+reporters of a run. Importing a module of this package does not import torch, tensorboard or matplotlib.
 """

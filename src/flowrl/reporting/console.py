@@ -1,4 +1,4 @@
-"""The training view: live on a terminal, plain lines in a pipe, silent for --json. Always on stderr."""
+"""The progress of training on stderr: a live view on a terminal, plain lines in a pipe, nothing for --json."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from flowrl.reporting.numbers import count, duration, number, percent, ratio, sparkline
+
 RENDERS_PER_S = 4.0
 RENDER_SHARE = 1 / 200  # of the wall time: a slow terminal is drawn less often instead of slowing training
 LINE_EVERY_S = 10.0
-PACE_WINDOW_S = 15.0  # speed and time left are averages over this long
+SPEED_WINDOW_S = 15.0  # speed and time left are averages over this time
 HISTORY = 256  # points kept for the sparkline; neighbours are merged when it is full
 
 
 class TrainingView(Protocol):
-    """A reporter that a person watches."""
+    """A reporter that shows the progress of training."""
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None: ...
 
@@ -39,9 +40,9 @@ def open_view(
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TrainingView:
-    """The view that suits `stream` (default stderr): live on a terminal that can, else plain lines.
+    """Open the view that suits `stream` (default stderr): live on a capable terminal, else plain lines.
 
-    `total_steps` is the budget in environment steps, of which a resumed run has `env_steps` behind it.
+    `total_steps` is the budget in environment steps; a resumed run has done `env_steps` of it.
     """
     if quiet:
         return Silent()
@@ -55,7 +56,7 @@ def open_view(
 
 
 class Silent:
-    """Shows nothing."""
+    """A view that shows nothing."""
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
         pass
@@ -65,7 +66,7 @@ class Silent:
 
 
 class Progress:
-    """How far a run is and how fast: environment steps against the clock, and the latest finite metrics."""
+    """Progress and speed of a run: environment steps against the clock, and the latest finite metrics."""
 
     def __init__(self, total_steps: int, env_steps: int, clock: Callable[[], float]) -> None:
         self.total = total_steps
@@ -75,135 +76,86 @@ class Progress:
         self.names: set[str] = set()  # of all metrics, also those that were not finite so far
         self.clock = clock
         self.started = clock()
-        self._pace = deque([(self.started, env_steps)])  # (seconds, steps), the oldest first
+        self._recent = deque([(self.started, env_steps)])  # (seconds, steps), the oldest first
 
-    def note(self, iteration: int, metrics: Mapping[str, float]) -> float:
-        """Take in an iteration and return the time."""
+    def update(self, iteration: int, metrics: Mapping[str, float]) -> float:
+        """Record an iteration and return the time."""
         now = self.clock()
         self.iteration = iteration
-        # An iteration in which no episode ended says nothing about the return: the last known one stays.
+        # An iteration in which no episode ended has no return: the last known one stays.
         self.names.update(metrics)
         self.latest.update((name, value) for name, value in metrics.items() if math.isfinite(value))
         self.steps = int(self.latest.get("env_steps", self.steps))
-        if now - self._pace[-1][0] >= 0.1 or len(self._pace) == 1:
-            self._pace.append((now, self.steps))
-            while len(self._pace) > 2 and now - self._pace[1][0] >= PACE_WINDOW_S:
-                self._pace.popleft()
+        if now - self._recent[-1][0] >= 0.1 or len(self._recent) == 1:
+            self._recent.append((now, self.steps))
+            while len(self._recent) > 2 and now - self._recent[1][0] >= SPEED_WINDOW_S:
+                self._recent.popleft()
         return now
+
+    def metric(self, name: str) -> tuple[str, str]:
+        """Return the label of a metric and its latest value as text."""
+        label, form = METRICS[name]
+        return label, form(self.latest.get(name, math.nan))
 
     @property
     def share(self) -> float:
-        """Share of the budget that is done, in [0, 1]."""
+        """The share of the budget that is done, in [0, 1]."""
         return min(1.0, self.steps / self.total) if self.total > 0 else 1.0
 
     @property
     def steps_per_s(self) -> float:
-        """Environment steps per second of wall time over the last `PACE_WINDOW_S`; nan before the first."""
-        (then, before), (now, after) = self._pace[0], self._pace[-1]
+        """Environment steps per second of wall time over the last `SPEED_WINDOW_S`; nan before the first."""
+        (then, before), (now, after) = self._recent[0], self._recent[-1]
         return (after - before) / (now - then) if now > then else math.nan
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the budget is used at the present speed; nan when the speed is unknown."""
+        """Seconds until the budget is used up at the present speed; nan when the speed is unknown."""
         speed = self.steps_per_s
         return max(0, self.total - self.steps) / speed if speed > 0 else math.nan
 
 
-# --- one quantity, written ------------------------------------------------------------------------
+# --- what the views show --------------------------------------------------------------------------
 
+METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "return_mean": ("return", number),
+    "success_rate": ("success rate", percent),
+    "length_mean": ("episode length", number),
+    "cfm_loss": ("CFM loss", number),
+    "kl": ("KL", number),
+    "entropy": ("entropy", number),
+    "ratio_mean": ("mean ratio", ratio),
+    "ratio_min": ("min ratio", ratio),
+    "ratio_max": ("max ratio", ratio),
+    "clipped_share": ("clipped", percent),
+    "bound_share": ("at bound", percent),
+    "explained_variance": ("expl. variance", number),
+    "value_loss": ("value loss", number),
+    "learning_rate": ("learning rate", number),
+}
+"""Metric -> label and format. The live view shows those that the run has."""
 
-def number(value: float) -> str:
-    """A number in at most eight characters: 0.0412, 3.14, 512.3, 12,345, 1.23e+07, 3.0e-05."""
-    size = abs(value)
-    if not math.isfinite(value):
-        return "-"
-    if size >= 1e6 or 0 < size < 1e-3:
-        return f"{value:.2e}"
-    if size >= 1000:
-        return f"{value:,.0f}"
-    if size >= 100:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+LINE_WIDTHS = {
+    "return_mean": 8,
+    "success_rate": 7,
+    "length_mean": 6,
+    "ratio_max": 6,
+    "clipped_share": 6,
+    "cfm_loss": 8,
+    "kl": 8,
+    "explained_variance": 6,
+    "learning_rate": 8,
+}
+"""Metric -> characters of its value in a plain line, which shows those that the run has."""
 
-
-def percent(value: float) -> str:
-    """A share in [0, 1] as 97.3 %."""
-    return f"{100 * value:.1f} %" if math.isfinite(value) else "-"
-
-
-def ratio(value: float) -> str:
-    """A likelihood ratio, which lies near 1: three decimals."""
-    return f"{value:.3f}" if abs(value) < 1000 else number(value)
-
-
-def count(value: float) -> str:
-    """A count in at most five characters: 950, 12.3k, 4.56M."""
-    if not math.isfinite(value):
-        return "-"
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= 0.9995 * unit:
-            scaled = value / unit
-            return f"{scaled:.{2 if scaled < 9.995 else 1 if scaled < 99.95 else 0}f}{letter}"
-    return f"{value:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 0:07, 12:30 or 3:05:00; -:-- when unknown."""
-    if not math.isfinite(seconds):
-        return "-:--"
-    minutes, second = divmod(math.ceil(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
-
-
-def sparkline(values: Sequence[float], width: int) -> str:
-    """`values` as at most `width` bars from the lowest (▁) to the highest (█); each bar is a mean."""
-    width = min(width, len(values))
-    if width <= 0:
-        return ""
-    edges = [round(bar * len(values) / width) for bar in range(width + 1)]
-    bars = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
-    low, high = min(bars), max(bars)
-    scale = 7 / (high - low) if high > low else 0.0
-    return "".join("▁▂▃▄▅▆▇█"[round((bar - low) * scale)] for bar in bars)
-
-
-CELLS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("success_rate", "success", percent),
-    ("length_mean", "length", number),
-    ("cfm_loss", "cfm loss", number),
-    ("kl", "kl", number),
-    ("entropy", "entropy", number),
-    ("ratio_mean", "ratio", ratio),
-    ("ratio_min", "ratio min", ratio),
-    ("ratio_max", "ratio max", ratio),
-    ("clipped_share", "clipped", percent),
-    ("bound_share", "at bound", percent),
-    ("explained_variance", "expl. var.", number),
-    ("value_loss", "value loss", number),
-    ("learning_rate", "learn. rate", number),
-)
-"""Metric, label, format: what the live view shows under the return, of those that the run has."""
-
-LINE = (
-    ("return_mean", "return", 8, number),
-    ("success_rate", "success", 7, percent),
-    ("length_mean", "length", 6, number),
-    ("ratio_max", "ratio max", 6, ratio),
-    ("clipped_share", "clipped", 6, percent),
-    ("cfm_loss", "cfm", 8, number),
-    ("kl", "kl", 8, number),
-    ("explained_variance", "expl.var", 6, number),
-    ("learning_rate", "lr", 8, number),
-)
-"""Metric, label, width, format of a plain line, of those that the run has."""
+LABEL_WIDTH, VALUE_WIDTH, GAP = 14, 9, 3  # characters of a metric in the live view
 
 
 # --- the two views --------------------------------------------------------------------------------
 
 
 class PlainLines:
-    """A line for the first iteration, then at most one each `LINE_EVERY_S`, and one for the last."""
+    """Prints a line for the first iteration, at most one every `LINE_EVERY_S` after it, and one for the last."""
 
     def __init__(self, stream: TextIO, progress: Progress, heading: str = "") -> None:
         self._stream = stream
@@ -214,13 +166,13 @@ class PlainLines:
             self._print(f"{heading}: {progress.total:,} env steps")
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        now = self._progress.note(iteration, metrics)
+        now = self._progress.update(iteration, metrics)
         if now >= self._next_line:
             self._next_line = now + LINE_EVERY_S
             self._print_line()
 
     def close(self) -> None:
-        """Print the last iteration, if it was not."""
+        """Print the last iteration, if it was not printed yet."""
         if self._printed != self._progress.iteration:
             self._print_line()
 
@@ -232,24 +184,25 @@ class PlainLines:
             f"steps {progress.steps:>{len(total)},}/{total} {math.floor(100 * progress.share):3d} %",
             f"{count(progress.steps_per_s):>5} steps/s",
         ]
-        words += [
-            f"{label} {form(progress.latest.get(name, math.nan)):>{width}}"
-            for name, label, width, form in LINE
-            if name in progress.names
-        ]
+        for name, width in LINE_WIDTHS.items():
+            if name in progress.names:
+                label, value = progress.metric(name)
+                words.append(f"{label} {value:>{width}}")
         words.append(f"left {duration(progress.seconds_left):>5}")
         self._print("  ".join(words))
 
     def _print(self, line: str) -> None:
         try:
             print(line, file=self._stream, flush=True)
-        except OSError:  # the reader of the pipe went away: no reason to stop training
+        except OSError:  # the reader of the pipe has gone: training continues
             self._next_line = math.inf
 
 
 class LiveView:
-    """A few lines that are redrawn in place, at most `RENDERS_PER_S` times a second and never for more than
-    `RENDER_SHARE` of the time. Other lines written to stderr meanwhile appear above it."""
+    """Redraws a few lines in place, at most `RENDERS_PER_S` times a second and for at most `RENDER_SHARE` of the time.
+
+    Other lines that are written to stderr meanwhile appear above it.
+    """
 
     def __init__(self, console: Console, progress: Progress, heading: str = "") -> None:
         self._progress = progress
@@ -259,7 +212,7 @@ class LiveView:
         self._pending: list[float] = []
         self._console = console
         self._next_render = -math.inf
-        # No thread of rich's: drawing happens between iterations. stdout is the result's, never the view's.
+        # Drawn between iterations instead of by a thread of rich; stdout is for the result only.
         self._live = Live(
             console=console, auto_refresh=False, redirect_stdout=False, vertical_overflow="crop"
         )
@@ -267,7 +220,7 @@ class LiveView:
         self._render()
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        now = self._progress.note(iteration, metrics)
+        now = self._progress.update(iteration, metrics)
         value = metrics.get("return_mean", math.nan)
         if math.isfinite(value):
             self._remember(value)
@@ -275,7 +228,7 @@ class LiveView:
             self._render()
 
     def close(self) -> None:
-        """Draw the last state, leave it on the screen and give the cursor back."""
+        """Draw the last state, leave it on the screen and restore the cursor."""
         if self._live.is_started:
             self._render(finished=True)
             with suppress(OSError):
@@ -296,38 +249,36 @@ class LiveView:
         ascii_only = self._console.options.ascii_only
         width = self._console.width
         start = self._progress.clock()
-        view = picture(self._progress, self._history, self._heading, width, ascii_only, finished)
+        view = render(self._progress, self._history, self._heading, width, ascii_only, finished)
         try:
             self._live.update(view, refresh=True)
-        except OSError:  # the terminal went away: no reason to stop training
+        except OSError:  # the terminal has gone: training continues
             self._next_render = math.inf
             return
         end = self._progress.clock()
         self._next_render = end + max(1 / RENDERS_PER_S, (end - start) / RENDER_SHARE)
 
 
-def picture(
+def render(
     progress: Progress, history: Sequence[float], heading: str, width: int, ascii_only: bool, finished: bool
 ) -> Text:
-    """The live view as styled text of at most `width` columns."""
+    """Render the live view as styled text of at most `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis", end="")
     if heading:
         text.append(f"{heading}\n", "bold")
     _append_bar(text, progress, width, ascii_only, finished)
-    if "return_mean" in progress.names:
-        value = number(progress.latest.get("return_mean", math.nan))
-        text.append("\nreturn      ", "dim").append(f"{value:>9}", "bold green")
+    present = [name for name in METRICS if name in progress.names]
+    if present[:1] == ["return_mean"]:
+        label, value = progress.metric(present.pop(0))
+        text.append(f"\n{label:<{LABEL_WIDTH}}", "dim").append(f"{value:>{VALUE_WIDTH}}", "bold green")
         if not ascii_only:
-            text.append(f"   {sparkline(history, width - 26)}", "green")
-    cells = [
-        (label, form(progress.latest.get(name, math.nan)))
-        for name, label, form in CELLS
-        if name in progress.names
-    ]
-    columns = max(1, (width + 3) // 24)  # a cell is 12 of label and 9 of value, 3 lie between
-    for index, (label, value) in enumerate(cells):
-        text.append("\n" if index % columns == 0 else "   ")
-        text.append(f"{label:<12}", "dim").append(f"{value:>9}")
+            bars = sparkline(history, width - LABEL_WIDTH - VALUE_WIDTH - GAP - 2)
+            text.append(" " * GAP + bars, "green")
+    columns = max(1, (width + GAP) // (LABEL_WIDTH + VALUE_WIDTH + GAP))
+    for index, name in enumerate(present):
+        label, value = progress.metric(name)
+        text.append("\n" if index % columns == 0 else " " * GAP)
+        text.append(f"{label:<{LABEL_WIDTH}}", "dim").append(f"{value:>{VALUE_WIDTH}}")
     return text
 
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object per iteration, what every curve is drawn from."""
+"""metrics.jsonl: one JSON object per iteration, the source of all learning curves."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NAME = "metrics.jsonl"
 class MetricsFile:
     """A reporter that appends one line per iteration and flushes it at once.
 
-    `offset=None` begins a new file. A resumed run gives the `offset` that its checkpoint recorded: whatever
-    was written after it (iterations that the resumed run repeats, a line torn by a crash) is cut off, so that
-    an interrupted and an uninterrupted run leave the same file.
+    `offset=None` begins a new file. A resumed run gives the `offset` of its checkpoint: everything after it
+    (iterations that the resumed run repeats, a line torn by a crash) is cut off, so that an interrupted and an
+    uninterrupted run leave the same file.
 
-    Raises UsageError when a new run would overwrite another's metrics, or when `offset` is not the end of a
-    line (the file belongs to another run); StorageError when the file cannot be written.
+    Raises UsageError when a new run would overwrite the metrics of another, or when `offset` is not the end of a line
+    (the file belongs to another run), and StorageError when the file cannot be written.
     """
 
     def __init__(self, path: Path, offset: int | None = None) -> None:
         self.path = path
-        self.missing = 0  # bytes that the checkpoint knew of and the file has lost (a deleted or older file)
+        self.missing = 0  # bytes that the file lacks since the checkpoint (a deleted or older file)
         try:
             if offset is None:
                 _refuse_to_overwrite(path)
@@ -39,7 +39,7 @@ class MetricsFile:
 
     @property
     def offset(self) -> int:
-        """Length of the file in bytes after the last line: what a checkpoint records."""
+        """The length of the file in bytes after the last line, for the checkpoint."""
         return self._file.tell()
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
@@ -53,15 +53,15 @@ class MetricsFile:
             raise unwritable(self.path, error) from error
 
     def close(self) -> None:
-        """Close the file; every line is already on its way to the disk."""
+        """Close the file; every line was flushed."""
         self._file.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Every iteration of a metrics file, in order; a null becomes None.
+    """Read every iteration of a metrics file, in order; a null becomes None.
 
-    The last line may be torn (the run is being written, or was killed): it is left out. Anything else that is
-    not a JSON object per line raises UsageError with file and line.
+    A torn last line (the run is being written, or was killed) is left out. Raises UsageError with file and line for
+    any other line that is not a JSON object.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -79,15 +79,15 @@ def read(path: Path) -> list[dict[str, Any]]:
             if number == len(lines):  # no line end follows: torn
                 break
             raise UsageError(
-                f"{path}, line {number}: not one JSON object, so this is not a metrics file of flowrl, or "
-                f"it is damaged. Delete that line, or name the run folder that holds {NAME}."
+                f"{path}, line {number}: not a JSON object, so this is not a metrics file of flowrl, or it is "
+                f"damaged. Delete that line, or name the run folder that holds {NAME}."
             ) from error
         records.append(record)
     return records
 
 
 def find(run: Path) -> Path:
-    """The metrics file of a run folder (or the file itself); UsageError, with what to type, without one."""
+    """Return the metrics file of a run folder, or the file itself. Raises UsageError when there is none."""
     if run.is_file():
         return run
     if not run.exists():
@@ -118,15 +118,15 @@ def _refuse_to_overwrite(path: Path) -> None:
 
 
 def _cut(path: Path, offset: int) -> int:
-    """Truncate the file to `offset` bytes; the number of bytes that it is short of that."""
+    """Truncate the file to its complete lines within `offset` bytes; return how many bytes it lacks."""
     path.touch()
     with path.open("r+b") as file:
         content = file.read(offset)
-        whole = content.rfind(b"\n") + 1
-        if len(content) == offset and whole != offset:
+        complete = content.rfind(b"\n") + 1
+        if len(content) == offset and complete != offset:
             raise UsageError(
                 f"{path}: byte {offset}, where the checkpoint stopped, is in the middle of a line, so this "
                 "file belongs to another run. Move it away to resume without the earlier metrics."
             )
-        file.truncate(whole)
-    return offset - whole
+        file.truncate(complete)
+    return offset - complete

@@ -22,11 +22,11 @@ class Reporters:
 
     @property
     def offset(self) -> int:
-        """Bytes of metrics.jsonl so far: what the checkpoint records for `open_reporters(offset=...)`."""
+        """Bytes of metrics.jsonl so far, which the checkpoint stores for `open_reporters(offset=...)`."""
         return self.metrics.offset
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Report one iteration everywhere, to the file first: it is the one that curves are drawn from."""
+        """Report one iteration to all three, to metrics.jsonl first: learning curves are drawn from it."""
         self.metrics(iteration, metrics)
         for reporter in self.others:
             reporter(iteration, metrics)
@@ -42,12 +42,12 @@ def open_reporters(
     env_steps: int = 0,
     quiet: bool = False,
 ) -> Iterator[Reporters]:
-    """Open what a run writes into `folder` (which exists) and what it shows on stderr; close them afterwards.
+    """Open the reporters of a run, which write into the existing `folder` and to stderr, and close them afterwards.
 
-    `heading` is the view's first line (algorithm, environment, seed); `total_steps` the budget in environment
-    steps. A resumed run gives the `offset` and `env_steps` of its checkpoint; `quiet` shows nothing (--json).
+    `heading` is the first line of the training view; `total_steps` is the budget in environment steps. A resumed run
+    gives the `offset` and `env_steps` of its checkpoint. `quiet` shows no training view (--json).
 
-    Raises UsageError when the folder holds another run's metrics, StorageError when it cannot be written to.
+    Raises UsageError when the folder holds the metrics of another run, StorageError when it cannot be written to.
     """
     with (
         closing(MetricsFile(folder / jsonl.NAME, offset)) as metrics,

@@ -1,4 +1,4 @@
-"""Tables as CSV, for spreadsheets and data frames."""
+"""Write tables as CSV, for spreadsheets and data frames."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from flowrl.storage import files
 
 
 def check(path: Path) -> None:
-    """UsageError unless `path` ends in .csv, or is a pipe or a device; StorageError when it cannot be written."""
+    """Raise UsageError unless `path` ends in .csv or is a pipe or device, StorageError if it cannot be written."""
     if not files.is_stream(path):
         files.check_suffix(path, "--csv", "tables", (".csv",))
     files.check(path, "--csv")
 
 
 def write(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write `rows`, which have the same keys, one to a line under a heading; the folder is made if need be.
+    """Write `rows`, which have the same keys, one to a line under a header; the folder is created if need be.
 
-    An interval such as `return_ci95` becomes the two columns `return_ci95_low` and `return_ci95_high`; what is None
-    is left empty.
-    Raises StorageError when the file cannot be written.
+    An interval such as `return_ci95` becomes the two columns `return_ci95_low` and `return_ci95_high`; None becomes an
+    empty field. Raises StorageError when the file cannot be written.
     """
     lines = [dict(_cells(row)) for row in rows]
     columns = dict.fromkeys(name for line in lines for name in line)

@@ -1,4 +1,4 @@
-"""Videos: panels side by side, each with a caption in the picture, written as WebP, GIF or MP4."""
+"""Write videos of panels side by side, each with a caption, as WebP, GIF or MP4."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".webp", ".gif", ".mp4")
 
-NARROWEST = 240  # pixels: a caption needs them, also above a smaller picture
-LINE, MARGIN = 17, 5  # pixels: a line of the caption, the space around it
-SIZES = (12, 11, 10, 9)  # of the letters: the largest in which a line fits
+NARROWEST = 240  # pixels of a panel's width, which a caption needs
+LINE, MARGIN = 17, 5  # pixels: the height of a caption line, the space around the caption
+SIZES = (12, 11, 10, 9)  # of the letters; the largest that fits is used
 CAPTION = 2 * LINE + 2 * MARGIN
 GAP = 4  # between panels
 ROW = 4  # panels side by side before another row begins
@@ -39,15 +39,15 @@ TONES = {
 }
 Tone = Literal["running", "ended", "success", "failure"]
 
-# Lossy at a quality at which the caption stays crisp; whole pictures are rarely needed, as nobody seeks in a loop.
+# Lossy, at a quality at which the caption stays sharp, and with few key frames: a loop is not seeked in.
 WEBP: dict[str, Any] = {"quality": 70, "method": 4, "kmin": 30, "kmax": 60}
-PALETTE_FRAMES = 12  # pictures that the common palette of a GIF is made from
+PALETTE_FRAMES = 12  # frames that the common palette of a GIF is computed from
 FFMPEG = ["-crf", "23", "-movflags", "+faststart"]
 
 
 @dataclass(frozen=True)
 class VideoPanel:
-    """One picture with what is written above it."""
+    """A picture and its caption."""
 
     picture: NDArray[Any]  # (height, width, 3) uint8
     title: str
@@ -55,26 +55,26 @@ class VideoPanel:
     tone: Tone = "running"  # the colour of the facts
 
 
-class Film(Protocol):
-    """A video that is being made."""
+class VideoWriter(Protocol):
+    """A video that is being written."""
 
     def add(self, frame: Image, seconds: float) -> None:
-        """Append a picture that is shown for `seconds`; all have the size of the first."""
+        """Append a frame that is shown for `seconds`; all frames have the size of the first."""
         ...
 
     def finish(self, path: Path) -> None:
-        """Write the whole video to `path`."""
+        """Write the complete video to `path`."""
         ...
 
-    def abandon(self) -> None:
-        """Let go of everything, also after `finish`."""
+    def close(self) -> None:
+        """Release all resources; allowed after `finish` too."""
         ...
 
 
 def compose(panels: Sequence[VideoPanel], largest: tuple[int, int]) -> Image:
-    """The panels as one picture of even width and height (MP4 asks for it), in rows of at most four.
+    """Arrange panels in rows of at most four, as one image of even width and height, which MP4 requires.
 
-    A picture that is larger than `largest` (width, height) is scaled down, its proportions kept.
+    Pictures larger than `largest` (width, height) are scaled down in proportion.
     """
     from PIL import Image, ImageDraw
 
@@ -106,7 +106,7 @@ def _fitted(picture: NDArray[Any], largest: tuple[int, int]) -> Image:
 
 
 def _fitting(text: str, face: str, room: int) -> tuple[str, FreeTypeFont]:
-    """`text` and the largest font in which it is at most `room` pixels wide, ending in … where none is."""
+    """Choose the largest font in which `text` is at most `room` pixels wide; shorten it with … if none is."""
     for size in SIZES:
         if _font(face, size).getlength(text) <= room:
             return text, _font(face, size)
@@ -117,7 +117,7 @@ def _fitting(text: str, face: str, room: int) -> tuple[str, FreeTypeFont]:
 
 @cache
 def _font(face: str, size: int) -> FreeTypeFont:
-    """A font that comes with matplotlib: all its digits are equally wide, so running numbers stand still."""
+    """Load a font that comes with matplotlib; its digits are equally wide, so that counting numbers do not move."""
     import matplotlib
     from PIL import ImageFont
 
@@ -125,7 +125,7 @@ def _font(face: str, size: int) -> FreeTypeFont:
 
 
 def check(path: Path) -> None:
-    """UsageError for a suffix that is not written, MissingDependency for MP4 without its package."""
+    """Raise UsageError for an unsupported suffix, MissingDependency for MP4 without its package."""
     check_suffix(path, "--video", "videos", SUFFIXES)
     if path.suffix.lower() == ".mp4":
         _require_ffmpeg(path)
@@ -144,24 +144,24 @@ def _require_ffmpeg(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Film]:
-    """A film to add pictures to; when the block ends well it stands at `path`, whole, and otherwise nothing does.
+def writing(path: Path) -> Iterator[VideoWriter]:
+    """Open a video to add frames to; it is written to `path` when the block ends without an error, else not at all.
 
-    The folder is made if need be. Raises what `check` does, and StorageError when the file cannot be written,
-    before the first picture if that can be known.
+    The folder is created if need be. Raises the errors of `check`, and StorageError when the file cannot be written,
+    before the first frame if possible.
     """
     check(path)
     with replacing(path, "--video") as part:
-        film = Ffmpeg(part) if path.suffix.lower() == ".mp4" else Loop()
+        video = FfmpegVideo(part) if path.suffix.lower() == ".mp4" else PillowVideo()
         try:
-            yield film
-            film.finish(part)
+            yield video
+            video.finish(part)
         finally:
-            film.abandon()
+            video.close()
 
 
-class Loop:
-    """WebP or GIF, by Pillow, which wants all pictures at once: until then they are kept compressed, as a TIFF."""
+class PillowVideo:
+    """WebP or GIF by Pillow, which needs all frames at once: until then they are kept compressed, as a TIFF."""
 
     def __init__(self) -> None:
         from PIL.TiffImagePlugin import AppendingTiffWriter
@@ -185,11 +185,11 @@ class Loop:
             else:
                 pages.save(path, save_all=True, loop=0, duration=self._durations(1), **WEBP)
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         self._pages.close()
 
     def _durations(self, unit: int) -> list[int]:
-        """Milliseconds per picture, in multiples of `unit`, without drifting away from the true time."""
+        """Compute milliseconds per frame in multiples of `unit`, such that rounding errors do not add up."""
         durations, true, shown = [], 0.0, 0
         for seconds in self._seconds:
             true += 1000 * seconds
@@ -199,7 +199,7 @@ class Loop:
 
 
 def _indexed(pages: Image) -> list[Image]:
-    """The pictures in one common palette of 256 colours: what does not change then has the same colours throughout."""
+    """Convert frames to one common palette of 256 colours, so that still parts keep their colours."""
     from PIL import Image, ImageSequence
 
     count = getattr(pages, "n_frames", 1)
@@ -213,8 +213,8 @@ def _indexed(pages: Image) -> list[Image]:
     ]
 
 
-class Ffmpeg:
-    """MP4 (H.264), piped to ffmpeg picture by picture: none is kept."""
+class FfmpegVideo:
+    """MP4 (H.264), piped to ffmpeg frame by frame; no frame is kept in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -223,7 +223,7 @@ class Ffmpeg:
         self._due = 0.0
 
     def add(self, frame: Image, seconds: float) -> None:
-        """The first picture's time sets the frame rate; a picture shown for longer is repeated."""
+        """Append a frame; the first one's time sets the frame rate, and a frame shown for longer is repeated."""
         if self._pipe is None:
             self._rate = 1 / seconds
             self._pipe = self._open(frame.size)
@@ -247,10 +247,10 @@ class Ffmpeg:
         return pipe
 
     def finish(self, path: Path) -> None:
-        assert path == self._path  # noqa: S101  ffmpeg has been writing there all along
-        self.abandon()
+        assert path == self._path  # noqa: S101  ffmpeg writes there from the start
+        self.close()
 
-    def abandon(self) -> None:
+    def close(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None

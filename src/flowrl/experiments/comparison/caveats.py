@@ -1,4 +1,4 @@
-"""What a reader must know before believing a comparison: few seeds, unequal runs, tasks left out."""
+"""Notes on what limits the conclusions of a comparison: few seeds, unequal runs, tasks left out."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from flowrl.config.fingerprint import differences
 from flowrl.experiments.comparison.load import LoadedSuites
 from flowrl.experiments.comparison.results import Improvement
 
-FEW = 5  # seeds; with fewer, an interval is narrower than it says
+FEW_SEEDS = 5  # with fewer, an interval covers the true value less often than 95 %
 
 
-def notes(grid: LoadedSuites, improvements: Iterable[Improvement] = ()) -> list[str]:
-    """All that has to be said, a sentence or two each."""
+def notes(suites: LoadedSuites, improvements: Iterable[Improvement] = ()) -> list[str]:
+    """Return every note that applies, a sentence or two each."""
     return [
-        *_tasks_left_out(grid),
-        *_numbers_of_seeds(grid),
-        *_unequal_settings(grid),
-        *_unequal_environments(grid),
-        *_held_actions(grid),
-        *_unequal_steps(grid),
-        *_unequal_circumstances(grid),
+        *_tasks_left_out(suites),
+        *_numbers_of_seeds(suites),
+        *_unequal_settings(suites),
+        *_unequal_environments(suites),
+        *_held_actions(suites),
+        *_unequal_steps(suites),
+        *_unequal_circumstances(suites),
         *_false_certainty(improvements),
     ]
 
 
-def _tasks_left_out(grid: LoadedSuites) -> list[str]:
-    left_out = sorted(set(grid.tasks) - set(grid.common))
+def _tasks_left_out(suites: LoadedSuites) -> list[str]:
+    left_out = sorted(set(suites.tasks) - set(suites.common))
     if not left_out:
         return []
     return [f"Overall is over the tasks that every algorithm has runs of: without {', '.join(left_out)}."]
 
 
-def _numbers_of_seeds(grid: LoadedSuites) -> list[str]:
+def _numbers_of_seeds(suites: LoadedSuites) -> list[str]:
     sentences = []
-    counts = {key: len(group.runs) for key, group in grid.groups.items()}
+    counts = {key: len(group.runs) for key, group in suites.groups.items()}
     single = [f"{task} {name}" for (task, name), count in counts.items() if count < 2]
     if single:
         sentences.append(
             f"One seed only, hence no interval: {', '.join(sorted(single))}. What includes them has none either."
         )
     least = min((count for count in counts.values() if count > 1), default=None)
-    if least is not None and least < FEW:
+    if least is not None and least < FEW_SEEDS:
         # The interval reaches from the least to the greatest run at most; that misses the median when all
         # runs lie on one side of it: 2 · 2⁻ⁿ.
         sentences.append(
@@ -51,10 +51,10 @@ def _numbers_of_seeds(grid: LoadedSuites) -> list[str]:
             f"true median only {1 - 2 ** (1 - least):.0%} of the time: read the intervals of single tasks as too "
             "narrow."
         )
-    uneven = [task for task in grid.common if len({counts[task, name] for name in grid.algorithms}) > 1]
+    uneven = [task for task in suites.common if len({counts[task, name] for name in suites.algorithms}) > 1]
     if uneven:
-        sentences.append(f"Unequal numbers of seeds on {', '.join(uneven)}; the missing cells are listed.")
-    if len({counts[task, name] for task in grid.common for name in grid.algorithms}) > 1:
+        sentences.append(f"Unequal numbers of seeds on {', '.join(uneven)}; the missing trials are listed.")
+    if len({counts[task, name] for task in suites.common for name in suites.algorithms}) > 1:
         sentences.append(
             "The overall interquartile mean counts runs, so that tasks with more seeds weigh more in it; the overall "
             "mean counts every task the same."
@@ -62,9 +62,9 @@ def _numbers_of_seeds(grid: LoadedSuites) -> list[str]:
     return sentences
 
 
-def _unequal_settings(grid: LoadedSuites) -> list[str]:
+def _unequal_settings(suites: LoadedSuites) -> list[str]:
     sentences = []
-    for (task, name), group in sorted(grid.groups.items()):
+    for (task, name), group in sorted(suites.groups.items()):
         for run in group.runs[1:]:
             if unequal := differences(run.record.config, group.config):
                 sentences.append(
@@ -75,11 +75,11 @@ def _unequal_settings(grid: LoadedSuites) -> list[str]:
     return sentences
 
 
-def _unequal_environments(grid: LoadedSuites) -> list[str]:
-    """Algorithms that were not given the same task."""
+def _unequal_environments(suites: LoadedSuites) -> list[str]:
+    """Name the algorithms that were trained on different versions of a task."""
     sentences = []
-    for task in grid.tasks:
-        (first, reference), *others = sorted(grid.on(task).items())
+    for task in suites.tasks:
+        (first, reference), *others = sorted(suites.on(task).items())
         for name, group in others:
             settings = ({"env": of.config["env"]} for of in (group, reference))
             if unequal := differences(*settings):
@@ -90,9 +90,9 @@ def _unequal_environments(grid: LoadedSuites) -> list[str]:
     return sentences
 
 
-def _held_actions(grid: LoadedSuites) -> list[str]:
+def _held_actions(suites: LoadedSuites) -> list[str]:
     repeats: dict[int, set[str]] = defaultdict(set)  # control steps that an action is held -> tasks
-    for (task, _), group in grid.groups.items():
+    for (task, _), group in suites.groups.items():
         repeats[group.config["env"].get("action_repeat", 1)].add(task)
     return [
         f"An env step of {', '.join(sorted(tasks))} is an action that is held for {repeat} control steps."
@@ -101,11 +101,13 @@ def _held_actions(grid: LoadedSuites) -> list[str]:
     ]
 
 
-def _unequal_steps(grid: LoadedSuites) -> list[str]:
+def _unequal_steps(suites: LoadedSuites) -> list[str]:
     sentences = []
-    for task in grid.tasks:
-        algorithms: dict[int, list[str]] = defaultdict(list)  # environment steps -> who was trained so long
-        for name, group in grid.on(task).items():
+    for task in suites.tasks:
+        algorithms: dict[int, list[str]] = defaultdict(
+            list
+        )  # environment steps -> algorithms trained for these
+        for name, group in suites.on(task).items():
             for steps in sorted({run.record.env_steps for run in group.runs}):
                 algorithms[steps].append(name)
         if len(algorithms) > 1:
@@ -114,10 +116,10 @@ def _unequal_steps(grid: LoadedSuites) -> list[str]:
     return sentences
 
 
-def _unequal_circumstances(grid: LoadedSuites) -> list[str]:
-    """Evaluations of different sizes, versions and machines."""
+def _unequal_circumstances(suites: LoadedSuites) -> list[str]:
+    """Name differences of evaluation size, flowrl version and machine."""
     sentences = []
-    records = [run.record for group in grid.groups.values() for run in group.runs]
+    records = [run.record for group in suites.groups.values() for run in group.runs]
     episodes = sorted({record.episodes for record in records})
     if len(episodes) > 1:
         sentences.append(
@@ -135,10 +137,9 @@ def _unequal_circumstances(grid: LoadedSuites) -> list[str]:
 
 
 def _false_certainty(improvements: Iterable[Improvement]) -> list[str]:
-    probabilities = [improvement.probability for improvement in improvements]
-    if not any(p.interval and p.value in (0, 1) for p in probabilities):
+    if not any(improvement.ci95 and improvement.value in (0, 1) for improvement in improvements):
         return []
     return [
         "A probability of improvement of 0 or 1 has an interval without width, which is not certainty: all runs of one "
-        "lie above all runs of the other, and the bootstrap knows no runs but these."
+        "lie above all runs of the other, and the bootstrap draws from these runs only."
     ]

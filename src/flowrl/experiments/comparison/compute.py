@@ -1,7 +1,7 @@
-"""From finished runs to a comparison: means, probabilities of improvement, profiles, and the interval of each.
+"""Compute a comparison from finished runs: means, probabilities of improvement, profiles, and their intervals.
 
-Statistics over several tasks use normalised scores and draw the runs anew within each task
-(`flowrl.evaluation.statistics`).
+Statistics over several tasks use normalised scores; their bootstrap draws runs within each task
+(`flowrl.evaluation.statistics`; Agarwal et al. 2021, arXiv 2108.13264).
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from flowrl.experiments.comparison.results import (
     Comparison,
     Estimate,
     Improvement,
+    MeasureEstimate,
+    NoiseResult,
     Overall,
     Profile,
     ProfileLine,
-    RunResult,
     Scale,
     ScoreEstimate,
     TaskComparison,
     Total,
 )
-from flowrl.experiments.suite import trial
-from flowrl.experiments.suite.trial import MODES
+from flowrl.experiments.suite.trial import MODES, noise_label
 
 Scores = NDArray[np.float64]  # (runs,)
-Scored = Mapping[str, Mapping[str, Strata]]  # algorithm -> noise mode -> the scores of its runs, task by task
+ScoresByMode = Mapping[
+    str, Mapping[str, Strata]
+]  # algorithm -> noise mode -> scores of its runs, task by task
 
 CONTROL_RANGE = (0.0, 1000.0)  # of a control task's return: 1000 steps of rewards in [0, 1]
 HUMANOID_RANGE = (0.0, 300.0)  # of HumanoidTrack's: 300 steps of rewards up to 1
@@ -44,22 +46,22 @@ THRESHOLDS = 101  # points of a performance profile
 PROFILE_RESAMPLES = 2_000
 
 
-def compare(grid: LoadedSuites, modes: Sequence[str] = MODES, scale: Scale | None = None) -> Comparison:
-    """Every number, per task and over the tasks that all algorithms have, with notes in words.
+def compare(suites: LoadedSuites, modes: Sequence[str] = MODES, scale: Scale | None = None) -> Comparison:
+    """Compare the algorithms on each task and over the tasks that all algorithms have, with notes in words.
 
-    `scale` normalises the returns of every task; without one, each task has that of `scale_for`.
+    `scale` normalises the returns of every task; without it, each task has the scale of `scale_for`.
     """
-    scales = {task: scale or scale_for(grid, task) for task in grid.tasks}
-    tasks = {task: _task(grid.on(task), modes, scales[task]) for task in grid.tasks}
-    overall = _overall(grid, modes, scales)
-    improvements = [pair for task in tasks.values() for pair in task.improvements]
+    scales = {task: scale or scale_for(suites, task) for task in suites.tasks}
+    tasks = {task: _task(suites.on(task), modes, scales[task]) for task in suites.tasks}
+    overall = _overall(suites, modes, scales)
+    improvements = [pair for task in tasks.values() for pair in task.improvement]
     return Comparison(
-        algorithms=tuple(grid.algorithms),
-        modes=tuple(modes),
+        algorithms=tuple(suites.algorithms),
+        noise=tuple(modes),
         tasks=tasks,
         overall=overall,
-        missing=grid.missing,
-        notes=tuple(caveats.notes(grid, [*improvements, *overall.improvements])),
+        missing=suites.missing,
+        notes=tuple(caveats.notes(suites, [*improvements, *overall.improvement])),
     )
 
 
@@ -83,7 +85,7 @@ def scale_for(grid: LoadedSuites, task: str) -> Scale:
 
 
 def normalised(returns: Scores, scale: Scale) -> Scores:
-    """(return - low) / (high - low); ½ where all returns are the same."""
+    """Compute (return - low) / (high - low); ½ where all returns are the same."""
     if scale.low == scale.high:
         return np.full_like(returns, 0.5)
     return (returns - scale.low) / (scale.high - scale.low)
@@ -94,49 +96,48 @@ def normalised(returns: Scores, scale: Scale) -> Scores:
 
 def _task(groups: Mapping[str, Group], modes: Sequence[str], scale: Scale) -> TaskComparison:
     returns = {name: {mode: [group.returns(mode)] for mode in modes} for name, group in groups.items()}
-    entries = {
-        name: AlgorithmResult(
-            env=group.config["env"]["id"],
-            trials=tuple(_trials(group, modes)),
-            scores={mode: _score(group, mode, returns[name][mode]) for mode in modes},
-            measures={mode: _measures(group, mode) for mode in modes},
-        )
-        for name, group in groups.items()
-    }
-    return TaskComparison(scale, entries, _improvements(returns, modes))
+    results = {name: _algorithm(group, modes) for name, group in groups.items()}
+    return TaskComparison(scale, results, _improvements(returns, modes))
 
 
-def _trials(group: Group, modes: Sequence[str]) -> list[RunResult]:
-    return [
-        RunResult(
-            folder=str(run.folder),
-            seed=run.seed,
-            episodes=run.record.episodes,
-            env_steps=run.record.env_steps,
-            seconds=run.record.seconds,
-            env_steps_per_s=run.record.env_steps_per_s,
-            returns={mode: run.record.evaluations[mode].return_mean for mode in modes},
-            measures={mode: run.record.evaluations[mode].measures for mode in modes},
-        )
-        for run in group.runs
-    ]
+def _algorithm(group: Group, modes: Sequence[str]) -> AlgorithmResult:
+    records = [run.record for run in group.runs]
+    return AlgorithmResult(
+        folders=tuple(str(run.folder) for run in group.runs),
+        seeds=tuple(run.seed for run in group.runs),
+        env=group.config["env"]["id"],
+        episodes=tuple(record.episodes for record in records),
+        env_steps=tuple(record.env_steps for record in records),
+        seconds=tuple(record.seconds for record in records),
+        env_steps_per_s=tuple(record.env_steps_per_s for record in records),
+        noise={mode: _noise(group, mode) for mode in modes},
+    )
 
 
-def _measures(group: Group, mode: str) -> dict[str, Estimate]:
-    """What every run of the group tells besides its return, in the order of the first one."""
-    told = [run.record.evaluations[mode].measures for run in group.runs]
-    return {
-        name: _estimate([np.array([one[name] for one in told])], statistics.stratified_mean)
-        for name in told[0]
-        if all(name in one for one in told)
-    }
+def _noise(group: Group, mode: str) -> NoiseResult:
+    returns = group.returns(mode)
+    scores = _scores(group, mode, [returns])
+    measures = _measures(group, mode)
+    return NoiseResult(scores.action, tuple(returns.tolist()), scores.mean, scores.iqm, measures)
 
 
-def _overall(grid: LoadedSuites, modes: Sequence[str], scales: Mapping[str, Scale]) -> Overall:
-    tasks = grid.common
+def _measures(group: Group, mode: str) -> dict[str, MeasureEstimate]:
+    """Estimate what every run of the group measures besides its return, in the order of the first run."""
+    runs = [run.record.evaluations[mode].measures for run in group.runs]
+    measures = {}
+    for name in runs[0]:
+        if all(name in run for run in runs):
+            values = [run[name] for run in runs]
+            mean = _estimate([np.array(values)], statistics.stratified_mean)
+            measures[name] = MeasureEstimate(tuple(values), mean.value, mean.ci95)
+    return measures
+
+
+def _overall(suites: LoadedSuites, modes: Sequence[str], scales: Mapping[str, Scale]) -> Overall:
+    tasks = suites.common
     if not tasks:
         return Overall()
-    groups = {name: [grid.groups[task, name] for task in tasks] for name in grid.algorithms}
+    groups = {name: [suites.groups[task, name] for task in tasks] for name in suites.algorithms}
     scores = {
         name: {
             mode: [
@@ -150,7 +151,7 @@ def _overall(grid: LoadedSuites, modes: Sequence[str], scales: Mapping[str, Scal
     totals = {
         name: Total(
             runs=sum(len(group.runs) for group in members),
-            scores={mode: _score(members[0], mode, scores[name][mode]) for mode in modes},
+            noise={mode: _scores(members[0], mode, scores[name][mode]) for mode in modes},
         )
         for name, members in groups.items()
     }
@@ -160,22 +161,23 @@ def _overall(grid: LoadedSuites, modes: Sequence[str], scales: Mapping[str, Scal
 # --- statistics -----------------------------------------------------------------------------------
 
 
-def _score(group: Group, mode: str, strata: Strata) -> ScoreEstimate:
-    """Of the runs in `strata`, whose policies are of the kind of those in `group`."""
+def _scores(group: Group, mode: str, strata: Strata) -> ScoreEstimate:
+    """Estimate the scores of the runs in `strata`, whose policies are of the same kind as in `group`."""
     return ScoreEstimate(
-        action=trial.spelled(mode, group.config),
+        action=noise_label(mode, group.config),
         mean=_estimate(strata, statistics.stratified_mean),
         iqm=_estimate(strata, statistics.stratified_interquartile_mean),
     )
 
 
-def _improvements(scores: Scored, modes: Sequence[str]) -> tuple[Improvement, ...]:
-    """The probability that the first of each pair of algorithms is better, the noise mode being the same."""
-    return tuple(
-        Improvement(first, second, mode, _improvement(scores[first][mode], scores[second][mode]))
-        for first, second in combinations(scores, 2)
-        for mode in modes
-    )
+def _improvements(scores: ScoresByMode, modes: Sequence[str]) -> tuple[Improvement, ...]:
+    """Estimate for each pair of algorithms the probability that the first is better, under each noise mode."""
+    improvements = []
+    for first, second in combinations(scores, 2):
+        for mode in modes:
+            probability = _improvement(scores[first][mode], scores[second][mode])
+            improvements.append(Improvement(first, second, mode, probability.value, probability.ci95))
+    return tuple(improvements)
 
 
 def _improvement(x: Strata, y: Strata) -> Estimate:
@@ -184,8 +186,8 @@ def _improvement(x: Strata, y: Strata) -> Estimate:
     )
 
 
-def _profile(scores: Scored, modes: Sequence[str]) -> Profile:
-    """On a grid of thresholds from 0, or the least score, to 1, or the greatest."""
+def _profile(scores: ScoresByMode, modes: Sequence[str]) -> Profile:
+    """Compute the profiles at thresholds from 0, or the least score, to 1, or the greatest score."""
     every = np.concatenate([runs for strata in scores.values() for mode in modes for runs in strata[mode]])
     thresholds = np.linspace(min(0.0, float(every.min())), max(1.0, float(every.max())), THRESHOLDS)
     lines = {
@@ -201,8 +203,8 @@ def _profile_line(strata: Strata, thresholds: NDArray[np.float64]) -> ProfileLin
 
     low, high = statistics.stratified_bootstrap(strata, share, resamples=PROFILE_RESAMPLES)
     known = bool(np.isfinite(low).all())
-    band = (tuple(low.tolist()), tuple(high.tolist())) if known else None
-    return ProfileLine(tuple(share(strata).tolist()), band)
+    band = (tuple(end.tolist()) if known else None for end in (low, high))
+    return ProfileLine(tuple(share(strata).tolist()), *band)
 
 
 def _estimate(strata: Strata, statistic: Callable[[Strata], NDArray[np.float64]]) -> Estimate:

@@ -6,23 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flowrl.experiments.comparison.results import Comparison
-from flowrl.reporting.plots.learning_curves import LABELS, LearningCurve, draw_group, dress, window_of
-from flowrl.reporting.plots.style import COLOURS, GREY, new_figure, styled
+from flowrl.experiments.comparison.tables import MODE_TITLES
+from flowrl.reporting.plots.learning_curves import LABELS, LearningCurve, draw_group, format_axes, window_of
+from flowrl.reporting.plots.style import GREY, caption, colours, legend, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRIC, X = "return_mean", "env_steps"
-TITLES = {
-    "random": "random noise; Gaussian: sampled actions",
-    "zero": "zero noise; Gaussian: mean actions",
-}
 
 
 @styled
 def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithms: Sequence[str]) -> Figure:
-    """One panel per task: the training return over environment steps, a line per algorithm in the band of its
-    seeds."""
+    """Draw a panel per task: training return over environment steps, a line per algorithm in a band over its seeds."""
     runs = [run for groups in tasks.values() for members in groups.values() for run in members]
     window = window_of(runs)
     columns = columns_for(len(tasks))
@@ -30,11 +26,11 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithm
     width, height = (6.4, 3.4) if columns == 1 else (3.0, 2.3)  # of a panel, in inches
     figure = new_figure(width=width * columns + 0.4 * (columns > 1), height=0.9 + height * rows)
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    colours = _colours(algorithms)
+    colour_of = colours(algorithms)
     for place, (axes, (task, groups)) in enumerate(zip(panels, tasks.items(), strict=False)):
         for name, members in groups.items():
-            draw_group(axes, members, METRIC, X, window, name, colours[name])
-        dress(axes, METRIC)
+            draw_group(axes, members, METRIC, X, window, name, colour_of[name])
+        format_axes(axes, METRIC)
         axes.set_title(task)
         if not axes.lines:
             why = "no episode has ended" if any(groups.values()) else "no metrics.jsonl"
@@ -45,18 +41,15 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithm
             axes.set_xlabel(LABELS[X])
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    _legend(figure, colours)
+    legend(figure, colour_of, min(5, len(colour_of)))
     smoothing = f"each run averaged over {window} iterations" if window > 1 else "unsmoothed"
-    figure.supxlabel(
-        f"return while training; line: mean of the seeds; band: least to greatest seed; {smoothing}",
-        fontsize=8,
-        color="0.4",
-    )
+    bands = "line: mean of the seeds; band: least to greatest seed"
+    caption(figure, f"return while training; {bands}; {smoothing}")
     return figure
 
 
 def columns_for(panels: int) -> int:
-    """How many columns leave the fewest places of the grid empty."""
+    """Choose the number of columns that leaves the fewest places of the grid empty."""
     if panels <= 6:
         return {1: 1, 2: 2, 4: 2}.get(panels, 3)
     return min((4, 3, 5), key=lambda columns: -panels % columns)
@@ -64,49 +57,38 @@ def columns_for(panels: int) -> int:
 
 @styled
 def profile(comparison: Comparison) -> Figure:
-    """One panel per noise mode: the share of runs that score above each threshold, in 95 % bands.
+    """Draw a panel per noise mode: the share of runs that score above each threshold, in 95 % bands.
 
-    There must be tasks that all algorithms have runs of; otherwise ValueError.
+    Raises ValueError when no task has runs of all algorithms.
     """
-    profiles, modes = comparison.overall.profile, comparison.modes
+    profiles, modes = comparison.overall.profile, comparison.noise
     if profiles is None:
         raise ValueError("no profile: there is no task that all algorithms have runs of")
     figure = new_figure(width=4.6 * len(modes) if len(modes) > 1 else 6.4, height=3.9)
-    colours = _colours(comparison.algorithms)
+    colour_of = colours(comparison.algorithms)
     thresholds = profiles.thresholds
     panels = figure.subplots(1, len(modes), squeeze=False, sharey=True)[0]
     for axes, mode in zip(panels, modes, strict=True):
-        for place, (name, lines) in enumerate(profiles.lines.items()):
-            line, colour = lines[mode], colours[name]
-            if line.band is not None:
-                axes.fill_between(thresholds, *line.band, color=colour, alpha=0.18, linewidth=0, step="post")
-            above = len(profiles.lines) - 1 - place
-            width = 1.4 + 0.5 * above  # one line on another leaves both to be seen
+        for place, (name, lines) in enumerate(profiles.algorithms.items()):
+            line, colour = lines[mode], colour_of[name]
+            if line.low is not None and line.high is not None:
+                band = (thresholds, line.low, line.high)
+                axes.fill_between(*band, color=colour, alpha=0.18, linewidth=0, step="post")
+            above = len(profiles.algorithms) - 1 - place
+            width = 1.4 + 0.5 * above  # where lines coincide, both can be seen
             axes.plot(thresholds, line.share, color=colour, linewidth=width, drawstyle="steps-post")
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-        axes.set_title(TITLES[mode], fontsize=10)
+        axes.set_title(MODE_TITLES[mode], fontsize=10)
         axes.set_xlabel("normalised score")
         axes.set_ylim(-0.02, 1.02)
         margin = 0.02 * (thresholds[-1] - thresholds[0])
         axes.set_xlim(thresholds[0] - margin, thresholds[-1] + margin)
     panels[0].set_ylabel("share of runs above it")
-    _legend(figure, colours)
+    legend(figure, colour_of, min(5, len(colour_of)))
     number = len(comparison.overall.tasks)
-    figure.supxlabel(
+    caption(
+        figure,
         f"over {number} {'tasks' if number > 1 else 'task'}; band: 95 % stratified bootstrap; where a line crosses the "
         "dots: the median run",
-        fontsize=8,
-        color="0.4",
     )
     return figure
-
-
-def _colours(algorithms: Sequence[str]) -> dict[str, str]:
-    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(algorithms)}
-
-
-def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
-    from matplotlib.lines import Line2D
-
-    lines = [Line2D([], [], color=colour, linewidth=2.5) for colour in colours.values()]
-    figure.legend(lines, list(colours), loc="outside upper center", ncols=min(5, len(colours)))

@@ -1,4 +1,4 @@
-"""The grid of finished runs that are compared, as `flowrl suite` leaves them in one or more folders."""
+"""Load the finished trials of one or more suites, grouped by task and algorithm."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError
-from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord
-from flowrl.experiments.suite.trial import find as find_cells
-from flowrl.experiments.suite.trial import read as read_record
+from flowrl.experiments.suite.trial import (
+    EVALUATION,
+    FAILURE,
+    MODES,
+    Failure,
+    Trial,
+    TrialRecord,
+    find_trials,
+    read_record,
+)
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished cell."""
+    """A finished trial."""
 
     seed: int
     folder: Path
@@ -34,27 +41,30 @@ class Group:
     runs: tuple[LoadedRun, ...]
 
     def returns(self, mode: str) -> NDArray[np.float64]:
-        """(runs,)"""
+        """Return each run's mean return under a noise mode, (runs,)."""
         return np.array([run.record.evaluations[mode].return_mean for run in self.runs])
 
     @property
     def config(self) -> Mapping[str, Any]:
+        """The configuration of the first run."""
         return self.runs[0].record.config
 
 
 @dataclass(frozen=True)
 class LoadedSuites:
-    """Everything that is compared."""
+    """The finished trials of one or more suites."""
 
     groups: Mapping[tuple[str, str], Group]  # (task, algorithm) -> its runs, at least one
-    missing: tuple[str, ...]  # a sentence for every cell that is not finished
+    missing: tuple[str, ...]  # a sentence for every trial that is not finished
 
     @property
     def tasks(self) -> list[str]:
+        """The names of all tasks, sorted."""
         return sorted({task for task, _ in self.groups})
 
     @property
     def algorithms(self) -> list[str]:
+        """The names of all algorithms, sorted."""
         return sorted({algorithm for _, algorithm in self.groups})
 
     @property
@@ -63,7 +73,7 @@ class LoadedSuites:
         return [task for task in self.tasks if len(self.on(task)) == len(self.algorithms)]
 
     def on(self, task: str) -> dict[str, Group]:
-        """The algorithms that have runs of a task -> these."""
+        """Return the runs of each algorithm on a task; algorithms without any are left out."""
         return {name: self.groups[task, name] for name in self.algorithms if (task, name) in self.groups}
 
 
@@ -71,38 +81,42 @@ class LoadedSuites:
 
 
 def read(folders: Sequence[Path]) -> LoadedSuites:
-    """The cells in `folders`, as `flowrl suite` writes them; raises UsageError when none is finished.
+    """Load the trials in `folders`, as `flowrl suite` writes them; raises UsageError when none is finished.
 
-    An algorithm that two folders have under different settings, or with the same seeds, is two: 'fpo (old)' and
-    'fpo (new)'. Otherwise its seeds are put together.
+    Seeds of one algorithm in several folders are combined. An algorithm that two folders have under different
+    settings, or with the same seeds, counts as two: 'fpo (old)' and 'fpo (new)'.
     """
     finished: dict[Path, dict[Trial, LoadedRun]] = {}
     unfinished: dict[Trial, str] = {}
     for out in dict.fromkeys(folders):
         finished[out] = {}
-        for cell, folder in find_cells(out):
+        for trial, folder in find_trials(out):
             record = read_record(folder / EVALUATION, TrialRecord)
             if record is None or not set(MODES) <= record.evaluations.keys():
-                unfinished[cell] = _why_unfinished(folder)
+                unfinished[trial] = _why_unfinished(folder)
             else:
-                finished[out][cell] = LoadedRun(cell.seed, folder, record)
-        if not finished[out] and (out / "config.yaml").exists():
-            raise UsageError(
-                f"{out} is a single run, and flowrl compare takes the folders of flowrl suite. Type flowrl plot {out}, "
-                f"or flowrl eval {out}."
-            )
+                finished[out][trial] = LoadedRun(trial.seed, folder, record)
         if not finished[out]:
-            raise UsageError(
-                f"{out} holds no finished cell (recipe/algorithm/seed0/{EVALUATION}). Make some with: "
-                f"flowrl suite RECIPE --out {out}"
-            )
+            raise _nothing_finished(out)
     groups = _groups(finished)
     return LoadedSuites(groups, tuple(_missing(groups, unfinished)))
 
 
+def _nothing_finished(out: Path) -> UsageError:
+    if (out / "config.yaml").exists():
+        return UsageError(
+            f"{out} is a single run, and flowrl compare takes the folders of flowrl suite. Type flowrl plot {out}, or "
+            f"flowrl eval {out}."
+        )
+    return UsageError(
+        f"{out} holds no finished trial (recipe/algorithm/seed0/{EVALUATION}). Run some with: "
+        f"flowrl suite RECIPE --out {out}"
+    )
+
+
 def _why_unfinished(folder: Path) -> str:
     if (folder / EVALUATION).exists():
-        return f"its {EVALUATION} is not whole"
+        return f"its {EVALUATION} is incomplete"
     failure = read_record(folder / FAILURE, Failure)
     if failure is None:
         return "not finished"
@@ -113,37 +127,37 @@ def _why_unfinished(folder: Path) -> str:
 
 
 def _groups(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> dict[tuple[str, str], Group]:
-    """(task, label of the algorithm) -> its runs in all folders."""
-    apart = _apart(finished)
+    """Map (task, label of the algorithm) to its runs in all folders."""
+    separate = _separate(finished)
     runs: dict[tuple[str, str], list[LoadedRun]] = defaultdict(list)
-    for out, cells in finished.items():
+    for out, trials in finished.items():
         suffix = f" ({_folder_name(out, finished)})"
-        for cell, run in cells.items():
-            label = cell.algorithm + (suffix if cell.algorithm in apart else "")
-            runs[cell.recipe, label].append(run)
+        for trial, run in trials.items():
+            label = trial.algorithm + (suffix if trial.algorithm in separate else "")
+            runs[trial.recipe, label].append(run)
     return {key: Group(tuple(sorted(members, key=lambda run: run.seed))) for key, members in runs.items()}
 
 
-def _apart(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> set[str]:
-    """The algorithms whose runs in different folders are not to be put together."""
+def _separate(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> set[str]:
+    """Find the algorithms whose runs in different folders must not be combined."""
     algorithms = set()
     for one, other in combinations(finished.values(), 2):
-        digests = {(cell.recipe, cell.algorithm): run.record.digest for cell, run in other.items()}
-        for cell, run in one.items():
-            digest = digests.get((cell.recipe, cell.algorithm), run.record.digest)
-            if cell in other or digest != run.record.digest:
-                algorithms.add(cell.algorithm)
+        digests = {(trial.recipe, trial.algorithm): run.record.digest for trial, run in other.items()}
+        for trial, run in one.items():
+            digest = digests.get((trial.recipe, trial.algorithm), run.record.digest)
+            if trial in other or digest != run.record.digest:
+                algorithms.add(trial.algorithm)
     return algorithms
 
 
 def _folder_name(out: Path, among: Iterable[Path]) -> str:
-    """The folder's own name where that tells it from the others."""
+    """Return the folder's name where it is unique among the others, else its path."""
     names = [other.resolve().name for other in among]
     return out.resolve().name if names.count(out.resolve().name) == 1 else str(out)
 
 
 def _unlabelled(algorithm: str) -> str:
-    """'fpo (old)' → 'fpo'."""
+    """Turn 'fpo (old)' into 'fpo'."""
     return algorithm.partition(" (")[0]
 
 
@@ -151,16 +165,16 @@ def _unlabelled(algorithm: str) -> str:
 
 
 def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial, str]) -> list[str]:
-    """A sentence for every cell that has to be there for each algorithm to have the same seeds of each task."""
-    algorithms = sorted({algorithm for _, algorithm in groups} | _lost(groups, unfinished))
-    tasks = {task for task, _ in groups} | {cell.recipe for cell in unfinished}
+    """Return a sentence for every trial that is missing for all algorithms to have equal seeds on each task."""
+    algorithms = sorted({algorithm for _, algorithm in groups} | _unfinished_algorithms(groups, unfinished))
+    tasks = {task for task, _ in groups} | {trial.recipe for trial in unfinished}
     sentences = []
     for task in sorted(tasks):
         seeds_of = {
             name: {run.seed for run in groups[task, name].runs} if (task, name) in groups else set()
             for name in algorithms
         }
-        seeds = set().union(*seeds_of.values(), {cell.seed for cell in unfinished if cell.recipe == task})
+        seeds = set().union(*seeds_of.values(), {trial.seed for trial in unfinished if trial.recipe == task})
         for name in algorithms:
             for seed in sorted(seeds - seeds_of[name]):
                 why = unfinished.get(Trial(task, _unlabelled(name), seed), "not there")
@@ -168,6 +182,6 @@ def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial,
     return sentences
 
 
-def _lost(groups: Mapping[tuple[str, str], Group], unfinished: Iterable[Trial]) -> set[str]:
-    """The algorithms of which no cell at all is finished."""
-    return {cell.algorithm for cell in unfinished} - {_unlabelled(name) for _, name in groups}
+def _unfinished_algorithms(groups: Mapping[tuple[str, str], Group], unfinished: Iterable[Trial]) -> set[str]:
+    """Find the algorithms without any finished trial."""
+    return {trial.algorithm for trial in unfinished} - {_unlabelled(name) for _, name in groups}

@@ -1,7 +1,7 @@
-"""A matrix of training runs: every recipe with every algorithm and every seed, and how far each of them has come.
+"""Plan a suite: every recipe with every algorithm and every seed, and what is left to do for each trial.
 
-What is finished is kept, so that a matrix goes on after any interruption. `flowrl.experiments.suite.scheduler` does
-the work.
+Finished trials are kept, so that a suite continues after any interruption. `flowrl.experiments.suite.scheduler` runs
+the plan.
 """
 
 from __future__ import annotations
@@ -21,8 +21,15 @@ from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.envs import factory
 from flowrl.experiments import train
 from flowrl.experiments.build import device_of
-from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord
-from flowrl.experiments.suite.trial import read as read_record
+from flowrl.experiments.suite.trial import (
+    EVALUATION,
+    FAILURE,
+    MODES,
+    Failure,
+    Trial,
+    TrialRecord,
+    read_record,
+)
 from flowrl.storage import checkpoint
 
 EVALUATION_SEEDS = 10_000  # seed k is evaluated with this + k: the same episodes for every algorithm
@@ -32,7 +39,7 @@ Todo = Literal["nothing", "train", "resume", "evaluate"]
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """What is asked for."""
+    """The options of `flowrl suite`."""
 
     recipes: tuple[str, ...]
     algorithms: tuple[str, ...]
@@ -45,9 +52,9 @@ class SuitePlan:
 
 @dataclass(frozen=True)
 class Job:
-    """A cell, and all that is needed to make it."""
+    """A trial and everything that its processes need."""
 
-    cell: Trial
+    trial: Trial
     folder: Path
     source: str  # the recipe as it was typed
     settings: tuple[str, ...]
@@ -56,42 +63,44 @@ class Job:
 
     @property
     def evaluation_seed(self) -> int:
-        return EVALUATION_SEEDS + self.cell.seed
+        """The seed of the evaluation episodes: equal for all algorithms."""
+        return EVALUATION_SEEDS + self.trial.seed
 
     @property
     def log(self) -> Path:
+        """The log file of the trial's processes; the lock on it claims the trial."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
 
 # --- planning -------------------------------------------------------------------------------------
 
 
-def plan(matrix: SuitePlan) -> list[Job]:
-    """Every cell with its resolved configuration, all those of a seed before the next seed.
+def make_jobs(plan: SuitePlan) -> list[Job]:
+    """Resolve the configuration of every trial; all trials of one seed come before the next seed.
 
-    What would end a cell's process at once is told here, before anything is trained: raises UsageError when a recipe
-    does not fit one of the algorithms or an option is wrong, and what `flowrl.envs.factory.make` raises when an
-    environment cannot be made.
+    Errors that would end a trial's process at once are raised here, before anything is trained: UsageError when a
+    recipe does not fit one of the algorithms or an option is wrong, and the errors of `flowrl.envs.factory.make` when
+    an environment cannot be made.
     """
-    _refuse_set_twice(matrix)
-    names = _recipe_names(matrix.recipes)
+    _refuse_keys_with_options(plan)
+    names = _recipe_names(plan.recipes)
     jobs = [
-        _job(matrix, source, Trial(name, algorithm, seed))
-        for seed in matrix.seeds
+        _job(plan, source, Trial(name, algorithm, seed))
+        for seed in plan.seeds
         for source, name in names.items()
-        for algorithm in matrix.algorithms
+        for algorithm in plan.algorithms
     ]
-    _try_out(jobs)
+    _check_devices_and_environments(jobs)
     return jobs
 
 
-def _job(matrix: SuitePlan, source: str, cell: Trial) -> Job:
-    steps = () if matrix.steps is None else (f"total_steps={matrix.steps}",)
-    chosen = (f"algorithm={cell.algorithm}", f"seed={cell.seed}", *steps)
-    alone = () if any(_sets_simulation_threads(each) for each in matrix.overrides) else ("env.threads=1",)
-    settings = (*chosen, "threads=1", *matrix.overrides, *alone)  # else each takes every core
+def _job(plan: SuitePlan, source: str, trial: Trial) -> Job:
+    steps = () if plan.steps is None else (f"total_steps={plan.steps}",)
+    chosen = (f"algorithm={trial.algorithm}", f"seed={trial.seed}", *steps)
+    one_thread = () if any(map(_sets_simulation_threads, plan.overrides)) else ("env.threads=1",)
+    settings = (*chosen, "threads=1", *plan.overrides, *one_thread)  # otherwise each trial takes every core
     config = train.plan(source, list(settings), None).config.model_dump(mode="json")
-    return Job(cell, cell.folder(matrix.out), source, settings, config, matrix.episodes)
+    return Job(trial, trial.folder(plan.out), source, settings, config, plan.episodes)
 
 
 def _sets_simulation_threads(override: str) -> bool:
@@ -99,34 +108,34 @@ def _sets_simulation_threads(override: str) -> bool:
     return key == "env.threads" or (key == "env" and "threads:" in value)
 
 
-def _try_out(jobs: Sequence[Job]) -> None:
-    """Look for the device of every cell and make its environment once, those of equal settings together.
+def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
+    """Check that every trial's device exists and its environment can be made, once for equal settings.
 
-    What else a process makes of its configuration, the sampler above all, was made when that was resolved.
+    The rest of a configuration, above all the sampler, was checked when it was resolved.
     """
-    tried = []
+    checked = []
     for job in jobs:
         config = Config.model_validate(job.config)
         parts = (config.device, config.env.model_copy(update={"count": 1}))
-        if parts not in tried:
-            tried.append(parts)
+        if parts not in checked:
+            checked.append(parts)
             device_of(config)
             factory.make(config.env, count=1).close()
 
 
-def _refuse_set_twice(matrix: SuitePlan) -> None:
-    """--set wins over all else, so that of a key with an option of its own would undo the matrix."""
+def _refuse_keys_with_options(plan: SuitePlan) -> None:
+    """Raise UsageError where --set names a key that an option of `flowrl suite` sets."""
     options = {"algorithm": "--algorithms", "seed": "--seeds"}
-    if matrix.steps is not None:
+    if plan.steps is not None:
         options["total_steps"] = "--steps"
-    for override in matrix.overrides:
+    for override in plan.overrides:
         key = override.partition("=")[0].strip()
         if key in options:
-            raise UsageError(f"--set {override}: the cells of a suite get their {key} from {options[key]}.")
+            raise UsageError(f"--set {override}: the trials of a suite get their {key} from {options[key]}.")
 
 
 def _recipe_names(sources: Sequence[str]) -> dict[str, str]:
-    """Recipe as typed -> what its folder is called."""
+    """Map each recipe as typed to the name of its folder."""
     names = {source: Path(source).name.removesuffix(".yaml") for source in sources}
     for name, count in Counter(names.values()).items():
         if count > 1:
@@ -135,30 +144,30 @@ def _recipe_names(sources: Sequence[str]) -> dict[str, str]:
     return names
 
 
-# --- what is there already ------------------------------------------------------------------------
+# --- what is left to do ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """How far a cell has come, and what is to be done with it."""
+    """How far a trial has come, and what is left to do."""
 
     todo: Todo
-    record: TrialRecord | None = None  # of a finished cell
-    failure: Failure | None = None  # of a cell that diverged, and would again
-    remark: str = ""  # worth telling
+    record: TrialRecord | None = None  # of a finished trial
+    failure: Failure | None = None  # of a trial that diverged, and would diverge again
+    reason: str = ""  # why the evaluation that exists is not kept
 
 
-def standing(job: Job) -> TrialStatus:
-    """What its folder says of a cell. Raises UsageError when it was made with other settings."""
-    remark = ""
+def status(job: Job) -> TrialStatus:
+    """Read from its folder how far a trial has come. Raises UsageError when it was made with other settings."""
+    reason = ""
     record = read_record(job.folder / EVALUATION, TrialRecord)
     if record is not None:
         _refuse_other_settings(job, record.config)
-        remark = _other_evaluation(job, record)
-        if not remark:
+        reason = _other_evaluation(job, record)
+        if not reason:
             return TrialStatus("nothing", record)
     elif (job.folder / EVALUATION).exists():
-        remark = f"its {EVALUATION} is not whole"
+        reason = f"its {EVALUATION} is incomplete"
     failure = read_record(job.folder / FAILURE, Failure)
     if failure is not None and failure.diverged:
         _refuse_other_settings(job, failure.config)
@@ -167,33 +176,34 @@ def standing(job: Job) -> TrialStatus:
     if not path.is_file():
         if record is not None:
             raise UsageError(
-                f"{job.cell}: {remark}, but there is no {path} any more. Ask for what is there, choose another --out, "
-                f"or remove {job.folder} to make the cell anew."
+                f"{job.trial}: {reason}, and its checkpoint {path} no longer exists. Repeat the command with the "
+                f"options of the evaluation that exists, choose another --out, or remove {job.folder} to run the trial "
+                "again."
             )
-        return TrialStatus("train", remark=remark)
+        return TrialStatus("train", reason=reason)
     try:
         content = checkpoint.load(path)
     except CheckpointError:
-        return TrialStatus("resume", remark=remark)  # which fails for that reason, and tells it
+        return TrialStatus("resume", reason=reason)  # the resume fails for this reason, and reports it
     _refuse_other_settings(job, content["config"])
     trained = content["progress"]["env_steps"] >= job.config["total_steps"]
-    return TrialStatus("evaluate" if trained else "resume", remark=remark)
+    return TrialStatus("evaluate" if trained else "resume", reason=reason)
 
 
-def _refuse_other_settings(job: Job, there: Mapping[str, Any]) -> None:
-    with suppress(ValidationError):  # a key that is newer than the run has its default there
-        there = Config.model_validate(dict(there)).model_dump(mode="json")
-    unequal = differences(there, job.config)
+def _refuse_other_settings(job: Job, recorded: Mapping[str, Any]) -> None:
+    with suppress(ValidationError):  # a key that is newer than the run gets its default
+        recorded = Config.model_validate(dict(recorded)).model_dump(mode="json")
+    unequal = differences(recorded, job.config)
     if unequal:
         more = f", and {len(unequal) - 5} more" if len(unequal) > 5 else ""
         raise UsageError(
             f"{job.folder} was made with other settings: {'; '.join(unequal[:5])}{more}. Choose another --out, or "
-            "remove that folder to make the cell anew."
+            "remove that folder to run the trial again."
         )
 
 
 def _other_evaluation(job: Job, record: TrialRecord) -> str:
-    """Why an evaluation is not the one that is asked for; '' when it is."""
+    """Explain why a recorded evaluation is not the one asked for; '' when it is."""
     if missing := [mode for mode in MODES if mode not in record.evaluations]:
         return f"it was not evaluated with {' and '.join(missing)} noise"
     if record.episodes != job.episodes:

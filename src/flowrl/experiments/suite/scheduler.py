@@ -1,7 +1,7 @@
-"""The pool of processes that makes the cells of a matrix, some at a time.
+"""Run the trials of a suite, several worker processes at a time.
 
-A cell is worked on by who holds the lock on its log file. The processes that train it inherit that lock, and keep
-it should this one be killed: whoever comes next waits for them.
+The process that holds the lock on a trial's log file works on the trial. Worker processes inherit that lock, so it is
+held even after the suite itself was killed: the next suite waits for them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -22,206 +23,210 @@ from flowrl.experiments.suite.eta import DurationEstimator
 from flowrl.experiments.suite.plan import Job, Todo, TrialStatus
 from flowrl.experiments.suite.result import TrialResult, conclude
 from flowrl.experiments.suite.trial import FAILURE, Trial
-from flowrl.experiments.suite.worker import SIGNALLED, Stage
-from flowrl.reporting.console import duration
+from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
+from flowrl.reporting.numbers import duration
 
 POLL_S = 0.1
-LEFT_BY_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
+FILES_OF_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
 DIVERGED = TrainingDiverged.exit_code
 
-AHEAD: dict[Todo, str] = {
+TODO_COUNTS: dict[Todo, str] = {
     "nothing": "done",
     "evaluate": "to evaluate",
     "resume": "to continue",
     "train": "to train",
 }
-BEGUN: dict[Todo, str] = {"train": "started", "resume": "continued", "evaluate": "evaluated"}
+STARTED: dict[Todo, str] = {"train": "started", "resume": "continued", "evaluate": "evaluating"}
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class SuiteOutcome:
-    """How a matrix ended."""
+    """How a suite ended."""
 
     results: list[TrialResult]  # in the order of the plan
     signal: signal.Signals | None  # that stopped it
 
     @property
     def exit_code(self) -> int:
-        """130 or the like after a signal, that of divergence if any cell diverged, else that of the first failure."""
+        """130 or the like after a signal, the code of divergence if any trial diverged, else the first failure's."""
         if self.signal is not None:
             return SIGNALLED + self.signal.value
         codes = [result.failure.exit_code for result in self.results if result.failure]
         return DIVERGED if DIVERGED in codes else next(iter(codes), 0)
 
     def count(self, *states: str) -> int:
+        """Count the trials that ended in one of `states`."""
         return sum(result.state in states for result in self.results)
 
 
-def run(jobs: Sequence[Job], parallel: int, tell: Tell) -> SuiteOutcome:
-    """Make every cell that is not finished, `parallel` at a time, until done or told to stop by a signal.
+def run(jobs: Sequence[Job], parallel: int, report: Report) -> SuiteOutcome:
+    """Run every trial that is not finished, `parallel` at a time, until all have ended or a signal stops the suite.
 
-    `tell` hears a line whenever a cell starts or ends. Raises UsageError when a cell was made with other
-    settings (nothing is started then) and StorageError when a record cannot be written.
+    `report` is called with a line when a trial starts or ends. Raises UsageError when a trial was made with other
+    settings (nothing has started then) and StorageError when a record cannot be written.
     """
-    standings = [plan.standing(job) for job in jobs]
-    counts = Counter(standing.todo for standing in standings)
-    numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in AHEAD.items() if counts[todo])
-    tell(f"{len(jobs)} cells: {numbers}; {parallel} at a time")
-    runner = _Runner(len(jobs), parallel, tell)
-    for job, standing in zip(jobs, standings, strict=True):
-        runner.take(job, standing)
-    stopped_by = runner.run()
+    statuses = [plan.status(job) for job in jobs]
+    counts = Counter(status.todo for status in statuses)
+    numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in TODO_COUNTS.items() if counts[todo])
+    report(f"{len(jobs)} trials: {numbers}; {parallel} at a time")
+    scheduler = _Scheduler(len(jobs), parallel, report)
+    for job, status in zip(jobs, statuses, strict=True):
+        scheduler.add(job, status)
+    stopped_by = scheduler.run()
     return SuiteOutcome(
-        [runner.results.get(job.cell, TrialResult(job.cell, "unfinished")) for job in jobs], stopped_by
+        [scheduler.results.get(job.trial, TrialResult(job.trial, "unfinished")) for job in jobs], stopped_by
     )
 
 
 @dataclass(frozen=True)
-class _Activity:
-    """A cell that is being worked on."""
+class _RunningTrial:
+    """A trial with a worker process."""
 
     job: Job
     log: BinaryIO  # locked until `close`
-    whole: bool  # from the beginning
-    began: float  # seconds of the monotonic clock
-    stage: Stage  # the one that runs
+    from_start: bool  # trained from the beginning, not continued
+    started: float  # seconds of the monotonic clock
+    worker: WorkerProcess
 
     @property
     def elapsed(self) -> float:
-        return time.monotonic() - self.began
+        return time.monotonic() - self.started
 
     def close(self) -> None:
-        """Let go of the cell."""
-        self.stage.close()
+        """Release the lock and close the log."""
+        self.worker.close()
         self.log.close()
 
 
-class _Runner:
-    """Keeps `parallel` cells going."""
+class _Scheduler:
+    """Keeps `parallel` worker processes running while trials are waiting."""
 
-    def __init__(self, number: int, parallel: int, tell: Tell) -> None:
+    def __init__(self, number: int, parallel: int, report: Report) -> None:
         self.results: dict[Trial, TrialResult] = {}
         self._waiting: list[Job] = []
-        self._running: dict[Trial, _Activity] = {}
+        self._running: dict[Trial, _RunningTrial] = {}
         self._number = number
         self._parallel = parallel
-        self._tell = tell
-        self._pace = DurationEstimator()
-        self._held: set[Trial] = set()  # by other processes, as was told
+        self._report = report
+        self._durations = DurationEstimator()
+        self._reported_locked: set[Trial] = set()
 
-    def take(self, job: Job, standing: TrialStatus) -> None:
-        """Keep what is done already, or put the job at the end of the queue."""
-        if standing.record is not None and standing.todo == "nothing":
-            self._pace.learn(job.cell, standing.record.seconds)
-            self.results[job.cell] = TrialResult(job.cell, "kept", standing.record)
-        elif standing.failure is not None and standing.todo == "nothing":
-            self.results[job.cell] = TrialResult(job.cell, "diverged", failure=standing.failure)
-            self._tell(
-                f"{job.cell}: diverged before, as it would again; remove {job.folder} to try all the same"
+    def add(self, job: Job, status: TrialStatus) -> None:
+        """Take over a result that exists already, or put the job at the end of the queue."""
+        if status.record is not None and status.todo == "nothing":
+            self._durations.learn(job.trial, status.record.seconds)
+            self.results[job.trial] = TrialResult(job.trial, "kept", status.record)
+        elif status.failure is not None and status.todo == "nothing":
+            self.results[job.trial] = TrialResult(job.trial, "diverged", failure=status.failure)
+            self._report(
+                f"{job.trial}: diverged before and would diverge again; remove {job.folder} to try it again"
             )
         else:
             self._waiting.append(job)
 
     def run(self) -> signal.Signals | None:
-        """Until nothing is left, or a signal came and everything has stopped; gives that signal."""
-        with Interruption(None, signal.SIGTERM, signal.SIGHUP) as stop:
-            try:
-                while self._running or (self._waiting and not stop.signal):
-                    for _ in range(stop.take()):
-                        self._interrupt(stop)
-                    if not stop.signal:
-                        self._fill()
-                    for activity in list(self._running.values()):
-                        if activity.stage.ended:
-                            self._advance(activity, stopping=stop.signal is not None)
-                    time.sleep(POLL_S)
-            finally:
-                for activity in self._running.values():  # after an error of ours: leave nobody behind
-                    activity.stage.interrupt(1)
-                    activity.stage.process.wait()
-                    activity.close()
+        """Run until no trial is left, or a signal has stopped all of them; returns that signal."""
+        with Interruption(None, signal.SIGTERM, signal.SIGHUP) as stop, closing(self):
+            while self._running or (self._waiting and not stop.signal):
+                for _ in range(stop.take()):
+                    self._interrupt(stop)
+                if not stop.signal:
+                    self._start_waiting()
+                self._advance_ended(stopping=stop.signal is not None)
+                time.sleep(POLL_S)
         return stop.signal
+
+    def close(self) -> None:
+        """Terminate all child processes: there are some only after an error in this process."""
+        for running in self._running.values():
+            running.worker.interrupt(1)
+            running.worker.process.wait()
+            running.close()
 
     def _interrupt(self, stop: Interruption) -> None:
         assert stop.signal is not None  # noqa: S101  for the type checker
         if stop.count == 1 and self._running:
-            self._tell(
-                f"{stop.signal.name}: {len(self._running)} running; each finishes its iteration and saves. Once more "
-                "quits at once."
+            self._report(
+                f"{stop.signal.name}: {len(self._running)} running; each finishes its iteration and saves. A second "
+                "signal stops them at once."
             )
-        for activity in self._running.values():
-            activity.stage.interrupt(stop.count)
+        for running in self._running.values():
+            running.worker.interrupt(stop.count)
 
-    def _fill(self) -> None:
-        """Start what there is room for; a cell that another process works on is looked at again later."""
+    def _start_waiting(self) -> None:
+        """Start waiting trials while there is room; a trial that another process has locked is tried again later."""
         for job in list(self._waiting):
             if len(self._running) >= self._parallel:
                 return
             log = lock(job.log)
-            if log is None:
-                if job.cell not in self._held:
-                    self._held.add(job.cell)
-                    self._tell(f"{job.cell}: another process is at it (see {job.log}); waiting for it to end")
-                continue
-            self._waiting.remove(job)
-            self._held.discard(job.cell)
-            self._begin(job, log)
+            if log is not None:
+                self._waiting.remove(job)
+                self._reported_locked.discard(job.trial)
+                self._start(job, log)
+            elif job.trial not in self._reported_locked:
+                self._reported_locked.add(job.trial)
+                self._report(f"{job.trial}: locked by another process (log: {job.log}); waiting")
 
-    def _begin(self, job: Job, log: BinaryIO) -> None:
-        standing = plan.standing(job)  # anew: another process may have worked on it meanwhile
-        todo = standing.todo
+    def _start(self, job: Job, log: BinaryIO) -> None:
+        status = plan.status(job)  # read again: another process may have worked on the trial meanwhile
+        todo = status.todo
         if todo == "nothing":
             log.close()
-            self.take(job, standing)
+            self.add(job, status)
             return
-        if standing.remark:
-            self._tell(f"{job.cell}: {standing.remark}; that is made anew")
+        if status.reason:
+            self._report(f"{job.trial}: {status.reason}; repeating the evaluation")
         if todo == "train":
-            _clear(job.folder)
+            _remove_unsaved_run(job.folder)
         (job.folder / FAILURE).unlink(missing_ok=True)
-        began = time.monotonic()
-        first = (
-            worker.evaluate(job, log)
-            if todo == "evaluate"
-            else worker.train(job, log, resume=todo == "resume")
-        )
-        self._running[job.cell] = _Activity(job, log, todo == "train", began, first)
-        self._line(f"{job.cell}: {BEGUN[todo]}")
+        started = time.monotonic()
+        evaluate = todo == "evaluate"
+        process = worker.evaluate(job, log) if evaluate else worker.train(job, log, resume=todo == "resume")
+        self._running[job.trial] = _RunningTrial(job, log, todo == "train", started, process)
+        self._report_progress(f"{job.trial}: {STARTED[todo]}")
 
-    def _advance(self, activity: _Activity, *, stopping: bool) -> None:
-        """The stage of `activity` has ended: go on with its evaluation, or with its result."""
-        job, code = activity.job, activity.stage.exit_code
-        trained = code == 0 and activity.stage.name == "train"
-        if stopping and (trained or code not in (0, DIVERGED)):  # it goes on from its checkpoint next time
-            self._end(activity)
+    def _advance_ended(self, *, stopping: bool) -> None:
+        for running in list(self._running.values()):
+            if running.worker.ended:
+                self._advance(running, stopping=stopping)
+
+    def _advance(self, running: _RunningTrial, *, stopping: bool) -> None:
+        """The worker process of `running` has ended: start the evaluation, or record the result."""
+        job, code = running.job, running.worker.exit_code
+        trained = code == 0 and running.worker.step == "train"
+        if stopping and (
+            trained or code not in (0, DIVERGED)
+        ):  # the next suite continues from its checkpoint
+            self._remove(running)
         elif trained:
-            self._running[job.cell] = replace(activity, stage=worker.evaluate(job, activity.log))
+            self._running[job.trial] = replace(running, worker=worker.evaluate(job, running.log))
         else:
-            result = conclude(activity.stage, self._parallel)
-            self._end(activity)
-            self.results[job.cell] = result
+            result = conclude(running.worker, self._parallel)
+            self._remove(running)
+            self.results[job.trial] = result
             if result.record is not None:
-                self._pace.learn(job.cell, activity.elapsed if activity.whole else result.record.seconds)
-            self._line(f"{job.cell}: {result.summary()}")
+                seconds = running.elapsed if running.from_start else result.record.seconds
+                self._durations.learn(job.trial, seconds)
+            self._report_progress(f"{job.trial}: {result.summary()}")
 
-    def _end(self, activity: _Activity) -> None:
-        del self._running[activity.job.cell]
-        activity.close()
+    def _remove(self, running: _RunningTrial) -> None:
+        del self._running[running.job.trial]
+        running.close()
 
-    def _line(self, text: str) -> None:
-        left = self._pace.left(
-            [job.cell for job in self._waiting],
-            [(cell, activity.elapsed) for cell, activity in self._running.items()],
+    def _report_progress(self, text: str) -> None:
+        seconds = self._durations.remaining(
+            [job.trial for job in self._waiting],
+            [(trial, running.elapsed) for trial, running in self._running.items()],
             self._parallel,
         )
-        ahead = f"; about {duration(left)} left" if left else ""
-        self._tell(f"[{len(self.results)}/{self._number}] {text}{ahead}")
+        left = f"; about {duration(seconds)} left" if seconds else ""
+        self._report(f"[{len(self.results)}/{self._number}] {text}{left}")
 
 
 def lock(log: Path) -> BinaryIO | None:
-    """The log file, open for appending and locked; None when another process has it."""
+    """Open the log file for appending and lock it; None when another process holds the lock."""
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("ab")
     try:
@@ -229,13 +234,13 @@ def lock(log: Path) -> BinaryIO | None:
     except BlockingIOError:
         file.close()
         return None
-    except OSError:  # a drive without locks: then nobody else can be told of
+    except OSError:  # a file system without locks: other processes cannot be noticed
         pass
     return file
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a run left that was killed before it first saved."""
-    for pattern in LEFT_BY_A_RUN:
+def _remove_unsaved_run(folder: Path) -> None:
+    """Remove the files of a run that was killed before it first saved."""
+    for pattern in FILES_OF_A_RUN:
         for path in folder.glob(pattern):
             path.unlink()

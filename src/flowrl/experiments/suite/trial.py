@@ -1,7 +1,7 @@
-"""A cell of a matrix (one recipe, one algorithm, one seed): its folder, and what is recorded there.
+"""A trial of a suite (one recipe, one algorithm, one seed): its folder, and the records in it.
 
-`OUT/<recipe>/<algorithm>/seed<k>/` is a run folder as `flowrl train` writes it. Beside the run, evaluation.json
-says that the cell is finished and how good it is, or failure.json why it is not.
+`OUT/<recipe>/<algorithm>/seed<k>/` is a run folder as `flowrl train` writes it. It also holds evaluation.json once
+the trial has finished, with its returns, or failure.json with the reason why it has not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, order=True)
 class Trial:
-    """Which cell it is; the fields are the names of the folders."""
+    """The identity of a trial; the fields name its folders."""
 
     recipe: str
     algorithm: str
@@ -35,11 +35,12 @@ class Trial:
         return f"{self.recipe} {self.algorithm} seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
+        """Return the trial's run folder inside the suite's folder `out`."""
         return out / self.recipe / self.algorithm / f"seed{self.seed}"
 
 
 class EvalSummary(BaseModel):
-    """How one noise mode did: what `flowrl eval --json` says of it, the environment's own measures among it."""
+    """Evaluation under one noise mode, as `flowrl eval --json` prints it, with the environment's own measures."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -61,13 +62,13 @@ class EvalSummary(BaseModel):
 
     @property
     def measures(self) -> dict[str, float]:
-        """What is known besides the return: the share of successes, and the environment's own measures."""
-        told = {"success_rate": self.success_rate, **(self.model_extra or {})}
-        return {name: float(value) for name, value in told.items() if value is not None}
+        """Everything measured besides the return: the success rate and the environment's own measures."""
+        values = {"success_rate": self.success_rate, **(self.model_extra or {})}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 class TrialRecord(BaseModel):
-    """evaluation.json: a finished cell."""
+    """evaluation.json: the record of a finished trial."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -76,20 +77,20 @@ class TrialRecord(BaseModel):
     recipe: str  # as it was typed
     algorithm: str
     seed: int
-    digest: str  # of the settings that have a part in what is learned
+    digest: str  # of the settings that influence what is learned
     config: dict[str, Any]  # resolved
     env_steps: int
     seconds: float  # wall time of collecting and updating, over all sessions
     env_steps_per_s: float | None
-    jobs: int  # cells that were run at the same time
+    jobs: int  # trials that ran at the same time
     machine: dict[str, Any]
     episodes: int
     evaluation_seed: int
-    evaluations: dict[str, EvalSummary]  # noise mode -> score
+    evaluations: dict[str, EvalSummary]  # by noise mode
 
 
 class Failure(BaseModel):
-    """failure.json: a cell that ended without a result."""
+    """failure.json: the record of a trial that ended without a result."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -103,39 +104,40 @@ class Failure(BaseModel):
 
     @property
     def diverged(self) -> bool:
+        """Whether the training diverged: it would diverge again."""
         return self.exit_code == TrainingDiverged.exit_code
 
 
-def read(path: Path, model: type[Model]) -> Model | None:
-    """What a record file holds; None when there is none, or it is not whole."""
+def read_record(path: Path, model: type[Model]) -> Model | None:
+    """Read a record file; None when it does not exist or is incomplete."""
     try:
         return model.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def write(path: Path, record: BaseModel) -> None:
-    """Write a record file: at every instant it is there as a whole or not at all. Raises StorageError."""
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record file atomically: a reader finds it complete or not at all. Raises StorageError."""
     write_text(path, record.model_dump_json(indent=2) + "\n")
 
 
-def find(out: Path) -> Iterator[tuple[Trial, Path]]:
-    """Every cell that has a folder in `out`, finished or not, and that folder."""
+def find_trials(out: Path) -> Iterator[tuple[Trial, Path]]:
+    """Yield every trial that has a folder in `out`, finished or not, with that folder."""
     for folder in sorted(out.glob("*/*/seed*")):
-        cell = named(folder)
-        if cell is not None and folder.is_dir():
-            yield cell, folder
+        trial = trial_of(folder)
+        if trial is not None and folder.is_dir():
+            yield trial, folder
 
 
-def named(folder: Path) -> Trial | None:
-    """The cell that a folder is called after, as `Trial.folder` does; None where it is no cell's."""
+def trial_of(folder: Path) -> Trial | None:
+    """Return the trial that a folder is named after, as by `Trial.folder`; None for any other folder."""
     number = re.fullmatch(r"seed(\d+)", folder.name)
     if number is None or len(folder.parts) < 3:
         return None
     return Trial(folder.parts[-3], folder.parts[-2], int(number[1]))
 
 
-def spelled(mode: str, config: Mapping[str, Any]) -> str:
-    """How a noise mode is called where the policy of `config` acts."""
+def noise_label(mode: str, config: Mapping[str, Any]) -> str:
+    """Name a noise mode for the policy of `config`: a Gaussian policy's actions are sampled, or their mean."""
     gaussian = config.get("policy", {}).get("kind") == "gaussian"
     return {"random": "sampled", "zero": "mean"}.get(mode, mode) if gaussian else mode

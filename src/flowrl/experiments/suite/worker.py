@@ -1,4 +1,4 @@
-"""A stage of a cell: the process of flowrl that trains it, or the one that evaluates what was trained."""
+"""The worker processes of a trial: one flowrl process trains it, the next one evaluates it."""
 
 from __future__ import annotations
 
@@ -15,66 +15,69 @@ from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.trial import MODES
 from flowrl.storage import checkpoint
 
-SIGNALLED = 128  # + the signal's number: the exit code of what a signal ended, as a shell has it
+SIGNALLED = 128  # + the signal's number: the exit code of a process that a signal ended, as in a shell
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-StageName = Literal["train", "evaluate"]
+WorkerStep = Literal["train", "evaluate"]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A process at work on a cell, from its start on. It has inherited the lock on the cell's log."""
+class WorkerProcess:
+    """A started process that trains or evaluates a trial. It has inherited the lock on the trial's log."""
 
-    name: StageName
+    step: WorkerStep
     job: Job
     process: subprocess.Popen[bytes]
-    log_offset: int  # bytes, where in the log its own words begin
+    log_offset: int  # bytes of the log that were written before the process started
 
     @property
     def ended(self) -> bool:
+        """Whether the process has ended."""
         return self.process.poll() is not None
 
     @property
     def exit_code(self) -> int:
-        """Of a process that has ended."""
+        """Exit code of the process, which has ended: 128 + the signal's number after a signal."""
         code = self.process.returncode
         return SIGNALLED - code if code < 0 else code
 
     def interrupt(self, count: int) -> None:
-        """Stop the process for the `count`-th time: at the first it saves."""
+        """Interrupt the process for the `count`-th time: it saves the first time, and is killed after that."""
         with suppress(ProcessLookupError):
             if count > 1:
                 os.killpg(self.process.pid, signal.SIGKILL)
             else:
-                self.process.send_signal(signal.SIGINT if self.name == "train" else signal.SIGTERM)
+                self.process.send_signal(signal.SIGINT if self.step == "train" else signal.SIGTERM)
 
     def output(self) -> bytes:
-        """What an evaluation that has ended wrote to its standard output."""
+        """Return the standard output of an evaluation that has ended."""
         return self.process.communicate()[0]
 
-    def last_words(self) -> str:
-        """The error that a process that has ended told, or the last line that it wrote."""
+    def error_message(self) -> str:
+        """Return the error that a process that has ended reported, or else the last line that it wrote."""
         number = self.exit_code - SIGNALLED
         if number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) or self.process.returncode < 0:
             memory = " (out of memory?)" if number == signal.SIGKILL else ""
-            return f"stopped by {signal.Signals(number).name}{memory}; what was saved goes on when the suite does"
+            return (
+                f"stopped by {signal.Signals(number).name}{memory}; the same command continues what was saved"
+            )
         with self.job.log.open("rb") as log:
             log.seek(self.log_offset)
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
         errors = [line.removeprefix("flowrl: ") for line in lines if line.startswith("flowrl: ")]
-        if self.exit_code == BUG:  # the error itself stands above the plea to report it
-            return f"{lines[-2] if len(lines) > 1 else 'no word of why'} (see {self.job.log})"
-        return (errors or lines or ["it said nothing"])[-1]
+        if self.exit_code == BUG:  # the error itself is above the request to report it
+            return f"{lines[-2] if len(lines) > 1 else 'no error message'} (see {self.job.log})"
+        return (errors or lines or ["no error message"])[-1]
 
     def close(self) -> None:
-        """Let go of the output; the log stays with who opened it."""
+        """Close the output; the log stays open, for the caller that opened it."""
         if self.process.stdout is not None:
             self.process.stdout.close()
 
 
-def train(job: Job, log: BinaryIO, *, resume: bool) -> Stage:
-    """Train the cell to its end, from its checkpoint on or from the beginning."""
+def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
+    """Start the training of a trial, from its checkpoint with `resume`, else from the beginning."""
     if resume:
         arguments = ["--resume", job.folder, *_sampler_file(job, "--set", "sampler.name="), "--set"]
         arguments += [f"threads={job.config['threads']}", "--set", f"device={job.config['device']}"]
@@ -84,15 +87,17 @@ def train(job: Job, log: BinaryIO, *, resume: bool) -> Stage:
     return _start("train", job, log, ["train", *map(str, arguments), "--json"], output=log)
 
 
-def evaluate(job: Job, log: BinaryIO) -> Stage:
-    """Evaluate what was trained, under every noise mode; the scores are its output, in JSON."""
+def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
+    """Start the evaluation of a trained trial under every noise mode; its output is a JSON document."""
     arguments = [job.folder / checkpoint.LATEST, "--noise", ",".join(MODES)]
     arguments += ["--episodes", job.episodes, "--seed", job.evaluation_seed]
     arguments += _sampler_file(job, "--sampler", "")
     return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=subprocess.PIPE)
 
 
-def _start(name: StageName, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | int) -> Stage:
+def _start(
+    step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | int
+) -> WorkerProcess:
     log.write(f"$ flowrl {' '.join(arguments)}\n".encode())
     log.flush()
     offset = log.tell()
@@ -100,14 +105,14 @@ def _start(name: StageName, job: Job, log: BinaryIO, arguments: list[str], outpu
         [sys.executable, "-m", "flowrl", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=log,  # and with it the lock
+        stderr=log,  # the process inherits the lock with it
         env=os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"])),
-        start_new_session=True,  # Ctrl-C reaches us alone: a second one would make it quit without saving
+        start_new_session=True,  # Ctrl-C reaches only the suite: a second SIGINT would stop it without saving
     )
-    return Stage(name, job, process, offset)
+    return WorkerProcess(step, job, process, offset)
 
 
 def _sampler_file(job: Job, option: str, prefix: str) -> list[str]:
-    """The sampler named once more where it is a Python file: a checkpoint alone is not enough to run that."""
+    """Name a sampler again that is a Python file: flowrl does not run a file that only a checkpoint names."""
     name = job.config["sampler"]["name"]
     return [option, f"{prefix}{name}"] if ".py:" in name else []

@@ -1,4 +1,4 @@
-"""The action field of a policy with two-dimensional actions, and its trajectories, over a grid's layout."""
+"""Figures of a policy with two-dimensional actions: its action field and trajectories over a grid's layout."""
 
 from __future__ import annotations
 
@@ -18,17 +18,13 @@ if TYPE_CHECKING:
 Mask = NDArray[np.bool_]  # (height, width), indexed [y, x]
 Points = NDArray[Any]  # (..., 2): x, y in cells
 
-GOAL, DEATH, WALL = (
-    "#8FD3B6",
-    "#E8997A",
-    "#8A8A8A",
-)  # pale green, pale red, grey: arrows stay readable on them
+GOAL, DEATH, WALL = "#8FD3B6", "#E8997A", "#8A8A8A"  # pale green, pale red, grey: arrows are readable on them
 ARROW = 0.55  # length of an arrow of size 1, in distances between neighbouring cells
 
 
 @dataclass(frozen=True)
 class FieldLayout:
-    """Which cells of a grid end an episode well, end it badly, or cannot be entered."""
+    """The cells of a grid that end an episode well, end it badly, or cannot be entered."""
 
     goal: Mask
     death: Mask
@@ -37,7 +33,7 @@ class FieldLayout:
 
 @dataclass(frozen=True)
 class FieldPanel:
-    """What one policy does: sampled actions at some cells, and the paths of some episodes."""
+    """One policy: sampled actions at some cells, and the paths of some episodes."""
 
     title: str
     cells: Points  # (cells, 2): where the actions were sampled
@@ -47,11 +43,11 @@ class FieldPanel:
 
 @styled
 def draw(layout: FieldLayout, panels: Sequence[FieldPanel], trajectory_alpha: float = 0.5) -> Figure:
-    """Two pictures per policy, policies side by side: the action field above, the trajectories below.
+    """Draw a column per policy: its action field above, its trajectories, if any, below.
 
-    Every sampled action is an arrow from its cell, blue where it goes up and red where it goes down: a cell
-    with both colours is one where the policy has two modes, which the mean action would hide. A trajectory
-    is coloured by the side on which it ends. Panels without trajectories leave the lower row out.
+    Every sampled action is an arrow from its cell, blue where it goes up and red where it goes down: in a cell with
+    both colours the policy has two modes, which the mean action would hide. A trajectory has the colour of the side
+    on which it ends.
     """
     rows = 2 if any(len(panel.trajectories) for panel in panels) else 1
     figure = new_figure(width=max(5.0, 4.5 * len(panels)), height=4.5 * rows + 0.5)
@@ -71,10 +67,10 @@ def _draw_layout(axes: Axes, layout: FieldLayout) -> None:
     from matplotlib.colors import to_rgb
 
     height, width = layout.goal.shape
-    picture = np.ones((height, width, 3))
+    image = np.ones((height, width, 3))
     for mask, colour in ((layout.wall, WALL), (layout.death, DEATH), (layout.goal, GOAL)):
-        picture[mask] = to_rgb(colour)
-    axes.imshow(picture, origin="lower", interpolation="nearest")
+        image[mask] = to_rgb(colour)
+    axes.imshow(image, origin="lower", interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
@@ -109,7 +105,7 @@ def _draw_field(axes: Axes, panel: FieldPanel) -> None:
 
 def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
     for index, path in enumerate(panel.trajectories):
-        x, y = _apart(path, index, len(panel.trajectories)).T
+        x, y = _offset(path, index, len(panel.trajectories)).T
         rises = path[-1, 1] >= path[0, 1]
         colour = BLUE if rises else VERMILLION
         axes.plot(x, y, color=colour, alpha=alpha, linewidth=1.4, solid_joinstyle="round", zorder=2)
@@ -121,20 +117,20 @@ def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
         axes.set_xlabel(f"{len(ends)} episodes: {above} end above the start, {below} below")
 
 
-def _apart(path: Points, index: int, number: int) -> Points:
-    """The path moved a little aside within its cell, so that episodes over the same cells can be counted."""
+def _offset(path: Points, index: int, number: int) -> Points:
+    """Shift a path within its cells, so that episodes over the same cells can be counted."""
     aside = 0.8 * ((index + 0.5) / number - 0.5)
     return np.asarray(path, dtype=float) + aside
 
 
 def _spacing(cells: Points) -> float:
-    """Least distance along an axis between two of the cells; 1 when they are all one."""
+    """Return the least distance along an axis between two of the cells; 1 when all are the same."""
     gaps = np.concatenate([np.diff(np.unique(cells[:, axis])) for axis in (0, 1)])
     return float(gaps.min()) if len(gaps) else 1.0
 
 
 def _rise(action: Points) -> NDArray[Any]:
-    """Sine of the action's angle, 1 straight up and -1 straight down; 0 for no action."""
+    """Compute the sine of an action's angle: 1 straight up, -1 straight down, 0 for no action."""
     size = np.linalg.norm(action, axis=-1)
     return np.asarray(action[..., 1] / np.where(size > 0, size, 1))
 

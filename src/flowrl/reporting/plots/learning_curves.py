@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flowrl.config.fingerprint import compared
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.reporting import jsonl
-from flowrl.reporting.plots.style import COLOURS, new_figure, styled
+from flowrl.reporting.plots.style import caption, colours, legend, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ SYNONYMS = {
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What one run folder says."""
+    """The metrics of one run, by iteration."""
 
     folder: Path
     config: Mapping[str, Any]  # its config.yaml; empty without one
@@ -60,7 +60,7 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class Band:
-    """Several runs' values of one metric on a common grid."""
+    """One metric of several runs on a common grid."""
 
     x: Curve  # (points,)
     mean: Curve  # (points,) over the runs
@@ -73,7 +73,7 @@ class Band:
 
 
 def load(folder: Path) -> LearningCurve:
-    """The run in `folder` (or of a metrics.jsonl itself): UsageError when there are no metrics in it."""
+    """Load the run in `folder`, or a metrics.jsonl itself. Raises UsageError without any metrics."""
     path = jsonl.find(folder)
     records = jsonl.read(path)
     if not records:
@@ -84,24 +84,22 @@ def load(folder: Path) -> LearningCurve:
 
 
 def groups(runs: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
-    """Label -> the runs that differ in nothing but their seed, in the order given.
+    """Group runs that differ only in their seed, in the order given, by a label.
 
-    A label is the algorithm and the environment, with whatever else two groups differ in behind it; a run
-    without config.yaml is its own group, under its folder's name.
+    A label is the algorithm and the environment, followed by other keys in which groups differ. A run without
+    config.yaml is a group by itself, labelled with its folder's name.
     """
     grouped: dict[str, list[LearningCurve]] = {}
-    leaves: dict[str, dict[str, Any]] = {}
     for run in runs:
-        own = compared(run.config)
-        identity = repr(sorted(own.items(), key=lambda item: item[0])) if own else str(run.folder)
+        settings = compared(run.config)
+        identity = repr(sorted(settings.items())) if settings else str(run.folder)
         grouped.setdefault(identity, []).append(run)
-        leaves[identity] = own
-    labels = _labels({identity: grouped[identity][0] for identity in grouped}, leaves)
-    return {labels[identity]: members for identity, members in grouped.items()}
+    labels = _labels([members[0] for members in grouped.values()])
+    return dict(zip(labels, grouped.values(), strict=True))
 
 
 def column(run: LearningCurve, metric: str) -> Curve:
-    """A metric of a run, per iteration; UsageError (with the nearest name) when the run has none of it."""
+    """Return a metric of a run, per iteration. Raises UsageError, with the nearest name, for an unknown metric."""
     if metric in run.columns:
         return run.columns[metric]
     known = sorted(run.columns)
@@ -113,7 +111,7 @@ def column(run: LearningCurve, metric: str) -> Curve:
 
 
 def smoothed(values: Curve, window: int) -> Curve:
-    """The mean of the `window` values around each (fewer at the ends); nan counts as no value."""
+    """Average the `window` values around each value (fewer at the ends); nan counts as no value."""
     known = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(known)])
@@ -125,10 +123,10 @@ def smoothed(values: Curve, window: int) -> Curve:
 
 
 def aggregate(curves: Iterable[tuple[Curve, Curve]], points: int = 200) -> Band | None:
-    """Mean and range over runs of (x, y), each interpolated linearly to a common grid of `points`.
+    """Compute mean and range over runs of (x, y), each interpolated linearly to a common grid of `points`.
 
-    The grid spans the x that all of the runs cover, so every point is a mean over the same runs. None when
-    a run has no finite value or the runs have no x in common.
+    The grid spans the x that all runs cover, so that every point is a mean over the same runs. None when a run has no
+    finite value or the runs have no x in common.
     """
     finite = [(x[keep], y[keep]) for x, y in curves for keep in [np.isfinite(x) & np.isfinite(y)]]
     if not finite or any(len(x) == 0 for x, _ in finite):
@@ -142,22 +140,23 @@ def aggregate(curves: Iterable[tuple[Curve, Curve]], points: int = 200) -> Band 
 
 
 def window_of(runs: Sequence[LearningCurve]) -> int:
-    """The smoothing that suits the runs: a fiftieth of the longest, odd, at least 1 iteration."""
+    """Choose the smoothing window: a fiftieth of the longest run, odd, at least 1 iteration."""
     longest = max((len(column) for run in runs for column in run.columns.values()), default=1)
     return longest // 50 // 2 * 2 + 1
 
 
 def early_stops(runs: Sequence[LearningCurve], x: str) -> list[tuple[LearningCurve, float, float]]:
-    """(run, its last x, the group's last x) of the runs that cover less than 95 % of what the longest does:
-    each ends the band of its group early."""
+    """Find the runs that cover less than 95 % of the longest, as (run, its last x, the longest's last x).
+
+    The band of a group ends with the shortest of its runs.
+    """
     lasts = [float(np.nanmax(column(run, x))) for run in runs]
-    return [
-        (run, last, max(lasts)) for run, last in zip(runs, lasts, strict=True) if last < 0.95 * max(lasts)
-    ]
+    longest = max(lasts)
+    return [(run, last, longest) for run, last in zip(runs, lasts, strict=True) if last < 0.95 * longest]
 
 
 def final(run: LearningCurve, metric: str, share: float = 0.1) -> float:
-    """Mean of a metric over the last tenth of a run's iterations (at least one); nan without a value there."""
+    """Average a metric over the last tenth of a run's iterations, at least one; nan without a value there."""
     values = run.columns.get(metric, np.array([np.nan]))
     last = values[-max(1, round(share * len(values))) :]
     last = last[np.isfinite(last)]
@@ -165,26 +164,23 @@ def final(run: LearningCurve, metric: str, share: float = 0.1) -> float:
 
 
 def summary(runs: Sequence[LearningCurve]) -> dict[str, Any]:
-    """How the runs of a group ended: folders, iterations, environment steps, seconds, and each metric of
-    `PANELS` (as `final` takes it) per run."""
+    """Summarise the runs of a group: folder, iterations, steps, seconds, and the `final` value of each metric."""
+    lasts = {
+        metric: [float(run.columns[metric][-1]) if _has(run, metric) else None for run in runs]
+        for metric in ("env_steps", "seconds")
+    }
+    present = [metric for metric in PANELS if any(_has(run, metric) for run in runs)]
     return {
         "runs": [str(run.folder) for run in runs],
         "seeds": [run.config.get("seed") for run in runs],
         "iterations": [len(next(iter(run.columns.values()))) for run in runs],
-        **{
-            metric: [float(run.columns[metric][-1]) if _has(run, metric) else None for run in runs]
-            for metric in ("env_steps", "seconds")
-        },
-        **{
-            metric: [final(run, metric) for run in runs]
-            for metric in PANELS
-            if any(_has(run, metric) for run in runs)
-        },
+        **lasts,
+        **{metric: [final(run, metric) for run in runs] for metric in present},
     }
 
 
 def sentence(label: str, runs: Sequence[LearningCurve]) -> str:
-    """One line on how a group ended, each number the mean over its runs of `final`."""
+    """Describe the end of a group's training in one line, with means over its runs of `final`."""
     words = [f"{len(runs)} {'seeds' if len(runs) > 1 else 'run'}"]
     for metric in ("return_mean", "success_rate", "length_mean"):
         finals = [final(run, metric) for run in runs if _has(run, metric)]
@@ -205,11 +201,11 @@ def draw(
     x: str = "env_steps",
     window: int | None = None,
 ) -> Figure:
-    """One panel per metric over `x` ("env_steps" or "seconds"), one line per group.
+    """Draw one panel per metric over `x` ("env_steps" or "seconds"), with one line per group.
 
-    A group of several runs is its mean line in a band from the least to the greatest seed, a single run its
-    line over its unsmoothed values. `metrics` defaults to those of `PANELS` that any run has; `window` is the
-    number of iterations that are averaged (default `window_of`), stated under the figure.
+    Several runs are drawn as their mean in a band from the least to the greatest, a single run with its unsmoothed
+    values. `metrics` defaults to those of `PANELS` that any run has; `window` is the number of iterations that are
+    averaged (default `window_of`), stated under the figure.
     """
     runs = [run for members in grouped.values() for run in members]
     if not metrics:
@@ -220,40 +216,39 @@ def draw(
     figure = new_figure(width=9.0 if columns > 1 else 6.4, height=0.75 + (2.6 if columns > 1 else 3.4) * rows)
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for panel, (axes, metric) in enumerate(zip(grid, metrics, strict=False)):
-        for (label, members), colour in zip(grouped.items(), _cycled(COLOURS, len(grouped)), strict=True):
-            draw_group(axes, members, metric, x, window, label, colour)
-        dress(axes, metric)
+        for label, colour in colours(grouped).items():
+            draw_group(axes, grouped[label], metric, x, window, label, colour)
+        format_axes(axes, metric)
         if panel + columns >= len(metrics):  # the lowest of its column
             axes.set_xlabel(LABELS.get(x, x))
     for axes in list(figure.axes)[len(metrics) :]:
         axes.set_axis_off()
-    _head(figure, grouped)
-    figure.supxlabel(_caption(grouped, window), fontsize=8, color="0.4")
+    _legend(figure, grouped)
+    caption(figure, _description(grouped, window))
     return figure
 
 
 def draw_group(
     axes: Axes, runs: Sequence[LearningCurve], metric: str, x: str, window: int, label: str, colour: str
 ) -> None:
-    """One line in its band over `runs`; a single run over its unsmoothed values."""
+    """Draw the mean of `runs` in their band; a single run with its unsmoothed values."""
     having = [run for run in runs if _has(run, metric)]
     band = aggregate((column(run, x), smoothed(column(run, metric), window)) for run in having)
     if band is None:
         return
+    marker = "o" if band.x[0] == band.x[-1] else None  # a line of one point is invisible
     if len(having) == 1:
         known = np.isfinite(column(having[0], metric))
         steps, values = column(having[0], x)[known], column(having[0], metric)[known]
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-        marker = "o" if len(values) == 1 else None  # a line of one point cannot be seen
         axes.plot(steps, smoothed(values, window), color=colour, label=label, marker=marker)
     else:
         axes.fill_between(band.x, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
-        marker = "o" if len(band.x) == 1 else None  # a line through one point is not to be seen
         axes.plot(band.x, band.mean, color=colour, label=label, marker=marker)
 
 
-def dress(axes: Axes, metric: str) -> None:
-    """Title, ticks and limits that suit the metric."""
+def format_axes(axes: Axes, metric: str) -> None:
+    """Set the title, ticks and limits that suit the metric."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_title(LABELS.get(metric, metric.replace("_", " ")))
@@ -266,35 +261,27 @@ def dress(axes: Axes, metric: str) -> None:
         axes.set_ylim(max(-1.0, axes.get_ylim()[0]), 1.02)  # early on it can be hugely negative
 
 
-def _head(figure: Figure, grouped: Mapping[str, Sequence[LearningCurve]]) -> None:
-    """The legend above the panels, under the environment where all groups share it."""
-    from matplotlib.lines import Line2D
-
+def _legend(figure: Figure, grouped: Mapping[str, Sequence[LearningCurve]]) -> None:
+    """Draw the legend above the panels, under the environment where all groups share it."""
     shared = {_env_id(run) for runs in grouped.values() for run in runs}
     env_id = shared.pop() if len(shared) == 1 else None
-    labels = []
-    for label, runs in grouped.items():
+    labels = {}
+    for label, colour in colours(grouped).items():
         short = label.replace(f" {env_id}", "", 1) if env_id else label
-        labels.append(f"{short} ({len(runs)} seeds)" if len(runs) > 1 else short)
-    lines = [Line2D([], [], color=colour, linewidth=2.5) for colour in _cycled(COLOURS, len(grouped))]
+        count = len(grouped[label])
+        labels[f"{short} ({count} seeds)" if count > 1 else short] = colour
     longest = max(len(label) for label in labels)
     columns = max(1, min(len(labels), round(11 * figure.get_figwidth()) // (longest + 8)))
-    figure.legend(lines, labels, loc="outside upper center", ncols=columns, title=env_id)
+    legend(figure, labels, columns, env_id)
 
 
-def _caption(grouped: Mapping[str, Sequence[LearningCurve]], window: int) -> str:
-    several = any(len(runs) > 1 for runs in grouped.values())
-    single = any(len(runs) == 1 for runs in grouped.values())
-    smoothing = f"each run averaged over {window} iterations" if window > 1 else "unsmoothed"
-    parts = [smoothing]
-    if several:
-        parts.insert(0, "line: mean of the seeds; band: least to greatest seed")
-    if single and window > 1:
+def _description(grouped: Mapping[str, Sequence[LearningCurve]], window: int) -> str:
+    sizes = {len(runs) for runs in grouped.values()}
+    parts = ["line: mean of the seeds; band: least to greatest seed"] if max(sizes) > 1 else []
+    parts.append(f"each run averaged over {window} iterations" if window > 1 else "unsmoothed")
+    if 1 in sizes and window > 1:
         parts.append("pale line: unsmoothed")
     return "; ".join(parts)
-
-
-# --- small pieces ---------------------------------------------------------------------------------
 
 
 def _value(value: Any) -> float:
@@ -305,12 +292,8 @@ def _has(run: LearningCurve, metric: str) -> bool:
     return metric in run.columns and bool(np.isfinite(run.columns[metric]).any())
 
 
-def _cycled(colours: Sequence[str], number: int) -> list[str]:
-    return [colours[index % len(colours)] for index in range(number)]
-
-
 def _config(path: Path) -> dict[str, Any]:
-    """The run's settings, for labels only: none of them is a reason not to draw."""
+    """Read the run's settings; {} where they cannot be read, as they are used for labels only."""
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
@@ -318,21 +301,21 @@ def _config(path: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _labels(first: Mapping[str, LearningCurve], leaves: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Identity of a group -> its label: algorithm and environment, and what else tells equal ones apart."""
-    names = {identity: _name(run) for identity, run in first.items()}
-    labels = {}
-    for identity, name in names.items():
-        twins = [leaves[other] for other in names if names[other] == name]
+def _labels(runs: Sequence[LearningCurve]) -> list[str]:
+    """Label the first run of each group by algorithm, environment, and the keys that distinguish equal ones."""
+    names = [_name(run) for run in runs]
+    settings = [compared(run.config) for run in runs]
+    labels = []
+    for name, own in zip(names, settings, strict=True):
+        twins = [other for twin, other in zip(names, settings, strict=True) if twin == name]
         keys = sorted({key for twin in twins for key in twin})
         differing = [key for key in keys if len({repr(twin.get(key)) for twin in twins}) > 1]
-        own = [f"{key}={leaves[identity].get(key)}" for key in differing[:3]]
-        labels[identity] = " ".join([name, *own])
-    counts = Counter(labels.values())  # equal labels: more than three keys differ, or folders of one name
-    return {
-        identity: label if counts[label] == 1 else f"{label} ({first[identity].folder})"
-        for identity, label in labels.items()
-    }
+        labels.append(" ".join([name, *(f"{key}={own.get(key)}" for key in differing[:3])]))
+    counts = Counter(labels)  # equal labels: more than three keys differ, or folders of one name
+    return [
+        label if counts[label] == 1 else f"{label} ({run.folder})"
+        for label, run in zip(labels, runs, strict=True)
+    ]
 
 
 def _name(run: LearningCurve) -> str:

@@ -1,4 +1,4 @@
-"""What a sampler costs and gives: quality over NFE and over latency, and the Pareto-optimal choices."""
+"""Figures of quality over NFE and over latency of samplers, with the Pareto-optimal choices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowrl.evaluation import pareto
 from flowrl.evaluation.pareto import Better
-from flowrl.reporting.plots.style import COLOURS, VERMILLION, new_figure, styled
+from flowrl.reporting.plots.style import VERMILLION, colours, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ MARKERS = "osD^vPX"
 
 @dataclass(frozen=True)
 class Choice:
-    """One sampler at one setting: what an action costs with it, and how good it is."""
+    """One sampler at one setting, with its cost per action and its quality."""
 
     sampler: str
     nfe: float  # velocity evaluations per action
@@ -42,11 +42,11 @@ class Choice:
 def draw(
     choices: Sequence[Choice], quality: str, better: Better = "higher", *, title: str = "", warning: str = ""
 ) -> Figure:
-    """Quality over NFE (left) and over latency (right), one line per sampler through its settings.
+    """Draw quality over NFE (left) and over latency (right), one line per sampler through its settings.
 
-    `quality` labels the vertical axis. Pareto-optimal choices are ringed, each panel by its own cost, and
-    joined by a grey stair: what lies on its worse side is not worth its cost. Errors (better="lower") that
-    span a decade or more are drawn on a logarithmic axis. `warning` stands where it cannot be overlooked.
+    `quality` labels the vertical axis. Choices that are Pareto-optimal in a panel's cost are ringed and joined by a
+    grey stair: choices on its worse side are dominated. Errors (better="lower") that span a decade or more are drawn
+    on a logarithmic axis. `warning` is printed in red above the figure.
     """
     figure = new_figure(width=9.0, height=4.2)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -69,13 +69,12 @@ def draw(
 
 def _draw_cost(axes: Axes, choices: Sequence[Choice], cost: Sequence[float], better: Better) -> None:
     costs, qualities = np.array(cost), np.array([choice.quality for choice in choices])
-    samplers = list(dict.fromkeys(choice.sampler for choice in choices))
+    samplers = dict.fromkeys(choice.sampler for choice in choices)
     optimal = pareto.front(costs, qualities, better)
     _draw_stair(axes, costs[optimal], qualities[optimal])
-    for index, sampler in enumerate(samplers):
-        own = np.array([choice.sampler == sampler for choice in choices])
-        order = np.flatnonzero(own)[np.argsort(costs[own], kind="stable")]
-        colour = COLOURS[index % len(COLOURS)]
+    for index, (sampler, colour) in enumerate(colours(samplers).items()):
+        of_sampler = np.array([choice.sampler == sampler for choice in choices])
+        order = np.flatnonzero(of_sampler)[np.argsort(costs[of_sampler], kind="stable")]
         style: dict[str, Any] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 6}
         axes.plot(costs[order], qualities[order], label=sampler, linewidth=1.4, zorder=2, **style)
         for choice, at in ((choices[i], costs[i]) for i in order):
@@ -102,7 +101,7 @@ def _draw_stair(axes: Axes, costs: NDArray[Any], qualities: NDArray[Any]) -> Non
 def _scale(
     axes: Axes, which: Literal["x", "y"], values: Sequence[float], families: Sequence[Sequence[float]]
 ) -> None:
-    """A logarithmic axis over `values` with the first of `families` of ticks that is not too crowded."""
+    """Make an axis logarithmic over `values`, with the first of `families` of ticks that is not too crowded."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     known = [value for value in values if np.isfinite(value) and value > 0]
@@ -115,12 +114,12 @@ def _scale(
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(chosen))
-    axis.set_minor_locator(NullLocator())  # labels of minor ticks would run into each other
+    axis.set_minor_locator(NullLocator())  # labels of minor ticks would overlap
     axis.set_major_formatter(FuncFormatter(lambda tick, _: _short(tick)))
 
 
 def _short(tick: float) -> str:
-    """0.01, 500, 1024, 20k, 1M; 10 to the power of -4 in mathematical type, and what is smaller."""
+    """Format a tick as 0.01, 500, 1024, 20k or 1M; below 1e-3 as a power of ten in mathematical type."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if tick >= unit and tick % unit == 0:
             return f"{tick / unit:g}{letter}"

@@ -1,21 +1,20 @@
-"""How every figure of flowrl looks and is saved: matplotlib's object API, never pyplot's global state."""
+"""The style of all figures, and saving them: matplotlib's object API without pyplot's global state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from flowrl.contracts.errors import UsageError
-from flowrl.storage.files import replacing
+from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Arguments = ParamSpec("Arguments")
 
-# Okabe and Ito's palette: told apart under every common colour blindness (jfly.uni-koeln.de/color).
+# Okabe and Ito's palette: distinguishable with every common colour blindness (jfly.uni-koeln.de/color).
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#9A9A9A"
 COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -38,7 +37,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """A drawing function that runs in flowrl's style, and leaves the caller's matplotlib settings alone."""
+    """Make a drawing function use flowrl's style without changing the caller's matplotlib settings."""
 
     @wraps(draw)
     def draw_styled(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
@@ -51,7 +50,7 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` by `height` inches that needs no display."""
+    """Make an empty figure of `width` by `height` inches that needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -60,22 +59,37 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Give each name a colour; after the last colour they repeat."""
+    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+
+
+def legend(figure: Figure, colour_of: Mapping[str, str], columns: int, title: str | None = None) -> None:
+    """Put a legend with a line of its colour for each label above the panels."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], color=colour, linewidth=2.5) for colour in colour_of.values()]
+    figure.legend(lines, list(colour_of), loc="outside upper center", ncols=columns, title=title)
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Put `text` below the panels in small letters."""
+    figure.supxlabel(text, fontsize=8, color="0.4")
+
+
+def check(path: Path) -> None:
+    """Raise UsageError unless figures can be written in the format that the suffix of `path` asks for."""
+    check_suffix(path, "--out", "figures", SUFFIXES)
+
+
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG, SVG or PDF, by the suffix of `path`; its folder is made if need be.
+    """Write `figure` as PNG, SVG or PDF, by the suffix of `path`; its folder is created if need be.
 
     Raises UsageError for another suffix and StorageError when the file cannot be written.
     """
-    check_suffix(path)
+    check(path)
     import matplotlib
 
     dated = {".png": None, ".svg": "Date", ".pdf": "CreationDate"}[path.suffix.lower()]
     with replacing(path) as part, matplotlib.rc_context(STYLE):
         figure.savefig(part, metadata={dated: None} if dated else None)
-
-
-def check_suffix(path: Path) -> None:
-    """UsageError unless figures can be written in the format that the suffix of `path` asks for."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"--out {path}: figures are written as {', '.join(SUFFIXES)}; type --out {path.stem}.png."
-        )

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, ImageSequence
 
 from flowrl import cli
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import native
 from flowrl.envs.humanoid.motions.library import load
+from flowrl.envs.humanoid.motions.motion import Motion
 
 GAIT = "gait:walk:seconds=2"
 ROOT = Path(__file__).parents[2]

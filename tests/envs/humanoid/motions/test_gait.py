@@ -9,10 +9,10 @@ import pytest
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, HANDS, SUBSTEPS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles, gait, leg_ik, presets
 from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import Array
 
 ALL = {clip.name: clip for clip in presets.clips("gait:all")}

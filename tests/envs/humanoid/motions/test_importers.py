@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,7 +20,6 @@ from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, JOINTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
 from flowrl.envs.humanoid.motions.importers import (
@@ -35,10 +31,11 @@ from flowrl.envs.humanoid.motions.importers import (
     skeleton,
     smpl,
 )
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import about
 
-from . import foreign
-from .foreign import written
+from . import sample_files
+from .sample_files import written
 
 SHARED = Path(__file__).parents[5] / "shared" / "motions"
 (CLIP,) = presets.clips("gait:curve:seconds=2:arms=wave")
@@ -127,24 +124,24 @@ def test_joints_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_phc_s_pickles_of_every_protocol(tmp_path: Path, protocol: int) -> None:
-    data = pickle.dumps(foreign.phc({"walk": CLIP}), protocol=protocol)
+    data = pickle.dumps(sample_files.phc({"walk": CLIP}), protocol=protocol)
     same_motion(only(written(data, tmp_path / "curve.pkl")), CLIP)
     same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), CLIP)
 
 
 def test_phc_s_joblib_files(tmp_path: Path) -> None:
-    data = foreign.joblib(foreign.phc({"walk": CLIP}))
+    data = sample_files.joblib(sample_files.phc({"walk": CLIP}))
     same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), CLIP)
 
 
 def test_phc_s_tensors(tmp_path: Path) -> None:
-    motions = foreign.phc({"walk": CLIP})
+    motions = sample_files.phc({"walk": CLIP})
     motions["walk"]["root_trans_offset"] = torch.tensor(CLIP.qpos[:, :3]).T.contiguous().T
     same_motion(only(written(pickle.dumps(motions), tmp_path / "curve.pkl")), CLIP)
 
 
 def test_a_file_with_several_motions_names_each(tmp_path: Path) -> None:
-    data = pickle.dumps(foreign.phc({"one": CLIP, "two": SHORT}))
+    data = pickle.dumps(sample_files.phc({"one": CLIP, "two": SHORT}))
     one, two = reader.read(written(data, tmp_path / "both.pkl"))
     assert (one.name, two.name) == ("both/one", "both/two")
     assert one.source != two.source
@@ -152,14 +149,14 @@ def test_a_file_with_several_motions_names_each(tmp_path: Path) -> None:
 
 
 def test_amass(tmp_path: Path) -> None:
-    same_motion(only(saved(tmp_path / "curve.npz", foreign.amass(CLIP))), CLIP)
-    spelled = foreign.amass(CLIP)
+    same_motion(only(saved(tmp_path / "curve.npz", sample_files.amass(CLIP))), CLIP)
+    spelled = sample_files.amass(CLIP)
     spelled["mocap_frame_rate"] = spelled.pop("mocap_framerate")
     same_motion(only(saved(tmp_path / "curve.npz", spelled)), CLIP)
 
 
 def test_deepmimic(tmp_path: Path) -> None:
-    clip = only(written(foreign.deepmimic(CLIP), tmp_path / "curve.txt"))
+    clip = only(written(sample_files.deepmimic(CLIP), tmp_path / "curve.txt"))
     same_motion(clip, CLIP)
     assert clip.loops
 
@@ -167,16 +164,16 @@ def test_deepmimic(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rest", "unit", "prefix", "up"),
     [
-        (foreign.T_POSE, 100.0, "", "y"),
-        (foreign.T_POSE, 17.0, "mixamorig:", "y"),
-        (foreign.BONES_ALONG_X, 100.0, "", "y"),
-        (foreign.T_POSE, 1.0, "", "z"),
+        (sample_files.T_POSE, 100.0, "", "y"),
+        (sample_files.T_POSE, 17.0, "mixamorig:", "y"),
+        (sample_files.BONES_ALONG_X, 100.0, "", "y"),
+        (sample_files.T_POSE, 1.0, "", "z"),
     ],
     ids=["T", "mixamo", "bones along x", "z up"],
 )
 def test_bvh(tmp_path: Path, rest: dict[str, quaternions.Array], unit: float, prefix: str, up: str) -> None:
     """Whatever the joints' axes, the unit, the order of the angles and what points up."""
-    data = foreign.bvh(CLIP, rest, unit, prefix, up)
+    data = sample_files.bvh(CLIP, rest, unit, prefix, up)
     same_motion(only(written(data, tmp_path / "curve.bvh")), CLIP, 1e-7)
 
 
@@ -208,7 +205,7 @@ def test_bvh_names() -> None:
 def test_smpl_s_rest_pose_is_a_t() -> None:
     places = np.tile([0.0, 0, 1], (10, 1))
     clip = smpl.clip(places, np.zeros((10, 72)), 30, "T", "")
-    data_places = foreign_places(clip)
+    data_places = segment_positions(clip)
     # A rest pose of SMPL in its own axes looks along z with its head along y; so does ours, turned there.
     head, pelvis, hands = data_places["head"], data_places["pelvis"], data_places["left_hand"]
     assert (head - pelvis)[1] == pytest.approx(0.236151 + 0.223894)
@@ -217,7 +214,7 @@ def test_smpl_s_rest_pose_is_a_t() -> None:
     assert (hands - pelvis)[1] == pytest.approx(0.236151 + 0.2435)
 
 
-def foreign_places(clip: Motion) -> dict[str, quaternions.Array]:
+def segment_positions(clip: Motion) -> dict[str, quaternions.Array]:
     import mujoco
 
     model = humanoid.build()
@@ -273,7 +270,7 @@ def test_angles_beyond_a_range_are_clamped_and_counted(tmp_path: Path) -> None:
     qpos = SHORT.qpos.copy()
     knee = ROOT_SIZE + JOINTS.index("left_shin_y")
     qpos[4:7, knee] = -0.1
-    path = written(foreign.deepmimic(replace(SHORT, qpos=qpos)), tmp_path / "knee.txt")
+    path = written(sample_files.deepmimic(replace(SHORT, qpos=qpos)), tmp_path / "knee.txt")
     clip = only(path)
     assert clip.clamped == 3
     assert (clip.qpos[4:7, knee] == 0).all()
@@ -284,8 +281,8 @@ def test_a_motion_is_put_on_the_floor(tmp_path: Path) -> None:
     high = replace(SHORT, qpos=SHORT.qpos + np.eye(1, 35, 2) * 0.7)
     assert lowest_feet(high.qpos).min() == pytest.approx(0.7)
     for path in (
-        written(foreign.deepmimic(high), tmp_path / "high.txt"),
-        saved(tmp_path / "high.npz", foreign.amass(high)),
+        written(sample_files.deepmimic(high), tmp_path / "high.txt"),
+        saved(tmp_path / "high.npz", sample_files.amass(high)),
     ):
         same_motion(only(path), SHORT)
 
@@ -295,7 +292,7 @@ def test_what_is_under_the_floor_for_moments_is_lifted(tmp_path: Path) -> None:
     (stands,) = presets.clips("gait:stand:seconds=4")
     qpos = stands.qpos[:100].copy()
     qpos[40:60, 2] -= 0.05
-    clip = only(saved(tmp_path / "low.npz", foreign.amass(replace(stands, qpos=qpos, loops=False))))
+    clip = only(saved(tmp_path / "low.npz", sample_files.amass(replace(stands, qpos=qpos, loops=False))))
     lowest = lowest_points(clip.qpos).min(-1)
     assert lowest.min() == pytest.approx(0, abs=1e-12)
     assert lowest[:15] == pytest.approx(0, abs=1e-12)  # undisturbed
@@ -309,7 +306,7 @@ def arrays_of(changed: dict[str, Any]) -> Callable[[Path], bytes]:
     """The bytes of an AMASS archive with some arrays changed; None leaves one out."""
 
     def make(_: Path) -> bytes:
-        arrays = {k: v for k, v in (foreign.amass(SHORT) | changed).items() if v is not None}
+        arrays = {k: v for k, v in (sample_files.amass(SHORT) | changed).items() if v is not None}
         file = BytesIO()
         np.savez(file, **arrays)
         return file.getvalue()
@@ -319,7 +316,7 @@ def arrays_of(changed: dict[str, Any]) -> Callable[[Path], bytes]:
 
 def phc_of(changed: dict[str, Any]) -> Callable[[Path], bytes]:
     def make(_: Path) -> bytes:
-        motion = foreign.phc({"walk": SHORT})["walk"] | changed
+        motion = sample_files.phc({"walk": SHORT})["walk"] | changed
         return pickle.dumps({"walk": {k: v for k, v in motion.items() if v is not None}})
 
     return make
@@ -331,7 +328,7 @@ def json_of(document: Any) -> Callable[[Path], bytes]:
 
 def frames(change: Callable[[list[list[float]]], Any]) -> Callable[[Path], bytes]:
     def make(_: Path) -> bytes:
-        document = json.loads(foreign.deepmimic(SHORT))
+        document = json.loads(sample_files.deepmimic(SHORT))
         change(document["Frames"])
         return json.dumps(document).encode()
 
@@ -339,7 +336,7 @@ def frames(change: Callable[[list[list[float]]], Any]) -> Callable[[Path], bytes
 
 
 def tree(change: Callable[[str], str]) -> Callable[[Path], bytes]:
-    return lambda _: change(foreign.bvh(SHORT, foreign.T_POSE).decode()).encode()
+    return lambda _: change(sample_files.bvh(SHORT, sample_files.T_POSE).decode()).encode()
 
 
 def own(changed: dict[str, Any]) -> Callable[[Path], bytes]:
@@ -485,23 +482,6 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         reader.read(saved(tmp_path / "flags.npz", {"trans": flags, "poses": flags, "mocap_framerate": 30.0}))
 
 
-def test_what_stands_once_is_not_made_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes of one array of half a MiB, called for three times."""
-    monkeypatch.setattr(safe_pickle, "MOST_BYTES", 2**20)
-    data = b"\0" * 2**19
-    make = (
-        b"cnumpy._core.numeric\n_frombuffer\n(h\x00cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR"
-        b"(J\x00\x00\x08\x00tX\x01\x00\x00\x00CtR"
-    )
-    twice, thrice = (
-        b"\x80\x03B" + len(data).to_bytes(4, "little") + data + b"q\x00(" + make * count + b"l."
-        for count in (2, 3)
-    )
-    assert [len(array) for array in safe_pickle.read(twice)] == [2**19] * 2
-    with pytest.raises(safe_pickle.Refused, match="more than 1 MiB"):
-        safe_pickle.read(thrice)
-
-
 def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:
     """An array of a terabyte, of which eight bytes are there."""
     header = BytesIO()
@@ -520,8 +500,8 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
     """Bytes changed, cut and doubled at random: a clip or a paragraph, never another exception."""
     make = {
         ".npz": arrays_of({}),
-        ".txt": lambda _: foreign.deepmimic(SHORT),
-        ".pkl": lambda _: foreign.joblib(foreign.phc({"walk": SHORT})),
+        ".txt": lambda _: sample_files.deepmimic(SHORT),
+        ".pkl": lambda _: sample_files.joblib(sample_files.phc({"walk": SHORT})),
         ".bvh": tree(lambda text: text),
     }
     whole = make[suffix](tmp_path)
@@ -542,108 +522,6 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
         except UsageError:
             told += 1
     assert told > 20
-
-
-# ------------------------------------------------------------------------------ pickles that ask for something else
-
-
-class Asks:
-    """Pickles as a call of `function`."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
-MARK = "harm-was-done"
-HARM = f"open({MARK!r}, 'w')"
-MALICE: dict[str, bytes] = {
-    "os.system": pickle.dumps(Asks(os.system, f"touch {MARK}")),
-    "subprocess": pickle.dumps(Asks(subprocess.Popen, ["touch", MARK])),
-    "eval": pickle.dumps({"walk": Asks(eval, HARM)}),
-    "exec": pickle.dumps([Asks(exec, HARM)]),
-    "in an array": pickle.dumps(np.array([Asks(eval, HARM)], dtype=object)),
-    "getattr": b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR.",
-    "numpy.load": b"cnumpy\nload\n(S'x.npy'\ntR.",
-    "numpy's runstring": b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR.",
-    "numpy's exec_command": b"cnumpy.distutils.exec_command\nexec_command\n(S'ls'\ntR.",
-    "torch.load": b"ctorch\nload\n(S'x'\ntR.",
-    "INST": b"(S'touch harm-was-done'\nios\nsystem\n.",
-    "OBJ": b"(cos\nsystem\nS'touch harm-was-done'\no.",
-    "NEWOBJ": b"\x80\x02cos\nsystem\n(S'touch harm-was-done'\nt\x81.",
-    "NEWOBJ_EX": b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.",
-    "STACK_GLOBAL": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x12touch harm-was-don\x85R.",
-    "EXT1": b"\x80\x02\x82\x01.",
-    "PERSID": b"Psomething\n.",
-    "a type of objects": b"cnumpy\ndtype\n(S'O8'\nI00\nI01\ntR.",
-    "ndarray called": b"cnumpy\nndarray\n(I9\ntR.",
-    "a number called": b"I7\n(tR.",
-    "state of a dict": b"}(S'__class__'\nI1\ndb.",
-    "a storage of what is no bytes": b"ctorch.storage\n_load_from_bytes\n(I7\ntR.",
-    "encode by a codec": b"c_codecs\nencode\n(Vx\nVzlib\ntR.",
-    "a key that is a list": b"}(]I1\nu.",
-    "a name that is a tuple": b"\x80\x04))\x93.",
-    "a shape that is a list": b"cnumpy.core.numeric\n_frombuffer\n(B\x00\x00\x00\x00"
-    b"cnumpy\ndtype\n(Vf8\ntR(I2\n]tVC\ntR.",
-    "nothing on the stack": b"\x85.",
-}
-
-
-@pytest.mark.parametrize("data", MALICE.values(), ids=MALICE)
-def test_a_malicious_pickle_is_refused(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for packed in (data, zlib.compress(data)):
-        with pytest.raises(UsageError) as caught:
-            reader.read(written(packed, tmp_path / "evil.pkl"))
-        assert "evil.pkl gives no motion: it" in str(caught.value)
-    assert not (tmp_path / MARK).exists()
-
-
-def test_what_is_asked_for_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"it asks for (posix|nt)\.system, which is no plain data"):
-        reader.read(written(MALICE["os.system"], tmp_path / "evil.pkl"))
-
-
-def test_a_pickle_within_a_tensor_is_not_run_either(tmp_path: Path) -> None:
-    data = pickle.dumps(Asks(torch.storage._load_from_bytes, MALICE["os.system"]))
-    with pytest.raises(UsageError, match=r"asks for (posix|nt)\.system"):
-        reader.read(written(data, tmp_path / "evil.pkl"))
-
-
-def test_a_tensor_does_not_reach_beyond_its_storage() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # PyTorch's own pickles still use it
-        storage = torch.arange(4.0).storage()
-    for offset, size, stride in ((3, (2,), (1,)), (0, (2,), (5,)), (0, (9,), (0,)), (-1, (1,), (1,))):
-        bad = Asks(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
-        with pytest.raises(safe_pickle.Refused):
-            safe_pickle.read(pickle.dumps(bad))
-
-
-def test_plain_data_are_read_as_pickle_reads_them() -> None:
-    data = {
-        "numbers": [1, -2, 3.5, True, None, 2**70],
-        "text": ("ä", b"\x00\xff", "x" * 300),
-        "nested": {"a": [(), {}, [], (1, 2, 3, 4)]},
-        7: np.float32(1.5),
-        "array": np.arange(6, dtype=">i4").reshape(2, 3),
-        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "word": np.array("neutral"),
-    }
-    for protocol in range(6):
-        found = safe_pickle.read(pickle.dumps(data, protocol=protocol))
-        assert found.keys() == data.keys()
-        for key, value in data.items():
-            if isinstance(value, np.ndarray):
-                assert found[key].dtype == value.dtype
-                assert (found[key] == value).all()
-            else:
-                assert found[key] == value
-    twice = np.arange(3)
-    first, second = safe_pickle.read(pickle.dumps([twice, twice]))
-    assert first is second
 
 
 # ---------------------------------------------------------------------------------------- motions beside the project

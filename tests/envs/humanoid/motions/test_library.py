@@ -12,13 +12,13 @@ import pytest
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.model import JOINTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 from flowrl.envs.humanoid.motions.importers import native
 from flowrl.envs.humanoid.motions.library import load, unrolled
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 
-from . import foreign
+from . import sample_files
 
 (STAND,) = presets.clips("gait:stand:seconds=2")
 
@@ -78,7 +78,7 @@ def test_a_motion_that_two_sources_name_has_both_weights(folder: Path) -> None:
 
 
 def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
-    (folder / "many.pkl").write_bytes(pickle.dumps(foreign.phc({"walk": STAND, "run": STAND})))
+    (folder / "many.pkl").write_bytes(pickle.dumps(sample_files.phc({"walk": STAND, "run": STAND})))
     assert names(["many.pkl"]) == {"many/walk": 0.5, "many/run": 0.5}
     assert names(["many.pkl/run"]) == {"many/run": 1.0}
     with pytest.raises(UsageError, match=r"many\.pkl has no motion 'rnu'\. Did you mean 'run'"):

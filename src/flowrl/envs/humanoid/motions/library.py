@@ -18,9 +18,9 @@ import numpy as np
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import reader
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply
 
 EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: clips/*.npz, weight: 2}."

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, FEET, JOINTS
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.grounding import lowest_points
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 
 NEAR_FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment as far below it is in the floor
 FAST = (

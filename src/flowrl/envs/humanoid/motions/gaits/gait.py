@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, Side, build
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles as arm_styles
 from flowrl.envs.humanoid.motions.gaits import leg_ik
 from flowrl.envs.humanoid.motions.gaits.mass import Weight, carrying
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, about
 
 PHASE: dict[Side, float] = {"left": 0.0, "right": 0.5}  # of a stride: a foot is halfway through standing

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles
 from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path, clip
+from flowrl.envs.humanoid.motions.motion import Motion
 
 PREFIX = "gait:"
 

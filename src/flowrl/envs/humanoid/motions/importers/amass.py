@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_npz, smpl
+from flowrl.envs.humanoid.motions.motion import Motion
 
 RATES = ("mocap_framerate", "mocap_frame_rate")
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import skeleton
 from flowrl.envs.humanoid.motions.importers.retargeting import retargeted
 from flowrl.envs.humanoid.motions.importers.skeleton import Skeleton
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 EXPECTED = "a BVH file (HIERARCHY, then MOTION) of a person, its joints named as in LAFAN1, in CMU's files or by Mixamo"

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers.retargeting import Recording, retargeted
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 EXPECTED = 'JSON with "Loop" and "Frames", each of 44 numbers, as DeepMimic writes it'

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, ROOT, build
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_npz
 from flowrl.envs.humanoid.motions.importers.retargeting import at_our_rate
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.reference import kinematics, velocities
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_pickle, smpl
+from flowrl.envs.humanoid.motions.motion import Motion
 
 EXPECTED = (
     'a pickle as PHC writes it: by the name of each motion a dict with "root_trans_offset" (frames, 3), "pose_aa" '

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
+from flowrl.envs.humanoid.motions.motion import Motion
 
 MOST_BYTES = 2**29  # of a file
 

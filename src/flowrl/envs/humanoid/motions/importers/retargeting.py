@@ -9,8 +9,8 @@ import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, SEGMENTS, build
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.grounding import planted
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, inverse, multiply, rotate
 
 SHORTEST, LONGEST = 5, 60 * 60 * CONTROL_RATE  # frames of ours

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers.retargeting import MOST, Recording, retargeted
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 JOINTS = (

@@ -15,7 +15,7 @@ import numpy as np
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, SEGMENTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply, rotate
 
 PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}
@@ -138,6 +138,10 @@ _Wrapper.__module__, _Wrapper.__qualname__ = "joblib.numpy_pickle", "NumpyArrayW
 class Joblib(pickle._Pickler):
     """Writes arrays as joblib does: a description, the length of a padding, the padding, the bytes."""
 
+    def __init__(self, file: BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol=protocol)
+        self._file_write = file.write
+
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if obj is _Wrapper:
             self.write(b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n")
@@ -161,13 +165,14 @@ class Joblib(pickle._Pickler):
             "numpy_array_alignment_bytes": 16,
         }
         super().save(wrapper, save_persistent_id)
-        self.write(b"\x03\xff\xff\xff" + obj.tobytes())
+        self.framer.commit_frame(force=True)
+        self._file_write(b"\x03\xff\xff\xff" + obj.tobytes())
 
 
-def joblib(document: Any) -> bytes:
+def joblib(document: Any, protocol: int = 3) -> bytes:
     """A joblib file, uncompressed."""
     file = BytesIO()
-    Joblib(file, protocol=3).dump(document)
+    Joblib(file, protocol).dump(document)
     return file.getvalue()
 
 

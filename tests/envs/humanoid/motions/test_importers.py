@@ -1,4 +1,4 @@
-"""Motions from files: each format gives back the clip that was told in it, and no file does harm or a traceback."""
+"""Motions from files: each format gives back the motion that was told in it, and no file does harm or a traceback."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from flowrl.envs.humanoid.motions.importers import (
     smpl,
 )
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
-from flowrl.envs.humanoid.motions.quaternions import about
+from flowrl.envs.humanoid.motions.quaternions import axis_rotation
 
 from . import sample_files
 from .sample_files import written
 
 SHARED = Path(__file__).parents[5] / "shared" / "motions"
-(CLIP,) = presets.clips("gait:curve:seconds=2:arms=wave")
-SHORT = replace(CLIP, qpos=CLIP.qpos[:12], loops=False)
+(MOTION,) = presets.motions("gait:curve:seconds=2:arms=wave")
+SHORT = replace(MOTION, qpos=MOTION.qpos[:12], loops=False)
 
 
 def saved(path: Path, arrays: dict[str, Any]) -> Path:
@@ -48,16 +48,16 @@ def saved(path: Path, arrays: dict[str, Any]) -> Path:
 
 
 def only(path: Path) -> Motion:
-    (clip,) = reader.read(path)
-    return clip
+    (motion,) = reader.read(path)
+    return motion
 
 
-def same_motion(clip: Motion, other: Motion, tolerance: float = 1e-9) -> None:
+def same_motion(motion: Motion, other: Motion, tolerance: float = 1e-9) -> None:
     """Place and hinges are equal, and so is the root's rotation, of which q and -q are one."""
-    assert clip.qpos.shape == other.qpos.shape
-    away = [*range(3), *range(ROOT_SIZE, clip.qpos.shape[1])]
-    assert clip.qpos[:, away] == pytest.approx(other.qpos[:, away], abs=tolerance)
-    assert np.abs((clip.qpos[:, 3:7] * other.qpos[:, 3:7]).sum(-1)) == pytest.approx(1)
+    assert motion.qpos.shape == other.qpos.shape
+    away = [*range(3), *range(ROOT_SIZE, motion.qpos.shape[1])]
+    assert motion.qpos[:, away] == pytest.approx(other.qpos[:, away], abs=tolerance)
+    assert np.abs((motion.qpos[:, 3:7] * other.qpos[:, 3:7]).sum(-1)) == pytest.approx(1)
 
 
 # ------------------------------------------------------------------------------------ what goes in comes out again
@@ -65,15 +65,15 @@ def same_motion(clip: Motion, other: Motion, tolerance: float = 1e-9) -> None:
 
 def test_our_own_format_keeps_a_motion(tmp_path: Path) -> None:
     path = tmp_path / "curve.npz"
-    native.write(CLIP, path)
-    clip = only(path)
-    same_motion(clip, CLIP, 1e-12)
-    assert (clip.name, clip.source, clip.loops, clip.clamped) == ("curve", str(path), True, 0)
+    native.write(MOTION, path)
+    motion = only(path)
+    same_motion(motion, MOTION, 1e-12)
+    assert (motion.name, motion.source, motion.loops, motion.clamped) == ("curve", str(path), True, 0)
 
 
 def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: Path) -> None:
     qpos = SHORT.qpos.copy()
-    qpos[:, 3:7] = quaternions.about("y", np.full(len(qpos), -np.pi / 2))  # on the back
+    qpos[:, 3:7] = quaternions.axis_rotation("y", np.full(len(qpos), -np.pi / 2))  # on the back
     for side in ("right", "left"):
         qpos[:, ROOT_SIZE + JOINTS.index(f"{side}_thigh_y")] = -1.0
     qpos[:, 2] -= lowest_points(qpos).min()
@@ -84,17 +84,17 @@ def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: P
 
 
 def test_bodies_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
-    native.write(CLIP, tmp_path / "curve.npz")
+    native.write(MOTION, tmp_path / "curve.npz")
     with np.load(tmp_path / "curve.npz") as file:
         arrays = dict(file)
     for name in ("body_pos_w", "body_quat_w", "body_names"):
         arrays[name] = np.flip(arrays[name], -1 if name == "body_names" else 1)
-    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), CLIP, 1e-12)
+    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), MOTION, 1e-12)
 
 
 def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:
-    native.write(CLIP, tmp_path / "curve.npz")
-    frames = len(CLIP.qpos)
+    native.write(MOTION, tmp_path / "curve.npz")
+    frames = len(MOTION.qpos)
     with np.load(tmp_path / "curve.npz") as arrays:
         assert arrays["fps"] == 30
         assert arrays["joint_names"].tolist() == list(JOINTS)
@@ -114,34 +114,34 @@ def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:
 
 
 def test_joints_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
-    native.write(CLIP, tmp_path / "curve.npz")
+    native.write(MOTION, tmp_path / "curve.npz")
     with np.load(tmp_path / "curve.npz") as file:
         arrays = dict(file)
     for name in ("joint_pos", "joint_names"):
         arrays[name] = np.flip(arrays[name], -1)
-    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), CLIP, 1e-12)
+    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), MOTION, 1e-12)
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_phc_s_pickles_of_every_protocol(tmp_path: Path, protocol: int) -> None:
-    data = pickle.dumps(sample_files.phc({"walk": CLIP}), protocol=protocol)
-    same_motion(only(written(data, tmp_path / "curve.pkl")), CLIP)
-    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), CLIP)
+    data = pickle.dumps(sample_files.phc({"walk": MOTION}), protocol=protocol)
+    same_motion(only(written(data, tmp_path / "curve.pkl")), MOTION)
+    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), MOTION)
 
 
 def test_phc_s_joblib_files(tmp_path: Path) -> None:
-    data = sample_files.joblib(sample_files.phc({"walk": CLIP}))
-    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), CLIP)
+    data = sample_files.joblib(sample_files.phc({"walk": MOTION}))
+    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), MOTION)
 
 
 def test_phc_s_tensors(tmp_path: Path) -> None:
-    motions = sample_files.phc({"walk": CLIP})
-    motions["walk"]["root_trans_offset"] = torch.tensor(CLIP.qpos[:, :3]).T.contiguous().T
-    same_motion(only(written(pickle.dumps(motions), tmp_path / "curve.pkl")), CLIP)
+    motions = sample_files.phc({"walk": MOTION})
+    motions["walk"]["root_trans_offset"] = torch.tensor(MOTION.qpos[:, :3]).T.contiguous().T
+    same_motion(only(written(pickle.dumps(motions), tmp_path / "curve.pkl")), MOTION)
 
 
 def test_a_file_with_several_motions_names_each(tmp_path: Path) -> None:
-    data = pickle.dumps(sample_files.phc({"one": CLIP, "two": SHORT}))
+    data = pickle.dumps(sample_files.phc({"one": MOTION, "two": SHORT}))
     one, two = reader.read(written(data, tmp_path / "both.pkl"))
     assert (one.name, two.name) == ("both/one", "both/two")
     assert one.source != two.source
@@ -149,16 +149,16 @@ def test_a_file_with_several_motions_names_each(tmp_path: Path) -> None:
 
 
 def test_amass(tmp_path: Path) -> None:
-    same_motion(only(saved(tmp_path / "curve.npz", sample_files.amass(CLIP))), CLIP)
-    spelled = sample_files.amass(CLIP)
+    same_motion(only(saved(tmp_path / "curve.npz", sample_files.amass(MOTION))), MOTION)
+    spelled = sample_files.amass(MOTION)
     spelled["mocap_frame_rate"] = spelled.pop("mocap_framerate")
-    same_motion(only(saved(tmp_path / "curve.npz", spelled)), CLIP)
+    same_motion(only(saved(tmp_path / "curve.npz", spelled)), MOTION)
 
 
 def test_deepmimic(tmp_path: Path) -> None:
-    clip = only(written(sample_files.deepmimic(CLIP), tmp_path / "curve.txt"))
-    same_motion(clip, CLIP)
-    assert clip.loops
+    motion = only(written(sample_files.deepmimic(MOTION), tmp_path / "curve.txt"))
+    same_motion(motion, MOTION)
+    assert motion.loops
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_deepmimic(tmp_path: Path) -> None:
 )
 def test_bvh(tmp_path: Path, rest: dict[str, quaternions.Array], unit: float, prefix: str, up: str) -> None:
     """Whatever the joints' axes, the unit, the order of the angles and what points up."""
-    data = sample_files.bvh(CLIP, rest, unit, prefix, up)
-    same_motion(only(written(data, tmp_path / "curve.bvh")), CLIP, 1e-7)
+    data = sample_files.bvh(MOTION, rest, unit, prefix, up)
+    same_motion(only(written(data, tmp_path / "curve.bvh")), MOTION, 1e-7)
 
 
 def test_bvh_names() -> None:
@@ -204,8 +204,8 @@ def test_bvh_names() -> None:
 
 def test_smpl_s_rest_pose_is_a_t() -> None:
     places = np.tile([0.0, 0, 1], (10, 1))
-    clip = smpl.clip(places, np.zeros((10, 72)), 30, "T", "")
-    data_places = segment_positions(clip)
+    motion = smpl.to_motion(places, np.zeros((10, 72)), 30, "T", "")
+    data_places = segment_positions(motion)
     # A rest pose of SMPL in its own axes looks along z with its head along y; so does ours, turned there.
     head, pelvis, hands = data_places["head"], data_places["pelvis"], data_places["left_hand"]
     assert (head - pelvis)[1] == pytest.approx(0.236151 + 0.223894)
@@ -214,29 +214,27 @@ def test_smpl_s_rest_pose_is_a_t() -> None:
     assert (hands - pelvis)[1] == pytest.approx(0.236151 + 0.2435)
 
 
-def segment_positions(clip: Motion) -> dict[str, quaternions.Array]:
+def segment_positions(motion: Motion) -> dict[str, quaternions.Array]:
     import mujoco
 
     model = humanoid.build()
     data = mujoco.MjData(model)
-    data.qpos[:] = clip.qpos[0]
+    data.qpos[:] = motion.qpos[0]
     mujoco.mj_kinematics(model, data)
     return {name: data.body(name).xpos.copy() for name in BODIES}
 
 
 def test_a_recording_is_resampled() -> None:
     seconds = np.arange(21) / 60
-    turning = {"pelvis": about("z", 3 * seconds)}
-    vectors, turns = retargeting.at_our_rate(
-        seconds, {"place": np.outer(seconds, [1.0, 2, 0])}, turning, False
-    )
+    turning = {"pelvis": axis_rotation("z", 3 * seconds)}
+    vectors, turns = retargeting.resample(seconds, {"place": np.outer(seconds, [1.0, 2, 0])}, turning, False)
     assert vectors["place"] == pytest.approx(np.outer(np.arange(11) / 30, [1.0, 2, 0]))
-    assert turns["pelvis"] == pytest.approx(about("z", 3 * np.arange(11) / 30))
+    assert turns["pelvis"] == pytest.approx(axis_rotation("z", 3 * np.arange(11) / 30))
 
 
 def test_a_loop_is_stretched_to_whole_frames() -> None:
     seconds = np.linspace(0, 0.35, 8)  # 10.5 frames, of which 10 are made: 5 % faster
-    vectors, _ = retargeting.at_our_rate(seconds, {"place": np.outer(seconds, [1.0, 0, 0])}, {}, True)
+    vectors, _ = retargeting.resample(seconds, {"place": np.outer(seconds, [1.0, 0, 0])}, {}, True)
     assert vectors["place"][:, 0] == pytest.approx(np.linspace(0, 0.35, 11))
 
 
@@ -244,7 +242,7 @@ def test_a_hinge_points_the_lower_limb_where_it_did() -> None:
     bends = np.radians([40.0, 60.0, 90.0, 120.0])
     for sign in (-1.0, 1.0):
         for aside in np.radians([-40.0, 0.0, 40.0]):  # the hinge is not where ours is
-            turn = quaternions.multiply(about("z", aside), about("y", sign * bends))
+            turn = quaternions.multiply(axis_rotation("z", aside), axis_rotation("y", sign * bends))
             twist, bend = retargeting.hinge_angles(turn, sign)
             assert twist == pytest.approx(aside)
             assert bend == pytest.approx(sign * bends)
@@ -271,10 +269,10 @@ def test_angles_beyond_a_range_are_clamped_and_counted(tmp_path: Path) -> None:
     knee = ROOT_SIZE + JOINTS.index("left_shin_y")
     qpos[4:7, knee] = -0.1
     path = written(sample_files.deepmimic(replace(SHORT, qpos=qpos)), tmp_path / "knee.txt")
-    clip = only(path)
-    assert clip.clamped == 3
-    assert (clip.qpos[4:7, knee] == 0).all()
-    assert clip.qpos[:4, knee] == pytest.approx(SHORT.qpos[:4, knee])
+    motion = only(path)
+    assert motion.clamped == 3
+    assert (motion.qpos[4:7, knee] == 0).all()
+    assert motion.qpos[:4, knee] == pytest.approx(SHORT.qpos[:4, knee])
 
 
 def test_a_motion_is_put_on_the_floor(tmp_path: Path) -> None:
@@ -289,14 +287,14 @@ def test_a_motion_is_put_on_the_floor(tmp_path: Path) -> None:
 
 def test_what_is_under_the_floor_for_moments_is_lifted(tmp_path: Path) -> None:
     """Of feet of another size a floor cannot be told from one frame: 20 of 100 are 5 cm lower than the others."""
-    (stands,) = presets.clips("gait:stand:seconds=4")
+    (stands,) = presets.motions("gait:stand:seconds=4")
     qpos = stands.qpos[:100].copy()
     qpos[40:60, 2] -= 0.05
-    clip = only(saved(tmp_path / "low.npz", sample_files.amass(replace(stands, qpos=qpos, loops=False))))
-    lowest = lowest_points(clip.qpos).min(-1)
+    motion = only(saved(tmp_path / "low.npz", sample_files.amass(replace(stands, qpos=qpos, loops=False))))
+    lowest = lowest_points(motion.qpos).min(-1)
     assert lowest.min() == pytest.approx(0, abs=1e-12)
     assert lowest[:15] == pytest.approx(0, abs=1e-12)  # undisturbed
-    assert np.abs(np.diff(clip.qpos[:, 2] - qpos[:, 2])).max() < 0.05 / 10  # m per frame
+    assert np.abs(np.diff(motion.qpos[:, 2] - qpos[:, 2])).max() < 0.05 / 10  # m per frame
 
 
 # --------------------------------------------------------------------------------------------- files that are bad
@@ -371,7 +369,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("shape.npz", arrays_of({"trans": np.zeros((12, 2))}), "'trans' is of shape"),
     ("length.npz", arrays_of({"trans": np.zeros((13, 3))}), "13 places, but 12 rotations"),
     ("narrow.npz", arrays_of({"poses": np.zeros((12, 30))}), "rotations of shape"),
-    ("nan.npz", arrays_of({"trans": NAN}), "in frame 0 is not finite"),
+    ("nan.npz", arrays_of({"trans": NAN}), "is not finite, first in frame 0"),
     ("words.npz", arrays_of({"trans": np.full((12, 3), "x")}), "not numbers"),
     ("objects.npz", arrays_of({"trans": np.array([None] * 3, dtype=object)}), "it is no motion"),
     ("short.npz", arrays_of({"trans": np.zeros((2, 3)), "poses": np.zeros((2, 156))}), "it lasts 0.03333 s"),
@@ -417,7 +415,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("objects.pkl", phc_of({"pose_aa": np.array([{}, {}])}), "of Python objects"),
     ("slow.pkl", phc_of({"fps": None}), "in it has no fps"),
     ("rate.pkl", phc_of({"fps": [30, 30]}), "fps of 'rate' in it is no number"),
-    ("nan.pkl", phc_of({"root_trans_offset": NAN}), "in frame 0 is not finite"),
+    ("nan.pkl", phc_of({"root_trans_offset": NAN}), "is not finite, first in frame 0"),
     ("text.bvh", lambda _: b"hello", "does not begin with HIERARCHY"),
     ("cut.bvh", tree(lambda text: text[:-200]), "MOTION has"),
     ("brace.bvh", tree(lambda text: text.replace("{", "", 1)), "braces"),
@@ -497,7 +495,7 @@ def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".npz", ".txt", ".pkl", ".bvh"])
 def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> None:
-    """Bytes changed, cut and doubled at random: a clip or a paragraph, never another exception."""
+    """Bytes changed, cut and doubled at random: a motion or a paragraph, never another exception."""
     make = {
         ".npz": arrays_of({}),
         ".txt": lambda _: sample_files.deepmimic(SHORT),
@@ -526,40 +524,40 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
 
 # ---------------------------------------------------------------------------------------- motions beside the project
 
-needs_clips = pytest.mark.skipif(
-    not SHARED.is_dir(), reason=f"{SHARED}: the clips to try importers on are not here"
+needs_motions = pytest.mark.skipif(
+    not SHARED.is_dir(), reason=f"{SHARED}: the motions to try importers on are not here"
 )
 
 
-@needs_clips
+@needs_motions
 @pytest.mark.parametrize(
     ("name", "seconds", "speed", "clamped"), [("walk", 1.27, 0.98, 0), ("run", 0.8, 3.56, 0)]
 )
 def test_deepmimic_s_own_clips_fit_our_body(name: str, seconds: float, speed: float, clamped: int) -> None:
-    clip = only(SHARED / f"deepmimic_humanoid3d_{name}.txt")
-    assert clip.loops
-    assert clip.clamped == clamped
-    assert clip.seconds == pytest.approx(seconds, abs=0.02)
-    assert (clip.qpos[-1, 0] - clip.qpos[0, 0]) / clip.seconds == pytest.approx(speed, abs=0.01)
+    motion = only(SHARED / f"deepmimic_humanoid3d_{name}.txt")
+    assert motion.loops
+    assert motion.clamped == clamped
+    assert motion.seconds == pytest.approx(seconds, abs=0.02)
+    assert (motion.qpos[-1, 0] - motion.qpos[0, 0]) / motion.seconds == pytest.approx(speed, abs=0.01)
     if name == "walk":
-        assert np.abs(lowest_feet(clip.qpos).min(-1)).max() < 0.02  # m: a foot stands in every frame
+        assert np.abs(lowest_feet(motion.qpos).min(-1)).max() < 0.02  # m: a foot stands in every frame
 
 
-@needs_clips
+@needs_motions
 def test_deepmimic_s_backflip_turns_over() -> None:
-    clip = only(SHARED / "deepmimic_humanoid3d_backflip.txt")
-    up = quaternions.rotate(clip.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
+    motion = only(SHARED / "deepmimic_humanoid3d_backflip.txt")
+    up = quaternions.rotate(motion.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
     assert up[0] > 0.9
     assert up.min() < -0.9
     assert up[-1] > 0.9
 
 
-@needs_clips
+@needs_motions
 def test_phc_s_dance_stands_on_the_floor() -> None:
-    clip = only(SHARED / "phc_cmu_05_06.pkl")
-    assert len(clip.qpos) == 222
-    lowest = lowest_points(clip.qpos).min(-1)
+    motion = only(SHARED / "phc_cmu_05_06.pkl")
+    assert len(motion.qpos) == 222
+    lowest = lowest_points(motion.qpos).min(-1)
     assert lowest.min() == pytest.approx(0, abs=1e-9)
     assert np.median(lowest) < 0.03
-    up = quaternions.rotate(clip.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
+    up = quaternions.rotate(motion.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
     assert np.median(up) > 0.9

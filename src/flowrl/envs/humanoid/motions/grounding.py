@@ -9,7 +9,7 @@ from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, SEGMENTS, bui
 from flowrl.envs.humanoid.motions.quaternions import Array
 
 FLOOR_PERCENTILE = 25.0  # of a motion's frames that are under the floor before they are lifted onto it
-LIFTING = CONTROL_RATE // 3  # frames over which such a lift comes and goes
+LIFT_FRAMES = CONTROL_RATE // 3  # frames over which such a lift comes and goes
 
 
 # Every shape is a box with rounded corners: half lengths (15, 3) and radii (15,) in m. A capsule's is along its z axis.
@@ -42,7 +42,7 @@ def lowest_feet(qpos: Array) -> Array:
     return lowest_points(qpos)[:, FEET]
 
 
-def planted(qpos: Array, fits: bool) -> Array:
+def place_on_floor(qpos: Array, fits: bool) -> Array:
     """The motion (frames, 35), moved up or down so that the humanoid stands on the floor.
 
     One that was made for a body that `fits` ours is moved as a whole, until its lowest foot stands. In others the
@@ -55,8 +55,8 @@ def planted(qpos: Array, fits: bool) -> Array:
         return qpos
     lowest = lowest_points(qpos).min(-1)
     under = np.maximum(np.percentile(lowest, FLOOR_PERCENTILE) - lowest, 0)
-    reach = np.pad(under, 2 * LIFTING, mode="edge")
-    window = 2 * LIFTING + 1
+    reach = np.pad(under, 2 * LIFT_FRAMES, mode="edge")
+    window = 2 * LIFT_FRAMES + 1
     highest = np.lib.stride_tricks.sliding_window_view(reach, window).max(-1)
     lift = np.lib.stride_tricks.sliding_window_view(highest, window).mean(-1)
     qpos[:, 2] += lift - (lowest + lift).min()

@@ -1,7 +1,7 @@
 """Motions by their sources: what a recipe names under `motions:`.
 
 A source is a gait (`gait:walk`, see `repertoire`), a file, one of its motions (`many.pkl/name`), a folder, or a pattern
-such as `clips/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which is 1
+such as `motions/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which is 1
 unless it says otherwise.
 """
 
@@ -21,9 +21,9 @@ from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import reader
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
-from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply
+from flowrl.envs.humanoid.motions.quaternions import Array, axis_rotation, inverse, multiply
 
-EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: clips/*.npz, weight: 2}."
+EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: motions/*.npz, weight: 2}."
 SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is led over to its beginning
 
 
@@ -32,17 +32,17 @@ def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Motion, float
 
     Raises UsageError for a source that there is not, and for a file that holds no motion.
     """
-    clips: dict[str, Motion] = {}
+    motions: dict[str, Motion] = {}
     weights: dict[str, float] = {}
     for source in sources:
         name, weight = _named(source)
         found = find(name)
-        for clip in found:
-            clips[clip.source] = clip
-            weights[clip.source] = weights.get(clip.source, 0.0) + weight / len(found)
-    if not clips:
+        for motion in found:
+            motions[motion.source] = motion
+            weights[motion.source] = weights.get(motion.source, 0.0) + weight / len(found)
+    if not motions:
         raise UsageError(f"there are no motions to imitate: the list of sources is empty. {EXAMPLE}")
-    return [(clip, weights[source]) for source, clip in clips.items()]
+    return [(motion, weights[source]) for source, motion in motions.items()]
 
 
 def _named(source: object) -> tuple[str, float]:
@@ -66,18 +66,18 @@ def _named(source: object) -> tuple[str, float]:
 def find(source: str) -> list[Motion]:
     """The motions of one source. Raises UsageError."""
     if source.startswith(presets.PREFIX):
-        return presets.clips(source)
+        return presets.motions(source)
     path = Path(source).expanduser()
     if path.parent.is_file():  # one of a file's motions
         return _one_of(reader.read(path.parent), path)
-    return [clip for path in files(source) for clip in reader.read(path)]
+    return [motion for path in files(source) for motion in reader.read(path)]
 
 
-def _one_of(clips: list[Motion], path: Path) -> list[Motion]:
+def _one_of(motions: list[Motion], path: Path) -> list[Motion]:
     """That of a file's motions which `path`, the file's with a name behind it, means. Raises UsageError."""
-    chosen = [clip for clip in clips if clip.source == str(path)]
+    chosen = [motion for motion in motions if motion.source == str(path)]
     if not chosen:
-        names = [clip.source.removeprefix(f"{path.parent}/") for clip in clips]
+        names = [motion.source.removeprefix(f"{path.parent}/") for motion in motions]
         raise UsageError(
             f"{path.parent} has no motion {path.name!r}.{did_you_mean(path.name, names)} It has {', '.join(names[:9])}."
         )
@@ -109,16 +109,16 @@ def files(source: str) -> list[Path]:
     raise UsageError(f"{source}: there is no such file{seen}, nor a gait of that name.{near} {EXAMPLE}")
 
 
-def unrolled(clip: Motion, seconds: float) -> Motion:
+def unrolled(motion: Motion, seconds: float) -> Motion:
     """The motion, repeated until it lasts `seconds`; one that does not loop, or lasts so long, as it is.
 
     Each cycle begins where the last one ended, and turned as it ended: its frames are turned about z and displaced
     by what the last frame is to the first. What then still differs (angles, tilt, height) is led over during the
     last frames of a cycle.
     """
-    if not clip.loops or clip.seconds >= seconds:
-        return clip
-    cycle = _closed(clip.qpos)
+    if not motion.loops or motion.seconds >= seconds:
+        return motion
+    cycle = _closed(motion.qpos)
     start, end = cycle[0], cycle[-1]
     turn = _turn(start, end)
     parts = [cycle]
@@ -127,18 +127,18 @@ def unrolled(clip: Motion, seconds: float) -> Motion:
         last = parts[-1][-1]
         total = turn * len(parts)
         moved[:, :2] = (
-            last[:2] + quaternions.rotate(about("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
+            last[:2] + quaternions.rotate(axis_rotation("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
         )
-        moved[:, 3:ROOT_SIZE] = multiply(about("z", total), moved[:, 3:ROOT_SIZE])
+        moved[:, 3:ROOT_SIZE] = multiply(axis_rotation("z", total), moved[:, 3:ROOT_SIZE])
         parts.append(moved)
     qpos = np.concatenate(parts)[: math.ceil(seconds * CONTROL_RATE - 1e-9) + 1]
-    return Motion(clip.name, qpos, clip.source, loops=False, clamped=clip.clamped)
+    return Motion(motion.name, qpos, motion.source, loops=False, clamped=motion.clamped)
 
 
 def _closed(qpos: Array) -> Array:
     """A cycle (frames, 35) whose last frame is its first, but for a place on the floor and a turn about z."""
     first, last = qpos[0], qpos[-1]
-    turn = about("z", _turn(first, last))
+    turn = axis_rotation("z", _turn(first, last))
     tilt = quaternions.to_vector(multiply(inverse(last[3:ROOT_SIZE]), turn, first[3:ROOT_SIZE]))
     share = np.clip(1 - np.arange(len(qpos))[::-1] / min(SEAM, len(qpos) - 1), 0, 1)[:, None]
     share = share**2 * (3 - 2 * share)

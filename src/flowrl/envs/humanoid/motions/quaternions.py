@@ -14,7 +14,7 @@ AXES = np.eye(3)
 GIMBAL = 1 - 1e-12  # |sin y| from which x and z of an Euler angle turn about one axis
 
 
-def about(axis: str, angle: ArrayLike) -> Array:
+def axis_rotation(axis: str, angle: ArrayLike) -> Array:
     """The rotation (…, 4) by `angle` (…) in rad about 'x', 'y' or 'z'."""
     half = np.asarray(angle, dtype=np.float64)[..., None] / 2
     return np.concatenate([np.cos(half), np.sin(half) * AXES["xyz".index(axis)]], axis=-1)
@@ -105,7 +105,7 @@ def slerp(start: ArrayLike, end: ArrayLike, share: ArrayLike) -> Array:
 def from_euler(angles: ArrayLike) -> Array:
     """The rotation (…, 4) of three hinges in series, (…, 3) in rad about x, then the turned y, then the turned z."""
     angles = np.asarray(angles, dtype=np.float64)
-    return multiply(*(about(axis, angles[..., place]) for place, axis in enumerate("xyz")))
+    return multiply(*(axis_rotation(axis, angles[..., place]) for place, axis in enumerate("xyz")))
 
 
 def to_euler(rotation: ArrayLike) -> Array:

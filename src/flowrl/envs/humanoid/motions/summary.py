@@ -35,12 +35,12 @@ class Summary:
     remarks: list[str]
 
 
-def summary(clip: Motion) -> Summary:
+def summary(motion: Motion) -> Summary:
     """The figures of one motion."""
-    speeds = np.abs(np.diff(clip.qpos[:, ROOT_SIZE:], axis=0)) * CONTROL_RATE
+    speeds = np.abs(np.diff(motion.qpos[:, ROOT_SIZE:], axis=0)) * CONTROL_RATE
     fastest = int(speeds.max(0).argmax())
-    way = float(np.linalg.norm(np.diff(clip.qpos[:, :2], axis=0), axis=-1).sum())
-    heights = lowest_points(clip.qpos)
+    way = float(np.linalg.norm(np.diff(motion.qpos[:, :2], axis=0), axis=-1).sum())
+    heights = lowest_points(motion.qpos)
     lowest_foot = float(heights[:, FEET].min())
     remarks = []
     if lowest_foot > NEAR_FLOOR:
@@ -48,20 +48,20 @@ def summary(clip: Motion) -> Summary:
     lowest = float(heights.min())
     if lowest < -NEAR_FLOOR:
         remarks.append(f"{-100 * lowest:.0f} cm into the floor")
-    if clip.clamped > MANY_CLAMPED * len(clip.qpos):
+    if motion.clamped > MANY_CLAMPED * len(motion.qpos):
         remarks.append("often beyond the joints' ranges")
     if speeds.max() > FAST:
         remarks.append(f"too fast: {JOINTS[fastest]}")
-    if clip.seconds < EPISODE and not clip.loops:
+    if motion.seconds < EPISODE and not motion.loops:
         remarks.append(f"shorter than {EPISODE:.0f} s")
     return Summary(
-        name=clip.name,
-        source=clip.source,
-        seconds=clip.seconds,
-        frames=len(clip.qpos),
-        loops=clip.loops,
-        speed=way / clip.seconds,
-        clamped=clip.clamped,
+        name=motion.name,
+        source=motion.source,
+        seconds=motion.seconds,
+        frames=len(motion.qpos),
+        loops=motion.loops,
+        speed=way / motion.seconds,
+        clamped=motion.clamped,
         lowest_foot=lowest_foot,
         fastest=float(speeds.max()),
         fastest_joint=JOINTS[fastest],

@@ -7,7 +7,7 @@ import numpy as np
 from flowrl.envs.humanoid.model import SEGMENTS, STANDING_HEIGHT
 from flowrl.envs.humanoid.motions.quaternions import (
     Array,
-    about,
+    axis_rotation,
     from_euler,
     inverse,
     multiply,
@@ -45,7 +45,7 @@ def angles(pelvis: Array, turn: Array, ankle: Array, foot: Array, side: str, out
     below = z * np.cos(b) - x * np.sin(b)
     a = np.arctan2(way[:, 2], way[:, 1]) - np.arctan2(below, y)
     hinges = np.stack([_wrapped(a), b, out], axis=-1)
-    shin = multiply(turn, from_euler(hinges), about("y", knee))
+    shin = multiply(turn, from_euler(hinges), axis_rotation("y", knee))
     return np.concatenate([hinges, knee[:, None], to_euler(multiply(inverse(shin), foot))], axis=-1)
 
 

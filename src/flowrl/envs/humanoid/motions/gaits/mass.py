@@ -14,10 +14,10 @@ WAIST = "chest"  # the body above its joint; with head and arms it is the trunk
 
 
 @dataclass(frozen=True)
-class Weight:
+class MassDistribution:
     """Masses, and where they are when it stands upright."""
 
-    mass: float  # kg, of all
+    total: float  # kg, of all
     forward: float  # m, of the centre of all, before the pelvis
     height: float  # m, of the centre of all, over the pelvis
     trunk_mass: float  # kg, of chest, head and arms
@@ -27,7 +27,7 @@ class Weight:
 
 
 @cache
-def carrying(style: arm_styles.Style) -> Weight:
+def mass_distribution(style: arm_styles.Style) -> MassDistribution:
     """The weight with the arms as `style` has them on average."""
     model = build()
     data = mujoco.MjData(model)
@@ -43,8 +43,8 @@ def carrying(style: arm_styles.Style) -> Weight:
         axes = data.ximat[body].reshape(3, 3)  # of the body's inertia, in the world
         inertia += float(axes[0] ** 2 @ model.body_inertia[body])
         inertia += float(model.body_mass[body] * ((data.xipos[body] - trunk)[1:] ** 2).sum())
-    return Weight(
-        mass=float(model.body_subtreemass[pelvis]),
+    return MassDistribution(
+        total=float(model.body_subtreemass[pelvis]),
         forward=float(data.subtree_com[pelvis][0] - place[0]),
         height=float(data.subtree_com[pelvis][2] - place[2]),
         trunk_mass=float(model.body_subtreemass[waist]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions.gaits import arm_styles
-from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path, clip
+from flowrl.envs.humanoid.motions.gaits.gait import Gait, RootPath, generate
 from flowrl.envs.humanoid.motions.motion import Motion
 
 PREFIX = "gait:"
@@ -20,11 +20,11 @@ PREFIX = "gait:"
 SINGLES: dict[str, tuple[Gait, str]] = {
     "stand": (Gait(arms="still", steps=False), "stands still"),
     "step": (Gait(), "steps in place"),
-    "walk": (Gait(Path(0.6)), "walks forwards at 0.6 m/s"),
-    "back": (Gait(Path(-0.4)), "walks backwards at 0.4 m/s"),
-    "sidestep": (Gait(Path(sideways=0.3)), "steps to the left at 0.3 m/s"),
-    "turn": (Gait(Path(turn=0.6)), "turns to the left in place, at 0.6 rad/s"),
-    "curve": (Gait(Path(0.6, turn=0.4)), "walks a curve to the left, at 0.6 m/s and 0.4 rad/s"),
+    "walk": (Gait(RootPath(0.6)), "walks forwards at 0.6 m/s"),
+    "back": (Gait(RootPath(-0.4)), "walks backwards at 0.4 m/s"),
+    "sidestep": (Gait(RootPath(sideways=0.3)), "steps to the left at 0.3 m/s"),
+    "turn": (Gait(RootPath(turn=0.6)), "turns to the left in place, at 0.6 rad/s"),
+    "curve": (Gait(RootPath(0.6, turn=0.4)), "walks a curve to the left, at 0.6 m/s and 0.4 rad/s"),
 }
 
 SPEEDS = ("walk:speed=-0.5", "walk:speed=-0.3", "walk:speed=0.3", "walk", "walk:speed=0.9", "walk:speed=1.2")
@@ -72,7 +72,7 @@ def names() -> list[str]:
     return [f"{PREFIX}{name}" for name in (*SINGLES, *SETS)]
 
 
-def clips(source: str) -> list[Motion]:
+def motions(source: str) -> list[Motion]:
     """The motions of a source such as 'gait:walk'. Raises UsageError."""
     head, *settings = source.removeprefix(PREFIX).split(":")
     if head not in SINGLES and head not in SETS:
@@ -82,7 +82,7 @@ def clips(source: str) -> list[Motion]:
         )
     members = SETS[head][0] if head in SETS else (head,)
     made = (_made(member, settings, source) for member in members)
-    return list({clip.name: clip for clip in made}.values())
+    return list({motion.name: motion for motion in made}.values())
 
 
 def _made(member: str, settings: list[str], source: str) -> Motion:
@@ -96,7 +96,7 @@ def _made(member: str, settings: list[str], source: str) -> Motion:
         said[key] = value
     name = ":".join([head, *(f"{key}={value}" for key, value in said.items())])
     try:
-        return clip(gait, name, f"{PREFIX}{name}")
+        return generate(gait, name, f"{PREFIX}{name}")
     except ValueError as error:
         raise UsageError(
             f"{source}: {PREFIX}{member}: {error}. Choose a gait that steps, a lower speed, or a shorter time per "

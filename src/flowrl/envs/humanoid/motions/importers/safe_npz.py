@@ -1,4 +1,4 @@
-"""The arrays in an `.npz`: numbers and text alone, no more of them than it says, nothing to be run."""
+"""Read the numbers and text in an `.npz` without running code, and without reserving what a header declares."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAMAGED = (
 
 
 def read(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays by name; those of Python objects are left out. Raises ValueError."""
+    """Return the arrays by name; those of Python objects are left out. Raises ValueError."""
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
@@ -35,7 +35,7 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any] | None:
-    """One array. NumPy's own reader would set aside whatever its header asks for."""
+    """Return one array, sized by its data: NumPy's own reader reserves what the header declares."""
     with archive.open(member) as file:
         version = npy.read_magic(file)
         if version not in HEADERS:
@@ -49,7 +49,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any] | 
 
 
 def numbers(arrays: dict[str, NDArray[Any]], name: str, *shape: int | None) -> NDArray[np.float64]:
-    """The array of that name, whose shape is `shape` (None: any length). Raises ValueError."""
+    """Return the array of that name as floats, whose shape is `shape` (None: any length). Raises ValueError."""
     if name not in arrays:
         raise ValueError(f"it has no {name!r}; it has {', '.join(sorted(arrays)) or 'nothing'}")
     array = arrays[name]
@@ -65,5 +65,5 @@ def numbers(arrays: dict[str, NDArray[Any]], name: str, *shape: int | None) -> N
 
 
 def one_number(arrays: dict[str, NDArray[Any]], name: str) -> float:
-    """The array of that name, which holds one number, also as an array of one. Raises ValueError."""
+    """Return the one number in the array of that name, of shape () or (1,). Raises ValueError."""
     return float(numbers({name: arrays[name].reshape(-1)} if name in arrays else arrays, name, 1)[0])

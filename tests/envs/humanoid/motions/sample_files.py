@@ -1,4 +1,4 @@
-"""A motion of ours, told in the formats of others: what an importer makes of it must be the motion again."""
+"""Write a motion of the humanoid in the formats of other projects: an importer must return the same motion."""
 
 from __future__ import annotations
 

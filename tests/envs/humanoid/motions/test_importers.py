@@ -1,4 +1,4 @@
-"""Motions from files: each format gives back the motion that was told in it, and no file does harm or a traceback."""
+"""Motions from files: each format gives back the motion that was written in it, and bad files raise one paragraph."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_bvh_names() -> None:
     found = skeleton.joints_by_part(daz)
     assert daz[found["left_upper_arm"]] == "lShldr"
     assert daz[found["right_shin"]] == "rShin"
-    with pytest.raises(ValueError, match="which is the left forearm"):
+    with pytest.raises(ValueError, match="no joint is named as the left forearm"):
         skeleton.joints_by_part([name for name in daz if name != "lForeArm"])
 
 
@@ -286,7 +286,7 @@ def test_a_motion_is_put_on_the_floor(tmp_path: Path) -> None:
 
 
 def test_what_is_under_the_floor_for_moments_is_lifted(tmp_path: Path) -> None:
-    """Of feet of another size a floor cannot be told from one frame: 20 of 100 are 5 cm lower than the others."""
+    """Of feet of another size a floor cannot be refused from one frame: 20 of 100 are 5 cm lower than the others."""
     (stands,) = presets.motions("gait:stand:seconds=4")
     qpos = stands.qpos[:100].copy()
     qpos[40:60, 2] -= 0.05
@@ -367,7 +367,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("rate0.npz", arrays_of({"mocap_framerate": np.array(0.0)}), "0.0 frames per second"),
     ("rate9.npz", arrays_of({"mocap_framerate": np.array(1e9)}), "do not ascend by at least"),
     ("shape.npz", arrays_of({"trans": np.zeros((12, 2))}), "'trans' is of shape"),
-    ("length.npz", arrays_of({"trans": np.zeros((13, 3))}), "13 places, but 12 rotations"),
+    ("length.npz", arrays_of({"trans": np.zeros((13, 3))}), "13 positions, but 12 rotations"),
     ("narrow.npz", arrays_of({"poses": np.zeros((12, 30))}), "rotations of shape"),
     ("nan.npz", arrays_of({"trans": NAN}), "is not finite, first in frame 0"),
     ("words.npz", arrays_of({"trans": np.full((12, 3), "x")}), "not numbers"),
@@ -428,21 +428,23 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ),
     ("number.bvh", tree(lambda text: text[:-5] + "x\n"), "no number"),
     ("time.bvh", tree(lambda text: text.replace("Frame Time: 0.0", "Frame Time: -0.0")), "MOTION has"),
-    ("name.bvh", tree(lambda text: text.replace("LeftUpLeg", "Wing")), "which is the left thigh"),
+    ("name.bvh", tree(lambda text: text.replace("LeftUpLeg", "Wing")), "no joint is named as the left thigh"),
     ("folder.npz", lambda _: b"", "cannot be read"),
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "told"), BAD, ids=[f"{name} {told[:20]}" for name, _, told in BAD])
+@pytest.mark.parametrize(
+    ("name", "make", "refused"), BAD, ids=[f"{name} {refused[:20]}" for name, _, refused in BAD]
+)
 def test_a_bad_file_is_told_in_one_paragraph(
-    tmp_path: Path, name: str, make: Callable[[Path], bytes], told: str
+    tmp_path: Path, name: str, make: Callable[[Path], bytes], refused: str
 ) -> None:
     path = tmp_path / name
     if name.startswith("folder"):
         path.mkdir()
     else:
         path.write_bytes(make(tmp_path))
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=refused) as caught:
         reader.read(path)
     message = str(caught.value)
     assert message.startswith(str(path))
@@ -504,7 +506,7 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
     }
     whole = make[suffix](tmp_path)
     random = np.random.default_rng(0)
-    told = 0
+    refused = 0
     for _ in range(200):
         data = bytearray(whole)
         start = int(random.integers(min(len(data), 3000)))
@@ -518,8 +520,8 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
         try:
             reader.read(written(bytes(data), tmp_path / f"damaged{suffix}"))
         except UsageError:
-            told += 1
-    assert told > 20
+            refused += 1
+    assert refused > 20
 
 
 # ---------------------------------------------------------------------------------------- motions beside the project

@@ -1,8 +1,8 @@
-"""Motions by their sources: what a recipe names under `motions:`.
+"""Load motions by their sources, which a recipe lists under `motions:`.
 
-A source is a gait (`gait:walk`, see `repertoire`), a file, one of its motions (`many.pkl/name`), a folder, or a pattern
-such as `motions/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which is 1
-unless it says otherwise.
+A source is a gait (`gait:walk`, see `gaits.presets`), a file, one of its motions (`many.pkl/name`), a folder, or a
+pattern such as `motions/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which
+is 1 by default.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, axis_rotation, inverse, multiply
 
 EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: motions/*.npz, weight: 2}."
-SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is led over to its beginning
+SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is blended into its beginning
 
 
 def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Motion, float]]:
-    """Every motion of `sources` with its weight; a motion that several sources name has the sum of theirs.
+    """Return every motion of `sources` with its weight; a motion that several sources name has the sum of theirs.
 
-    Raises UsageError for a source that there is not, and for a file that holds no motion.
+    Raises UsageError for an unknown source, and for a file without a motion.
     """
     motions: dict[str, Motion] = {}
     weights: dict[str, float] = {}
@@ -46,7 +46,7 @@ def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Motion, float
 
 
 def _named(source: object) -> tuple[str, float]:
-    """A source's name and weight."""
+    """Return a source's name and weight."""
     if isinstance(source, str):
         return source, 1.0
     if not isinstance(source, Mapping) or not isinstance(source.get("source"), str):
@@ -64,7 +64,7 @@ def _named(source: object) -> tuple[str, float]:
 
 
 def find(source: str) -> list[Motion]:
-    """The motions of one source. Raises UsageError."""
+    """Return the motions of one source. Raises UsageError."""
     if source.startswith(presets.PREFIX):
         return presets.motions(source)
     path = Path(source).expanduser()
@@ -74,7 +74,7 @@ def find(source: str) -> list[Motion]:
 
 
 def _one_of(motions: list[Motion], path: Path) -> list[Motion]:
-    """That of a file's motions which `path`, the file's with a name behind it, means. Raises UsageError."""
+    """Return the motion that `path` names, FILE/NAME, among a file's motions. Raises UsageError."""
     chosen = [motion for motion in motions if motion.source == str(path)]
     if not chosen:
         names = [motion.source.removeprefix(f"{path.parent}/") for motion in motions]
@@ -85,7 +85,7 @@ def _one_of(motions: list[Motion], path: Path) -> list[Motion]:
 
 
 def files(source: str) -> list[Path]:
-    """The files that a source means: itself, those of its folder, or those that match. Raises UsageError."""
+    """Return the files of a source: a file, those in a folder, or those that match. Raises UsageError."""
     path = Path(source).expanduser()
     if path.is_dir():
         try:
@@ -110,11 +110,10 @@ def files(source: str) -> list[Path]:
 
 
 def unrolled(motion: Motion, seconds: float) -> Motion:
-    """The motion, repeated until it lasts `seconds`; one that does not loop, or lasts so long, as it is.
+    """Return the motion, repeated until it lasts `seconds`; a motion that does not loop or is long enough is unchanged.
 
-    Each cycle begins where the last one ended, and turned as it ended: its frames are turned about z and displaced
-    by what the last frame is to the first. What then still differs (angles, tilt, height) is led over during the
-    last frames of a cycle.
+    Each cycle begins at the position and heading where the previous one ended: its frames are rotated about z and
+    displaced. The remaining differences (angles, tilt, height) are blended over the last frames of a cycle.
     """
     if not motion.loops or motion.seconds >= seconds:
         return motion
@@ -136,7 +135,7 @@ def unrolled(motion: Motion, seconds: float) -> Motion:
 
 
 def _closed(qpos: Array) -> Array:
-    """A cycle (frames, 35) whose last frame is its first, but for a place on the floor and a turn about z."""
+    """Return the cycle (frames, 35) with its last frame equal to its first, except for x, y and the heading."""
     first, last = qpos[0], qpos[-1]
     turn = axis_rotation("z", _turn(first, last))
     tilt = quaternions.to_vector(multiply(inverse(last[3:ROOT_SIZE]), turn, first[3:ROOT_SIZE]))
@@ -150,7 +149,7 @@ def _closed(qpos: Array) -> Array:
 
 
 def _turn(first: Array, last: Array) -> float:
-    """By how much, in rad about z, the root is turned from one frame to another."""
+    """Return the root's rotation about z in rad from one frame to another."""
     w, _, _, z = multiply(last[3:ROOT_SIZE], inverse(first[3:ROOT_SIZE]))
     return float(2 * np.arctan2(z, w))
 

@@ -1,4 +1,4 @@
-"""What there is to know of a motion before anything is trained on it."""
+"""Summarise a motion in figures and remarks, before training on it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from flowrl.envs.humanoid.model import CONTROL_RATE, FEET, JOINTS
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 
-NEAR_FLOOR = 0.02  # m: a foot that comes no lower never stands, a segment as far below it is in the floor
-FAST = (
-    30.0  # rad/s: hardly a person's joint moves faster; hinge angles do where the middle one is at 90 degrees
+NEAR_FLOOR = (
+    0.02  # m: a foot always above it is never in stance; a segment this far below 0 penetrates the floor
 )
+FAST = 30.0  # rad/s: human joints are slower; hinge angles are faster near gimbal lock, at 90 degrees
 MANY_CLAMPED = 0.2  # of the frames
 EPISODE = 10.0  # s, of an episode: one of a shorter motion that does not loop ends with it
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A motion in figures, and what is the matter with it."""
+    """Figures of a motion, and remarks on its faults."""
 
     name: str
     source: str
@@ -29,14 +29,14 @@ class Summary:
     loops: bool
     speed: float  # m/s, of the pelvis over the floor, on average
     clamped: int  # frames
-    lowest_foot: float  # m over the floor
+    lowest_foot: float  # m above the floor
     fastest: float  # rad/s, of the fastest joint
     fastest_joint: str
     remarks: list[str]
 
 
 def summary(motion: Motion) -> Summary:
-    """The figures of one motion."""
+    """Return the figures of one motion."""
     speeds = np.abs(np.diff(motion.qpos[:, ROOT_SIZE:], axis=0)) * CONTROL_RATE
     fastest = int(speeds.max(0).argmax())
     way = float(np.linalg.norm(np.diff(motion.qpos[:, :2], axis=0), axis=-1).sum())

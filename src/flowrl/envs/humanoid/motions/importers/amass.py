@@ -22,5 +22,6 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
     """Return the motion in an archive. Raises ValueError."""
     rate = next((name for name in RATES if name in arrays), RATES[0])
     width = arrays["poses"].shape[1] if arrays["poses"].ndim == 2 else 3 * len(smpl.JOINTS)
-    places, poses = safe_npz.numbers(arrays, "trans", None, 3), safe_npz.numbers(arrays, "poses", None, width)
-    return [smpl.to_motion(places, poses, safe_npz.one_number(arrays, rate), path.stem, str(path))]
+    positions = safe_npz.numbers(arrays, "trans", None, 3)
+    poses = safe_npz.numbers(arrays, "poses", None, width)
+    return [smpl.to_motion(positions, poses, safe_npz.one_number(arrays, rate), path.stem, str(path))]

@@ -95,8 +95,8 @@ def _tree(words: Iterator[str]) -> list[Joint]:
 def forward_kinematics(joints: list[Joint], frames: Array) -> Skeleton:
     """Return position and rotation of every joint in every frame, in the file's unit and axes."""
     column = 0
-    places: list[Array] = []
-    turns: list[Array] = []
+    positions: list[Array] = []
+    rotations: list[Array] = []
     for joint in joints:
         offset = np.tile(np.array(joint.offset), (len(frames), 1))
         turn = np.tile([1.0, 0.0, 0.0, 0.0], (len(frames), 1))
@@ -109,11 +109,11 @@ def forward_kinematics(joints: list[Joint], frames: Array) -> Skeleton:
             else:
                 turn = multiply(turn, quaternions.axis_rotation(axis, np.radians(values)))
         if joint.parent < 0:
-            places.append(offset)
-            turns.append(turn)
+            positions.append(offset)
+            rotations.append(turn)
         else:
-            places.append(places[joint.parent] + quaternions.rotate(turns[joint.parent], offset))
-            turns.append(multiply(turns[joint.parent], turn))
+            positions.append(positions[joint.parent] + quaternions.rotate(rotations[joint.parent], offset))
+            rotations.append(multiply(rotations[joint.parent], turn))
     rest: list[Array] = []
     for joint in joints:
         offset = np.array(joint.offset)
@@ -122,6 +122,6 @@ def forward_kinematics(joints: list[Joint], frames: Array) -> Skeleton:
         names=[joint.name for joint in joints],
         parents=[joint.parent for joint in joints],
         rest=np.stack(rest),
-        places=np.stack(places, axis=1),
-        turns=np.stack(turns, axis=1),
+        positions=np.stack(positions, axis=1),
+        rotations=np.stack(rotations, axis=1),
     )

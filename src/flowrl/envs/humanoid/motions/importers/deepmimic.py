@@ -47,17 +47,19 @@ def read(data: bytes, path: Path) -> list[Motion]:
         raise ValueError("a frame holds what is no number") from error
     if len(frames) < 2 or not np.isfinite(frames).all():
         raise ValueError("it has fewer than two frames, or a number in them is not finite")
-    turns = {"pelvis": _turn(frames[:, 4:8])}
+    rotations = {"pelvis": _turn(frames[:, 4:8])}
     column = 8
     for segment, size, parent in PARTS:
         value = frames[:, column : column + size]
         local = _turn(value) if size == 4 else quaternions.axis_rotation("y", -value[:, 0])
-        turns[segment] = multiply(turns[parent], local)
+        rotations[segment] = multiply(rotations[parent], local)
         column += size
     x, y, z = frames[:, 1:4].T
     seconds = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
-    places = np.stack([x, -z, y], axis=-1)
-    recording = Recording(seconds, places, turns, loops=document.get("Loop") == "wrap", same_proportions=True)
+    positions = np.stack([x, -z, y], axis=-1)
+    recording = Recording(
+        seconds, positions, rotations, loops=document.get("Loop") == "wrap", same_proportions=True
+    )
     return [retarget(recording, path.stem, str(path))]
 
 

@@ -38,8 +38,8 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
     if not bodies:
         raise ValueError("its 'body_pos_w' has no bodies")
     joints = safe_npz.numbers(arrays, "joint_pos", None, width)[:, _order(arrays, width)]
-    places = safe_npz.numbers(arrays, "body_pos_w", len(joints), bodies, 3)
-    turns = safe_npz.numbers(arrays, "body_quat_w", len(joints), bodies, 4)
+    positions = safe_npz.numbers(arrays, "body_pos_w", len(joints), bodies, 3)
+    rotations = safe_npz.numbers(arrays, "body_quat_w", len(joints), bodies, 4)
     root = _root(arrays, bodies)
     rate = safe_npz.one_number(arrays, "fps")
     if not 0 < rate < np.inf:
@@ -47,8 +47,8 @@ def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
     loops = bool(safe_npz.one_number(arrays, "loop")) if "loop" in arrays else False
     vectors, turned = resample(
         np.arange(len(joints)) / rate,
-        {"joint_pos": joints, "body_pos_w": places[:, root]},
-        {"body_quat_w": quaternions.normalised(turns[:, root])},
+        {"joint_pos": joints, "body_pos_w": positions[:, root]},
+        {"body_quat_w": quaternions.normalised(rotations[:, root])},
         loops,
     )
     within, clamped = clamp_to_ranges(vectors["joint_pos"])
@@ -61,7 +61,8 @@ def _order(arrays: dict[str, NDArray[Any]], width: int) -> list[int]:
     names = [str(name) for name in arrays.get("joint_names", np.array(JOINTS)).reshape(-1)]
     if sorted(names) != sorted(JOINTS) or width != len(JOINTS):
         raise ValueError(
-            f"its {width} joints are those of another robot: ours are {len(JOINTS)}, from {JOINTS[0]} to {JOINTS[-1]}"
+            f"its {width} joints are those of another robot: the humanoid has {len(JOINTS)}, from "
+            f"{JOINTS[0]} to {JOINTS[-1]}"
         )
     return [names.index(joint) for joint in JOINTS]
 

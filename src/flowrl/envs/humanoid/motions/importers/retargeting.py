@@ -13,7 +13,7 @@ from flowrl.envs.humanoid.motions.grounding import place_on_floor
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, inverse, multiply, rotate
 
-SHORTEST, LONGEST = 5, 60 * 60 * CONTROL_RATE  # frames of ours
+SHORTEST, LONGEST = 5, 60 * 60 * CONTROL_RATE  # frames at the control rate
 MOST_RATE = 1000.0  # recorded frames per second
 MOST = 1e4  # m and rad, of any number in a motion
 FAINT, CLEAR = np.sin(np.radians((5.0, 25.0)))  # bends too small, and large enough, to locate the hinge
@@ -28,13 +28,13 @@ BALLS = ("chest", "head", *(f"{side}_{part}" for part in ("upper_arm", "thigh", 
 class Recording:
     """A recorded motion in metres with z up, its floor at any height.
 
-    `turns` has the rotation (frames, 4) of every segment but the hands, relative to the world: the identity for a
+    `rotations` has the rotation (frames, 4) of every segment but the hands, relative to the world: the identity for a
     body that stands upright with hanging arms and faces along x.
     """
 
     seconds: Array  # (frames,) s, ascending
     pelvis: Array  # (frames, 3) m
-    turns: Mapping[str, Array]
+    rotations: Mapping[str, Array]
     loops: bool = False  # whether the last frame goes over into the first
     same_proportions: bool = False  # whether the recorded body has the humanoid's segment lengths
 
@@ -44,26 +44,26 @@ def retarget(recording: Recording, name: str, source: str) -> Motion:
 
     Raises ValueError, whose message is what is wrong with the motion.
     """
-    vectors, turns = resample(
-        recording.seconds, {"place": recording.pelvis}, recording.turns, recording.loops
+    vectors, rotations = resample(
+        recording.seconds, {"pelvis position": recording.pelvis}, recording.rotations, recording.loops
     )
     chain = {segment.name: segment.parent for segment in SEGMENTS}
     angles: dict[str, Array] = {}
     for side in OUT:
         for hinge, (ball, bends) in HINGES.items():
             upper, lower = f"{side}_{ball}", f"{side}_{hinge}"
-            twist, bend = hinge_angles(multiply(inverse(turns[upper]), turns[lower]), bends)
+            twist, bend = hinge_angles(multiply(inverse(rotations[upper]), rotations[lower]), bends)
             angles[lower] = bend[:, None]
-            turns[upper] = multiply(turns[upper], quaternions.axis_rotation("z", twist))
-            turns[lower] = multiply(turns[upper], quaternions.axis_rotation("y", bend))
+            rotations[upper] = multiply(rotations[upper], quaternions.axis_rotation("z", twist))
+            rotations[lower] = multiply(rotations[upper], quaternions.axis_rotation("y", bend))
     ranges = build().jnt_range[1:]
     for segment in BALLS:
         first = JOINTS.index(f"{segment}_x")
-        local = multiply(inverse(turns[str(chain[segment])]), turns[segment])
+        local = multiply(inverse(rotations[str(chain[segment])]), rotations[segment])
         angles[segment] = euler_path(local, ranges[first : first + 3])
     hinges = np.concatenate([angles[s.name] for s in SEGMENTS if s.name in angles], axis=-1)
     within, clamped = clamp_to_ranges(hinges)
-    qpos = np.concatenate([vectors["place"], turns["pelvis"], within], axis=-1)
+    qpos = np.concatenate([vectors["pelvis position"], rotations["pelvis"], within], axis=-1)
     qpos = place_on_floor(qpos, recording.same_proportions)
     return Motion(name, qpos, source, loops=recording.loops, clamped=clamped)
 
@@ -75,14 +75,14 @@ def clamp_to_ranges(hinges: Array) -> tuple[Array, int]:
 
 
 def resample(
-    seconds: Array, vectors: Mapping[str, Array], turns: Mapping[str, Array], loops: bool
+    seconds: Array, vectors: Mapping[str, Array], rotations: Mapping[str, Array], loops: bool
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Resample `vectors` (frames, n) and rotations `turns` (frames, 4), recorded at `seconds`, to the control rate.
+    """Resample `vectors` (frames, n) and `rotations` (frames, 4), recorded at `seconds`, to the control rate.
 
     A motion that loops is stretched slightly to a whole number of frames. Raises ValueError.
     """
     frames = len(seconds)
-    for name, value in {**vectors, **turns}.items():
+    for name, value in {**vectors, **rotations}.items():
         check_numbers(name, value)
     if frames < 2 or not (np.diff(seconds) >= 1 / MOST_RATE).all():
         raise ValueError(f"the times of its {frames} frames do not ascend by at least {1 / MOST_RATE} s")
@@ -101,7 +101,9 @@ def resample(
         name: value[before] + (value[before + 1] - value[before]) * share[:, None]
         for name, value in vectors.items()
     }
-    turned = {name: quaternions.slerp(turn[before], turn[before + 1], share) for name, turn in turns.items()}
+    turned = {
+        name: quaternions.slerp(turn[before], turn[before + 1], share) for name, turn in rotations.items()
+    }
     return between, {
         name: quaternions.continuous(quaternions.normalised(turn)) for name, turn in turned.items()
     }

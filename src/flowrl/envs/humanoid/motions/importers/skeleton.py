@@ -46,8 +46,8 @@ class Skeleton:
     names: list[str]
     parents: list[int]  # -1 of the root
     rest: Array  # (joints, 3) positions when no joint is turned
-    places: Array  # (frames, joints, 3)
-    turns: Array  # (frames, joints, 4) relative to the world
+    positions: Array  # (frames, joints, 3)
+    rotations: Array  # (frames, joints, 4) relative to the world
 
 
 def to_recording(body: Skeleton, seconds: Array) -> Recording:
@@ -56,8 +56,8 @@ def to_recording(body: Skeleton, seconds: Array) -> Recording:
     joint["chest"] = body.parents[joint["neck"]]
     if joint["chest"] < 0:
         raise ValueError("its neck hangs on nothing")
-    pelvis = body.places[:, [joint["left_thigh"], joint["right_thigh"]]].mean(1)
-    feet = body.places[:, [joint["left_foot"], joint["right_foot"]]].mean(1)
+    pelvis = body.positions[:, [joint["left_thigh"], joint["right_thigh"]]].mean(1)
+    feet = body.positions[:, [joint["left_foot"], joint["right_foot"]]].mean(1)
     up = (pelvis - feet).mean(0)
     to_ours = TO_OURS["y" if abs(up[1]) > abs(up[2]) else "z"]
     length = sum(
@@ -79,12 +79,12 @@ def to_recording(body: Skeleton, seconds: Array) -> Recording:
             frames[f"{side}_{upper}"] = (f"{side}_{upper}", hinged)
             frames[f"{side}_{lower}"] = (f"{side}_{lower}", _along(body.rest[end] - body.rest[below], trunk))
         frames[f"{side}_foot"] = (f"{side}_foot", _sole(body, joint, side, to_ours, trunk))
-    turns = {
-        segment: multiply(to_ours, body.turns[:, joint[part]], frame)
+    rotations = {
+        segment: multiply(to_ours, body.rotations[:, joint[part]], frame)
         for segment, (part, frame) in frames.items()
     }
     scale = (leg_ik.THIGH + leg_ik.SHIN) / length
-    return Recording(seconds, rotate(to_ours, pelvis) * scale, turns)
+    return Recording(seconds, rotate(to_ours, pelvis) * scale, rotations)
 
 
 def joints_by_part(names: list[str]) -> dict[str, int]:
@@ -101,9 +101,7 @@ def joints_by_part(names: list[str]) -> dict[str, int]:
     }
     missing = [part for part in wanted if part not in found and part not in OPTIONAL]
     if missing:
-        raise ValueError(
-            f"no joint's name says which is the {missing[0].replace('_', ' ')}; the joints are {names}"
-        )
+        raise ValueError(f"no joint is named as the {missing[0].replace('_', ' ')}; the joints are {names}")
     return found
 
 
@@ -121,7 +119,7 @@ def _upper(body: Skeleton, joints: tuple[int, int, int], bends: float, trunk: Ar
     upper, lower, end = joints
     bone, next_bone = body.rest[lower] - body.rest[upper], body.rest[end] - body.rest[lower]
     straight = _along(bone, trunk)
-    local = multiply(inverse(body.turns[:, upper]), body.turns[:, lower])
+    local = multiply(inverse(body.rotations[:, upper]), body.rotations[:, lower])
     across = np.cross(_unit(bone), rotate(local, _unit(next_bone)))  # (frames, 3): sin(bend) times the hinge
     hinge = bends * across.sum(0) + PRIOR * len(across) * rotate(straight, [0.0, 1.0, 0.0])
     return _frame(y=hinge, z=-bone, exact="z")
@@ -140,14 +138,14 @@ def _along(bone: Array, trunk: Array) -> Array:
 def _sole(body: Skeleton, joint: dict[str, int], side: str, to_ours: Array, trunk: Array) -> Array:
     """Return the frame (4,) of a foot in its joint's axes: x to the toes, z up where the foot is lowest."""
     foot = joint[f"{side}_foot"]
-    back = inverse(multiply(to_ours, body.turns[:, foot]))
-    height = rotate(to_ours, body.places[:, foot])[:, 2]
+    back = inverse(multiply(to_ours, body.rotations[:, foot]))
+    height = rotate(to_ours, body.positions[:, foot])[:, 2]
     low = height <= np.percentile(height, LOWEST)
     up = rotate(back[low], [0.0, 0.0, 1.0]).mean(0)
     if f"{side}_toes" in joint:
         ahead = body.rest[joint[f"{side}_toes"]] - body.rest[foot]
     else:
-        pelvis = multiply(to_ours, body.turns[:, joint["hips"]], trunk)
+        pelvis = multiply(to_ours, body.rotations[:, joint["hips"]], trunk)
         ahead = rotate(multiply(back, pelvis), [1.0, 0.0, 0.0]).mean(0)
     return _frame(y=np.cross(up, ahead), z=up)
 

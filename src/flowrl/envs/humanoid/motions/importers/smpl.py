@@ -31,7 +31,7 @@ TURNED_BY = {
     **{f"{side}_upper_arm": (f"{side}_shoulder", up) for side, up in (("right", -90), ("left", 90))},
     **{f"{side}_forearm": (f"{side}_elbow", up) for side, up in (("right", -90), ("left", 90))},
 }
-OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
+OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # rotates our x, y, z to SMPL's z, x, y: forward, left, up
 
 
 def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Motion:
@@ -41,23 +41,23 @@ def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) 
     """
     if pelvis.ndim != 2 or pelvis.shape[1] != 3 or poses.ndim != 2 or poses.shape[1] < 3 * len(JOINTS):
         raise ValueError(
-            f"places of shape {pelvis.shape} and rotations of shape {poses.shape} are not (frames, 3) and (frames, "
+            f"positions of shape {pelvis.shape} and rotations of shape {poses.shape} are not (frames, 3) and (frames, "
             f"{3 * len(JOINTS)} or more)"
         )
     if len(pelvis) != len(poses):
-        raise ValueError(f"there are {len(pelvis)} places, but {len(poses)} rotations")
+        raise ValueError(f"there are {len(pelvis)} positions, but {len(poses)} rotations")
     if not 0 < rate < np.inf:
         raise ValueError(f"{rate} frames per second are no rate")
     check_numbers("pelvis positions", pelvis)
     check_numbers("joint rotations", poses)
     vectors = poses[:, : 3 * len(JOINTS)].reshape(len(poses), len(JOINTS), 3).astype(np.float64)
     local = quaternions.from_vector(vectors)
-    turns: list[Array] = []
+    rotations: list[Array] = []
     for joint, parent in enumerate(PARENTS):
-        turns.append(local[:, joint] if parent < 0 else multiply(turns[parent], local[:, joint]))
+        rotations.append(local[:, joint] if parent < 0 else multiply(rotations[parent], local[:, joint]))
     ours = {
         segment: multiply(
-            turns[JOINTS.index(joint)], OUR_AXES, quaternions.axis_rotation("x", np.radians(up))
+            rotations[JOINTS.index(joint)], OUR_AXES, quaternions.axis_rotation("x", np.radians(up))
         )
         for segment, (joint, up) in TURNED_BY.items()
     }

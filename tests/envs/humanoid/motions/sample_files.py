@@ -38,7 +38,7 @@ def turns(motion: Motion) -> dict[str, Array]:
 
 
 def deepmimic(motion: Motion) -> bytes:
-    """JSON of 44 numbers a frame, y up, z to the right, knees and elbows as angles against y of ours."""
+    """JSON of 44 numbers a frame, y up, z to the right, knees and elbows as angles against the humanoid's y axis."""
     world = turns(motion)
     x, y, z = motion.qpos[:, :3].T
     seconds = np.full((len(motion.qpos), 1), 1 / CONTROL_RATE)
@@ -81,7 +81,7 @@ SMPL = (
     *("chest", None, None, None, None, None, "head", "left_upper_arm", "right_upper_arm", "left_forearm"),
     *("right_forearm", None, None),
 )
-"""Our segments in the order of SMPL's 22 joints; the spine's others, toes, neck, collars and wrists do not turn."""
+"""The humanoid's segments in the order of SMPL's 22 joints; the other joints do not turn."""
 
 
 def smpl(motion: Motion) -> Array:
@@ -132,7 +132,7 @@ def amass(motion: Motion) -> dict[str, Any]:
 
 
 class _Wrapper:
-    """Stands where joblib's NumpyArrayWrapper does."""
+    """Replaces joblib's NumpyArrayWrapper in a pickle."""
 
 
 _Wrapper.__module__, _Wrapper.__qualname__ = "joblib.numpy_pickle", "NumpyArrayWrapper"
@@ -198,7 +198,7 @@ T_POSE = {
     **{f"{side}_{part}": axis_rotation("x", up * np.pi / 2) for side, up in (("right", -1), ("left", 1))
        for part in ("upper_arm", "forearm", "hand")},
 }  # fmt: skip
-"""What turns our segments into the rest pose, where it does."""
+"""The rotations of the humanoid's segments in the file's rest pose, where there are any."""
 
 BONES_ALONG_X = {
     name: axis_rotation("y", -np.pi / 2 if name in ("pelvis", "chest", "neck", "head") else np.pi / 2)
@@ -208,7 +208,7 @@ BONES_ALONG_X = {
 
 
 UP = {"y": [0.5, 0.5, 0.5, 0.5], "z": [1.0, 0.0, 0.0, 0.0]}
-"""By the file's axis that points up: what turns its axes to ours."""
+"""By the file's axis that points up: the rotation of its axes to the humanoid's."""
 
 
 def bvh(

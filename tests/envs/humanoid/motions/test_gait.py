@@ -45,7 +45,7 @@ def speeds(qpos: Array) -> Array:
 
 
 @pytest.mark.parametrize("motion", ALL.values(), ids=ALL)
-def test_a_gait_is_whole_within_ranges_and_smooth(motion: Motion) -> None:
+def test_a_gait_is_smooth_and_within_the_joint_ranges(motion: Motion) -> None:
     assert motion.seconds >= 12
     assert motion.clamped == 0
     low, high = MODEL.jnt_range[1:].T
@@ -58,7 +58,7 @@ def test_a_gait_is_whole_within_ranges_and_smooth(motion: Motion) -> None:
 
 
 @pytest.mark.parametrize("motion", ALL.values(), ids=ALL)
-def test_a_foot_stands_flat_and_still_or_it_swings(motion: Motion) -> None:
+def test_a_stance_foot_is_flat_and_still(motion: Motion) -> None:
     heights = lowest_feet(motion.qpos)
     assert lowest_points(motion.qpos).min() >= -1e-12
     standing = np.abs(heights) < 1e-12  # (frames, 2)
@@ -77,7 +77,7 @@ def test_a_foot_stands_flat_and_still_or_it_swings(motion: Motion) -> None:
         assert standing.mean() == pytest.approx(gait.DUTY_FACTOR, abs=0.05)
 
 
-def test_the_styles_have_one_root_path_and_differ_in_all_else() -> None:
+def test_arm_styles_share_the_root_path_and_nothing_else() -> None:
     styles = presets.motions("gait:styles")
     assert len(styles) == 2 * len(arm_styles.STYLES)
     for motion in styles:
@@ -87,10 +87,10 @@ def test_the_styles_have_one_root_path_and_differ_in_all_else() -> None:
         slow, quick = bodies[f"walk:arms={style}:step=0.58"], bodies[f"walk:arms={style}:step=0.35"]
         assert np.abs(slow - quick)[:, FEET].max() > 0.1
     for other in set(arm_styles.STYLES) - {"still"}:
-        apart = np.linalg.norm(
+        distance = np.linalg.norm(
             bodies[f"walk:arms={other}:step=0.35"] - bodies["walk:arms=still:step=0.35"], axis=-1
         )
-        assert apart[:, HANDS].max() > 0.2  # m
+        assert distance[:, HANDS].max() > 0.2  # m
 
 
 def test_a_path_is_an_arc() -> None:
@@ -114,7 +114,7 @@ def test_a_gait_keeps_its_speed() -> None:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_a_leg_puts_the_foot_where_it_is_asked_to(side: humanoid.Side) -> None:
+def test_leg_inverse_kinematics_reaches_the_foot_pose(side: humanoid.Side) -> None:
     random = np.random.default_rng(0)
     count = 50
     pelvis = random.normal(size=(count, 3))
@@ -137,7 +137,7 @@ def test_a_leg_puts_the_foot_where_it_is_asked_to(side: humanoid.Side) -> None:
     assert (hinges[:, 3] > 0).all()  # a knee bends backwards
 
 
-def test_what_the_body_cannot_do_is_no_gait() -> None:
+def test_a_gait_beyond_the_legs_or_joints_is_refused() -> None:
     with pytest.raises(ValueError, match="left foot is out of the leg's reach"):
         gait.generate(Gait(RootPath(1.2), stride=42), "strides")
     with pytest.raises(ValueError, match="range of right_thigh_z"):
@@ -148,8 +148,8 @@ def test_what_the_body_cannot_do_is_no_gait() -> None:
     ("name", "beyond"),
     [("step", 0.0), ("step:arms=raised", 0.0), ("step:arms=forward", 0.0), ("walk", 0.05), ("curve", 0.05)],
 )
-def test_the_pressure_on_the_floor_is_under_the_standing_foot(name: str, beyond: float) -> None:
-    """By inverse dynamics: where the moment about the floor's axes is zero while one foot stands alone.
+def test_the_center_of_pressure_is_under_the_stance_foot(name: str, beyond: float) -> None:
+    """By inverse dynamics: where the moment about the floor's axes is zero in single support.
 
     Who walks with a pelvis of constant speed has it for moments a little `beyond` heel and toes (m).
     """
@@ -162,7 +162,7 @@ def test_the_pressure_on_the_floor_is_under_the_standing_foot(name: str, beyond:
     for frame in range(2, 90):
         alone = standing[frame - 2 : frame + 3].all(0)
         if alone.all() or standing[frame - 2 : frame + 3].any(0).all():
-            continue  # both feet stand
+            continue  # double support
         data.qpos[:], data.qvel[:] = motion.qpos[frame], qvel[frame]
         data.qacc[:] = (qvel[frame + 1] - qvel[frame - 1]) * CONTROL_RATE / 2
         mujoco.mj_inverse(model, data)
@@ -203,7 +203,7 @@ def survival(motion: Motion) -> Array:
 
 
 @pytest.mark.parametrize(("name", "least"), [("step", 25), ("walk", 20), ("sidestep", 20), ("back", 20)])
-def test_the_motors_can_follow_for_a_while_without_looking(name: str, least: float) -> None:
+def test_open_loop_motors_follow_a_gait_for_a_while(name: str, least: float) -> None:
     steps = survival(named(name))
     print(f"{name}: {steps.mean():.1f} on average, median {np.median(steps)}, least {steps.min():.0f}")
     assert np.median(steps) > least
@@ -212,5 +212,5 @@ def test_the_motors_can_follow_for_a_while_without_looking(name: str, least: flo
         assert steps.min() > least
 
 
-def test_who_stands_stands() -> None:
+def test_the_standing_motion_does_not_fall() -> None:
     assert survival(named("stand")).min() == 150

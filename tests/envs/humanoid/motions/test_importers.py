@@ -71,7 +71,7 @@ def test_our_own_format_keeps_a_motion(tmp_path: Path) -> None:
     assert (motion.name, motion.source, motion.loops, motion.clamped) == ("curve", str(path), True, 0)
 
 
-def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: Path) -> None:
+def test_our_own_format_keeps_the_height_of_a_lying_body_with_raised_feet(tmp_path: Path) -> None:
     qpos = SHORT.qpos.copy()
     qpos[:, 3:7] = quaternions.axis_rotation("y", np.full(len(qpos), -np.pi / 2))  # on the back
     for side in ("right", "left"):
@@ -83,7 +83,7 @@ def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: P
     same_motion(only(tmp_path / "lying.npz"), lying, 1e-12)
 
 
-def test_bodies_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
+def test_bodies_are_reordered(tmp_path: Path) -> None:
     native.write(MOTION, tmp_path / "curve.npz")
     with np.load(tmp_path / "curve.npz") as file:
         arrays = dict(file)
@@ -113,7 +113,7 @@ def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:
         assert arrays["body_lin_vel_w"][1:-1].mean(0) == pytest.approx(moved.mean(0), abs=0.01)
 
 
-def test_joints_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
+def test_joints_are_reordered(tmp_path: Path) -> None:
     native.write(MOTION, tmp_path / "curve.npz")
     with np.load(tmp_path / "curve.npz") as file:
         arrays = dict(file)
@@ -238,7 +238,7 @@ def test_a_loop_is_stretched_to_whole_frames() -> None:
     assert vectors["place"][:, 0] == pytest.approx(np.linspace(0, 0.35, 11))
 
 
-def test_a_hinge_points_the_lower_limb_where_it_did() -> None:
+def test_a_hinge_keeps_the_direction_of_the_lower_limb() -> None:
     bends = np.radians([40.0, 60.0, 90.0, 120.0])
     for sign in (-1.0, 1.0):
         for aside in np.radians([-40.0, 0.0, 40.0]):  # the hinge is not where ours is
@@ -255,7 +255,7 @@ def test_a_limb_that_is_straight_is_not_twisted() -> None:
     assert np.abs(bend).max() < 0.1
 
 
-def test_of_two_sets_of_angles_those_are_taken_that_move_least() -> None:
+def test_the_euler_angles_that_change_least_are_chosen() -> None:
     """A shoulder swings forward and up past the middle hinge's 90 degrees, where a single frame would flip."""
     swing = np.radians(np.linspace(0, -170, 40))
     angles = np.stack([np.full(40, -0.2), swing, np.full(40, 0.1)], axis=-1)
@@ -285,7 +285,7 @@ def test_a_motion_is_put_on_the_floor(tmp_path: Path) -> None:
         same_motion(only(path), SHORT)
 
 
-def test_what_is_under_the_floor_for_moments_is_lifted(tmp_path: Path) -> None:
+def test_frames_below_the_floor_are_lifted(tmp_path: Path) -> None:
     """Of feet of another size a floor cannot be refused from one frame: 20 of 100 are 5 cm lower than the others."""
     (stands,) = presets.motions("gait:stand:seconds=4")
     qpos = stands.qpos[:100].copy()
@@ -436,7 +436,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
 @pytest.mark.parametrize(
     ("name", "make", "refused"), BAD, ids=[f"{name} {refused[:20]}" for name, _, refused in BAD]
 )
-def test_a_bad_file_is_told_in_one_paragraph(
+def test_a_bad_file_is_refused_in_one_paragraph(
     tmp_path: Path, name: str, make: Callable[[Path], bytes], refused: str
 ) -> None:
     path = tmp_path / name
@@ -453,12 +453,12 @@ def test_a_bad_file_is_told_in_one_paragraph(
 
 
 @pytest.mark.parametrize("name", ["motion.fbx", "motion", "motion.np"])
-def test_an_unknown_suffix_is_told(tmp_path: Path, name: str) -> None:
+def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"motions are read from \.npz, \.txt, \.pkl, \.bvh"):
         reader.read(tmp_path / name)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         reader.read(tmp_path / "nothing.npz")
 
@@ -466,7 +466,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------- files that ask for too much
 
 
-def test_a_bomb_does_not_go_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """64 MiB of zeros, in 64 kB; the limit is lower here so that the test needs no memory."""
     for module in (safe_npz, safe_pickle, reader):
         monkeypatch.setattr(module, "MOST_BYTES", 2**20)
@@ -482,7 +482,15 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         reader.read(saved(tmp_path / "flags.npz", {"trans": flags, "poses": flags, "mocap_framerate": 30.0}))
 
 
-def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:
+def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.npz", "w") as file:
+        for number in range(1001):
+            file.writestr(f"{number}.npy", b"")
+    with pytest.raises(UsageError, match="it has more than 1000 arrays"):
+        reader.read(tmp_path / "many.npz")
+
+
+def test_a_false_header_reserves_no_memory(tmp_path: Path) -> None:
     """An array of a terabyte, of which eight bytes are there."""
     header = BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -496,7 +504,7 @@ def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".txt", ".pkl", ".bvh"])
-def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> None:
+def test_damaged_files_are_read_or_refused(tmp_path: Path, suffix: str) -> None:
     """Bytes changed, cut and doubled at random: a motion or a paragraph, never another exception."""
     make = {
         ".npz": arrays_of({}),
@@ -504,11 +512,11 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
         ".pkl": lambda _: sample_files.joblib(sample_files.phc({"walk": SHORT})),
         ".bvh": tree(lambda text: text),
     }
-    whole = make[suffix](tmp_path)
+    complete = make[suffix](tmp_path)
     random = np.random.default_rng(0)
     refused = 0
     for _ in range(200):
-        data = bytearray(whole)
+        data = bytearray(complete)
         start = int(random.integers(min(len(data), 3000)))
         match random.integers(3):
             case 0:
@@ -535,7 +543,9 @@ needs_motions = pytest.mark.skipif(
 @pytest.mark.parametrize(
     ("name", "seconds", "speed", "clamped"), [("walk", 1.27, 0.98, 0), ("run", 0.8, 3.56, 0)]
 )
-def test_deepmimic_s_own_clips_fit_our_body(name: str, seconds: float, speed: float, clamped: int) -> None:
+def test_deepmimic_s_own_motions_fit_the_humanoid(
+    name: str, seconds: float, speed: float, clamped: int
+) -> None:
     motion = only(SHARED / f"deepmimic_humanoid3d_{name}.txt")
     assert motion.loops
     assert motion.clamped == clamped

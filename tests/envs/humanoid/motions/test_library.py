@@ -42,7 +42,7 @@ def test_a_gait_is_a_source() -> None:
     assert names(["gait:step"]) == {"step": 1.0}
 
 
-def test_what_stands_behind_the_prefix_is_a_motion_s_name() -> None:
+def test_the_name_of_a_gait_is_its_source_without_the_prefix() -> None:
     for motion, _ in load(["gait:turns"]):
         ((again, weight),) = load([f"gait:{motion.name}"])
         assert weight == 1
@@ -113,14 +113,14 @@ def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
         ({"source": "gait:walk", "weight": float("inf")}, "is not a number greater than 0"),
     ],
 )
-def test_a_source_that_there_is_not_is_told(folder: Path, source: Any, refused: str) -> None:
+def test_an_unknown_source_is_refused(folder: Path, source: Any, refused: str) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(UsageError, match=refused) as caught:
         load([source])
     assert "\n" not in str(caught.value)
 
 
-def test_no_source_at_all_is_told() -> None:
+def test_an_empty_list_of_sources_is_refused() -> None:
     with pytest.raises(UsageError, match="the list of sources is empty"):
         load([])
 
@@ -128,7 +128,7 @@ def test_no_source_at_all_is_told() -> None:
 # -------------------------------------------------------------------------------------------- cycles that go on
 
 
-def test_a_cycle_goes_on_as_the_gait_does() -> None:
+def test_a_repeated_cycle_continues_as_the_gait_does() -> None:
     """Two seconds of a curve, repeated, are eleven seconds of it."""
     (short,) = presets.motions("gait:curve:seconds=2")
     (long,) = presets.motions("gait:curve:seconds=11")
@@ -140,13 +140,13 @@ def test_a_cycle_goes_on_as_the_gait_does() -> None:
     assert rolled.qpos[:, ROOT_SIZE:] == pytest.approx(expected[:, ROOT_SIZE:], abs=1e-9)
 
 
-def test_what_does_not_loop_or_lasts_long_enough_stays_as_it_is() -> None:
+def test_a_motion_that_does_not_loop_or_is_long_enough_is_unchanged() -> None:
     once = Motion("once", STAND.qpos)
     assert unrolled(once, 60) is once
     assert unrolled(STAND, 1.0) is STAND
 
 
-def test_a_cycle_that_does_not_quite_close_is_led_over() -> None:
+def test_a_cycle_that_does_not_quite_close_is_blended() -> None:
     """At its end the pelvis is 4 cm lower and 0.2 rad tilted, and an elbow 0.3 rad more bent."""
     qpos = STAND.qpos[:41].copy()
     share = np.linspace(0, 1, 41)

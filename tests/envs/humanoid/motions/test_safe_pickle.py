@@ -97,7 +97,7 @@ def test_a_malicious_pickle_is_refused(tmp_path: Path, data: bytes, monkeypatch:
     assert not (tmp_path / MARK).exists()
 
 
-def test_what_is_asked_for_is_told(tmp_path: Path) -> None:
+def test_the_refused_name_is_in_the_message(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"it asks for (posix|nt)\.system, which is no plain data"):
         reader.read(written(MALICE["os.system"], tmp_path / "evil.pkl"))
 
@@ -285,10 +285,10 @@ def test_a_declared_size_reserves_no_memory(data: bytes) -> None:
 
 def test_a_joblib_array_reserves_no_memory() -> None:
     """joblib's description of 8 GB, of which 8 bytes follow."""
-    whole = sample_files.joblib(np.arange(3.0))
-    assert (safe_pickle.read(whole) == np.arange(3.0)).all()
-    data = whole.replace(b"K\x03\x85", b"J\x00\x00\x00\x20\x85")  # the shape (3,) as (2**29,)
-    assert data != whole
+    complete = sample_files.joblib(np.arange(3.0))
+    assert (safe_pickle.read(complete) == np.arange(3.0)).all()
+    data = complete.replace(b"K\x03\x85", b"J\x00\x00\x00\x20\x85")  # the shape (3,) as (2**29,)
+    assert data != complete
     assert peak(data) < 2**20
 
 

@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 MOST_BYTES = 2**29  # of all arrays, unpacked
+MOST_MEMBERS = 1000  # of an archive: zipfile makes an object of each, ten times as large as its entry
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError),
@@ -24,6 +25,8 @@ DAMAGED = (
 def read(data: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays by name; those of Python objects are left out. Raises ValueError."""
     try:
+        if data.count(b"PK\x01\x02") > MOST_MEMBERS:
+            raise ValueError(f"it has more than {MOST_MEMBERS} arrays")
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
             if sum(member.file_size for member in members) > MOST_BYTES:

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, ImageSequence
 
 from flowrl import cli
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import native
 from flowrl.envs.humanoid.motions.library import load
+from flowrl.envs.humanoid.motions.motion import Motion
 
 GAIT = "gait:walk:seconds=2"
 ROOT = Path(__file__).parents[2]
@@ -38,13 +38,13 @@ def test_every_listed_gait_and_key_works(capsys: pytest.CaptureFixture[str]) -> 
     assert listed["gaits"].keys() | listed["sets"].keys() == set(presets.names())
     assert listed["keys"].keys() == {*presets.KEYS, presets.ARMS}
     for name in listed["gaits"]:
-        assert presets.clips(f"{name}:seconds=2")
+        assert presets.motions(f"{name}:seconds=2")
 
 
 def test_a_motion_is_told_in_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["motions", GAIT, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    (clip,) = presets.clips(GAIT)
+    (clip,) = presets.motions(GAIT)
     assert row["name"] == "walk:seconds=2"
     assert row["source"] == GAIT
     assert row["frames"] == len(clip.qpos)
@@ -59,7 +59,7 @@ def test_a_motion_is_told_in_figures(capsys: pytest.CaptureFixture[str]) -> None
 def test_what_is_the_matter_with_a_motion_is_remarked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (clip,) = presets.clips(GAIT)
+    (clip,) = presets.motions(GAIT)
     native.write(clip, tmp_path / "own.npz")
     with np.load(tmp_path / "own.npz") as file:
         arrays = dict(file) | {"loop": np.array(False)}
@@ -90,7 +90,7 @@ def test_a_sheet_has_a_row_for_every_motion(tmp_path: Path, suffix: str) -> None
 @pytest.mark.slow
 def test_a_video_shows_the_motions_until_the_longest_is_over(tmp_path: Path) -> None:
     """Of 15 frames, 9 that loop and 9 that do not."""
-    (clip,) = presets.clips(GAIT)
+    (clip,) = presets.motions(GAIT)
     for name, frames, loops in (("long", 15, False), ("cycle", 9, True), ("once", 9, False)):
         native.write(Motion(name, clip.qpos[:frames], loops=loops), tmp_path / f"{name}.npz")
     video = tmp_path / "walk.webp"
@@ -113,7 +113,7 @@ def test_a_motion_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert cli.run(["motions", str(path), "--json"]) == 0
     out = capsys.readouterr().out
     (row,) = json.loads(out[out.index("[\n") :])
-    (gait,), ((written, _),) = presets.clips(GAIT), load([str(path)])
+    (gait,), ((written, _),) = presets.motions(GAIT), load([str(path)])
     assert (row["frames"], row["loops"]) == (len(gait.qpos), True)
     np.testing.assert_allclose(written.qpos, gait.qpos, atol=1e-12)
 

@@ -14,7 +14,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
-    from flowrl.envs.humanoid.motions.clip import Motion
+    from flowrl.envs.humanoid.motions.motion import Motion
     from flowrl.envs.humanoid.motions.summary import Summary
 
 COLUMNS = ("name", "seconds", "frames", "loops", "m/s", "clamped", "lowest foot m", "rad/s", "remarks")

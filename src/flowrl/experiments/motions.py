@@ -10,8 +10,8 @@ import numpy as np
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.library import unrolled
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.rendering import PoseRenderer
 from flowrl.reporting import video
 from flowrl.reporting.video import VideoPanel

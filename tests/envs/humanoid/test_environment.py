@@ -24,7 +24,7 @@ from flowrl.envs.factory import make
 from flowrl.envs.humanoid.environment import HumanoidTrackEnv, HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.metrics import ERRORS
 from flowrl.envs.humanoid.model import STANDING_HEIGHT
-from flowrl.envs.humanoid.motions.clip import Motion
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import PARTS, WHERE
 from flowrl.envs.settings import EnvSettings
 

@@ -9,7 +9,7 @@ import torch
 
 from flowrl.envs.humanoid.episode_starts import Drawn, InTurn
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, STANDING_HEIGHT, build
-from flowrl.envs.humanoid.motions.clip import Motion
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.reference import Reference, velocities
 
 MODEL = build()

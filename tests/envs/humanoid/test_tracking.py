@@ -16,7 +16,7 @@ from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.kinematics import Bodies
 from flowrl.envs.humanoid.metrics import TrackingMetrics
 from flowrl.envs.humanoid.model import BODIES, HANDS, JOINTS, STANDING_HEIGHT, build
-from flowrl.envs.humanoid.motions.clip import Motion
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import PARTS, SIZE, WHERE, visible
 from flowrl.envs.humanoid.reference import kinematics, velocities
 

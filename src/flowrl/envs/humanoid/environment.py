@@ -13,8 +13,8 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.episode_starts import SAMPLINGS, Sampling
 from flowrl.envs.humanoid.metrics import MEASURES
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.library import load, unrolled
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
 from flowrl.envs.simulation.single_env import TaskEnv

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowrl.envs.humanoid.kinematics import VECTORS, Bodies, moving
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Motion
+from flowrl.envs.humanoid.motions.motion import Motion
 
 OF_BODIES = slice(1, 1 + len(BODIES))  # of MuJoCo's bodies: all but the world
 

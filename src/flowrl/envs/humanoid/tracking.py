@@ -18,7 +18,7 @@ from flowrl.envs.humanoid import observation, reward
 from flowrl.envs.humanoid.episode_starts import Drawn, InTurn, Sampling, Starts
 from flowrl.envs.humanoid.kinematics import Bodies, moving
 from flowrl.envs.humanoid.metrics import TrackingMetrics
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.reference import OF_BODIES, Reference
 from flowrl.envs.simulation.mujoco_batch import Simulation
 from flowrl.envs.simulation.task import TaskConstants

@@ -9,19 +9,19 @@ import pytest
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, HANDS, SUBSTEPS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles, gait, leg_ik, presets
-from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path
+from flowrl.envs.humanoid.motions.gaits.gait import Gait, RootPath
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import Array
 
-ALL = {clip.name: clip for clip in presets.clips("gait:all")}
+ALL = {motion.name: motion for motion in presets.motions("gait:all")}
 MODEL = humanoid.build()
 
 
 def named(name: str) -> Motion:
-    (clip,) = presets.clips(f"gait:{name}")
-    return clip
+    (motion,) = presets.motions(f"gait:{name}")
+    return motion
 
 
 def places(qpos: Array) -> Array:
@@ -44,65 +44,65 @@ def speeds(qpos: Array) -> Array:
     return (ends[:-1] + ends[1:]) / 2
 
 
-@pytest.mark.parametrize("clip", ALL.values(), ids=ALL)
-def test_a_gait_is_whole_within_ranges_and_smooth(clip: Motion) -> None:
-    assert clip.seconds >= 12
-    assert clip.clamped == 0
+@pytest.mark.parametrize("motion", ALL.values(), ids=ALL)
+def test_a_gait_is_smooth_and_within_the_joint_ranges(motion: Motion) -> None:
+    assert motion.seconds >= 12
+    assert motion.clamped == 0
     low, high = MODEL.jnt_range[1:].T
-    hinges = clip.qpos[:, ROOT_SIZE:]
+    hinges = motion.qpos[:, ROOT_SIZE:]
     assert (hinges >= low).all()
     assert (hinges <= high).all()
     assert np.abs(np.diff(hinges, axis=0)).max() * CONTROL_RATE < 8  # rad/s
-    assert clip.loops
+    assert motion.loops
     assert hinges[-1] == pytest.approx(hinges[0], abs=1e-9)
 
 
-@pytest.mark.parametrize("clip", ALL.values(), ids=ALL)
-def test_a_foot_stands_flat_and_still_or_it_swings(clip: Motion) -> None:
-    heights = lowest_feet(clip.qpos)
-    assert lowest_points(clip.qpos).min() >= -1e-12
+@pytest.mark.parametrize("motion", ALL.values(), ids=ALL)
+def test_a_stance_foot_is_flat_and_still(motion: Motion) -> None:
+    heights = lowest_feet(motion.qpos)
+    assert lowest_points(motion.qpos).min() >= -1e-12
     standing = np.abs(heights) < 1e-12  # (frames, 2)
     assert standing.any(-1).all()
-    feet = places(clip.qpos)[:, FEET]
+    feet = places(motion.qpos)[:, FEET]
     still = standing[1:] & standing[:-1]
     assert np.abs(np.diff(feet, axis=0))[still].max() < 1e-12
     data = mujoco.MjData(MODEL)
-    for pose in clip.qpos[:60]:
+    for pose in motion.qpos[:60]:
         data.qpos[:] = pose
         mujoco.mj_kinematics(MODEL, data)
         for foot in FEET:
             assert data.xmat[1 + foot][8] == pytest.approx(1)  # its z axis points up
-    if clip.name != "stand":
+    if motion.name != "stand":
         assert 0.04 < heights.max() < 0.12
-        assert standing.mean() == pytest.approx(gait.STANDING, abs=0.05)
+        assert standing.mean() == pytest.approx(gait.DUTY_FACTOR, abs=0.05)
 
 
-def test_the_styles_have_one_root_path_and_differ_in_all_else() -> None:
-    styles = presets.clips("gait:styles")
+def test_arm_styles_share_the_root_path_and_nothing_else() -> None:
+    styles = presets.motions("gait:styles")
     assert len(styles) == 2 * len(arm_styles.STYLES)
-    for clip in styles:
-        assert np.abs(clip.qpos[:, :ROOT_SIZE] - styles[0].qpos[:, :ROOT_SIZE]).max() < 1e-12
-    bodies = {clip.name: places(clip.qpos) for clip in styles}
+    for motion in styles:
+        assert np.abs(motion.qpos[:, :ROOT_SIZE] - styles[0].qpos[:, :ROOT_SIZE]).max() < 1e-12
+    bodies = {motion.name: places(motion.qpos) for motion in styles}
     for style in arm_styles.STYLES:
         slow, quick = bodies[f"walk:arms={style}:step=0.58"], bodies[f"walk:arms={style}:step=0.35"]
         assert np.abs(slow - quick)[:, FEET].max() > 0.1
     for other in set(arm_styles.STYLES) - {"still"}:
-        apart = np.linalg.norm(
+        distance = np.linalg.norm(
             bodies[f"walk:arms={other}:step=0.35"] - bodies["walk:arms=still:step=0.35"], axis=-1
         )
-        assert apart[:, HANDS].max() > 0.2  # m
+        assert distance[:, HANDS].max() > 0.2  # m
 
 
 def test_a_path_is_an_arc() -> None:
     # 1 m/s and π/2 rad/s: a circle of radius 2/π to the left, of which a quarter takes 1 s.
-    quarter = Path(1.0, turn=np.pi / 2)
-    assert quarter.place(np.array([0.0, 1.0])) == pytest.approx(np.array([[0, 0], [2 / np.pi, 2 / np.pi]]))
+    quarter = RootPath(1.0, turn=np.pi / 2)
+    assert quarter.position(np.array([0.0, 1.0])) == pytest.approx(np.array([[0, 0], [2 / np.pi, 2 / np.pi]]))
     assert quarter.heading(np.array([1.0])) == pytest.approx(np.pi / 2)
     # To the left at 1 m/s instead: the same circle, begun a quarter later.
-    assert Path(sideways=1.0, turn=np.pi / 2).place(np.array([1.0])) == pytest.approx(
+    assert RootPath(sideways=1.0, turn=np.pi / 2).position(np.array([1.0])) == pytest.approx(
         np.array([[-2 / np.pi, 2 / np.pi]])
     )
-    assert Path(0.6, 0.3).place(np.array([2.0])) == pytest.approx(np.array([[1.2, 0.6]]))
+    assert RootPath(0.6, 0.3).position(np.array([2.0])) == pytest.approx(np.array([[1.2, 0.6]]))
 
 
 def test_a_gait_keeps_its_speed() -> None:
@@ -114,7 +114,7 @@ def test_a_gait_keeps_its_speed() -> None:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_a_leg_puts_the_foot_where_it_is_asked_to(side: humanoid.Side) -> None:
+def test_leg_inverse_kinematics_reaches_the_foot_pose(side: humanoid.Side) -> None:
     random = np.random.default_rng(0)
     count = 50
     pelvis = random.normal(size=(count, 3))
@@ -137,33 +137,33 @@ def test_a_leg_puts_the_foot_where_it_is_asked_to(side: humanoid.Side) -> None:
     assert (hinges[:, 3] > 0).all()  # a knee bends backwards
 
 
-def test_what_the_body_cannot_do_is_no_gait() -> None:
+def test_a_gait_beyond_the_legs_or_joints_is_refused() -> None:
     with pytest.raises(ValueError, match="left foot is out of the leg's reach"):
-        gait.clip(Gait(Path(1.2), stride=42), "strides")
+        gait.generate(Gait(RootPath(1.2), stride=42), "strides")
     with pytest.raises(ValueError, match="range of right_thigh_z"):
-        gait.clip(Gait(Path(turn=8.0)), "whirls")
+        gait.generate(Gait(RootPath(turn=8.0)), "whirls")
 
 
 @pytest.mark.parametrize(
     ("name", "beyond"),
     [("step", 0.0), ("step:arms=raised", 0.0), ("step:arms=forward", 0.0), ("walk", 0.05), ("curve", 0.05)],
 )
-def test_the_pressure_on_the_floor_is_under_the_standing_foot(name: str, beyond: float) -> None:
-    """By inverse dynamics: where the moment about the floor's axes is zero while one foot stands alone.
+def test_the_center_of_pressure_is_under_the_stance_foot(name: str, beyond: float) -> None:
+    """By inverse dynamics: where the moment about the floor's axes is zero in single support.
 
     Who walks with a pelvis of constant speed has it for moments a little `beyond` heel and toes (m).
     """
-    clip = named(name)
-    qvel = speeds(clip.qpos)
-    standing = np.abs(lowest_feet(clip.qpos)) < 1e-12
+    motion = named(name)
+    qvel = speeds(motion.qpos)
+    standing = np.abs(lowest_feet(motion.qpos)) < 1e-12
     model, data = humanoid.build(), mujoco.MjData(MODEL)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
     seen = set()
     for frame in range(2, 90):
         alone = standing[frame - 2 : frame + 3].all(0)
         if alone.all() or standing[frame - 2 : frame + 3].any(0).all():
-            continue  # both feet stand
-        data.qpos[:], data.qvel[:] = clip.qpos[frame], qvel[frame]
+            continue  # double support
+        data.qpos[:], data.qvel[:] = motion.qpos[frame], qvel[frame]
         data.qacc[:] = (qvel[frame + 1] - qvel[frame - 1]) * CONTROL_RATE / 2
         mujoco.mj_inverse(model, data)
         force = data.qfrc_inverse[:3]
@@ -180,12 +180,12 @@ def test_the_pressure_on_the_floor_is_under_the_standing_foot(name: str, beyond:
 # ------------------------------------------------------------------------- motors that only follow the angles
 
 
-def survival(clip: Motion) -> Array:
+def survival(motion: Motion) -> Array:
     """Control steps from each frame of a stride until a body is 0.25 m from where it should be; 150 at most.
 
     The humanoid starts in the frame's state. Its motors aim at the angles of the frame after.
     """
-    qpos, qvel, there = clip.qpos, speeds(clip.qpos), places(clip.qpos)
+    qpos, qvel, there = motion.qpos, speeds(motion.qpos), places(motion.qpos)
     data = mujoco.MjData(MODEL)
     survived = []
     for start in range(28):
@@ -203,7 +203,7 @@ def survival(clip: Motion) -> Array:
 
 
 @pytest.mark.parametrize(("name", "least"), [("step", 25), ("walk", 20), ("sidestep", 20), ("back", 20)])
-def test_the_motors_can_follow_for_a_while_without_looking(name: str, least: float) -> None:
+def test_open_loop_motors_follow_a_gait_for_a_while(name: str, least: float) -> None:
     steps = survival(named(name))
     print(f"{name}: {steps.mean():.1f} on average, median {np.median(steps)}, least {steps.min():.0f}")
     assert np.median(steps) > least
@@ -212,5 +212,5 @@ def test_the_motors_can_follow_for_a_while_without_looking(name: str, least: flo
         assert steps.min() > least
 
 
-def test_who_stands_stands() -> None:
+def test_the_standing_motion_does_not_fall() -> None:
     assert survival(named("stand")).min() == 150

@@ -1,12 +1,9 @@
-"""Motions from files: each format gives back the clip that was told in it, and no file does harm or a traceback."""
+"""Motions from files: each format gives back the motion that was written in it, and bad files raise one paragraph."""
 
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,7 +20,6 @@ from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, JOINTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
 from flowrl.envs.humanoid.motions.importers import (
@@ -35,14 +31,15 @@ from flowrl.envs.humanoid.motions.importers import (
     skeleton,
     smpl,
 )
-from flowrl.envs.humanoid.motions.quaternions import about
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
+from flowrl.envs.humanoid.motions.quaternions import axis_rotation
 
-from . import foreign
-from .foreign import written
+from . import sample_files
+from .sample_files import written
 
 SHARED = Path(__file__).parents[5] / "shared" / "motions"
-(CLIP,) = presets.clips("gait:curve:seconds=2:arms=wave")
-SHORT = replace(CLIP, qpos=CLIP.qpos[:12], loops=False)
+(MOTION,) = presets.motions("gait:curve:seconds=2:arms=wave")
+SHORT = replace(MOTION, qpos=MOTION.qpos[:12], loops=False)
 
 
 def saved(path: Path, arrays: dict[str, Any]) -> Path:
@@ -51,16 +48,16 @@ def saved(path: Path, arrays: dict[str, Any]) -> Path:
 
 
 def only(path: Path) -> Motion:
-    (clip,) = reader.read(path)
-    return clip
+    (motion,) = reader.read(path)
+    return motion
 
 
-def same_motion(clip: Motion, other: Motion, tolerance: float = 1e-9) -> None:
+def same_motion(motion: Motion, other: Motion, tolerance: float = 1e-9) -> None:
     """Place and hinges are equal, and so is the root's rotation, of which q and -q are one."""
-    assert clip.qpos.shape == other.qpos.shape
-    away = [*range(3), *range(ROOT_SIZE, clip.qpos.shape[1])]
-    assert clip.qpos[:, away] == pytest.approx(other.qpos[:, away], abs=tolerance)
-    assert np.abs((clip.qpos[:, 3:7] * other.qpos[:, 3:7]).sum(-1)) == pytest.approx(1)
+    assert motion.qpos.shape == other.qpos.shape
+    away = [*range(3), *range(ROOT_SIZE, motion.qpos.shape[1])]
+    assert motion.qpos[:, away] == pytest.approx(other.qpos[:, away], abs=tolerance)
+    assert np.abs((motion.qpos[:, 3:7] * other.qpos[:, 3:7]).sum(-1)) == pytest.approx(1)
 
 
 # ------------------------------------------------------------------------------------ what goes in comes out again
@@ -68,15 +65,15 @@ def same_motion(clip: Motion, other: Motion, tolerance: float = 1e-9) -> None:
 
 def test_our_own_format_keeps_a_motion(tmp_path: Path) -> None:
     path = tmp_path / "curve.npz"
-    native.write(CLIP, path)
-    clip = only(path)
-    same_motion(clip, CLIP, 1e-12)
-    assert (clip.name, clip.source, clip.loops, clip.clamped) == ("curve", str(path), True, 0)
+    native.write(MOTION, path)
+    motion = only(path)
+    same_motion(motion, MOTION, 1e-12)
+    assert (motion.name, motion.source, motion.loops, motion.clamped) == ("curve", str(path), True, 0)
 
 
-def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: Path) -> None:
+def test_our_own_format_keeps_the_height_of_a_lying_body_with_raised_feet(tmp_path: Path) -> None:
     qpos = SHORT.qpos.copy()
-    qpos[:, 3:7] = quaternions.about("y", np.full(len(qpos), -np.pi / 2))  # on the back
+    qpos[:, 3:7] = quaternions.axis_rotation("y", np.full(len(qpos), -np.pi / 2))  # on the back
     for side in ("right", "left"):
         qpos[:, ROOT_SIZE + JOINTS.index(f"{side}_thigh_y")] = -1.0
     qpos[:, 2] -= lowest_points(qpos).min()
@@ -86,18 +83,18 @@ def test_our_own_format_keeps_the_place_of_who_lies_with_raised_feet(tmp_path: P
     same_motion(only(tmp_path / "lying.npz"), lying, 1e-12)
 
 
-def test_bodies_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
-    native.write(CLIP, tmp_path / "curve.npz")
+def test_bodies_are_reordered(tmp_path: Path) -> None:
+    native.write(MOTION, tmp_path / "curve.npz")
     with np.load(tmp_path / "curve.npz") as file:
         arrays = dict(file)
     for name in ("body_pos_w", "body_quat_w", "body_names"):
         arrays[name] = np.flip(arrays[name], -1 if name == "body_names" else 1)
-    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), CLIP, 1e-12)
+    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), MOTION, 1e-12)
 
 
 def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:
-    native.write(CLIP, tmp_path / "curve.npz")
-    frames = len(CLIP.qpos)
+    native.write(MOTION, tmp_path / "curve.npz")
+    frames = len(MOTION.qpos)
     with np.load(tmp_path / "curve.npz") as arrays:
         assert arrays["fps"] == 30
         assert arrays["joint_names"].tolist() == list(JOINTS)
@@ -116,35 +113,35 @@ def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:
         assert arrays["body_lin_vel_w"][1:-1].mean(0) == pytest.approx(moved.mean(0), abs=0.01)
 
 
-def test_joints_in_another_order_are_put_in_ours(tmp_path: Path) -> None:
-    native.write(CLIP, tmp_path / "curve.npz")
+def test_joints_are_reordered(tmp_path: Path) -> None:
+    native.write(MOTION, tmp_path / "curve.npz")
     with np.load(tmp_path / "curve.npz") as file:
         arrays = dict(file)
     for name in ("joint_pos", "joint_names"):
         arrays[name] = np.flip(arrays[name], -1)
-    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), CLIP, 1e-12)
+    same_motion(only(saved(tmp_path / "flipped.npz", arrays)), MOTION, 1e-12)
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_phc_s_pickles_of_every_protocol(tmp_path: Path, protocol: int) -> None:
-    data = pickle.dumps(foreign.phc({"walk": CLIP}), protocol=protocol)
-    same_motion(only(written(data, tmp_path / "curve.pkl")), CLIP)
-    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), CLIP)
+    data = pickle.dumps(sample_files.phc({"walk": MOTION}), protocol=protocol)
+    same_motion(only(written(data, tmp_path / "curve.pkl")), MOTION)
+    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), MOTION)
 
 
 def test_phc_s_joblib_files(tmp_path: Path) -> None:
-    data = foreign.joblib(foreign.phc({"walk": CLIP}))
-    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), CLIP)
+    data = sample_files.joblib(sample_files.phc({"walk": MOTION}))
+    same_motion(only(written(zlib.compress(data), tmp_path / "curve.pkl")), MOTION)
 
 
 def test_phc_s_tensors(tmp_path: Path) -> None:
-    motions = foreign.phc({"walk": CLIP})
-    motions["walk"]["root_trans_offset"] = torch.tensor(CLIP.qpos[:, :3]).T.contiguous().T
-    same_motion(only(written(pickle.dumps(motions), tmp_path / "curve.pkl")), CLIP)
+    motions = sample_files.phc({"walk": MOTION})
+    motions["walk"]["root_trans_offset"] = torch.tensor(MOTION.qpos[:, :3]).T.contiguous().T
+    same_motion(only(written(pickle.dumps(motions), tmp_path / "curve.pkl")), MOTION)
 
 
 def test_a_file_with_several_motions_names_each(tmp_path: Path) -> None:
-    data = pickle.dumps(foreign.phc({"one": CLIP, "two": SHORT}))
+    data = pickle.dumps(sample_files.phc({"one": MOTION, "two": SHORT}))
     one, two = reader.read(written(data, tmp_path / "both.pkl"))
     assert (one.name, two.name) == ("both/one", "both/two")
     assert one.source != two.source
@@ -152,32 +149,32 @@ def test_a_file_with_several_motions_names_each(tmp_path: Path) -> None:
 
 
 def test_amass(tmp_path: Path) -> None:
-    same_motion(only(saved(tmp_path / "curve.npz", foreign.amass(CLIP))), CLIP)
-    spelled = foreign.amass(CLIP)
+    same_motion(only(saved(tmp_path / "curve.npz", sample_files.amass(MOTION))), MOTION)
+    spelled = sample_files.amass(MOTION)
     spelled["mocap_frame_rate"] = spelled.pop("mocap_framerate")
-    same_motion(only(saved(tmp_path / "curve.npz", spelled)), CLIP)
+    same_motion(only(saved(tmp_path / "curve.npz", spelled)), MOTION)
 
 
 def test_deepmimic(tmp_path: Path) -> None:
-    clip = only(written(foreign.deepmimic(CLIP), tmp_path / "curve.txt"))
-    same_motion(clip, CLIP)
-    assert clip.loops
+    motion = only(written(sample_files.deepmimic(MOTION), tmp_path / "curve.txt"))
+    same_motion(motion, MOTION)
+    assert motion.loops
 
 
 @pytest.mark.parametrize(
     ("rest", "unit", "prefix", "up"),
     [
-        (foreign.T_POSE, 100.0, "", "y"),
-        (foreign.T_POSE, 17.0, "mixamorig:", "y"),
-        (foreign.BONES_ALONG_X, 100.0, "", "y"),
-        (foreign.T_POSE, 1.0, "", "z"),
+        (sample_files.T_POSE, 100.0, "", "y"),
+        (sample_files.T_POSE, 17.0, "mixamorig:", "y"),
+        (sample_files.BONES_ALONG_X, 100.0, "", "y"),
+        (sample_files.T_POSE, 1.0, "", "z"),
     ],
     ids=["T", "mixamo", "bones along x", "z up"],
 )
 def test_bvh(tmp_path: Path, rest: dict[str, quaternions.Array], unit: float, prefix: str, up: str) -> None:
     """Whatever the joints' axes, the unit, the order of the angles and what points up."""
-    data = foreign.bvh(CLIP, rest, unit, prefix, up)
-    same_motion(only(written(data, tmp_path / "curve.bvh")), CLIP, 1e-7)
+    data = sample_files.bvh(MOTION, rest, unit, prefix, up)
+    same_motion(only(written(data, tmp_path / "curve.bvh")), MOTION, 1e-7)
 
 
 def test_bvh_names() -> None:
@@ -198,7 +195,7 @@ def test_bvh_names() -> None:
     found = skeleton.joints_by_part(daz)
     assert daz[found["left_upper_arm"]] == "lShldr"
     assert daz[found["right_shin"]] == "rShin"
-    with pytest.raises(ValueError, match="which is the left forearm"):
+    with pytest.raises(ValueError, match="no joint is named as the left forearm"):
         skeleton.joints_by_part([name for name in daz if name != "lForeArm"])
 
 
@@ -207,8 +204,8 @@ def test_bvh_names() -> None:
 
 def test_smpl_s_rest_pose_is_a_t() -> None:
     places = np.tile([0.0, 0, 1], (10, 1))
-    clip = smpl.clip(places, np.zeros((10, 72)), 30, "T", "")
-    data_places = foreign_places(clip)
+    motion = smpl.to_motion(places, np.zeros((10, 72)), 30, "T", "")
+    data_places = segment_positions(motion)
     # A rest pose of SMPL in its own axes looks along z with its head along y; so does ours, turned there.
     head, pelvis, hands = data_places["head"], data_places["pelvis"], data_places["left_hand"]
     assert (head - pelvis)[1] == pytest.approx(0.236151 + 0.223894)
@@ -217,37 +214,35 @@ def test_smpl_s_rest_pose_is_a_t() -> None:
     assert (hands - pelvis)[1] == pytest.approx(0.236151 + 0.2435)
 
 
-def foreign_places(clip: Motion) -> dict[str, quaternions.Array]:
+def segment_positions(motion: Motion) -> dict[str, quaternions.Array]:
     import mujoco
 
     model = humanoid.build()
     data = mujoco.MjData(model)
-    data.qpos[:] = clip.qpos[0]
+    data.qpos[:] = motion.qpos[0]
     mujoco.mj_kinematics(model, data)
     return {name: data.body(name).xpos.copy() for name in BODIES}
 
 
 def test_a_recording_is_resampled() -> None:
     seconds = np.arange(21) / 60
-    turning = {"pelvis": about("z", 3 * seconds)}
-    vectors, turns = retargeting.at_our_rate(
-        seconds, {"place": np.outer(seconds, [1.0, 2, 0])}, turning, False
-    )
+    turning = {"pelvis": axis_rotation("z", 3 * seconds)}
+    vectors, turns = retargeting.resample(seconds, {"place": np.outer(seconds, [1.0, 2, 0])}, turning, False)
     assert vectors["place"] == pytest.approx(np.outer(np.arange(11) / 30, [1.0, 2, 0]))
-    assert turns["pelvis"] == pytest.approx(about("z", 3 * np.arange(11) / 30))
+    assert turns["pelvis"] == pytest.approx(axis_rotation("z", 3 * np.arange(11) / 30))
 
 
 def test_a_loop_is_stretched_to_whole_frames() -> None:
     seconds = np.linspace(0, 0.35, 8)  # 10.5 frames, of which 10 are made: 5 % faster
-    vectors, _ = retargeting.at_our_rate(seconds, {"place": np.outer(seconds, [1.0, 0, 0])}, {}, True)
+    vectors, _ = retargeting.resample(seconds, {"place": np.outer(seconds, [1.0, 0, 0])}, {}, True)
     assert vectors["place"][:, 0] == pytest.approx(np.linspace(0, 0.35, 11))
 
 
-def test_a_hinge_points_the_lower_limb_where_it_did() -> None:
+def test_a_hinge_keeps_the_direction_of_the_lower_limb() -> None:
     bends = np.radians([40.0, 60.0, 90.0, 120.0])
     for sign in (-1.0, 1.0):
         for aside in np.radians([-40.0, 0.0, 40.0]):  # the hinge is not where ours is
-            turn = quaternions.multiply(about("z", aside), about("y", sign * bends))
+            turn = quaternions.multiply(axis_rotation("z", aside), axis_rotation("y", sign * bends))
             twist, bend = retargeting.hinge_angles(turn, sign)
             assert twist == pytest.approx(aside)
             assert bend == pytest.approx(sign * bends)
@@ -260,7 +255,7 @@ def test_a_limb_that_is_straight_is_not_twisted() -> None:
     assert np.abs(bend).max() < 0.1
 
 
-def test_of_two_sets_of_angles_those_are_taken_that_move_least() -> None:
+def test_the_euler_angles_that_change_least_are_chosen() -> None:
     """A shoulder swings forward and up past the middle hinge's 90 degrees, where a single frame would flip."""
     swing = np.radians(np.linspace(0, -170, 40))
     angles = np.stack([np.full(40, -0.2), swing, np.full(40, 0.1)], axis=-1)
@@ -273,33 +268,33 @@ def test_angles_beyond_a_range_are_clamped_and_counted(tmp_path: Path) -> None:
     qpos = SHORT.qpos.copy()
     knee = ROOT_SIZE + JOINTS.index("left_shin_y")
     qpos[4:7, knee] = -0.1
-    path = written(foreign.deepmimic(replace(SHORT, qpos=qpos)), tmp_path / "knee.txt")
-    clip = only(path)
-    assert clip.clamped == 3
-    assert (clip.qpos[4:7, knee] == 0).all()
-    assert clip.qpos[:4, knee] == pytest.approx(SHORT.qpos[:4, knee])
+    path = written(sample_files.deepmimic(replace(SHORT, qpos=qpos)), tmp_path / "knee.txt")
+    motion = only(path)
+    assert motion.clamped == 3
+    assert (motion.qpos[4:7, knee] == 0).all()
+    assert motion.qpos[:4, knee] == pytest.approx(SHORT.qpos[:4, knee])
 
 
 def test_a_motion_is_put_on_the_floor(tmp_path: Path) -> None:
     high = replace(SHORT, qpos=SHORT.qpos + np.eye(1, 35, 2) * 0.7)
     assert lowest_feet(high.qpos).min() == pytest.approx(0.7)
     for path in (
-        written(foreign.deepmimic(high), tmp_path / "high.txt"),
-        saved(tmp_path / "high.npz", foreign.amass(high)),
+        written(sample_files.deepmimic(high), tmp_path / "high.txt"),
+        saved(tmp_path / "high.npz", sample_files.amass(high)),
     ):
         same_motion(only(path), SHORT)
 
 
-def test_what_is_under_the_floor_for_moments_is_lifted(tmp_path: Path) -> None:
-    """Of feet of another size a floor cannot be told from one frame: 20 of 100 are 5 cm lower than the others."""
-    (stands,) = presets.clips("gait:stand:seconds=4")
+def test_frames_below_the_floor_are_lifted(tmp_path: Path) -> None:
+    """Of feet of another size a floor cannot be refused from one frame: 20 of 100 are 5 cm lower than the others."""
+    (stands,) = presets.motions("gait:stand:seconds=4")
     qpos = stands.qpos[:100].copy()
     qpos[40:60, 2] -= 0.05
-    clip = only(saved(tmp_path / "low.npz", foreign.amass(replace(stands, qpos=qpos, loops=False))))
-    lowest = lowest_points(clip.qpos).min(-1)
+    motion = only(saved(tmp_path / "low.npz", sample_files.amass(replace(stands, qpos=qpos, loops=False))))
+    lowest = lowest_points(motion.qpos).min(-1)
     assert lowest.min() == pytest.approx(0, abs=1e-12)
     assert lowest[:15] == pytest.approx(0, abs=1e-12)  # undisturbed
-    assert np.abs(np.diff(clip.qpos[:, 2] - qpos[:, 2])).max() < 0.05 / 10  # m per frame
+    assert np.abs(np.diff(motion.qpos[:, 2] - qpos[:, 2])).max() < 0.05 / 10  # m per frame
 
 
 # --------------------------------------------------------------------------------------------- files that are bad
@@ -309,7 +304,7 @@ def arrays_of(changed: dict[str, Any]) -> Callable[[Path], bytes]:
     """The bytes of an AMASS archive with some arrays changed; None leaves one out."""
 
     def make(_: Path) -> bytes:
-        arrays = {k: v for k, v in (foreign.amass(SHORT) | changed).items() if v is not None}
+        arrays = {k: v for k, v in (sample_files.amass(SHORT) | changed).items() if v is not None}
         file = BytesIO()
         np.savez(file, **arrays)
         return file.getvalue()
@@ -319,7 +314,7 @@ def arrays_of(changed: dict[str, Any]) -> Callable[[Path], bytes]:
 
 def phc_of(changed: dict[str, Any]) -> Callable[[Path], bytes]:
     def make(_: Path) -> bytes:
-        motion = foreign.phc({"walk": SHORT})["walk"] | changed
+        motion = sample_files.phc({"walk": SHORT})["walk"] | changed
         return pickle.dumps({"walk": {k: v for k, v in motion.items() if v is not None}})
 
     return make
@@ -331,7 +326,7 @@ def json_of(document: Any) -> Callable[[Path], bytes]:
 
 def frames(change: Callable[[list[list[float]]], Any]) -> Callable[[Path], bytes]:
     def make(_: Path) -> bytes:
-        document = json.loads(foreign.deepmimic(SHORT))
+        document = json.loads(sample_files.deepmimic(SHORT))
         change(document["Frames"])
         return json.dumps(document).encode()
 
@@ -339,7 +334,7 @@ def frames(change: Callable[[list[list[float]]], Any]) -> Callable[[Path], bytes
 
 
 def tree(change: Callable[[str], str]) -> Callable[[Path], bytes]:
-    return lambda _: change(foreign.bvh(SHORT, foreign.T_POSE).decode()).encode()
+    return lambda _: change(sample_files.bvh(SHORT, sample_files.T_POSE).decode()).encode()
 
 
 def own(changed: dict[str, Any]) -> Callable[[Path], bytes]:
@@ -372,9 +367,9 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("rate0.npz", arrays_of({"mocap_framerate": np.array(0.0)}), "0.0 frames per second"),
     ("rate9.npz", arrays_of({"mocap_framerate": np.array(1e9)}), "do not ascend by at least"),
     ("shape.npz", arrays_of({"trans": np.zeros((12, 2))}), "'trans' is of shape"),
-    ("length.npz", arrays_of({"trans": np.zeros((13, 3))}), "13 places, but 12 rotations"),
+    ("length.npz", arrays_of({"trans": np.zeros((13, 3))}), "13 positions, but 12 rotations"),
     ("narrow.npz", arrays_of({"poses": np.zeros((12, 30))}), "rotations of shape"),
-    ("nan.npz", arrays_of({"trans": NAN}), "in frame 0 is not finite"),
+    ("nan.npz", arrays_of({"trans": NAN}), "is not finite, first in frame 0"),
     ("words.npz", arrays_of({"trans": np.full((12, 3), "x")}), "not numbers"),
     ("objects.npz", arrays_of({"trans": np.array([None] * 3, dtype=object)}), "it is no motion"),
     ("short.npz", arrays_of({"trans": np.zeros((2, 3)), "poses": np.zeros((2, 156))}), "it lasts 0.03333 s"),
@@ -420,7 +415,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("objects.pkl", phc_of({"pose_aa": np.array([{}, {}])}), "of Python objects"),
     ("slow.pkl", phc_of({"fps": None}), "in it has no fps"),
     ("rate.pkl", phc_of({"fps": [30, 30]}), "fps of 'rate' in it is no number"),
-    ("nan.pkl", phc_of({"root_trans_offset": NAN}), "in frame 0 is not finite"),
+    ("nan.pkl", phc_of({"root_trans_offset": NAN}), "is not finite, first in frame 0"),
     ("text.bvh", lambda _: b"hello", "does not begin with HIERARCHY"),
     ("cut.bvh", tree(lambda text: text[:-200]), "MOTION has"),
     ("brace.bvh", tree(lambda text: text.replace("{", "", 1)), "braces"),
@@ -433,21 +428,23 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ),
     ("number.bvh", tree(lambda text: text[:-5] + "x\n"), "no number"),
     ("time.bvh", tree(lambda text: text.replace("Frame Time: 0.0", "Frame Time: -0.0")), "MOTION has"),
-    ("name.bvh", tree(lambda text: text.replace("LeftUpLeg", "Wing")), "which is the left thigh"),
+    ("name.bvh", tree(lambda text: text.replace("LeftUpLeg", "Wing")), "no joint is named as the left thigh"),
     ("folder.npz", lambda _: b"", "cannot be read"),
 ]
 
 
-@pytest.mark.parametrize(("name", "make", "told"), BAD, ids=[f"{name} {told[:20]}" for name, _, told in BAD])
-def test_a_bad_file_is_told_in_one_paragraph(
-    tmp_path: Path, name: str, make: Callable[[Path], bytes], told: str
+@pytest.mark.parametrize(
+    ("name", "make", "refused"), BAD, ids=[f"{name} {refused[:20]}" for name, _, refused in BAD]
+)
+def test_a_bad_file_is_refused_in_one_paragraph(
+    tmp_path: Path, name: str, make: Callable[[Path], bytes], refused: str
 ) -> None:
     path = tmp_path / name
     if name.startswith("folder"):
         path.mkdir()
     else:
         path.write_bytes(make(tmp_path))
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=refused) as caught:
         reader.read(path)
     message = str(caught.value)
     assert message.startswith(str(path))
@@ -456,12 +453,12 @@ def test_a_bad_file_is_told_in_one_paragraph(
 
 
 @pytest.mark.parametrize("name", ["motion.fbx", "motion", "motion.np"])
-def test_an_unknown_suffix_is_told(tmp_path: Path, name: str) -> None:
+def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"motions are read from \.npz, \.txt, \.pkl, \.bvh"):
         reader.read(tmp_path / name)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         reader.read(tmp_path / "nothing.npz")
 
@@ -469,7 +466,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------- files that ask for too much
 
 
-def test_a_bomb_does_not_go_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """64 MiB of zeros, in 64 kB; the limit is lower here so that the test needs no memory."""
     for module in (safe_npz, safe_pickle, reader):
         monkeypatch.setattr(module, "MOST_BYTES", 2**20)
@@ -485,24 +482,15 @@ def test_a_bomb_does_not_go_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         reader.read(saved(tmp_path / "flags.npz", {"trans": flags, "poses": flags, "mocap_framerate": 30.0}))
 
 
-def test_what_stands_once_is_not_made_many_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes of one array of half a MiB, called for three times."""
-    monkeypatch.setattr(safe_pickle, "MOST_BYTES", 2**20)
-    data = b"\0" * 2**19
-    make = (
-        b"cnumpy._core.numeric\n_frombuffer\n(h\x00cnumpy\ndtype\n(X\x02\x00\x00\x00u1\x89\x88tR"
-        b"(J\x00\x00\x08\x00tX\x01\x00\x00\x00CtR"
-    )
-    twice, thrice = (
-        b"\x80\x03B" + len(data).to_bytes(4, "little") + data + b"q\x00(" + make * count + b"l."
-        for count in (2, 3)
-    )
-    assert [len(array) for array in safe_pickle.read(twice)] == [2**19] * 2
-    with pytest.raises(safe_pickle.Refused, match="more than 1 MiB"):
-        safe_pickle.read(thrice)
+def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.npz", "w") as file:
+        for number in range(1001):
+            file.writestr(f"{number}.npy", b"")
+    with pytest.raises(UsageError, match="it has more than 1000 arrays"):
+        reader.read(tmp_path / "many.npz")
 
 
-def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:
+def test_a_false_header_reserves_no_memory(tmp_path: Path) -> None:
     """An array of a terabyte, of which eight bytes are there."""
     header = BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -516,19 +504,19 @@ def test_a_header_that_lies_reserves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".txt", ".pkl", ".bvh"])
-def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> None:
-    """Bytes changed, cut and doubled at random: a clip or a paragraph, never another exception."""
+def test_damaged_files_are_read_or_refused(tmp_path: Path, suffix: str) -> None:
+    """Bytes changed, cut and doubled at random: a motion or a paragraph, never another exception."""
     make = {
         ".npz": arrays_of({}),
-        ".txt": lambda _: foreign.deepmimic(SHORT),
-        ".pkl": lambda _: foreign.joblib(foreign.phc({"walk": SHORT})),
+        ".txt": lambda _: sample_files.deepmimic(SHORT),
+        ".pkl": lambda _: sample_files.joblib(sample_files.phc({"walk": SHORT})),
         ".bvh": tree(lambda text: text),
     }
-    whole = make[suffix](tmp_path)
+    complete = make[suffix](tmp_path)
     random = np.random.default_rng(0)
-    told = 0
+    refused = 0
     for _ in range(200):
-        data = bytearray(whole)
+        data = bytearray(complete)
         start = int(random.integers(min(len(data), 3000)))
         match random.integers(3):
             case 0:
@@ -540,148 +528,48 @@ def test_damaged_files_are_motions_or_are_told(tmp_path: Path, suffix: str) -> N
         try:
             reader.read(written(bytes(data), tmp_path / f"damaged{suffix}"))
         except UsageError:
-            told += 1
-    assert told > 20
-
-
-# ------------------------------------------------------------------------------ pickles that ask for something else
-
-
-class Asks:
-    """Pickles as a call of `function`."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
-MARK = "harm-was-done"
-HARM = f"open({MARK!r}, 'w')"
-MALICE: dict[str, bytes] = {
-    "os.system": pickle.dumps(Asks(os.system, f"touch {MARK}")),
-    "subprocess": pickle.dumps(Asks(subprocess.Popen, ["touch", MARK])),
-    "eval": pickle.dumps({"walk": Asks(eval, HARM)}),
-    "exec": pickle.dumps([Asks(exec, HARM)]),
-    "in an array": pickle.dumps(np.array([Asks(eval, HARM)], dtype=object)),
-    "getattr": b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR.",
-    "numpy.load": b"cnumpy\nload\n(S'x.npy'\ntR.",
-    "numpy's runstring": b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR.",
-    "numpy's exec_command": b"cnumpy.distutils.exec_command\nexec_command\n(S'ls'\ntR.",
-    "torch.load": b"ctorch\nload\n(S'x'\ntR.",
-    "INST": b"(S'touch harm-was-done'\nios\nsystem\n.",
-    "OBJ": b"(cos\nsystem\nS'touch harm-was-done'\no.",
-    "NEWOBJ": b"\x80\x02cos\nsystem\n(S'touch harm-was-done'\nt\x81.",
-    "NEWOBJ_EX": b"\x80\x04\x8c\x02os\x8c\x06system\x93)}\x92.",
-    "STACK_GLOBAL": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x12touch harm-was-don\x85R.",
-    "EXT1": b"\x80\x02\x82\x01.",
-    "PERSID": b"Psomething\n.",
-    "a type of objects": b"cnumpy\ndtype\n(S'O8'\nI00\nI01\ntR.",
-    "ndarray called": b"cnumpy\nndarray\n(I9\ntR.",
-    "a number called": b"I7\n(tR.",
-    "state of a dict": b"}(S'__class__'\nI1\ndb.",
-    "a storage of what is no bytes": b"ctorch.storage\n_load_from_bytes\n(I7\ntR.",
-    "encode by a codec": b"c_codecs\nencode\n(Vx\nVzlib\ntR.",
-    "a key that is a list": b"}(]I1\nu.",
-    "a name that is a tuple": b"\x80\x04))\x93.",
-    "a shape that is a list": b"cnumpy.core.numeric\n_frombuffer\n(B\x00\x00\x00\x00"
-    b"cnumpy\ndtype\n(Vf8\ntR(I2\n]tVC\ntR.",
-    "nothing on the stack": b"\x85.",
-}
-
-
-@pytest.mark.parametrize("data", MALICE.values(), ids=MALICE)
-def test_a_malicious_pickle_is_refused(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for packed in (data, zlib.compress(data)):
-        with pytest.raises(UsageError) as caught:
-            reader.read(written(packed, tmp_path / "evil.pkl"))
-        assert "evil.pkl gives no motion: it" in str(caught.value)
-    assert not (tmp_path / MARK).exists()
-
-
-def test_what_is_asked_for_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"it asks for (posix|nt)\.system, which is no plain data"):
-        reader.read(written(MALICE["os.system"], tmp_path / "evil.pkl"))
-
-
-def test_a_pickle_within_a_tensor_is_not_run_either(tmp_path: Path) -> None:
-    data = pickle.dumps(Asks(torch.storage._load_from_bytes, MALICE["os.system"]))
-    with pytest.raises(UsageError, match=r"asks for (posix|nt)\.system"):
-        reader.read(written(data, tmp_path / "evil.pkl"))
-
-
-def test_a_tensor_does_not_reach_beyond_its_storage() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # PyTorch's own pickles still use it
-        storage = torch.arange(4.0).storage()
-    for offset, size, stride in ((3, (2,), (1,)), (0, (2,), (5,)), (0, (9,), (0,)), (-1, (1,), (1,))):
-        bad = Asks(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
-        with pytest.raises(safe_pickle.Refused):
-            safe_pickle.read(pickle.dumps(bad))
-
-
-def test_plain_data_are_read_as_pickle_reads_them() -> None:
-    data = {
-        "numbers": [1, -2, 3.5, True, None, 2**70],
-        "text": ("ä", b"\x00\xff", "x" * 300),
-        "nested": {"a": [(), {}, [], (1, 2, 3, 4)]},
-        7: np.float32(1.5),
-        "array": np.arange(6, dtype=">i4").reshape(2, 3),
-        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "word": np.array("neutral"),
-    }
-    for protocol in range(6):
-        found = safe_pickle.read(pickle.dumps(data, protocol=protocol))
-        assert found.keys() == data.keys()
-        for key, value in data.items():
-            if isinstance(value, np.ndarray):
-                assert found[key].dtype == value.dtype
-                assert (found[key] == value).all()
-            else:
-                assert found[key] == value
-    twice = np.arange(3)
-    first, second = safe_pickle.read(pickle.dumps([twice, twice]))
-    assert first is second
+            refused += 1
+    assert refused > 20
 
 
 # ---------------------------------------------------------------------------------------- motions beside the project
 
-needs_clips = pytest.mark.skipif(
-    not SHARED.is_dir(), reason=f"{SHARED}: the clips to try importers on are not here"
+needs_motions = pytest.mark.skipif(
+    not SHARED.is_dir(), reason=f"{SHARED}: the motions to try importers on are not here"
 )
 
 
-@needs_clips
+@needs_motions
 @pytest.mark.parametrize(
     ("name", "seconds", "speed", "clamped"), [("walk", 1.27, 0.98, 0), ("run", 0.8, 3.56, 0)]
 )
-def test_deepmimic_s_own_clips_fit_our_body(name: str, seconds: float, speed: float, clamped: int) -> None:
-    clip = only(SHARED / f"deepmimic_humanoid3d_{name}.txt")
-    assert clip.loops
-    assert clip.clamped == clamped
-    assert clip.seconds == pytest.approx(seconds, abs=0.02)
-    assert (clip.qpos[-1, 0] - clip.qpos[0, 0]) / clip.seconds == pytest.approx(speed, abs=0.01)
+def test_deepmimic_s_own_motions_fit_the_humanoid(
+    name: str, seconds: float, speed: float, clamped: int
+) -> None:
+    motion = only(SHARED / f"deepmimic_humanoid3d_{name}.txt")
+    assert motion.loops
+    assert motion.clamped == clamped
+    assert motion.seconds == pytest.approx(seconds, abs=0.02)
+    assert (motion.qpos[-1, 0] - motion.qpos[0, 0]) / motion.seconds == pytest.approx(speed, abs=0.01)
     if name == "walk":
-        assert np.abs(lowest_feet(clip.qpos).min(-1)).max() < 0.02  # m: a foot stands in every frame
+        assert np.abs(lowest_feet(motion.qpos).min(-1)).max() < 0.02  # m: a foot stands in every frame
 
 
-@needs_clips
+@needs_motions
 def test_deepmimic_s_backflip_turns_over() -> None:
-    clip = only(SHARED / "deepmimic_humanoid3d_backflip.txt")
-    up = quaternions.rotate(clip.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
+    motion = only(SHARED / "deepmimic_humanoid3d_backflip.txt")
+    up = quaternions.rotate(motion.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
     assert up[0] > 0.9
     assert up.min() < -0.9
     assert up[-1] > 0.9
 
 
-@needs_clips
+@needs_motions
 def test_phc_s_dance_stands_on_the_floor() -> None:
-    clip = only(SHARED / "phc_cmu_05_06.pkl")
-    assert len(clip.qpos) == 222
-    lowest = lowest_points(clip.qpos).min(-1)
+    motion = only(SHARED / "phc_cmu_05_06.pkl")
+    assert len(motion.qpos) == 222
+    lowest = lowest_points(motion.qpos).min(-1)
     assert lowest.min() == pytest.approx(0, abs=1e-9)
     assert np.median(lowest) < 0.03
-    up = quaternions.rotate(clip.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
+    up = quaternions.rotate(motion.qpos[:, 3:7], [0.0, 0, 1])[:, 2]
     assert np.median(up) > 0.9

@@ -12,73 +12,73 @@ import pytest
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.model import JOINTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 from flowrl.envs.humanoid.motions.importers import native
 from flowrl.envs.humanoid.motions.library import load, unrolled
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 
-from . import foreign
+from . import sample_files
 
-(STAND,) = presets.clips("gait:stand:seconds=2")
+(STAND,) = presets.motions("gait:stand:seconds=2")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with clips/one.npz, clips/two.npz and clips/notes.md."""
+    """A working folder with motions/one.npz, motions/two.npz and motions/notes.md."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "clips").mkdir()
+    (tmp_path / "motions").mkdir()
     for name in ("two", "one"):
-        native.write(STAND, tmp_path / "clips" / f"{name}.npz")
-    (tmp_path / "clips" / "notes.md").write_text("mine")
+        native.write(STAND, tmp_path / "motions" / f"{name}.npz")
+    (tmp_path / "motions" / "notes.md").write_text("mine")
     return tmp_path
 
 
 def names(sources: list[Any]) -> dict[str, float]:
-    return {clip.name: weight for clip, weight in load(sources)}
+    return {motion.name: weight for motion, weight in load(sources)}
 
 
 def test_a_gait_is_a_source() -> None:
     assert names(["gait:step"]) == {"step": 1.0}
 
 
-def test_what_stands_behind_the_prefix_is_a_motion_s_name() -> None:
-    for clip, _ in load(["gait:turns"]):
-        ((again, weight),) = load([f"gait:{clip.name}"])
+def test_the_name_of_a_gait_is_its_source_without_the_prefix() -> None:
+    for motion, _ in load(["gait:turns"]):
+        ((again, weight),) = load([f"gait:{motion.name}"])
         assert weight == 1
-        assert again.name == clip.name
-        assert (again.qpos == clip.qpos).all()
+        assert again.name == motion.name
+        assert (again.qpos == motion.qpos).all()
 
 
 def test_a_key_changes_every_gait_of_a_set() -> None:
-    clips = [clip for clip, _ in load(["gait:turns:arms=raised:seconds=2"])]
-    assert len(clips) == 8
-    assert all(clip.name.endswith(":arms=raised:seconds=2") for clip in clips)
-    assert all(clip.seconds < 4 for clip in clips)
+    motions = [motion for motion, _ in load(["gait:turns:arms=raised:seconds=2"])]
+    assert len(motions) == 8
+    assert all(motion.name.endswith(":arms=raised:seconds=2") for motion in motions)
+    assert all(motion.seconds < 4 for motion in motions)
     # Six speeds become one.
     assert names(["gait:speeds:speed=0.5"]) == {"walk:speed=0.5": 1.0}
 
 
 def test_files_folders_and_patterns_are_sources(folder: Path) -> None:
-    assert names(["clips/one.npz"]) == {"one": 1.0}
+    assert names(["motions/one.npz"]) == {"one": 1.0}
     both = {"one": 0.5, "two": 0.5}
-    assert names(["clips"]) == both
-    assert names(["clips/*.npz"]) == both
+    assert names(["motions"]) == both
+    assert names(["motions/*.npz"]) == both
     assert names(["**/*.npz"]) == both
-    assert names([str(folder / "clips" / "*.npz")]) == both
+    assert names([str(folder / "motions" / "*.npz")]) == both
 
 
 def test_a_source_s_weight_is_shared_among_its_motions(folder: Path) -> None:
-    sources: list[Any] = [{"source": "clips", "weight": 3}, {"source": "gait:step"}, "gait:stand"]
+    sources: list[Any] = [{"source": "motions", "weight": 3}, {"source": "gait:step"}, "gait:stand"]
     assert names(sources) == {"one": 1.5, "two": 1.5, "step": 1.0, "stand": 1.0}
 
 
 def test_a_motion_that_two_sources_name_has_both_weights(folder: Path) -> None:
-    assert names(["clips", "clips/one.npz"]) == {"one": 1.5, "two": 0.5}
+    assert names(["motions", "motions/one.npz"]) == {"one": 1.5, "two": 0.5}
 
 
 def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
-    (folder / "many.pkl").write_bytes(pickle.dumps(foreign.phc({"walk": STAND, "run": STAND})))
+    (folder / "many.pkl").write_bytes(pickle.dumps(sample_files.phc({"walk": STAND, "run": STAND})))
     assert names(["many.pkl"]) == {"many/walk": 0.5, "many/run": 0.5}
     assert names(["many.pkl/run"]) == {"many/run": 1.0}
     with pytest.raises(UsageError, match=r"many\.pkl has no motion 'rnu'\. Did you mean 'run'"):
@@ -86,7 +86,7 @@ def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "refused"),
     [
         ("gait:wlak", "Did you mean 'walk'\\?"),
         ("gait:stylse", "Did you mean 'styles'\\?"),
@@ -98,12 +98,12 @@ def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
         ("gait:walk:speed=2", "speed=2: expected a number from -0.5 to 1.2 \\(m/s forwards\\)"),
         ("gait:walk:arms=wav", "Did you mean 'wave'\\?"),
         ("gait:walk:speed=1.2:step=0.7", "out of the leg's reach. Choose a .* shorter time"),
-        ("gait:stand:speed=0.5", "who does not step stays where he is"),
+        ("gait:stand:speed=0.5", "a gait without steps cannot follow a path"),
         ("walk", "Did you mean 'gait:walk'\\?"),
-        ("gait:all:speed=0.5", "gait:stand: who does not step stays where he is"),
+        ("gait:all:speed=0.5", "gait:stand: a gait without steps cannot follow a path"),
         ("nowhere/*.npz", "there is no such file in /.*, nor"),
-        ("cl*s", "only folders match. Type cl\\*s/\\*.npz"),
-        ("clips/notes.md", "motions are read from"),
+        ("mo*s", "only folders match. Type mo\\*s/\\*.npz"),
+        ("motions/notes.md", "motions are read from"),
         ("empty", "a folder without motions"),
         (7, "is no source of motions"),
         ({"weight": 2}, "is no source of motions"),
@@ -113,14 +113,14 @@ def test_one_motion_of_a_file_is_a_source(folder: Path) -> None:
         ({"source": "gait:walk", "weight": float("inf")}, "is not a number greater than 0"),
     ],
 )
-def test_a_source_that_there_is_not_is_told(folder: Path, source: Any, told: str) -> None:
+def test_an_unknown_source_is_refused(folder: Path, source: Any, refused: str) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=refused) as caught:
         load([source])
     assert "\n" not in str(caught.value)
 
 
-def test_no_source_at_all_is_told() -> None:
+def test_an_empty_list_of_sources_is_refused() -> None:
     with pytest.raises(UsageError, match="the list of sources is empty"):
         load([])
 
@@ -128,10 +128,10 @@ def test_no_source_at_all_is_told() -> None:
 # -------------------------------------------------------------------------------------------- cycles that go on
 
 
-def test_a_cycle_goes_on_as_the_gait_does() -> None:
+def test_a_repeated_cycle_continues_as_the_gait_does() -> None:
     """Two seconds of a curve, repeated, are eleven seconds of it."""
-    (short,) = presets.clips("gait:curve:seconds=2")
-    (long,) = presets.clips("gait:curve:seconds=11")
+    (short,) = presets.motions("gait:curve:seconds=2")
+    (long,) = presets.motions("gait:curve:seconds=11")
     rolled = unrolled(short, 11)
     assert rolled.seconds == pytest.approx(11)
     expected = long.qpos[: len(rolled.qpos)]
@@ -140,19 +140,19 @@ def test_a_cycle_goes_on_as_the_gait_does() -> None:
     assert rolled.qpos[:, ROOT_SIZE:] == pytest.approx(expected[:, ROOT_SIZE:], abs=1e-9)
 
 
-def test_what_does_not_loop_or_lasts_long_enough_stays_as_it_is() -> None:
+def test_a_motion_that_does_not_loop_or_is_long_enough_is_unchanged() -> None:
     once = Motion("once", STAND.qpos)
     assert unrolled(once, 60) is once
     assert unrolled(STAND, 1.0) is STAND
 
 
-def test_a_cycle_that_does_not_quite_close_is_led_over() -> None:
+def test_a_cycle_that_does_not_quite_close_is_blended() -> None:
     """At its end the pelvis is 4 cm lower and 0.2 rad tilted, and an elbow 0.3 rad more bent."""
     qpos = STAND.qpos[:41].copy()
     share = np.linspace(0, 1, 41)
     elbow = ROOT_SIZE + JOINTS.index("left_forearm_y")
     qpos[:, 2] += 0.5 - 0.04 * share
-    qpos[:, 3:7] = quaternions.about("y", 0.2 * share)
+    qpos[:, 3:7] = quaternions.axis_rotation("y", 0.2 * share)
     qpos[:, elbow] = -0.5 - 0.3 * share
     qpos[:, 0] = share
     rolled = unrolled(Motion("nearly", qpos, loops=True), 8.0).qpos
@@ -167,5 +167,5 @@ def test_a_cycle_that_does_not_quite_close_is_led_over() -> None:
 
 
 def test_the_feet_stay_on_the_floor() -> None:
-    (walk,) = presets.clips("gait:walk:seconds=2:turn=0.5")
+    (walk,) = presets.motions("gait:walk:seconds=2:turn=0.5")
     assert lowest_points(unrolled(walk, 20).qpos).min(-1) == pytest.approx(0, abs=1e-9)

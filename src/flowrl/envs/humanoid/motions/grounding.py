@@ -1,4 +1,4 @@
-"""How a motion stands on the floor."""
+"""Measure the height of a motion above the floor, and put the motion on the floor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, SEGMENTS, build
 from flowrl.envs.humanoid.motions.quaternions import Array
 
-FLOOR_PERCENTILE = 25.0  # of a motion's frames that are under the floor before they are lifted onto it
-LIFTING = CONTROL_RATE // 3  # frames over which such a lift comes and goes
+FLOOR_PERCENTILE = 25.0  # of a motion's frames are below the estimated floor, and are lifted onto it
+LIFT_FRAMES = CONTROL_RATE // 3  # frames over which such a lift rises and falls
 
 
 # Every shape is a box with rounded corners: half lengths (15, 3) and radii (15,) in m. A capsule's is along its z axis.
@@ -24,7 +24,7 @@ RADII = np.array([0.0 if segment.shape.kind == "box" else segment.shape.size[0] 
 
 
 def lowest_points(qpos: Array) -> Array:
-    """m (frames, 15) over the floor of the lowest point of every segment."""
+    """Return the height (frames, 15) in m of the lowest point of every segment above the floor."""
     model = build()
     data = mujoco.MjData(model)
     shapes = [model.geom(name).id for name in BODIES]
@@ -38,25 +38,25 @@ def lowest_points(qpos: Array) -> Array:
 
 
 def lowest_feet(qpos: Array) -> Array:
-    """m (frames, 2) over the floor of the lowest corner of the right and the left foot."""
+    """Return the height (frames, 2) in m of the lowest corner of the right and the left foot above the floor."""
     return lowest_points(qpos)[:, FEET]
 
 
-def planted(qpos: Array, fits: bool) -> Array:
-    """The motion (frames, 35), moved up or down so that the humanoid stands on the floor.
+def place_on_floor(qpos: Array, same_proportions: bool) -> Array:
+    """Return the motion (frames, 35), moved vertically onto the floor.
 
-    One that was made for a body that `fits` ours is moved as a whole, until its lowest foot stands. In others the
-    feet are of another size: the floor is where most frames have it, and those that are lower are lifted, smoothly, so
-    that no segment is under it.
+    With the `same_proportions` as the humanoid, all frames move by the same amount, until the lowest foot touches the
+    floor. In other motions the feet have another size: the floor is estimated from most frames, and lower frames are
+    lifted smoothly, so that no segment is below it.
     """
     qpos = qpos.copy()
-    if fits:
+    if same_proportions:
         qpos[:, 2] -= lowest_feet(qpos).min()
         return qpos
     lowest = lowest_points(qpos).min(-1)
     under = np.maximum(np.percentile(lowest, FLOOR_PERCENTILE) - lowest, 0)
-    reach = np.pad(under, 2 * LIFTING, mode="edge")
-    window = 2 * LIFTING + 1
+    reach = np.pad(under, 2 * LIFT_FRAMES, mode="edge")
+    window = 2 * LIFT_FRAMES + 1
     highest = np.lib.stride_tricks.sliding_window_view(reach, window).max(-1)
     lift = np.lib.stride_tricks.sliding_window_view(highest, window).mean(-1)
     qpos[:, 2] += lift - (lowest + lift).min()

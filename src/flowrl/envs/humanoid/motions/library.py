@@ -1,8 +1,8 @@
-"""Motions by their sources: what a recipe names under `motions:`.
+"""Load motions by their sources, which a recipe lists under `motions:`.
 
-A source is a gait (`gait:walk`, see `repertoire`), a file, one of its motions (`many.pkl/name`), a folder, or a pattern
-such as `clips/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which is 1
-unless it says otherwise.
+A source is a gait (`gait:walk`, see `gaits.presets`), a file, one of its motions (`many.pkl/name`), a folder, or a
+pattern such as `motions/*.npz`; or a mapping {source: …, weight: …}. The motions of one source share its weight, which
+is 1 by default.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ import numpy as np
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.importers import reader
-from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply
+from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
+from flowrl.envs.humanoid.motions.quaternions import Array, axis_rotation, inverse, multiply
 
-EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: clips/*.npz, weight: 2}."
-SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is led over to its beginning
+EXAMPLE = "Write a gait such as gait:walk, a file, a folder, or {source: motions/*.npz, weight: 2}."
+SEAM = CONTROL_RATE // 2  # frames over which the end of a cycle is blended into its beginning
 
 
 def load(sources: Sequence[str | Mapping[str, Any]]) -> list[tuple[Motion, float]]:
-    """Every motion of `sources` with its weight; a motion that several sources name has the sum of theirs.
+    """Return every motion of `sources` with its weight; a motion that several sources name has the sum of theirs.
 
-    Raises UsageError for a source that there is not, and for a file that holds no motion.
+    Raises UsageError for an unknown source, and for a file without a motion.
     """
-    clips: dict[str, Motion] = {}
+    motions: dict[str, Motion] = {}
     weights: dict[str, float] = {}
     for source in sources:
         name, weight = _named(source)
         found = find(name)
-        for clip in found:
-            clips[clip.source] = clip
-            weights[clip.source] = weights.get(clip.source, 0.0) + weight / len(found)
-    if not clips:
+        for motion in found:
+            motions[motion.source] = motion
+            weights[motion.source] = weights.get(motion.source, 0.0) + weight / len(found)
+    if not motions:
         raise UsageError(f"there are no motions to imitate: the list of sources is empty. {EXAMPLE}")
-    return [(clip, weights[source]) for source, clip in clips.items()]
+    return [(motion, weights[source]) for source, motion in motions.items()]
 
 
 def _named(source: object) -> tuple[str, float]:
-    """A source's name and weight."""
+    """Return a source's name and weight."""
     if isinstance(source, str):
         return source, 1.0
     if not isinstance(source, Mapping) or not isinstance(source.get("source"), str):
@@ -64,20 +64,20 @@ def _named(source: object) -> tuple[str, float]:
 
 
 def find(source: str) -> list[Motion]:
-    """The motions of one source. Raises UsageError."""
+    """Return the motions of one source. Raises UsageError."""
     if source.startswith(presets.PREFIX):
-        return presets.clips(source)
+        return presets.motions(source)
     path = Path(source).expanduser()
     if path.parent.is_file():  # one of a file's motions
         return _one_of(reader.read(path.parent), path)
-    return [clip for path in files(source) for clip in reader.read(path)]
+    return [motion for path in files(source) for motion in reader.read(path)]
 
 
-def _one_of(clips: list[Motion], path: Path) -> list[Motion]:
-    """That of a file's motions which `path`, the file's with a name behind it, means. Raises UsageError."""
-    chosen = [clip for clip in clips if clip.source == str(path)]
+def _one_of(motions: list[Motion], path: Path) -> list[Motion]:
+    """Return the motion that `path` names, FILE/NAME, among a file's motions. Raises UsageError."""
+    chosen = [motion for motion in motions if motion.source == str(path)]
     if not chosen:
-        names = [clip.source.removeprefix(f"{path.parent}/") for clip in clips]
+        names = [motion.source.removeprefix(f"{path.parent}/") for motion in motions]
         raise UsageError(
             f"{path.parent} has no motion {path.name!r}.{did_you_mean(path.name, names)} It has {', '.join(names[:9])}."
         )
@@ -85,7 +85,7 @@ def _one_of(clips: list[Motion], path: Path) -> list[Motion]:
 
 
 def files(source: str) -> list[Path]:
-    """The files that a source means: itself, those of its folder, or those that match. Raises UsageError."""
+    """Return the files of a source: a file, those in a folder, or those that match. Raises UsageError."""
     path = Path(source).expanduser()
     if path.is_dir():
         try:
@@ -109,16 +109,15 @@ def files(source: str) -> list[Path]:
     raise UsageError(f"{source}: there is no such file{seen}, nor a gait of that name.{near} {EXAMPLE}")
 
 
-def unrolled(clip: Motion, seconds: float) -> Motion:
-    """The motion, repeated until it lasts `seconds`; one that does not loop, or lasts so long, as it is.
+def unrolled(motion: Motion, seconds: float) -> Motion:
+    """Return the motion, repeated until it lasts `seconds`; a motion that does not loop or is long enough is unchanged.
 
-    Each cycle begins where the last one ended, and turned as it ended: its frames are turned about z and displaced
-    by what the last frame is to the first. What then still differs (angles, tilt, height) is led over during the
-    last frames of a cycle.
+    Each cycle begins at the position and heading where the previous one ended: its frames are rotated about z and
+    displaced. The remaining differences (angles, tilt, height) are blended over the last frames of a cycle.
     """
-    if not clip.loops or clip.seconds >= seconds:
-        return clip
-    cycle = _closed(clip.qpos)
+    if not motion.loops or motion.seconds >= seconds:
+        return motion
+    cycle = _closed(motion.qpos)
     start, end = cycle[0], cycle[-1]
     turn = _turn(start, end)
     parts = [cycle]
@@ -127,18 +126,18 @@ def unrolled(clip: Motion, seconds: float) -> Motion:
         last = parts[-1][-1]
         total = turn * len(parts)
         moved[:, :2] = (
-            last[:2] + quaternions.rotate(about("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
+            last[:2] + quaternions.rotate(axis_rotation("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
         )
-        moved[:, 3:ROOT_SIZE] = multiply(about("z", total), moved[:, 3:ROOT_SIZE])
+        moved[:, 3:ROOT_SIZE] = multiply(axis_rotation("z", total), moved[:, 3:ROOT_SIZE])
         parts.append(moved)
     qpos = np.concatenate(parts)[: math.ceil(seconds * CONTROL_RATE - 1e-9) + 1]
-    return Motion(clip.name, qpos, clip.source, loops=False, clamped=clip.clamped)
+    return Motion(motion.name, qpos, motion.source, loops=False, clamped=motion.clamped)
 
 
 def _closed(qpos: Array) -> Array:
-    """A cycle (frames, 35) whose last frame is its first, but for a place on the floor and a turn about z."""
+    """Return the cycle (frames, 35) with its last frame equal to its first, except for x, y and the heading."""
     first, last = qpos[0], qpos[-1]
-    turn = about("z", _turn(first, last))
+    turn = axis_rotation("z", _turn(first, last))
     tilt = quaternions.to_vector(multiply(inverse(last[3:ROOT_SIZE]), turn, first[3:ROOT_SIZE]))
     share = np.clip(1 - np.arange(len(qpos))[::-1] / min(SEAM, len(qpos) - 1), 0, 1)[:, None]
     share = share**2 * (3 - 2 * share)
@@ -150,7 +149,7 @@ def _closed(qpos: Array) -> Array:
 
 
 def _turn(first: Array, last: Array) -> float:
-    """By how much, in rad about z, the root is turned from one frame to another."""
+    """Return the root's rotation about z in rad from one frame to another."""
     w, _, _, z = multiply(last[3:ROOT_SIZE], inverse(first[3:ROOT_SIZE]))
     return float(2 * np.arctan2(z, w))
 

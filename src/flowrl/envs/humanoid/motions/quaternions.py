@@ -1,6 +1,6 @@
-"""Rotations as unit quaternions w, x, y, z in the last axis, any shape before it, and what becomes of them.
+"""Rotations as unit quaternions w, x, y, z in the last axis, with any shape before it.
 
-`multiply(a, b)` turns by `b` first, then by `a`, as matrices do; q and -q are the same rotation.
+`multiply(a, b)` rotates by `b` first, then by `a`, as matrices do; q and -q are the same rotation.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 AXES = np.eye(3)
-GIMBAL = 1 - 1e-12  # |sin y| from which x and z of an Euler angle turn about one axis
+GIMBAL = 1 - 1e-12  # |sin y| above which the x and z Euler angles rotate about the same axis
 
 
-def about(axis: str, angle: ArrayLike) -> Array:
-    """The rotation (…, 4) by `angle` (…) in rad about 'x', 'y' or 'z'."""
+def axis_rotation(axis: str, angle: ArrayLike) -> Array:
+    """Return the rotation (…, 4) by `angle` (…) in rad about 'x', 'y' or 'z'."""
     half = np.asarray(angle, dtype=np.float64)[..., None] / 2
     return np.concatenate([np.cos(half), np.sin(half) * AXES["xyz".index(axis)]], axis=-1)
 
 
 def multiply(left: ArrayLike, *others: ArrayLike) -> Array:
-    """The product (…, 4) of two or more rotations; the last one turns first."""
+    """Return the product (…, 4) of two or more rotations; the last one is applied first."""
     product = np.asarray(left, dtype=np.float64)
     for other in others:
         (w, v), (a, b) = _parts(product), _parts(np.asarray(other, dtype=np.float64))
@@ -31,12 +31,12 @@ def multiply(left: ArrayLike, *others: ArrayLike) -> Array:
 
 
 def inverse(rotation: ArrayLike) -> Array:
-    """The rotation (…, 4) back."""
+    """Return the inverse rotation (…, 4)."""
     return np.asarray(rotation, dtype=np.float64) * [1.0, -1.0, -1.0, -1.0]
 
 
 def rotate(rotation: ArrayLike, vector: ArrayLike) -> Array:
-    """`vector` (…, 3), turned: v + 2 w (u × v) + 2 u × (u × v) for the rotation (w, u)."""
+    """Rotate `vector` (…, 3): v + 2 w (u × v) + 2 u × (u × v) for the rotation (w, u)."""
     vector = np.asarray(vector, dtype=np.float64)
     w, u = _parts(np.asarray(rotation, dtype=np.float64))
     across = 2 * np.cross(u, vector)
@@ -44,7 +44,7 @@ def rotate(rotation: ArrayLike, vector: ArrayLike) -> Array:
 
 
 def normalised(rotation: ArrayLike) -> Array:
-    """`rotation` (…, 4) at unit length; ValueError where it has none."""
+    """Return `rotation` (…, 4) at unit length. Raises ValueError for a quaternion of zero."""
     rotation = np.asarray(rotation, dtype=np.float64)
     length = np.linalg.norm(rotation, axis=-1, keepdims=True)
     if not (length > 1e-6).all():
@@ -53,21 +53,21 @@ def normalised(rotation: ArrayLike) -> Array:
 
 
 def continuous(rotation: ArrayLike) -> Array:
-    """The same rotations (frames, 4), of q and -q always the one that is nearer to the frame before."""
+    """Return the same rotations (frames, 4), choosing of q and -q the one nearer to the previous frame."""
     rotation = np.asarray(rotation, dtype=np.float64)
     nearer = np.where((rotation[1:] * rotation[:-1]).sum(-1) < 0, -1.0, 1.0)
     return rotation * np.concatenate([[1.0], np.cumprod(nearer)])[:, None]
 
 
 def from_vector(vector: ArrayLike) -> Array:
-    """The rotation (…, 4) about the axis that `vector` (…, 3) points along, by its length in rad."""
+    """Return the rotation (…, 4) about the axis `vector` (…, 3), by its length in rad."""
     vector = np.asarray(vector, dtype=np.float64)
     half = np.linalg.norm(vector, axis=-1, keepdims=True) / 2
     return np.concatenate([np.cos(half), vector / 2 * np.sinc(half / np.pi)], axis=-1)
 
 
 def from_matrix(matrix: ArrayLike) -> Array:
-    """The rotation (…, 4) of an orthogonal matrix (…, 3, 3) with determinant 1.
+    """Return the rotation (…, 4) of an orthogonal matrix (…, 3, 3) with determinant 1.
 
     The matrix's entries make up q qᵀ, of which the row with the largest diagonal entry is q, but for its length.
     """
@@ -89,7 +89,7 @@ def from_matrix(matrix: ArrayLike) -> Array:
 
 
 def to_vector(rotation: ArrayLike) -> Array:
-    """The rotation vector (…, 3) of length at most π: the inverse of `from_vector`."""
+    """Return the rotation vector (…, 3) of length at most π: the inverse of `from_vector`."""
     w, u = _parts(np.asarray(rotation, dtype=np.float64))
     w, u = np.where(w < 0, -w, w), np.where(w < 0, -u, u)
     sine = np.linalg.norm(u, axis=-1, keepdims=True)
@@ -97,21 +97,21 @@ def to_vector(rotation: ArrayLike) -> Array:
 
 
 def slerp(start: ArrayLike, end: ArrayLike, share: ArrayLike) -> Array:
-    """The rotation (…, 4) that lies `share` (…) of the shorter way from `start` to `end`."""
+    """Interpolate spherically: the rotation (…, 4) at `share` (…) of the shorter arc from `start` to `end`."""
     way = to_vector(multiply(inverse(start), end))
     return multiply(start, from_vector(way * np.asarray(share, dtype=np.float64)[..., None]))
 
 
 def from_euler(angles: ArrayLike) -> Array:
-    """The rotation (…, 4) of three hinges in series, (…, 3) in rad about x, then the turned y, then the turned z."""
+    """Return the rotation (…, 4) of three hinges in series, (…, 3) in rad about x, the rotated y, the rotated z."""
     angles = np.asarray(angles, dtype=np.float64)
-    return multiply(*(about(axis, angles[..., place]) for place, axis in enumerate("xyz")))
+    return multiply(*(axis_rotation(axis, angles[..., place]) for place, axis in enumerate("xyz")))
 
 
 def to_euler(rotation: ArrayLike) -> Array:
-    """The angles (…, 3) of three hinges x, y, z in series, y within ±π/2: an inverse of `from_euler`.
+    """Return the angles (…, 3) of three hinges x, y, z in series, y within ±π/2: an inverse of `from_euler`.
 
-    Where y is ±π/2, x and z turn about one axis; z is 0 there.
+    Where y is ±π/2, x and z rotate about the same axis (gimbal lock); z is 0 there.
     """
     w, x, y, z = np.moveaxis(np.asarray(rotation, dtype=np.float64), -1, 0)
     sine = 2 * (x * z + w * y)

@@ -1,4 +1,4 @@
-"""A leg of the humanoid from its foot: which angles put the foot there, in closed form."""
+"""Inverse kinematics of the humanoid's leg, in closed form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from flowrl.envs.humanoid.model import SEGMENTS, STANDING_HEIGHT
 from flowrl.envs.humanoid.motions.quaternions import (
     Array,
-    about,
+    axis_rotation,
     from_euler,
     inverse,
     multiply,
@@ -18,14 +18,14 @@ from flowrl.envs.humanoid.motions.quaternions import (
 PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}  # m, in the parent's frame
 THIGH = float(-PLACES["right_shin"][2])  # m, from hip to knee
 SHIN = float(-PLACES["right_foot"][2])  # m, from knee to ankle
-ANKLE_HEIGHT = STANDING_HEIGHT - THIGH - SHIN  # m, of the ankle over the sole
+ANKLE_HEIGHT = STANDING_HEIGHT - THIGH - SHIN  # m, of the ankle above the sole
 
 
 def angles(pelvis: Array, turn: Array, ankle: Array, foot: Array, side: str, out: Array) -> Array:
-    """The seven angles (frames, 7) in rad, hip x, y, z, knee, ankle x, y, z, that put a foot where it should be.
+    """Return the seven angles (frames, 7) in rad, hip x, y, z, knee, ankle x, y, z, that reach a pose of the foot.
 
     `pelvis` and `ankle` are positions (frames, 3), `turn` and `foot` the rotations (frames, 4) of pelvis and foot,
-    `out` (frames,) the angle of the hip about the thigh: it decides where the knee points. The knee bends backwards.
+    `out` (frames,) the angle of the hip about the thigh, which sets the direction of the knee. The knee bends back.
     Raises ValueError where the ankle is out of the leg's reach.
     """
     hip = pelvis + rotate(turn, PLACES[f"{side}_thigh"])
@@ -45,10 +45,10 @@ def angles(pelvis: Array, turn: Array, ankle: Array, foot: Array, side: str, out
     below = z * np.cos(b) - x * np.sin(b)
     a = np.arctan2(way[:, 2], way[:, 1]) - np.arctan2(below, y)
     hinges = np.stack([_wrapped(a), b, out], axis=-1)
-    shin = multiply(turn, from_euler(hinges), about("y", knee))
+    shin = multiply(turn, from_euler(hinges), axis_rotation("y", knee))
     return np.concatenate([hinges, knee[:, None], to_euler(multiply(inverse(shin), foot))], axis=-1)
 
 
 def _wrapped(angle: Array) -> Array:
-    """The same angle from -π to π."""
+    """Return the same angle between -π and π."""
     return np.asarray((angle + np.pi) % (2 * np.pi) - np.pi)

@@ -1,4 +1,4 @@
-"""How the humanoid's mass is spread when it stands and carries its arms in some way."""
+"""Compute the humanoid's mass distribution in an upright pose with its arms in a given style."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import mujoco
 from flowrl.envs.humanoid.model import BODIES, OUT, ROOT, build
 from flowrl.envs.humanoid.motions.gaits import arm_styles
 
-WAIST = "chest"  # the body above its joint; with head and arms it is the trunk
+WAIST = "chest"  # the body above this joint, with head and arms, is the trunk
 
 
 @dataclass(frozen=True)
-class Weight:
-    """Masses, and where they are when it stands upright."""
+class MassDistribution:
+    """Masses and their positions in the upright pose."""
 
-    mass: float  # kg, of all
-    forward: float  # m, of the centre of all, before the pelvis
-    height: float  # m, of the centre of all, over the pelvis
+    total: float  # kg
+    forward: float  # m, of the center of mass in front of the pelvis
+    height: float  # m, of the center of mass above the pelvis
     trunk_mass: float  # kg, of chest, head and arms
-    trunk_height: float  # m, of the trunk's centre, over the pelvis
-    trunk_lever: float  # m, of the trunk's centre, over the waist
-    trunk_inertia: float  # kg m², of the trunk about the forward axis through its centre
+    trunk_height: float  # m, of the trunk's center of mass above the pelvis
+    trunk_lever: float  # m, of the trunk's center of mass above the waist
+    trunk_inertia: float  # kg m², of the trunk about the forward axis through its center of mass
 
 
 @cache
-def carrying(style: arm_styles.Style) -> Weight:
-    """The weight with the arms as `style` has them on average."""
+def mass_distribution(style: arm_styles.Style) -> MassDistribution:
+    """Return the mass distribution with the arms in the mean pose of `style`."""
     model = build()
     data = mujoco.MjData(model)
     for side in OUT:
@@ -37,27 +37,27 @@ def carrying(style: arm_styles.Style) -> Weight:
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     pelvis, waist = model.body(BODIES[ROOT]).id, model.body(WAIST).id
-    place, trunk = data.xpos[pelvis], data.subtree_com[waist]
+    position, trunk = data.xpos[pelvis], data.subtree_com[waist]
     inertia = 0.0
-    for body in _carried_by(model, waist):
+    for body in _descendants(model, waist):
         axes = data.ximat[body].reshape(3, 3)  # of the body's inertia, in the world
         inertia += float(axes[0] ** 2 @ model.body_inertia[body])
         inertia += float(model.body_mass[body] * ((data.xipos[body] - trunk)[1:] ** 2).sum())
-    return Weight(
-        mass=float(model.body_subtreemass[pelvis]),
-        forward=float(data.subtree_com[pelvis][0] - place[0]),
-        height=float(data.subtree_com[pelvis][2] - place[2]),
+    return MassDistribution(
+        total=float(model.body_subtreemass[pelvis]),
+        forward=float(data.subtree_com[pelvis][0] - position[0]),
+        height=float(data.subtree_com[pelvis][2] - position[2]),
         trunk_mass=float(model.body_subtreemass[waist]),
-        trunk_height=float(trunk[2] - place[2]),
+        trunk_height=float(trunk[2] - position[2]),
         trunk_lever=float(trunk[2] - data.xpos[waist][2]),
         trunk_inertia=inertia,
     )
 
 
-def _carried_by(model: mujoco.MjModel, body: int) -> list[int]:
-    """`body` and every body that hangs on it; a parent's number is lower than its children's."""
-    carried = [body]
+def _descendants(model: mujoco.MjModel, body: int) -> list[int]:
+    """Return `body` and all its descendants; a parent's id is lower than its children's."""
+    found = [body]
     for other in range(body + 1, model.nbody):
-        if model.body_parentid[other] in carried:
-            carried.append(other)
-    return carried
+        if model.body_parentid[other] in found:
+            found.append(other)
+    return found

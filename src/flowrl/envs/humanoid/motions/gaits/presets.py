@@ -1,7 +1,7 @@
-"""The gaits by name: `gait:walk`, `gait:walk:speed=1.0:arms=wave`, and sets of them such as `gait:styles`.
+"""Gaits by name: `gait:walk`, `gait:walk:speed=1.0:arms=wave`, and sets of them such as `gait:styles`.
 
-A name is `gait:NAME` or `gait:NAME:KEY=VALUE:…`; the keys of a set count for each of its members. A motion's own name
-is what stands behind `gait:` for it alone.
+A name is `gait:NAME` or `gait:NAME:KEY=VALUE:…`; the keys of a set apply to each of its members. A motion's name is its
+source without `gait:`.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass, replace
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.model import CONTROL_RATE
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.gaits import arm_styles
-from flowrl.envs.humanoid.motions.gaits.gait import Gait, Path, clip
+from flowrl.envs.humanoid.motions.gaits.gait import Gait, RootPath, generate
+from flowrl.envs.humanoid.motions.motion import Motion
 
 PREFIX = "gait:"
 
 SINGLES: dict[str, tuple[Gait, str]] = {
     "stand": (Gait(arms="still", steps=False), "stands still"),
     "step": (Gait(), "steps in place"),
-    "walk": (Gait(Path(0.6)), "walks forwards at 0.6 m/s"),
-    "back": (Gait(Path(-0.4)), "walks backwards at 0.4 m/s"),
-    "sidestep": (Gait(Path(sideways=0.3)), "steps to the left at 0.3 m/s"),
-    "turn": (Gait(Path(turn=0.6)), "turns to the left in place, at 0.6 rad/s"),
-    "curve": (Gait(Path(0.6, turn=0.4)), "walks a curve to the left, at 0.6 m/s and 0.4 rad/s"),
+    "walk": (Gait(RootPath(0.6)), "walks forwards at 0.6 m/s"),
+    "back": (Gait(RootPath(-0.4)), "walks backwards at 0.4 m/s"),
+    "sidestep": (Gait(RootPath(sideways=0.3)), "steps to the left at 0.3 m/s"),
+    "turn": (Gait(RootPath(turn=0.6)), "turns to the left in place, at 0.6 rad/s"),
+    "curve": (Gait(RootPath(0.6, turn=0.4)), "walks a curve to the left, at 0.6 m/s and 0.4 rad/s"),
 }
 
 SPEEDS = ("walk:speed=-0.5", "walk:speed=-0.3", "walk:speed=0.3", "walk", "walk:speed=0.9", "walk:speed=1.2")
@@ -36,14 +36,14 @@ STYLES = tuple(f"walk:arms={style}:step={step}" for style in arm_styles.STYLES f
 SETS: dict[str, tuple[tuple[str, ...], str]] = {
     "speeds": (SPEEDS, "straight on, from -0.5 to 1.2 m/s"),
     "turns": (TURNS, "curves, turns in place, sidesteps"),
-    "styles": (STYLES, "walks along one and the same root path: six ways to carry the arms, two step times"),
+    "styles": (STYLES, "walks along the same root path: six arm styles, two step times"),
     "all": (("stand", "step", *SPEEDS, *TURNS, *STYLES), "all of these"),
 }
 
 
 @dataclass(frozen=True)
 class Key:
-    """A number that can be set of a gait."""
+    """A numeric parameter of a gait."""
 
     low: float
     high: float
@@ -64,16 +64,16 @@ KEYS: dict[str, Key] = {
     "step": Key(0.3, 0.7, "s per step", lambda gait, x: replace(gait, stride=round(2 * CONTROL_RATE * x))),
     "seconds": Key(2, 120, "s, at least", lambda gait, x: replace(gait, seconds=x)),
 }
-ARMS = "arms"  # the key whose value is a word
+ARMS = "arms"  # the key of the arm style
 
 
 def names() -> list[str]:
-    """Every gait and every set of them, as a source."""
+    """Return every gait and every set of gaits, as a source."""
     return [f"{PREFIX}{name}" for name in (*SINGLES, *SETS)]
 
 
-def clips(source: str) -> list[Motion]:
-    """The motions of a source such as 'gait:walk'. Raises UsageError."""
+def motions(source: str) -> list[Motion]:
+    """Return the motions of a source such as 'gait:walk'. Raises UsageError."""
     head, *settings = source.removeprefix(PREFIX).split(":")
     if head not in SINGLES and head not in SETS:
         known = [*SINGLES, *SETS]
@@ -81,22 +81,22 @@ def clips(source: str) -> list[Motion]:
             f"{source}: there is no gait {head!r}.{did_you_mean(head, known)} There are: {', '.join(known)}."
         )
     members = SETS[head][0] if head in SETS else (head,)
-    made = (_made(member, settings, source) for member in members)
-    return list({clip.name: clip for clip in made}.values())
+    generated = (_motion(member, settings, source) for member in members)
+    return list({motion.name: motion for motion in generated}.values())
 
 
-def _made(member: str, settings: list[str], source: str) -> Motion:
-    """The motion of one gait, `member`, with the settings that `source` adds."""
+def _motion(member: str, settings: list[str], source: str) -> Motion:
+    """Return the motion of one gait, `member`, with the settings that `source` adds."""
     head, *own = member.split(":")
     gait = SINGLES[head][0]
-    said: dict[str, str] = {}
+    given: dict[str, str] = {}
     for setting in [*own, *settings]:
         key, _, value = setting.partition("=")
         gait = _set(gait, key, value, source)
-        said[key] = value
-    name = ":".join([head, *(f"{key}={value}" for key, value in said.items())])
+        given[key] = value
+    name = ":".join([head, *(f"{key}={value}" for key, value in given.items())])
     try:
-        return clip(gait, name, f"{PREFIX}{name}")
+        return generate(gait, name, f"{PREFIX}{name}")
     except ValueError as error:
         raise UsageError(
             f"{source}: {PREFIX}{member}: {error}. Choose a gait that steps, a lower speed, or a shorter time per "
@@ -110,13 +110,13 @@ def _set(gait: Gait, key: str, value: str, source: str) -> Gait:
             if value == style:
                 return replace(gait, arms=style)
         raise UsageError(
-            f"{source}: there is no way {value!r} to carry the arms.{did_you_mean(value, arm_styles.STYLES)} "
+            f"{source}: there is no arm style {value!r}.{did_you_mean(value, arm_styles.STYLES)} "
             f"There are: {', '.join(arm_styles.STYLES)}."
         )
     if key not in KEYS:
         known = [*KEYS, ARMS]
         raise UsageError(
-            f"{source}: {key!r} is nothing that can be set of a gait.{did_you_mean(key, known)} There are: "
+            f"{source}: {key!r} is no key of a gait.{did_you_mean(key, known)} There are: "
             f"{', '.join(known)}; write them as in {PREFIX}walk:speed=1.0."
         )
     limits = KEYS[key]

@@ -1,4 +1,4 @@
-"""BVH files: a tree of joints in text, then the channels of every frame."""
+"""Read BVH files: a tree of joints in text, then the channels of every frame."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import skeleton
-from flowrl.envs.humanoid.motions.importers.retargeting import retargeted
+from flowrl.envs.humanoid.motions.importers.retargeting import retarget
 from flowrl.envs.humanoid.motions.importers.skeleton import Skeleton
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 EXPECTED = "a BVH file (HIERARCHY, then MOTION) of a person, its joints named as in LAFAN1, in CMU's files or by Mixamo"
@@ -23,24 +23,24 @@ AXES = ("x", "y", "z")
 
 @dataclass
 class Joint:
-    """One joint of the tree, or the end of a branch."""
+    """A joint of the tree, or the end of a branch."""
 
     name: str
-    parent: int  # its number; -1 of the root
+    parent: int  # index; -1 of the root
     offset: tuple[float, ...] = (0.0, 0.0, 0.0)  # from the parent, in the file's unit
     channels: tuple[str, ...] = ()  # 'Xposition', 'Zrotation', …, in the file's order
 
 
 def read(data: bytes, path: Path) -> list[Motion]:
-    """The motion in a file. Raises ValueError."""
+    """Return the motion in a file. Raises ValueError."""
     joints, interval, frames = parse(data.decode("utf-8-sig", errors="replace"))
-    body = posed(joints, frames)
+    body = forward_kinematics(joints, frames)
     seconds = np.arange(len(frames), dtype=np.float64) * interval
-    return [retargeted(skeleton.recording(body, seconds), path.stem, str(path))]
+    return [retarget(skeleton.to_recording(body, seconds), path.stem, str(path))]
 
 
 def parse(text: str) -> tuple[list[Joint], float, Array]:
-    """The joints, parents first; the seconds between frames; the channels (frames, …). Raises ValueError."""
+    """Return the joints, parents first, the seconds between frames and the channels (frames, …). Raises ValueError."""
     head, found, tail = text.partition("MOTION")
     if not head.split()[:1] == ["HIERARCHY"] or not found:
         raise ValueError("it does not begin with HIERARCHY, or has no MOTION")
@@ -92,11 +92,11 @@ def _tree(words: Iterator[str]) -> list[Joint]:
     return joints
 
 
-def posed(joints: list[Joint], frames: Array) -> Skeleton:
-    """Where every joint is and how it is turned in every frame, in the file's unit and axes."""
+def forward_kinematics(joints: list[Joint], frames: Array) -> Skeleton:
+    """Return position and rotation of every joint in every frame, in the file's unit and axes."""
     column = 0
-    places: list[Array] = []
-    turns: list[Array] = []
+    positions: list[Array] = []
+    rotations: list[Array] = []
     for joint in joints:
         offset = np.tile(np.array(joint.offset), (len(frames), 1))
         turn = np.tile([1.0, 0.0, 0.0, 0.0], (len(frames), 1))
@@ -107,13 +107,13 @@ def posed(joints: list[Joint], frames: Array) -> Skeleton:
             if channel[1:].lower() == "position":
                 offset[:, AXES.index(axis)] = values
             else:
-                turn = multiply(turn, quaternions.about(axis, np.radians(values)))
+                turn = multiply(turn, quaternions.axis_rotation(axis, np.radians(values)))
         if joint.parent < 0:
-            places.append(offset)
-            turns.append(turn)
+            positions.append(offset)
+            rotations.append(turn)
         else:
-            places.append(places[joint.parent] + quaternions.rotate(turns[joint.parent], offset))
-            turns.append(multiply(turns[joint.parent], turn))
+            positions.append(positions[joint.parent] + quaternions.rotate(rotations[joint.parent], offset))
+            rotations.append(multiply(rotations[joint.parent], turn))
     rest: list[Array] = []
     for joint in joints:
         offset = np.array(joint.offset)
@@ -122,6 +122,6 @@ def posed(joints: list[Joint], frames: Array) -> Skeleton:
         names=[joint.name for joint in joints],
         parents=[joint.parent for joint in joints],
         rest=np.stack(rest),
-        places=np.stack(places, axis=1),
-        turns=np.stack(turns, axis=1),
+        positions=np.stack(positions, axis=1),
+        rotations=np.stack(rotations, axis=1),
     )

@@ -1,4 +1,4 @@
-"""DeepMimic's motions (Peng et al. 2018, arXiv 1804.02717): `humanoid3d_*.txt`, made for a body like ours.
+"""Read DeepMimic's motions (Peng et al. 2018, arXiv 1804.02717): `humanoid3d_*.txt`, of a body like the humanoid.
 
 JSON: {"Loop": "wrap" or "none", "Frames": [[44 numbers], …]}. A frame has its duration in s; the root's position in m
 and quaternion w, x, y, z; then quaternions and, for knees and elbows, single angles in rad. x points forward, y up,
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
-from flowrl.envs.humanoid.motions.importers.retargeting import Recording, retargeted
+from flowrl.envs.humanoid.motions.importers.retargeting import Recording, retarget
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 EXPECTED = 'JSON with "Loop" and "Frames", each of 44 numbers, as DeepMimic writes it'
 SIZE = 44
 
-# Our segments in the order of a frame, with how many numbers each takes and what it turns against.
+# The humanoid's segments in the order of a frame, the numbers that each takes, and its parent.
 PARTS = (
     *(("chest", 4, "pelvis"), ("head", 4, "chest")),
     *(("right_thigh", 4, "pelvis"), ("right_shin", 1, "right_thigh"), ("right_foot", 4, "right_shin")),
@@ -31,7 +31,7 @@ PARTS = (
 
 
 def read(data: bytes, path: Path) -> list[Motion]:
-    """The motion in a file. Raises ValueError."""
+    """Return the motion in a file. Raises ValueError."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -47,21 +47,23 @@ def read(data: bytes, path: Path) -> list[Motion]:
         raise ValueError("a frame holds what is no number") from error
     if len(frames) < 2 or not np.isfinite(frames).all():
         raise ValueError("it has fewer than two frames, or a number in them is not finite")
-    turns = {"pelvis": _turn(frames[:, 4:8])}
+    rotations = {"pelvis": _turn(frames[:, 4:8])}
     column = 8
     for segment, size, parent in PARTS:
         value = frames[:, column : column + size]
-        local = _turn(value) if size == 4 else quaternions.about("y", -value[:, 0])
-        turns[segment] = multiply(turns[parent], local)
+        local = _turn(value) if size == 4 else quaternions.axis_rotation("y", -value[:, 0])
+        rotations[segment] = multiply(rotations[parent], local)
         column += size
     x, y, z = frames[:, 1:4].T
     seconds = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
-    places = np.stack([x, -z, y], axis=-1)
-    recording = Recording(seconds, places, turns, loops=document.get("Loop") == "wrap", fits=True)
-    return [retargeted(recording, path.stem, str(path))]
+    positions = np.stack([x, -z, y], axis=-1)
+    recording = Recording(
+        seconds, positions, rotations, loops=document.get("Loop") == "wrap", same_proportions=True
+    )
+    return [retarget(recording, path.stem, str(path))]
 
 
 def _turn(quaternion: Array) -> Array:
-    """A rotation (frames, 4) as DeepMimic's axes have it, in ours."""
+    """Convert a rotation (frames, 4) from DeepMimic's axes to the humanoid's."""
     w, x, y, z = quaternion.T
     return quaternions.normalised(np.stack([w, x, -z, y], axis=-1))

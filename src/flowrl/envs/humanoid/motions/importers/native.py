@@ -1,13 +1,13 @@
-"""Our own format: an `.npz` with the keys of mjlab's motions, and the names of joints and bodies beside them.
+"""flowrl's own format: an `.npz` with the keys of mjlab's motions, and the names of joints and bodies.
 
     fps                 frames per second
     joint_pos           (frames, 28) rad          joint_vel       (frames, 28) rad/s
     body_pos_w          (frames, bodies, 3) m     body_quat_w     (frames, bodies, 4) w, x, y, z
     body_lin_vel_w      (frames, bodies, 3) m/s   body_ang_vel_w  (frames, bodies, 3) rad/s
-    joint_names, body_names                       loop            whether the last frame goes over into the first
+    joint_names, body_names                       loop            whether the last frame continues with the first
 
-Reading takes `fps`, `joint_pos`, and the pelvis's place and rotation, as they are; the rest follows from them. Without
-`joint_names` the joints are taken to be ours, in our order, and without `body_names` the first body to be the pelvis.
+Reading takes `fps`, `joint_pos`, and the pelvis's position and rotation; the rest follows from them. Without
+`joint_names` the joints are the humanoid's, in its order; without `body_names` the first body is the pelvis.
 """
 
 from __future__ import annotations
@@ -20,55 +20,55 @@ from numpy.typing import NDArray
 
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, ROOT, build
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_npz
-from flowrl.envs.humanoid.motions.importers.retargeting import at_our_rate
+from flowrl.envs.humanoid.motions.importers.retargeting import clamp_to_ranges, resample
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.reference import kinematics, velocities
 
 
 def fits(arrays: dict[str, NDArray[Any]]) -> bool:
-    """Whether an archive's arrays look like ours, or mjlab's."""
+    """Return whether the arrays have the keys of flowrl's or mjlab's motions."""
     return "joint_pos" in arrays
 
 
 def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
-    """The motion in an archive. Raises ValueError."""
+    """Return the motion in an archive. Raises ValueError."""
     width = arrays["joint_pos"].shape[-1] if arrays["joint_pos"].ndim == 2 else len(JOINTS)
     bodies = arrays["body_pos_w"].shape[1] if arrays.get("body_pos_w", np.empty(0)).ndim == 3 else 1
     if not bodies:
         raise ValueError("its 'body_pos_w' has no bodies")
     joints = safe_npz.numbers(arrays, "joint_pos", None, width)[:, _order(arrays, width)]
-    places = safe_npz.numbers(arrays, "body_pos_w", len(joints), bodies, 3)
-    turns = safe_npz.numbers(arrays, "body_quat_w", len(joints), bodies, 4)
+    positions = safe_npz.numbers(arrays, "body_pos_w", len(joints), bodies, 3)
+    rotations = safe_npz.numbers(arrays, "body_quat_w", len(joints), bodies, 4)
     root = _root(arrays, bodies)
     rate = safe_npz.one_number(arrays, "fps")
     if not 0 < rate < np.inf:
         raise ValueError(f"'fps' is {rate}")
     loops = bool(safe_npz.one_number(arrays, "loop")) if "loop" in arrays else False
-    vectors, turned = at_our_rate(
+    vectors, turned = resample(
         np.arange(len(joints)) / rate,
-        {"joint_pos": joints, "body_pos_w": places[:, root]},
-        {"body_quat_w": quaternions.normalised(turns[:, root])},
+        {"joint_pos": joints, "body_pos_w": positions[:, root]},
+        {"body_quat_w": quaternions.normalised(rotations[:, root])},
         loops,
     )
-    within = np.clip(vectors["joint_pos"], *build().jnt_range[1:].T)
-    clamped = int((np.abs(vectors["joint_pos"] - within) > 1e-6).any(-1).sum())
+    within, clamped = clamp_to_ranges(vectors["joint_pos"])
     qpos = np.concatenate([vectors["body_pos_w"], turned["body_quat_w"], within], axis=-1)
     return [Motion(path.stem, qpos, str(path), loops, clamped)]
 
 
 def _order(arrays: dict[str, NDArray[Any]], width: int) -> list[int]:
-    """Where our joints stand among the archive's."""
+    """Return the index of each of the humanoid's joints among the archive's."""
     names = [str(name) for name in arrays.get("joint_names", np.array(JOINTS)).reshape(-1)]
     if sorted(names) != sorted(JOINTS) or width != len(JOINTS):
         raise ValueError(
-            f"its {width} joints are those of another robot: ours are {len(JOINTS)}, from {JOINTS[0]} to {JOINTS[-1]}"
+            f"its {width} joints are those of another robot: the humanoid has {len(JOINTS)}, from "
+            f"{JOINTS[0]} to {JOINTS[-1]}"
         )
     return [names.index(joint) for joint in JOINTS]
 
 
 def _root(arrays: dict[str, NDArray[Any]], bodies: int) -> int:
-    """Where the pelvis stands among the archive's bodies."""
+    """Return the index of the pelvis among the archive's bodies."""
     if "body_names" not in arrays:
         return 0
     names = [str(name) for name in arrays["body_names"].reshape(-1)]
@@ -79,16 +79,16 @@ def _root(arrays: dict[str, NDArray[Any]], bodies: int) -> int:
     return names.index(BODIES[ROOT])
 
 
-def write(clip: Motion, path: Path) -> None:
-    """Write a motion, so that `read` gives the same again. Raises OSError."""
+def write(motion: Motion, path: Path) -> None:
+    """Write a motion, so that `read` returns the same motion. Raises OSError."""
     model = build()
-    qvel = velocities(clip.qpos, model)
-    bodies = kinematics(clip.qpos, qvel, model)
+    qvel = velocities(motion.qpos, model)
+    bodies = kinematics(motion.qpos, qvel, model)
     with path.open("wb") as file:
         np.savez_compressed(
             file,
             fps=np.array(CONTROL_RATE),
-            joint_pos=clip.qpos[:, 7:],
+            joint_pos=motion.qpos[:, 7:],
             joint_vel=qvel[:, 6:],
             body_pos_w=bodies.position.numpy(),
             body_quat_w=bodies.rotation.numpy(),
@@ -96,5 +96,5 @@ def write(clip: Motion, path: Path) -> None:
             body_ang_vel_w=bodies.spin.numpy(),
             joint_names=np.array(JOINTS),
             body_names=np.array(BODIES),
-            loop=np.array(clip.loops),
+            loop=np.array(motion.loops),
         )

@@ -1,4 +1,4 @@
-"""PHC's motions (Luo et al. 2023, arXiv 2305.06456): a pickle {name: {"root_trans_offset", "pose_aa", "fps", …}}."""
+"""Read PHC's motions (Luo et al. 2023, arXiv 2305.06456): pickled {name: {"root_trans_offset", "pose_aa", …}}."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import safe_pickle, smpl
+from flowrl.envs.humanoid.motions.motion import Motion
 
 EXPECTED = (
     'a pickle as PHC writes it: by the name of each motion a dict with "root_trans_offset" (frames, 3), "pose_aa" '
@@ -18,7 +18,7 @@ KEYS = {"root_trans_offset", "pose_aa", "fps"}
 
 
 def read(data: bytes, path: Path) -> list[Motion]:
-    """Every motion in a file. Raises ValueError."""
+    """Return every motion in a file. Raises ValueError."""
     document = safe_pickle.read(data)
     if not isinstance(document, dict):
         raise ValueError("it holds no dict")
@@ -27,21 +27,23 @@ def read(data: bytes, path: Path) -> list[Motion]:
         raise ValueError("it holds no motion")
     one = len(motions) == 1
     return [
-        _clip(motion, path.stem if one else f"{path.stem}/{name}", str(path) if one else f"{path}/{name}")
+        _to_motion(
+            motion, path.stem if one else f"{path.stem}/{name}", str(path) if one else f"{path}/{name}"
+        )
         for name, motion in motions.items()
     ]
 
 
-def _clip(motion: Any, name: str, source: str) -> Motion:
+def _to_motion(motion: Any, name: str, source: str) -> Motion:
     missing = sorted(KEYS - motion.keys() if isinstance(motion, dict) else KEYS)
     if missing:
         raise ValueError(f"{name!r} in it has no {' and no '.join(missing)}")
-    places, poses, rate = (motion[key] for key in ("root_trans_offset", "pose_aa", "fps"))
-    for array in (places, poses):
+    positions, poses, rate = (motion[key] for key in ("root_trans_offset", "pose_aa", "fps"))
+    for array in (positions, poses):
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise ValueError(f"{name!r} in it holds what is no array of numbers")
     if not isinstance(rate, int | float | np.integer):  # NumPy's float64 is a float
         raise ValueError(f"the fps of {name!r} in it is no number")
     if poses.ndim == 3:  # (frames, 24, 3)
         poses = poses.reshape(len(poses), poses.shape[1] * poses.shape[2])
-    return smpl.clip(places, poses, float(rate), name, source)
+    return smpl.to_motion(positions, poses, float(rate), name, source)

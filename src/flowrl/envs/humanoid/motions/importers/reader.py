@@ -1,6 +1,6 @@
-"""Motions from files: a module per format, and here which of them reads a file.
+"""Read motions from files: each format has a module, and this one chooses it by the file's suffix.
 
-A format's `read` gives the motions in a file's bytes, and raises ValueError, told as what is wrong with the file.
+A format's `read` returns the motions in a file's bytes, and raises ValueError, whose message is what is wrong with it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.envs.humanoid.motions.clip import Motion
 from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
+from flowrl.envs.humanoid.motions.motion import Motion
 
 MOST_BYTES = 2**29  # of a file
 
@@ -34,11 +34,11 @@ READERS: dict[str, tuple[Callable[[bytes, Path], list[Motion]], str]] = {
     ".pkl": (phc.read, phc.EXPECTED),
     ".bvh": (bvh.read, bvh.EXPECTED),
 }
-"""By suffix: what reads the file, and what is expected in it."""
+"""By suffix: the function that reads the file, and what is expected in it."""
 
 
 def read(path: Path) -> list[Motion]:
-    """The motions in a file. Raises UsageError."""
+    """Return the motions in a file. Raises UsageError."""
     known = READERS.get(path.suffix.lower())
     if known is None:
         raise UsageError(

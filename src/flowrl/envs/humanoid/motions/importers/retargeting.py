@@ -1,4 +1,4 @@
-"""A motion of another body, and how it becomes one of ours."""
+"""Retarget a recorded motion to the humanoid: resample it, find the hinge angles and put it on the floor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, SEGMENTS, build
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
-from flowrl.envs.humanoid.motions.grounding import planted
+from flowrl.envs.humanoid.motions.grounding import place_on_floor
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, inverse, multiply, rotate
 
-SHORTEST, LONGEST = 5, 60 * 60 * CONTROL_RATE  # frames of ours
+SHORTEST, LONGEST = 5, 60 * 60 * CONTROL_RATE  # frames at the control rate
 MOST_RATE = 1000.0  # recorded frames per second
 MOST = 1e4  # m and rad, of any number in a motion
-FAINT, CLEAR = np.sin(np.radians((5.0, 25.0)))  # bends that do not tell, and that do, where a hinge lies
+FAINT, CLEAR = np.sin(np.radians((5.0, 25.0)))  # bends too small, and large enough, to locate the hinge
 DOWN = np.array([0.0, 0.0, -1.0])
 
 # Which hinge bends back (+1) or forward (-1), below which ball joint.
@@ -26,65 +26,64 @@ BALLS = ("chest", "head", *(f"{side}_{part}" for part in ("upper_arm", "thigh", 
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded, frame by frame, in a world of ours: metres, z up, the floor anywhere.
+    """A recorded motion in metres with z up, its floor at any height.
 
-    `turns` has the rotation (frames, 4) of every segment but the hands, against the world: the identity for a body
-    that stands straight with hanging arms and looks along x.
+    `rotations` has the rotation (frames, 4) of every segment but the hands, relative to the world: the identity for a
+    body that stands upright with hanging arms and faces along x.
     """
 
     seconds: Array  # (frames,) s, ascending
     pelvis: Array  # (frames, 3) m
-    turns: Mapping[str, Array]
+    rotations: Mapping[str, Array]
     loops: bool = False  # whether the last frame goes over into the first
-    fits: bool = False  # whether it was made for a body of our lengths
+    same_proportions: bool = False  # whether the recorded body has the humanoid's segment lengths
 
 
-def retargeted(recording: Recording, name: str, source: str) -> Motion:
-    """The motion on our body at our rate, its feet on the floor, its angles within the joints' ranges.
+def retarget(recording: Recording, name: str, source: str) -> Motion:
+    """Return the motion of the humanoid at its control rate, on the floor and within the joints' ranges.
 
-    Raises ValueError, told as what is wrong with the motion.
+    Raises ValueError, whose message is what is wrong with the motion.
     """
-    vectors, turns = at_our_rate(
-        recording.seconds, {"place": recording.pelvis}, recording.turns, recording.loops
+    vectors, rotations = resample(
+        recording.seconds, {"pelvis position": recording.pelvis}, recording.rotations, recording.loops
     )
     chain = {segment.name: segment.parent for segment in SEGMENTS}
     angles: dict[str, Array] = {}
     for side in OUT:
         for hinge, (ball, bends) in HINGES.items():
             upper, lower = f"{side}_{ball}", f"{side}_{hinge}"
-            twist, bend = hinge_angles(multiply(inverse(turns[upper]), turns[lower]), bends)
+            twist, bend = hinge_angles(multiply(inverse(rotations[upper]), rotations[lower]), bends)
             angles[lower] = bend[:, None]
-            turns[upper] = multiply(turns[upper], quaternions.about("z", twist))
-            turns[lower] = multiply(turns[upper], quaternions.about("y", bend))
+            rotations[upper] = multiply(rotations[upper], quaternions.axis_rotation("z", twist))
+            rotations[lower] = multiply(rotations[upper], quaternions.axis_rotation("y", bend))
     ranges = build().jnt_range[1:]
     for segment in BALLS:
         first = JOINTS.index(f"{segment}_x")
-        local = multiply(inverse(turns[str(chain[segment])]), turns[segment])
+        local = multiply(inverse(rotations[str(chain[segment])]), rotations[segment])
         angles[segment] = euler_path(local, ranges[first : first + 3])
     hinges = np.concatenate([angles[s.name] for s in SEGMENTS if s.name in angles], axis=-1)
-    within = np.clip(hinges, *ranges.T)
-    clamped = int((np.abs(hinges - within) > 1e-6).any(-1).sum())
-    qpos = np.concatenate([vectors["place"], turns["pelvis"], within], axis=-1)
-    return Motion(name, planted(qpos, recording.fits), source, loops=recording.loops, clamped=clamped)
+    within, clamped = clamp_to_ranges(hinges)
+    qpos = np.concatenate([vectors["pelvis position"], rotations["pelvis"], within], axis=-1)
+    qpos = place_on_floor(qpos, recording.same_proportions)
+    return Motion(name, qpos, source, loops=recording.loops, clamped=clamped)
 
 
-def at_our_rate(
-    seconds: Array, vectors: Mapping[str, Array], turns: Mapping[str, Array], loops: bool
+def clamp_to_ranges(hinges: Array) -> tuple[Array, int]:
+    """Move the angles (frames, 28) into their joints' ranges; return them and the number of frames that changed."""
+    within = np.clip(hinges, *build().jnt_range[1:].T)
+    return within, int((np.abs(hinges - within) > 1e-6).any(-1).sum())
+
+
+def resample(
+    seconds: Array, vectors: Mapping[str, Array], rotations: Mapping[str, Array], loops: bool
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """`vectors` (frames, n) and rotations `turns` (frames, 4), recorded at `seconds` (frames,), at our frames.
+    """Resample `vectors` (frames, n) and `rotations` (frames, 4), recorded at `seconds`, to the control rate.
 
-    A motion that loops is stretched a little, so that it takes whole frames. Raises ValueError.
+    A motion that loops is stretched slightly to a whole number of frames. Raises ValueError.
     """
     frames = len(seconds)
-    for name, value in {**vectors, **turns}.items():
-        finite = np.isfinite(value).all(-1)
-        if not finite.all():
-            raise ValueError(f"a number of {name!r} is not finite, first in frame {int(finite.argmin())}")
-        within = (np.abs(value) < MOST).all(-1)
-        if not within.all():
-            raise ValueError(
-                f"a number of {name!r} is beyond {MOST:g}, first in frame {int(within.argmin())}"
-            )
+    for name, value in {**vectors, **rotations}.items():
+        check_numbers(name, value)
     if frames < 2 or not (np.diff(seconds) >= 1 / MOST_RATE).all():
         raise ValueError(f"the times of its {frames} frames do not ascend by at least {1 / MOST_RATE} s")
     length = (seconds[-1] - seconds[0]) * CONTROL_RATE
@@ -102,18 +101,28 @@ def at_our_rate(
         name: value[before] + (value[before + 1] - value[before]) * share[:, None]
         for name, value in vectors.items()
     }
-    turned = {name: quaternions.slerp(turn[before], turn[before + 1], share) for name, turn in turns.items()}
+    turned = {
+        name: quaternions.slerp(turn[before], turn[before + 1], share) for name, turn in rotations.items()
+    }
     return between, {
         name: quaternions.continuous(quaternions.normalised(turn)) for name, turn in turned.items()
     }
 
 
-def hinge_angles(turn: Array, bends: float) -> tuple[Array, Array]:
-    """The hinge's angle (frames,) and, before it, the twist (frames,) of the upper limb about its own length.
+def check_numbers(name: str, value: Array) -> None:
+    """Raise ValueError where a number of `value` (frames, n) is not finite, or larger than any in a motion."""
+    for sound, fault in ((np.isfinite(value), "not finite"), (np.abs(value) < MOST, f"beyond {MOST:g}")):
+        frames = sound.all(-1)
+        if not frames.all():
+            raise ValueError(f"a number of {name!r} is {fault}, first in frame {int(frames.argmin())}")
 
-    They point the lower limb where `turn` (frames, 4), its rotation against the upper one, does: with the hinge at
-    angle b and the twist at c, it points along (-sin b cos c, -sin b sin c, -cos b). Where the limb is nearly
-    straight, or bends to the side as no hinge does, the twist says little, and fades.
+
+def hinge_angles(turn: Array, bends: float) -> tuple[Array, Array]:
+    """Return the twist (frames,) of the upper limb about its length and the hinge's angle (frames,), in rad.
+
+    They point the lower limb where `turn` (frames, 4), its rotation relative to the upper one, does: with the hinge
+    at angle b and the twist at c, it points along (-sin b cos c, -sin b sin c, -cos b). Where the limb is nearly
+    straight, or bends sideways as no hinge can, the twist is poorly determined and fades to zero.
     """
     x, y, z = np.moveaxis(rotate(turn, DOWN), -1, 0)
     aside = np.arctan2(-bends * y, -bends * x)
@@ -122,16 +131,16 @@ def hinge_angles(turn: Array, bends: float) -> tuple[Array, Array]:
 
 
 def _rise(value: Array, low: float, high: float) -> Array:
-    """From 0 where `value` is `low` or less to 1 where it is `high` or more, smoothly."""
+    """Return a smooth step from 0 at `low` and below to 1 at `high` and above."""
     share = np.clip((value - low) / (high - low), 0, 1)
     return share**2 * (3 - 2 * share)
 
 
 def euler_path(turn: Array, ranges: Array) -> Array:
-    """The angles (frames, 3) of three hinges x, y, z in series that make `turn` (frames, 4), smoothly.
+    """Return continuous angles (frames, 3) of three hinges x, y, z in series whose rotation is `turn` (frames, 4).
 
-    Every rotation has two such sets of angles, (x, y, z) and (x + π, π - y, z + π). Those are taken that, over the
-    whole motion, move and leave the `ranges` (3, 2) least, by the sum of squares.
+    Every rotation has two such sets of angles, (x, y, z) and (x + π, π - y, z + π). Dynamic programming chooses, over
+    all frames, those with the least sum of squared changes and squared excess over the `ranges` (3, 2).
     """
     first = quaternions.to_euler(turn)
     second = np.stack([first[:, 0] + np.pi, np.pi - first[:, 1], first[:, 2] + np.pi], axis=-1)

@@ -1,4 +1,4 @@
-"""The arrays in an `.npz`: numbers and text alone, no more of them than it says, nothing to be run."""
+"""Read the numbers and text in an `.npz` without running code, and without reserving what a header declares."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 MOST_BYTES = 2**29  # of all arrays, unpacked
+MOST_MEMBERS = 1000  # of an archive: zipfile makes an object of each, ten times as large as its entry
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 DAMAGED = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError),
@@ -22,8 +23,10 @@ DAMAGED = (
 
 
 def read(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays by name; those of Python objects are left out. Raises ValueError."""
+    """Return the arrays by name; those of Python objects are left out. Raises ValueError."""
     try:
+        if data.count(b"PK\x01\x02") > MOST_MEMBERS:
+            raise ValueError(f"it has more than {MOST_MEMBERS} arrays")
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
             if sum(member.file_size for member in members) > MOST_BYTES:
@@ -35,7 +38,7 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any] | None:
-    """One array. NumPy's own reader would set aside whatever its header asks for."""
+    """Return one array, sized by its data: NumPy's own reader reserves what the header declares."""
     with archive.open(member) as file:
         version = npy.read_magic(file)
         if version not in HEADERS:
@@ -49,7 +52,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any] | 
 
 
 def numbers(arrays: dict[str, NDArray[Any]], name: str, *shape: int | None) -> NDArray[np.float64]:
-    """The array of that name, whose shape is `shape` (None: any length). Raises ValueError."""
+    """Return the array of that name as floats, whose shape is `shape` (None: any length). Raises ValueError."""
     if name not in arrays:
         raise ValueError(f"it has no {name!r}; it has {', '.join(sorted(arrays)) or 'nothing'}")
     array = arrays[name]
@@ -65,5 +68,5 @@ def numbers(arrays: dict[str, NDArray[Any]], name: str, *shape: int | None) -> N
 
 
 def one_number(arrays: dict[str, NDArray[Any]], name: str) -> float:
-    """The array of that name, which holds one number, also as an array of one. Raises ValueError."""
+    """Return the one number in the array of that name, of shape () or (1,). Raises ValueError."""
     return float(numbers({name: arrays[name].reshape(-1)} if name in arrays else arrays, name, 1)[0])

@@ -1,346 +1,256 @@
-"""The data in a pickle, without what it asks to be run.
+"""Read the arrays and plain data in a pickle, without running the code that a pickle can name.
 
-A pickle is a program for a stack machine, and one of its instructions calls any function of any module. The machine
-here calls none: it knows numbers, text, bytes, lists, tuples and dicts, and for the few names below, with which
-NumPy, joblib and PyTorch write arrays, it does by itself what is meant. Every other name is refused when it is read.
+A pickle is a program for a stack machine, and one of its instructions calls any function of any module. Python's own
+unpickler runs the program here, but it looks up each name in a table of this module, so nothing is imported and only
+the functions below are called. They check their arguments before NumPy reads them. Instructions that neither arrays
+nor plain data need are refused, and so is a program that makes too much.
+Source: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
 
 from __future__ import annotations
 
 import math
-import pickletools
+import pickle
 import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 
-MOST_BYTES = 2**29  # of a pickle, unpacked
-DTYPE = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1|\?|[US]\d{1,4})")
+MOST_BYTES = 2**29  # of a decompressed pickle, and of all that is made from it
+OBJECT_BYTES = 256  # that each instruction counts for, as much as a dict of one item takes
 MOST_AXES = 8  # of an array
-DAMAGE = (
-    *(ValueError, TypeError, LookupError, OverflowError, AttributeError),
-    *(MemoryError, RecursionError, struct.error),
-)  # that anything may raise on data that make no sense
+KEY_BITS = 60  # of a number as a key in a dict: many larger ones can have the same hash
+KEY_LENGTH = 1000  # of a text as a key
+DTYPE = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1|\?|[US][1-9]\d{0,3})")
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+INSTRUCTIONS = (
+    "PROTO FRAME STOP MARK POP POP_MARK DUP PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET NONE NEWTRUE "
+    "NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE BINUNICODE SHORT_BINUNICODE "
+    "BINUNICODE8 STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_TUPLE TUPLE "
+    "TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS GLOBAL STACK_GLOBAL "
+    "REDUCE NEWOBJ BUILD BINPERSID"
+)
+"""The admitted instructions. The others make sets, call functions, or refer to what is outside the file."""
 
 
 class Refused(ValueError):
-    """It is no pickle, or one that asks for more than data."""
+    """Raised for data that are no pickle, and for a pickle that asks for more than arrays and plain data."""
 
 
 def read(data: bytes) -> Any:
-    """What a pickle or joblib file holds, compressed by zlib or gzip or not at all. Raises Refused."""
+    """Return what a pickle or joblib file holds, compressed by zlib or gzip or not at all. Raises Refused."""
     try:
-        return _Machine(BytesIO(_unpacked(data))).run()
+        return _DataUnpickler(BytesIO(_decompressed(data)), MOST_BYTES).load()
     except Refused:
         raise
-    except DAMAGE as error:
+    except Exception as error:  # NumPy and the unpickler raise many kinds on data that make no sense
         raise Refused("it is damaged, or no pickle at all") from error
 
 
-def _unpacked(data: bytes) -> bytes:
+def _decompressed(data: bytes) -> bytes:
     if data[:1] != b"\x78" and data[:2] != b"\x1f\x8b":
         return data
-    unpacker = zlib.decompressobj(wbits=47)  # zlib's or gzip's header
+    decompressor = zlib.decompressobj(wbits=47)  # zlib's or gzip's header
     try:
-        unpacked = unpacker.decompress(data, MOST_BYTES)
+        decompressed = decompressor.decompress(data, MOST_BYTES)
     except zlib.error as error:
         raise Refused("its compression is damaged") from error
-    if unpacker.unconsumed_tail:
-        raise Refused(f"it unpacks to more than {MOST_BYTES // 2**20} MiB")
-    return unpacked
+    _require(not decompressor.unconsumed_tail, f"it unpacks to more than {MOST_BYTES // 2**20} MiB")
+    return decompressed
 
 
-@dataclass(frozen=True)
-class Name:
-    """A function or class that the pickle names."""
-
-    module: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise Refused(message)
 
 
-@dataclass
-class Unfinished:
-    """An array, or a type of numbers, whose state comes with a later instruction."""
-
-    what: Name
-    state: dict[str, Any] = field(default_factory=dict)
-    memorised: list[int] = field(default_factory=list)  # where in the memo it stands until then
+# ------------------------------------------------------------------ the functions that a pickle can call, and no others
 
 
-class _Machine:
-    """Runs one pickle; what follows it in `file` is left there."""
-
-    def __init__(self, file: BytesIO) -> None:
-        self.file = file
-        self.stack: list[Any] = []
-        self.marks: list[list[Any]] = []
-        self.memo: dict[int, Any] = {}
-        self.left = MOST_BYTES  # of what may yet be made: bytes that stand once can be asked for many times
-
-    def run(self) -> Any:
-        for opcode, argument, _ in pickletools.genops(self.file):
-            if opcode.name in VALUES:
-                self.stack.append(argument)
-            elif opcode.name in INSTRUCTIONS:
-                INSTRUCTIONS[opcode.name](self, argument)
-            else:
-                raise Refused(f"it uses {opcode.name}, which no array and no plain data need")
-        return self.stack.pop()
-
-    def since_mark(self) -> list[Any]:
-        items, self.stack = self.stack, self.marks.pop()
-        return items
-
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
-
-    def mark(self) -> None:
-        self.marks.append(self.stack)
-        self.stack = []
-
-    def memorise(self, place: int) -> None:
-        self.memo[place] = self.stack[-1]
-        if isinstance(self.stack[-1], Unfinished):
-            self.stack[-1].memorised.append(place)
-
-    def extend(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, list):
-            raise Refused("it appends to what is no list")
-        target.extend(items)
-
-    def fill(self, items: list[Any]) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, dict) or len(items) % 2:
-            raise Refused("it sets an item of what is no dict")
-        target.update(_dict(items))
-
-    def name(self, module: Any, name: Any) -> None:
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise Refused("it names a function by what is no text")
-        known = Name(module, name)
-        if known not in CALLS and known not in STORAGES and known not in MENTIONED:
-            raise Refused(f"it asks for {str(known)[:80]}, which is no plain data and might do harm")
-        self.push(known)
-
-    def call(self, function: Any, arguments: Any) -> None:
-        if not isinstance(function, Name) or function not in CALLS or not isinstance(arguments, tuple):
-            raise Refused("it calls what does not make an array")
-        self.push(self.counted(CALLS[function](*arguments)))
-
-    def build(self, state: Any) -> None:
-        target = self.stack[-1]
-        if not isinstance(target, Unfinished):
-            raise Refused("it sets the state of an object, and objects are not admitted")
-        finished = self.counted(FINISH[target.what](self, target, state))
-        self.stack[-1] = finished
-        for place in target.memorised:
-            self.memo[place] = finished
-
-    def counted(self, made: Any) -> Any:
-        """What was made, itself. Raises Refused when all that was made is too much."""
-        self.left -= (
-            made.nbytes if isinstance(made, np.ndarray) else len(made) if isinstance(made, bytes) else 0
-        )
-        if self.left < 0:
-            raise Refused(f"its arrays take more than {MOST_BYTES // 2**20} MiB")
-        return made
-
-    def persistent(self, id: Any) -> None:
-        """The storage of a PyTorch tensor: ('storage', type, key, where, size, …); its numbers come later."""
-        word, type_, _, _, size, *_ = id
-        if word != "storage" or not isinstance(type_, Name) or type_ not in STORAGES:
-            raise Refused("it refers to what is not in it")
-        self.push((np.dtype(STORAGES[type_]), *_sizes((size,))))
+def _dtype(code: Any, *_: Any) -> np.dtype[Any]:
+    """Return a new type of numbers or text: its byte order is set later, which must not change NumPy's own object."""
+    known = isinstance(code, str) and DTYPE.fullmatch(code) is not None
+    _require(known, "it holds an array of Python objects, not of numbers or text")
+    return np.dtype(code, copy=True)
 
 
-def _dict(items: list[Any]) -> dict[Any, Any]:
-    keys = items[::2]
-    if not all(isinstance(key, str | int | bytes) for key in keys):
-        raise Refused("it has a dict with a key that is neither text nor a number")
-    return dict(zip(keys, items[1::2], strict=True))
-
-
-def _popped(machine: _Machine, count: int) -> list[Any]:
-    if len(machine.stack) < count:
-        raise Refused("it is damaged: it takes what is not there")
-    taken = machine.stack[-count:]
-    del machine.stack[-count:]
-    return taken
-
-
-VALUES = {
-    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-}
-
-INSTRUCTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, argument: None),
-    "NONE": lambda machine, _: machine.push(None),
-    "NEWTRUE": lambda machine, _: machine.push(True),
-    "NEWFALSE": lambda machine, _: machine.push(False),
-    "MARK": lambda machine, _: machine.mark(),
-    "POP": lambda machine, _: machine.stack.pop(),
-    "POP_MARK": lambda machine, _: machine.since_mark(),
-    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda machine, place: machine.memorise(place)),
-    "MEMOIZE": lambda machine, _: machine.memorise(len(machine.memo)),
-    **dict.fromkeys(
-        ("GET", "BINGET", "LONG_BINGET"), lambda machine, place: machine.push(machine.memo[place])
-    ),
-    "EMPTY_LIST": lambda machine, _: machine.push([]),
-    "LIST": lambda machine, _: machine.push(machine.since_mark()),
-    "APPEND": lambda machine, _: machine.extend(_popped(machine, 1)),
-    "APPENDS": lambda machine, _: machine.extend(machine.since_mark()),
-    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
-    "TUPLE": lambda machine, _: machine.push(tuple(machine.since_mark())),
-    "TUPLE1": lambda machine, _: machine.push(tuple(_popped(machine, 1))),
-    "TUPLE2": lambda machine, _: machine.push(tuple(_popped(machine, 2))),
-    "TUPLE3": lambda machine, _: machine.push(tuple(_popped(machine, 3))),
-    "EMPTY_DICT": lambda machine, _: machine.push({}),
-    "DICT": lambda machine, _: machine.push(_dict(machine.since_mark())),
-    "SETITEM": lambda machine, _: machine.fill(_popped(machine, 2)),
-    "SETITEMS": lambda machine, _: machine.fill(machine.since_mark()),
-    "GLOBAL": lambda machine, words: machine.name(*words.split(" ", 1)),
-    "STACK_GLOBAL": lambda machine, _: machine.name(*_popped(machine, 2)),
-    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda machine, _: machine.call(*_popped(machine, 2))),
-    "BUILD": lambda machine, _: machine.build(*_popped(machine, 1)),
-    "BINPERSID": lambda machine, _: machine.persistent(*_popped(machine, 1)),
-}
-"""What each instruction does; the others call functions, or refer to what is outside."""
-
-
-# --------------------------------------------------------------------------------------- arrays, as they are pickled
-
-
-def _type_of_numbers(code: Any, *_: Any) -> Unfinished:
-    """numpy.dtype('f8', …), whose byte order comes as its state."""
-    if not isinstance(code, str) or not DTYPE.fullmatch(code):
-        raise Refused("it holds an array of Python objects, not of numbers or text")
-    return Unfinished(DTYPE_NAME, {"dtype": np.dtype(code)})
-
-
-def _ordered(machine: _Machine, unfinished: Unfinished, state: Any) -> np.dtype[Any]:
-    order = state[1]
-    if not isinstance(order, str) or order not in "<>=|":
-        raise Refused("it has an array of a damaged byte order")
-    return unfinished.state["dtype"].newbyteorder(order)
-
-
-def _dtype(value: Any) -> np.dtype[Any]:
-    if isinstance(value, Unfinished) and "dtype" in value.state:
-        value = value.state["dtype"]
-    if not isinstance(value, np.dtype):
-        raise Refused("it has an array of a damaged type")
+def _shape(value: Any) -> tuple[int, ...]:
+    """Return a shape: a few whole numbers, none of them negative or beyond what a file can hold."""
+    few = isinstance(value, tuple) and len(value) <= MOST_AXES
+    sound = few and all(isinstance(size, int) and 0 <= size <= MOST_BYTES for size in value)
+    _require(sound, "it has an array of a damaged shape")
     return value
 
 
-def _shaped(data: Any, dtype: Any, shape: Any, fortran: bool) -> Any:
-    """The array of `shape` whose numbers stand in `data`."""
+def _array(data: Any, dtype: Any, shape: Any, order: Any = "C") -> Any:
+    """Return a copy of `data`, exactly as many bytes as type and shape need, as an array."""
     if isinstance(data, str):
         data = data.encode("latin-1")  # bytes of Python 2
-    if not isinstance(data, bytes | bytearray):
-        raise Refused("it holds an array of Python objects, not of numbers or text")
-    return np.frombuffer(data, _dtype(dtype)).reshape(_sizes(shape), order="F" if fortran else "C").copy()
-
-
-def _sizes(value: Any) -> tuple[int, ...]:
-    """A shape: a few whole numbers, none of which is negative or beyond what a file can hold."""
-    if not isinstance(value, tuple) or len(value) > MOST_AXES:
-        raise Refused("it has an array of a damaged shape")
-    if not all(isinstance(size, int) and 0 <= size <= MOST_BYTES for size in value):
-        raise Refused("it has an array of a damaged shape")
-    return value
-
-
-def _array_state(machine: _Machine, unfinished: Unfinished, state: Any) -> Any:
-    """ndarray's state: version, shape, dtype, whether in Fortran's order, bytes."""
-    *_, shape, dtype, fortran, data = state
-    return _shaped(data, dtype, shape, bool(fortran))
-
-
-def _wrapped(machine: _Machine, unfinished: Unfinished, state: Any) -> Any:
-    """joblib's array: its description is the state, its bytes follow in the file, behind a padding."""
-    dtype, shape = _dtype(state["dtype"]), _sizes(state["shape"])
-    if state.get("numpy_array_alignment_bytes") is not None:
-        machine.file.read(machine.file.read(1)[0])
-    data = machine.file.read(math.prod(shape) * dtype.itemsize)
-    return _shaped(data, dtype, shape, state["order"] == "F")
-
-
-def _storage(data: Any) -> Any:
-    """The numbers (size,) of a PyTorch storage: four pickles, the last a reference; keys; size and bytes."""
-    file = BytesIO(data)
-    magic, _, system, (dtype, size), _ = (_Machine(file).run() for _ in range(5))
-    if magic != TORCH_MAGIC or not system["little_endian"]:
-        raise Refused("it holds a tensor in a form that is not known")
-    if struct.unpack("<q", file.read(8)) != (size,):
-        raise Refused("it has a tensor of a damaged size")
-    return _shaped(file.read(size * dtype.itemsize), dtype, (size,), False)
+    fits = isinstance(dtype, np.dtype) and len(data) == math.prod(_shape(shape)) * dtype.itemsize
+    _require(fits, "it has an array of a damaged type or size")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Any:
-    """A PyTorch tensor as an array: the element at i is the storage's at offset + i · stride."""
-    size, stride, (offset,) = _sizes(size), _sizes(stride), _sizes((offset,))
-    if not isinstance(storage, np.ndarray) or len(size) != len(stride) or math.prod(size) > len(storage):
-        raise Refused("it has a tensor of a damaged shape")
-    place = np.full(size, offset)
-    for axis, step in enumerate(stride):
-        place += step * np.arange(size[axis]).reshape(
-            [-1 if axis == other else 1 for other in range(len(size))]
-        )
-    return storage[place]
+    """Return a PyTorch tensor as an array: the element at i is the storage's at offset + i · stride."""
+    size, stride, (offset,) = _shape(size), _shape(stride), _shape((offset,))
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    flat = isinstance(storage, np.ndarray) and storage.ndim == 1
+    within = flat and last < len(storage) and math.prod(size) <= len(storage)
+    _require(within, "it has a tensor of a damaged shape")
+    steps = [step * storage.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, steps).copy()
 
 
-def _scalar(dtype: Any, data: Any) -> Any:
-    return _shaped(data, dtype, (1,), False)[0]
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    if encoding not in ("latin1", "latin-1"):
-        raise Refused("it encodes text in an unusual way")
+def _encode(text: str, encoding: str) -> bytes:
+    _require(encoding in ("latin1", "latin-1"), "it encodes text in an unusual way")
     return text.encode("latin-1")
 
 
-ARRAY_NAME, WRAPPER_NAME = Name("numpy", "ndarray"), Name("joblib.numpy_pickle", "NumpyArrayWrapper")
-DTYPE_NAME = Name("numpy", "dtype")
+Names = dict[tuple[str, str], Any]
 
-CALLS: dict[Name, Callable[..., Any]] = {
-    DTYPE_NAME: _type_of_numbers,
-    WRAPPER_NAME: lambda *_: Unfinished(WRAPPER_NAME),
-    Name("collections", "OrderedDict"): lambda: {},
-    Name("_codecs", "encode"): _encoded,
-    Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    Name("torch.storage", "_load_from_bytes"): _storage,
-}
-for _package in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-    CALLS[Name(f"{_package}.multiarray", "_reconstruct")] = lambda *_: Unfinished(ARRAY_NAME)
-    CALLS[Name(f"{_package}.multiarray", "scalar")] = _scalar
-    CALLS[Name(f"{_package}.numeric", "_frombuffer")] = lambda data, dtype, shape, order: _shaped(
-        data, dtype, shape, order == "F"
-    )
 
-FINISH: dict[Name, Callable[[_Machine, Unfinished, Any], Any]] = {
-    DTYPE_NAME: _ordered,
-    ARRAY_NAME: _array_state,
-    WRAPPER_NAME: _wrapped,
+class _JoblibArray:
+    """joblib's description of an array, whose numbers follow in the file."""
+
+
+CALLS: Names = {
+    ("numpy", "dtype"): _dtype,
+    ("numpy", "ndarray"): "an argument of _reconstruct, not a function",
+    ("joblib.numpy_pickle", "NumpyArrayWrapper"): _JoblibArray,
+    ("collections", "OrderedDict"): lambda: {},
+    ("_codecs", "encode"): _encode,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: np.empty(0),  # BUILD sets its shape and numbers
+    ("numpy._core.multiarray", "scalar"): lambda dtype, data: _array(data, dtype, (1,))[0],
+    ("numpy._core.numeric", "_frombuffer"): _array,
+}
+STORAGES: Names = {
+    ("torch", f"{name}Storage"): code
+    for name, code in {"Double": "<f8", "Float": "<f4", "Half": "<f2", "Long": "<i8", "Int": "<i4"}.items()
 }
 
-STORAGES = {
-    Name("torch", "DoubleStorage"): "<f8",
-    Name("torch", "FloatStorage"): "<f4",
-    Name("torch", "HalfStorage"): "<f2",
-    Name("torch", "LongStorage"): "<i8",
-    Name("torch", "IntStorage"): "<i4",
+
+# ---------------------------------------------------------------------------------------------------- the unpickler
+
+
+_Unpickler: Any = pickle._Unpickler  # without the types of the C one
+
+
+class _DataUnpickler(_Unpickler):  # type: ignore[misc]
+    """Python's unpickler, limited to `INSTRUCTIONS`, and to names that are in a table.
+
+    It is the one that is written in Python, as joblib's is: joblib's numbers lie between two instructions.
+    """
+
+    def __init__(self, file: BytesIO, left: int, names: Names | None = None) -> None:
+        super().__init__(file, encoding="latin1")  # text of Python 2 can be the bytes of an array
+        self.left = left  # bytes that may still be made
+        self.names = names or CALLS | {("torch.storage", "_load_from_bytes"): self.storage}
+
+    def spend(self, size: int) -> None:
+        """Count the bytes that are made. Raises Refused when they are too many."""
+        self.left -= size
+        _require(self.left >= 0, f"its data take more than {MOST_BYTES // 2**20} MiB")
+
+    def find_class(self, module: str, name: str) -> Any:
+        key = module.replace("numpy.core.", "numpy._core."), name  # its name before NumPy 2
+        asked = f"{module}.{name}"[:80]
+        _require(key in self.names, f"it asks for {asked}, which is no plain data and might do harm")
+        return self.names[key]
+
+    def persistent_load(self, id: Any) -> Any:
+        """Return type and size of a PyTorch storage, ('storage', type, key, where, size, …)."""
+        _require(self.names is STORAGES and isinstance(id, tuple), "it refers to what is not in it")
+        word, code, _, _, size, *_ = id
+        _require(word == "storage" and code in STORAGES.values(), "it refers to what is not in it")
+        return (np.dtype(code), *_shape((size,)))
+
+    def storage(self, data: bytes) -> Any:
+        """Return the numbers (size,) of a PyTorch storage: four pickles, the last a reference; keys; size; bytes."""
+        _require(isinstance(data, bytes), "it has a tensor without numbers")
+        file = BytesIO(data)
+        inner = _DataUnpickler(file, self.left, STORAGES)
+        magic, _, system, (dtype, size), _ = [inner.load() for _ in range(5)]
+        self.left = inner.left
+        known = magic == TORCH_MAGIC and system["little_endian"]
+        fits = struct.unpack("<q", file.read(8)) == (size,)
+        _require(known and fits, "it holds a tensor in a form that is not known, or of a damaged size")
+        return _array(file.read(size * dtype.itemsize), dtype, (size,))
+
+    def load_reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        admitted = callable(function) and isinstance(arguments, tuple)
+        _require(admitted, "it calls what does not make an array")
+        made = function(*arguments)
+        self.spend(len(made) if isinstance(made, bytes) else getattr(made, "nbytes", 0))
+        self.append(made)
+
+    load_newobj = load_reduce
+
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        _require(isinstance(state, tuple | dict), "it has an object of a damaged state")
+        if isinstance(target, np.dtype):
+            _require(state[1] in ("<", ">", "=", "|"), "it has an array of a damaged byte order")
+            state = (3, state[1], None, None, None, target.itemsize, target.alignment, 0)
+            target.__setstate__(state)  # type: ignore[attr-defined]
+        elif isinstance(target, np.ndarray):
+            *_, shape, dtype, fortran, data = state
+            target.__setstate__(_array(data, dtype, shape, "F" if fortran else "C").__reduce__()[2])
+            self.spend(target.nbytes)
+        elif isinstance(target, _JoblibArray):
+            if state.get("numpy_array_alignment_bytes") is not None:
+                self.read(self.read(1)[0])
+            shape, dtype = _shape(state["shape"]), state["dtype"]
+            data = self.read(math.prod(shape) * dtype.itemsize)
+            self.stack[-1] = _array(data, dtype, shape, state["order"])
+            self.spend(len(data))
+        else:
+            raise Refused("it sets the state of an object, and objects are not admitted")
+
+    def load_bytearray8(self) -> None:
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))  # pickle's own reserves `size` bytes before it reads
+
+    def set_items(self, items: list[Any]) -> None:
+        """Fill a dict whose keys are quick to hash and to compare: nested tuples or long texts can take forever."""
+        _require(isinstance(self.stack[-1], dict), "it sets an item of what is no dict")
+        for key in items[::2]:
+            text = isinstance(key, str | bytes) and len(key) <= KEY_LENGTH
+            number = isinstance(key, int) and key.bit_length() <= KEY_BITS
+            _require(text or number, "it has a dict with a key that is neither a short text nor a number")
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    def load_setitem(self) -> None:
+        self.set_items([self.stack.pop(-2), self.stack.pop()])
+
+    def load_setitems(self) -> None:
+        self.set_items(self.pop_mark())
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self.set_items(items)
+
+    def refuse(self) -> None:
+        raise Refused("it has an instruction that neither arrays nor plain data need")
+
+
+def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    def instruction(unpickler: Any) -> None:
+        unpickler.spend(OBJECT_BYTES)
+        load(unpickler)
+
+    return instruction
+
+
+_codes = {getattr(pickle, name)[0] for name in INSTRUCTIONS.split()}
+_DataUnpickler.dispatch = {
+    code: _counted(getattr(_DataUnpickler, load.__name__)) if code in _codes else _DataUnpickler.refuse
+    for code, load in _DataUnpickler.dispatch.items()
 }
-MENTIONED = {ARRAY_NAME}  # named, but never called

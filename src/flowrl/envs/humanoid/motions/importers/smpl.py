@@ -1,7 +1,7 @@
-"""Motions of the SMPL body (Loper et al. 2015): rotations of its joints, without its shape, whose files need a licence.
+"""Convert joint rotations of the SMPL body (Loper et al. 2015, doi 10.1145/2816795.2818013) without its model files.
 
-SMPL's rest pose is a T: arms level, palms down; x points to its left, y up, z forward. A joint's rotation is against
-its parent's. SMPL-H and SMPL-X begin with the same 22 joints.
+SMPL's rest pose is a T: arms level, palms down; x points to its left, y up, z forward. A joint's rotation is
+relative to its parent's. SMPL-H and SMPL-X begin with the same 22 joints.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
-from flowrl.envs.humanoid.motions.importers.retargeting import MOST, Recording, retargeted
+from flowrl.envs.humanoid.motions.importers.retargeting import Recording, check_numbers, retarget
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 JOINTS = (
@@ -20,7 +20,7 @@ JOINTS = (
 )
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 
-# Which joint turns a segment of ours, and by how many degrees about our x axis its rest pose is from ours.
+# The joint of each segment of the humanoid, and the degrees about x from the humanoid's rest pose to SMPL's.
 TURNED_BY = {
     "pelvis": ("pelvis", 0),
     "chest": ("spine3", 0),
@@ -31,33 +31,34 @@ TURNED_BY = {
     **{f"{side}_upper_arm": (f"{side}_shoulder", up) for side, up in (("right", -90), ("left", 90))},
     **{f"{side}_forearm": (f"{side}_elbow", up) for side, up in (("right", -90), ("left", 90))},
 }
-OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # turns our x, y, z to SMPL's z, x, y: forward, left, up
+OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # rotates our x, y, z to SMPL's z, x, y: forward, left, up
 
 
-def clip(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Motion:
-    """A motion from the pelvis' places (frames, 3) in m, z up, and joints' rotation vectors (frames, >= 66) in rad.
+def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Motion:
+    """Return the motion of pelvis positions (frames, 3) in m, z up, and rotation vectors (frames, >= 66) in rad.
 
     `rate` is in frames per second. Raises ValueError.
     """
     if pelvis.ndim != 2 or pelvis.shape[1] != 3 or poses.ndim != 2 or poses.shape[1] < 3 * len(JOINTS):
         raise ValueError(
-            f"places of shape {pelvis.shape} and rotations of shape {poses.shape} are not (frames, 3) and (frames, "
+            f"positions of shape {pelvis.shape} and rotations of shape {poses.shape} are not (frames, 3) and (frames, "
             f"{3 * len(JOINTS)} or more)"
         )
     if len(pelvis) != len(poses):
-        raise ValueError(f"there are {len(pelvis)} places, but {len(poses)} rotations")
+        raise ValueError(f"there are {len(pelvis)} positions, but {len(poses)} rotations")
     if not 0 < rate < np.inf:
         raise ValueError(f"{rate} frames per second are no rate")
-    sound = (np.abs(np.concatenate([pelvis, poses], axis=1)) < MOST).all(-1)
-    if not sound.all():
-        raise ValueError(f"a number in frame {int(sound.argmin())} is not finite, or beyond all bounds")
+    check_numbers("pelvis positions", pelvis)
+    check_numbers("joint rotations", poses)
     vectors = poses[:, : 3 * len(JOINTS)].reshape(len(poses), len(JOINTS), 3).astype(np.float64)
     local = quaternions.from_vector(vectors)
-    turns: list[Array] = []
+    rotations: list[Array] = []
     for joint, parent in enumerate(PARENTS):
-        turns.append(local[:, joint] if parent < 0 else multiply(turns[parent], local[:, joint]))
+        rotations.append(local[:, joint] if parent < 0 else multiply(rotations[parent], local[:, joint]))
     ours = {
-        segment: multiply(turns[JOINTS.index(joint)], OUR_AXES, quaternions.about("x", np.radians(up)))
+        segment: multiply(
+            rotations[JOINTS.index(joint)], OUR_AXES, quaternions.axis_rotation("x", np.radians(up))
+        )
         for segment, (joint, up) in TURNED_BY.items()
     }
-    return retargeted(Recording(np.arange(len(pelvis)) / rate, pelvis.astype(np.float64), ours), name, source)
+    return retarget(Recording(np.arange(len(pelvis)) / rate, pelvis.astype(np.float64), ours), name, source)

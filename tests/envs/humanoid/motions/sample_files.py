@@ -1,4 +1,4 @@
-"""A clip of ours, told in the formats of others: what an importer makes of it must be the clip again."""
+"""Write a motion of the humanoid in the formats of other projects: an importer must return the same motion."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ import numpy as np
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, SEGMENTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.clip import Motion
-from flowrl.envs.humanoid.motions.quaternions import Array, about, inverse, multiply, rotate
+from flowrl.envs.humanoid.motions.motion import Motion
+from flowrl.envs.humanoid.motions.quaternions import Array, axis_rotation, inverse, multiply, rotate
 
 PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}
 PARENTS = {segment.name: segment.parent for segment in SEGMENTS}
 
 
-def turns(clip: Motion) -> dict[str, Array]:
+def turns(motion: Motion) -> dict[str, Array]:
     """The rotation (frames, 4) of every segment against the world."""
     model = humanoid.build()
     data = mujoco.MjData(model)
-    found = np.empty((len(clip.qpos), len(BODIES), 4))
-    for frame, pose in enumerate(clip.qpos):
+    found = np.empty((len(motion.qpos), len(BODIES), 4))
+    for frame, pose in enumerate(motion.qpos):
         data.qpos[:] = pose
         mujoco.mj_kinematics(model, data)
         found[frame] = data.xquat[1:]
@@ -37,11 +37,11 @@ def turns(clip: Motion) -> dict[str, Array]:
 # ---------------------------------------------------------------------------------------------------- DeepMimic
 
 
-def deepmimic(clip: Motion) -> bytes:
-    """JSON of 44 numbers a frame, y up, z to the right, knees and elbows as angles against y of ours."""
-    world = turns(clip)
-    x, y, z = clip.qpos[:, :3].T
-    seconds = np.full((len(clip.qpos), 1), 1 / CONTROL_RATE)
+def deepmimic(motion: Motion) -> bytes:
+    """JSON of 44 numbers a frame, y up, z to the right, knees and elbows as angles against the humanoid's y axis."""
+    world = turns(motion)
+    x, y, z = motion.qpos[:, :3].T
+    seconds = np.full((len(motion.qpos), 1), 1 / CONTROL_RATE)
     columns = [seconds, np.stack([x, z, -y], axis=-1), _y_up(world["pelvis"])]
     for joint in (
         *("chest", "head", "right_thigh", "right_shin", "right_foot", "right_upper_arm", "right_forearm"),
@@ -52,7 +52,10 @@ def deepmimic(clip: Motion) -> bytes:
             columns.append(-quaternions.to_vector(local)[:, 1:2])
         else:
             columns.append(_y_up(local))
-    document = {"Loop": "wrap" if clip.loops else "none", "Frames": np.concatenate(columns, axis=1).tolist()}
+    document = {
+        "Loop": "wrap" if motion.loops else "none",
+        "Frames": np.concatenate(columns, axis=1).tolist(),
+    }
     return json.dumps(document).encode()
 
 
@@ -78,15 +81,15 @@ SMPL = (
     *("chest", None, None, None, None, None, "head", "left_upper_arm", "right_upper_arm", "left_forearm"),
     *("right_forearm", None, None),
 )
-"""Our segments in the order of SMPL's 22 joints; the spine's others, toes, neck, collars and wrists do not turn."""
+"""The humanoid's segments in the order of SMPL's 22 joints; the other joints do not turn."""
 
 
-def smpl(clip: Motion) -> Array:
+def smpl(motion: Motion) -> Array:
     """Rotation vectors (frames, 66) of SMPL's joints, whose rest pose is a T with x to the left and y up."""
-    world = turns(clip)
+    world = turns(motion)
     ours = np.array([0.5, -0.5, -0.5, -0.5])  # our x, y, z are SMPL's z, x, y
     rest = {
-        name: multiply(ours, about("x", {"l": np.pi / 2, "r": -np.pi / 2}[name[0]]))
+        name: multiply(ours, axis_rotation("x", {"l": np.pi / 2, "r": -np.pi / 2}[name[0]]))
         if "arm" in name
         else ours
         for name in BODIES
@@ -94,7 +97,7 @@ def smpl(clip: Motion) -> Array:
     vectors = []
     for name in SMPL:
         if name is None:
-            vectors.append(np.zeros((len(clip.qpos), 3)))
+            vectors.append(np.zeros((len(motion.qpos), 3)))
             continue
         turned = multiply(world[name], inverse(rest[name]))
         parent = PARENTS[name]
@@ -108,20 +111,20 @@ def phc(motions: Mapping[str, Motion]) -> dict[str, dict[str, Any]]:
     """What PHC pickles."""
     return {
         name: {
-            "root_trans_offset": clip.qpos[:, :3],
-            "pose_aa": np.pad(smpl(clip), ((0, 0), (0, 6))),
+            "root_trans_offset": motion.qpos[:, :3],
+            "pose_aa": np.pad(smpl(motion), ((0, 0), (0, 6))),
             "gender": "neutral",
             "fps": CONTROL_RATE,
         }
-        for name, clip in motions.items()
+        for name, motion in motions.items()
     }
 
 
-def amass(clip: Motion) -> dict[str, Any]:
+def amass(motion: Motion) -> dict[str, Any]:
     """What AMASS saves for an SMPL-H body."""
     return {
-        "trans": clip.qpos[:, :3],
-        "poses": np.pad(smpl(clip), ((0, 0), (0, 156 - 66))),
+        "trans": motion.qpos[:, :3],
+        "poses": np.pad(smpl(motion), ((0, 0), (0, 156 - 66))),
         "mocap_framerate": np.array(float(CONTROL_RATE)),
         "gender": np.array("female"),
         "betas": np.zeros(16),
@@ -129,7 +132,7 @@ def amass(clip: Motion) -> dict[str, Any]:
 
 
 class _Wrapper:
-    """Stands where joblib's NumpyArrayWrapper does."""
+    """Replaces joblib's NumpyArrayWrapper in a pickle."""
 
 
 _Wrapper.__module__, _Wrapper.__qualname__ = "joblib.numpy_pickle", "NumpyArrayWrapper"
@@ -137,6 +140,10 @@ _Wrapper.__module__, _Wrapper.__qualname__ = "joblib.numpy_pickle", "NumpyArrayW
 
 class Joblib(pickle._Pickler):
     """Writes arrays as joblib does: a description, the length of a padding, the padding, the bytes."""
+
+    def __init__(self, file: BytesIO, protocol: int) -> None:
+        super().__init__(file, protocol=protocol)
+        self._file_write = file.write
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if obj is _Wrapper:
@@ -161,13 +168,14 @@ class Joblib(pickle._Pickler):
             "numpy_array_alignment_bytes": 16,
         }
         super().save(wrapper, save_persistent_id)
-        self.write(b"\x03\xff\xff\xff" + obj.tobytes())
+        self.framer.commit_frame(force=True)
+        self._file_write(b"\x03\xff\xff\xff" + obj.tobytes())
 
 
-def joblib(document: Any) -> bytes:
+def joblib(document: Any, protocol: int = 3) -> bytes:
     """A joblib file, uncompressed."""
     file = BytesIO()
-    Joblib(file, protocol=3).dump(document)
+    Joblib(file, protocol).dump(document)
     return file.getvalue()
 
 
@@ -187,26 +195,27 @@ CMU = {
     **{f"{side}_toes": f"{side.title()}ToeBase" for side in ("right", "left")},
 }
 T_POSE = {
-    **{f"{side}_{part}": about("x", up * np.pi / 2) for side, up in (("right", -1), ("left", 1))
+    **{f"{side}_{part}": axis_rotation("x", up * np.pi / 2) for side, up in (("right", -1), ("left", 1))
        for part in ("upper_arm", "forearm", "hand")},
 }  # fmt: skip
-"""What turns our segments into the rest pose, where it does."""
+"""The rotations of the humanoid's segments in the file's rest pose, where there are any."""
 
 BONES_ALONG_X = {
-    name: about("y", -np.pi / 2 if name in ("pelvis", "chest", "neck", "head") else np.pi / 2) for name in CMU
+    name: axis_rotation("y", -np.pi / 2 if name in ("pelvis", "chest", "neck", "head") else np.pi / 2)
+    for name in CMU
 }
 """As in LAFAN1: a joint's x axis along its bone, whatever the rest pose is then."""
 
 
 UP = {"y": [0.5, 0.5, 0.5, 0.5], "z": [1.0, 0.0, 0.0, 0.0]}
-"""By the file's axis that points up: what turns its axes to ours."""
+"""By the file's axis that points up: the rotation of its axes to the humanoid's."""
 
 
 def bvh(
-    clip: Motion, rest: Mapping[str, Array], unit: float = 100.0, prefix: str = "", up: str = "y"
+    motion: Motion, rest: Mapping[str, Array], unit: float = 100.0, prefix: str = "", up: str = "y"
 ) -> bytes:
     """A BVH file in 1/`unit` m, whose joints' axes are our segments' turned by `rest`'s inverses."""
-    world = turns(clip)
+    world = turns(motion)
     chain = [name for name in PARENTS if name is not None]
     chain.insert(chain.index("head"), "neck")
     for side in ("right", "left"):
@@ -225,7 +234,7 @@ def bvh(
     order = {"pelvis": "ZYX"}
     text = StringIO()
     text.write("HIERARCHY\n")
-    columns = [rotate(to_file, clip.qpos[:, :3]) * unit]
+    columns = [rotate(to_file, motion.qpos[:, :3]) * unit]
 
     def write(name: str, depth: int) -> None:
         parent = parents[name]
@@ -248,7 +257,7 @@ def bvh(
         text.write("}\n")
 
     write("pelvis", 0)
-    text.write(f"MOTION\nFrames: {len(clip.qpos)}\nFrame Time: {1 / CONTROL_RATE:.12f}\n")
+    text.write(f"MOTION\nFrames: {len(motion.qpos)}\nFrame Time: {1 / CONTROL_RATE:.12f}\n")
     np.savetxt(text, np.concatenate(columns, axis=1), fmt="%.9f")
     return text.getvalue().encode()
 

@@ -1,4 +1,4 @@
-"""A motion: what the humanoid of `body` should do, frame by frame."""
+"""A motion of the humanoid, frame by frame."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ ROOT_SIZE = 7  # of a frame: position in m, unit quaternion w, x, y, z
 
 @dataclass(frozen=True)
 class Motion:
-    """One motion at the humanoid's control rate, ready to be tracked.
+    """A motion at the humanoid's control rate, ready for tracking.
 
-    Its joint angles lie within the joints' ranges and are continuous; its feet stand on the floor at z = 0.
+    Its joint angles lie within the joints' ranges and are continuous; the floor is at z = 0.
     Raises ValueError for frames of another shape, fewer than two of them, or numbers that are not finite.
     """
 
     name: str
     qpos: NDArray[np.float64]  # (frames, 35): root position and quaternion, 28 hinge angles in rad
-    source: str = ""  # where it comes from: a generator's words, or a file
+    source: str = ""  # a gait's source or a file
     loops: bool = (
-        False  # whether the last frame goes over into the first, displaced and turned: see `unrolled`
+        False  # whether the last frame continues with the first, displaced and rotated: see `unrolled`
     )
-    clamped: int = 0  # frames of which an angle was moved into its joint's range
+    clamped: int = 0  # frames with an angle that was moved into its joint's range
 
     def __post_init__(self) -> None:
         if self.qpos.ndim != 2 or self.qpos.shape[1] != ROOT_SIZE + len(JOINTS):
@@ -40,5 +40,5 @@ class Motion:
 
     @property
     def seconds(self) -> float:
-        """From the first frame to the last."""
+        """Return the time from the first frame to the last, in s."""
         return (len(self.qpos) - 1) / CONTROL_RATE

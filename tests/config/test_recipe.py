@@ -13,24 +13,25 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from flowrl.config import recipe, yaml_reader
 from flowrl.config.suggestions import SYNONYMS, keys_of, other_key
 from flowrl.config.yaml_reader import plain_scalar
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
+from flowrl.networks.mlp import Widths
 
 
 class Flow(Settings):
     kind: Literal["flow"] = "flow"
-    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
-    limits: tuple[float, float] | None = None
+    hidden: Widths = (64, 64)
+    limits: Annotated[tuple[float, float], Strict(False)] | None = None
 
 
 class Gaussian(Settings):
     kind: Literal["gaussian"] = "gaussian"
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Widths = (64, 64)
     shape: Literal["full", "diagonal"] = "full"
     std: float = Field(default=1.0, gt=0)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, orthogonal
+from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
 
 
 class CriticSettings(Settings):
     """Size of the value network."""
 
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, orthogonal
+from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
 
 SMALLEST_STD = 1e-3
 
@@ -20,7 +20,7 @@ SMALLEST_STD = 1e-3
 class GaussianSettings(Settings):
     """Size and spread of a Gaussian actor."""
 
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""

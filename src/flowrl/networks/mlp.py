@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, Strict
 from torch import Tensor, nn
 from torch.nn import functional
 
 Activation = Literal["silu", "relu", "elu", "tanh"]
+Widths = Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
+"""Widths of the hidden layers, which a recipe writes as a list: [64, 64]."""
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,

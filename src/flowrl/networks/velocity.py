@@ -12,7 +12,7 @@ from torch.nn import functional
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, lecun_uniform
+from flowrl.networks.mlp import MLP, Activation, Widths, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
 
@@ -27,7 +27,7 @@ MOST_TIME_ROWS = 256
 class NetworkSettings(Settings):
     """Size and reading of a velocity network."""
 
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers. Wider fits finer actions and costs time quadratically."""
     activation: Activation = "silu"
     """Between layers. The smooth ones (silu, elu, tanh) give smoother velocities than relu."""

@@ -6,12 +6,8 @@ anyone can open it with `torch.load(path, weights_only=True)`. A seal (seal.py) 
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
-import os
 import pickle
-import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +18,7 @@ import torch
 
 from flowrl import __version__
 from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
-from flowrl.storage import integrity
+from flowrl.storage import files, integrity
 
 FORMAT = 1
 REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
@@ -46,7 +42,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     torch.save(content, file)
     integrity.seal(file)
     try:
-        _replace(path, file.getbuffer())
+        files.write_bytes(path, file.getbuffer())
     except OSError as error:
         raise StorageError(
             f"the checkpoint {path} cannot be written: {error.strerror or error}. What was there before is "
@@ -108,17 +104,8 @@ def newest_flow() -> Path | None:
 
 
 def clean(folder: Path) -> list[Path]:
-    """Remove from `folder` the temporary files of killed writers, never a living one's; give their paths."""
-    removed = []
-    for temporary in folder.glob(".*.pt.*.tmp"):
-        try:
-            with temporary.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
-                temporary.unlink()
-                removed.append(temporary)
-        except OSError:
-            continue
-    return removed
+    """Remove the temporary checkpoints that killed writers left in `folder`, and return their paths."""
+    return files.remove_orphans(folder, "*.pt")
 
 
 def _plain(value: Any, key: str = "") -> Any:
@@ -139,39 +126,6 @@ def _plain(value: Any, key: str = "") -> Any:
     raise TypeError(
         f"{key} is a {type(value).__name__}: a checkpoint takes tensors and plain Python values only"
     )
-
-
-def _replace(path: Path, data: memoryview) -> None:
-    """Make `data` the content of `path`, by a temporary file that is on disk before it takes the name."""
-    with _temporary(path) as (temporary, descriptor):
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(data)
-        os.fsync(descriptor)
-        temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot sync a folder
-            raise
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[tuple[Path, int]]:
-    """A new file beside `path`, locked to tell `clean` that its writer lives, and gone afterwards."""
-    while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink > 0:  # else a `clean` came between open and lock: once more
-                yield temporary, descriptor
-                return
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(descriptor)
 
 
 def _read(path: Path) -> tuple[bytes, str]:

@@ -132,7 +132,7 @@ class Run:
         """Begin a new run: first observations."""
         self.training.start(self._env_seed)
         if self.config.rollout.stagger:
-            self.training.episodes.whole = self.env.stagger() == 0
+            self.training.episodes.counted = self.env.stagger() == 0
 
     def content(self, metrics_offset: int) -> dict[str, Any]:
         """All that is needed to continue bit for bit, as plain values and tensors, for `checkpoint.save`."""

@@ -11,9 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.schema import ALGORITHMS, Config
-from flowrl.policies.flow import FlowPolicySettings
-from flowrl.policies.gaussian import GaussianPolicySettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -40,8 +39,8 @@ def page() -> str:
 def blocks(path: str, field: FieldInfo) -> Iterator[tuple[str, type[BaseModel]]]:
     """The blocks of settings below `path`, with their headings."""
     if path == "policy":
-        yield "`policy`, of kind flow", FlowPolicySettings
-        yield "`policy`, of kind gaussian", GaussianPolicySettings
+        for name, kind in POLICY_KINDS.items():
+            yield f"`policy`, of kind {name}", kind.settings
         return
     model = field.annotation
     if isinstance(model, type) and issubclass(model, BaseModel):

@@ -34,7 +34,7 @@ def learner(settings: Config, seed: int = 0, total_updates: int = 10) -> Learner
     torch.manual_seed(seed)
     actor = make_actor(settings, OBS, ACTION)
     critic = Critic(OBS, settings.learner.critic)
-    estimator = make_ratio_estimator(actor, settings.learner)
+    estimator = make_ratio_estimator(actor, settings)
     normaliser = Normaliser(OBS, enabled=settings.learner.normalise_observations)
     return Learner(estimator, critic, normaliser, settings.learner, total_updates, seed)
 

@@ -1,8 +1,9 @@
-"""Ratio and surrogate identities (fpo.md 8.5)."""
+"""Ratio and surrogate identities, with the arithmetic beside the numbers."""
 
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +12,12 @@ from flowrl.training import ratio, surrogate
 
 CLIP = 0.2
 ALL = [surrogate.ppo_clip, surrogate.spo, surrogate.aspo, surrogate.mirror]
+
+
+def test_every_surrogate_has_a_row() -> None:
+    names, _ = get_args(surrogate.Surrogate)
+    assert get_args(names) == tuple(surrogate.SURROGATES)
+    assert list(surrogate.SURROGATES.values()) == ALL
 
 
 def slope(function: object, log_ratio: float, advantage: float) -> float:

@@ -60,9 +60,9 @@ def check(
     json: bool = JSON,
 ) -> None:
     """Run the conformance test on a sampler. Exits with 7 when a property fails."""
+    from flowrl.experiments import build
     from flowrl.samplers import registry
     from flowrl.samplers.conformance import examine
-    from flowrl.storage import checkpoint
 
     findings = examine(lambda **options: registry.make(name, options), steps)
     failed = [finding.property for finding in findings if finding.passed is False]
@@ -79,7 +79,7 @@ def check(
         raise ThresholdMissed(
             f"sampler {name!r} fails {len(failed)} of {len(findings)}: {'; '.join(failed)}."
         )
-    run = checkpoint.newest_flow()
+    run = build.newest_flow_run()
     if run:
         next_command("flowrl eval", run, "--sampler", name)
     else:

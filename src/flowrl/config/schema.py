@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
 from flowrl.config import recipe
+from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
 from flowrl.envs.settings import EnvSettings
-from flowrl.policies.flow import FlowPolicySettings
-from flowrl.policies.gaussian import GaussianPolicySettings
-from flowrl.policies.noise import NoiseMode
+from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers.registry import SamplerSettings
 from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
@@ -50,6 +49,16 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }
 
 
+if TYPE_CHECKING:
+
+    class PolicySettings(Settings):
+        """What the settings of every kind of policy have."""
+
+        kind: str
+else:
+    PolicySettings = Union[tuple(kind.settings for kind in POLICY_KINDS.values())]  # noqa: UP007
+
+
 class CheckpointSettings(Settings):
     """When a run saves itself."""
 
@@ -77,7 +86,7 @@ class Config(Settings):
     """Noise that evaluation uses by default: random, zero, or one fixed draw."""
     env: EnvSettings
     """The task."""
-    policy: Annotated[FlowPolicySettings | GaussianPolicySettings, Field(discriminator="kind")]
+    policy: Annotated[PolicySettings, Field(discriminator="kind")]
     """The policy."""
     sampler: SamplerSettings = SamplerSettings()
     """The ODE sampler that acts in training, and evaluation's default; a Gaussian policy needs none."""
@@ -90,17 +99,22 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:
-        gaussian = self.policy.kind == "gaussian"
-        if gaussian != (self.learner.ratio == "likelihood"):
-            raise ValueError(
-                f"policy.kind {self.policy.kind!r} and learner.ratio {self.learner.ratio!r} do not fit: the ratio "
-                "'likelihood' needs a gaussian policy, 'averaged' and 'per_probe' need a flow. Set algorithm: ppo, "
-                "fpo or fpo++ to get a fitting pair"
+        name, kind, learner = self.policy.kind, POLICY_KINDS[self.policy.kind], self.learner
+        if learner.ratio not in kind.ratios:
+            offers = ", ".join(
+                f"a {name} policy takes {' or '.join(map(repr, kind.ratios))}"
+                for name, kind in POLICY_KINDS.items()
             )
-        if self.learner.entropy_coefficient and not gaussian:
             raise ValueError(
-                "learner.entropy_coefficient needs a gaussian policy: the entropy of a flow has no closed form. "
-                "Leave it 0, or set algorithm: ppo"
+                f"policy.kind {name!r} and learner.ratio {learner.ratio!r} do not fit: {offers}. Set algorithm: "
+                f"{' or '.join(ALGORITHMS)} to get a fitting pair"
+            )
+        if learner.entropy_coefficient and not kind.has_entropy:
+            fitting = [name for name, kind in POLICY_KINDS.items() if kind.has_entropy]
+            presets = [name for name, preset in ALGORITHMS.items() if preset["policy"]["kind"] in fitting]
+            raise ValueError(
+                f"learner.entropy_coefficient needs a {' or '.join(fitting)} policy: the entropy of a {name} has no "
+                f"closed form. Leave it 0, or set algorithm: {' or '.join(presets)}"
             )
         return self
 

@@ -6,6 +6,7 @@ The only file that knows every part.
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowrl import __version__
+from flowrl.config.policy_kinds import POLICY_KINDS, PolicyKind, uses_sampler
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
@@ -23,20 +25,15 @@ from flowrl.contracts.protocols import VelocityField
 from flowrl.envs import factory
 from flowrl.envs.adapter import Adapter
 from flowrl.networks.critic import Critic
-from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.velocity import FlowNetwork
-from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
-from flowrl.policies.gaussian import GaussianPolicy
-from flowrl.policies.noise import Noise, NoiseMode
+from flowrl.policies.noise import Noise
+from flowrl.policies.noise_modes import NoiseMode
+from flowrl.policies.policy import Policy
 from flowrl.samplers import registry
-from flowrl.storage import rng_state
-from flowrl.training import ratio
-from flowrl.training.learner import Learner, LearnerSettings
+from flowrl.storage import checkpoint, rng_state
+from flowrl.training.learner import Learner
 from flowrl.training.loop import Best, Training
-from flowrl.training.ratio import CFMRatio, LikelihoodRatio, RatioEstimator
-
-Policy = FlowPolicy | GaussianPolicy
+from flowrl.training.ratio import RatioEstimator
 
 
 def prepare_process(config: Config) -> None:
@@ -58,49 +55,53 @@ def device_of(config: Config) -> torch.device:
     return torch.device(config.device)
 
 
+def kind_of(config: Config) -> PolicyKind:
+    """Return the row of the policy's kind."""
+    return POLICY_KINDS[config.policy.kind]
+
+
 def make_actor(
     config: Config, observation_size: int, action_size: int, visible: Tensor | None = None
-) -> FlowNetwork | GaussianActor:
-    """The network behind the policy, with fresh weights; it sees what is `visible` (observation,) bool; None: all."""
-    if isinstance(config.policy, FlowPolicySettings):
-        return FlowNetwork(observation_size, action_size, config.policy, visible)
-    return GaussianActor(observation_size, action_size, config.policy, visible)
+) -> nn.Module:
+    """Create the policy's network with new weights; it sees what is `visible` (observation,) bool; None: all."""
+    return kind_of(config).network(observation_size, action_size, config.policy, visible)
 
 
-def make_ratio_estimator(actor: FlowNetwork | GaussianActor, settings: LearnerSettings) -> RatioEstimator:
-    """How the ratio is made: from the actor's CFM losses or from its likelihoods."""
-    if isinstance(actor, GaussianActor):
-        return LikelihoodRatio(actor)
-    log_ratio = {"averaged": ratio.averaged, "per_probe": ratio.per_probe}[settings.ratio]
-    limits = settings.loss_limit, settings.loss_limit_negative
-    return CFMRatio(actor, settings.probes, settings.loss, log_ratio, *limits)
+def make_ratio_estimator(actor: nn.Module, config: Config) -> RatioEstimator:
+    """Create what compares the old with the new `actor` in an update."""
+    return kind_of(config).ratio_estimator(actor, config.learner)
 
 
 def make_policy(
-    actor: torch.nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool
+    actor: nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool
 ) -> Policy:
-    """The policy that acts with `actor`; the training perturbation is added only when `training`."""
-    if isinstance(actor, GaussianActor):
-        return GaussianPolicy(actor, normaliser, noise)
-    assert isinstance(actor, FlowNetwork)  # noqa: S101  for the type checker: there are two kinds of actor
-    assert isinstance(config.policy, FlowPolicySettings)  # noqa: S101
-    sampler = registry.make(config.sampler.name, config.sampler.options())
-    perturbation = config.policy.perturbation if training else 0.0
-    return FlowPolicy(actor, normaliser, sampler, noise, perturbation, config.policy.action_limit)
+    """Create the policy that acts with `actor`; the training perturbation is added only when `training`."""
+    kind = kind_of(config)
+    sampler = registry.make(config.sampler.name, config.sampler.options()) if kind.uses_sampler else None
+    return kind.policy(actor, normaliser, noise, config.policy, sampler, training)
 
 
 def check_sampler(config: Config, source: Recipe) -> None:
-    """Make the sampler of `config` once, to find out that it can be made; a Gaussian policy needs none.
+    """Raise UsageError when the sampler of `config` cannot be created; a policy that uses none always passes.
 
-    `source` is the recipe of `config`, composed. Raises UsageError with the place there of what is wrong.
+    `source` is the composed recipe of `config`; the error names the place there of what is wrong.
     """
-    if config.policy.kind == "gaussian":
+    if not kind_of(config).uses_sampler:
         return
     try:
         registry.make(config.sampler.name, config.sampler.options())
     except registry.SamplerRefused as error:
         path = ("sampler",) if error.key is None else ("sampler", error.key)
         raise UsageError(f"{source.place(path)}: {error}") from error
+
+
+def newest_flow_run() -> Path | None:
+    """Return the run folder under ./runs that saved last and whose policy is a flow; None when there is none."""
+    for folder in checkpoint.run_folders(checkpoint.RUNS):
+        with suppress(CheckpointError):
+            if uses_sampler(checkpoint.load(folder / checkpoint.LATEST)["config"]):
+                return folder
+    return None
 
 
 class Run:
@@ -121,7 +122,7 @@ class Run:
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         steps_per_update = self.env.count * config.rollout.steps
         updates = -(-config.total_steps // steps_per_update)
-        estimator = make_ratio_estimator(actor, config.learner)
+        estimator = make_ratio_estimator(actor, config)
         learner = Learner(estimator, critic, normaliser, config.learner, updates, learner_seed)
         self.noise = Noise(action_size, "random", noise_seed)
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
@@ -181,13 +182,13 @@ class LoadedPolicy:
 
     @property
     def field(self) -> VelocityField | None:
-        """The velocity field over normalised observations; None for a Gaussian policy."""
-        return self.policy.field if isinstance(self.policy, FlowPolicy) else None
+        """The velocity field over normalised observations; None for a policy without a flow."""
+        return self.policy.field
 
     @property
     def nfe(self) -> float | None:
-        """Velocity evaluations per action; None for a Gaussian policy."""
-        return self.policy.nfe if isinstance(self.policy, FlowPolicy) else None
+        """Velocity evaluations per action; None for a policy without a flow."""
+        return self.policy.nfe
 
 
 def load_config(content: dict[str, Any]) -> Config:

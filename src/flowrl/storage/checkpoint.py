@@ -10,7 +10,7 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +91,6 @@ def find(path: Path | str) -> Path:
         raise CheckpointError(_not_found(path))
     except OSError as error:
         raise CheckpointError(f"there is no checkpoint {str(path)[:200]}: {error.strerror}.") from error
-
-
-def newest_flow() -> Path | None:
-    """The run folder under ./runs that saved last and whose policy is a flow; None when there is none."""
-    for run in _runs_in(RUNS):
-        with suppress(CheckpointError):
-            policy = load(run / LATEST)["config"].get("policy")
-            if isinstance(policy, dict) and policy.get("kind") == "flow":
-                return run
-    return None
 
 
 def clean(folder: Path) -> list[Path]:
@@ -196,19 +186,19 @@ def _not_found(path: Path) -> str:
     """Why `path` leads to no checkpoint, and what is there instead."""
     if path.is_dir():
         best = [path / BEST] if (path / BEST).is_file() else []
-        there = best or _runs_in(path)
+        there = best or run_folders(path)
         return f"the folder {path} has no {LATEST}. {_choice(there) if there else 'Has its run saved yet?'}"
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
     known = [entry.name for folder in {missing.parent, RUNS} if folder.is_dir() for entry in folder.iterdir()]
-    near, saved = did_you_mean(missing.name, known), _runs_in(RUNS)
+    near, saved = did_you_mean(missing.name, known), run_folders(RUNS)
     remedy = _choice(saved) if saved else "Train one with: flowrl train gridworld.yaml"
     return f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{near or f' {remedy}'}"
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    """The run folders in `folder` that have saved, the latest first."""
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders in `folder` that hold a ckpt.pt, the latest first."""
     saved = sorted(folder.glob(f"*/{LATEST}"), key=lambda file: file.stat().st_mtime, reverse=True)
     return [file.parent for file in saved]
 

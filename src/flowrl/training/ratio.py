@@ -149,6 +149,12 @@ def per_probe(old_loss: Tensor, new_loss: Tensor) -> Tensor:
     return old_loss - new_loss
 
 
+CFM_LOG_RATIOS: dict[RatioName, Callable[[Tensor, Tensor], Tensor]] = {
+    "averaged": averaged,
+    "per_probe": per_probe,
+}
+
+
 def likelihood(old_log_probability: Tensor, new_log_probability: Tensor) -> Tensor:
     """Compute log r = log π_new(a|o) - log π_old(a|o); (batch,) → (batch, 1) (PPO, arXiv 1707.06347)."""
     return (new_log_probability - old_log_probability).unsqueeze(-1)

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowrl.contracts.errors import TrainingDiverged
+from flowrl.policies import noise_modes
 from flowrl.storage.files import write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
@@ -137,5 +138,4 @@ def named(folder: Path) -> Trial | None:
 
 def spelled(mode: str, config: Mapping[str, Any]) -> str:
     """How a noise mode is called where the policy of `config` acts."""
-    gaussian = config.get("policy", {}).get("kind") == "gaussian"
-    return {"random": "sampled", "zero": "mean"}.get(mode, mode) if gaussian else mode
+    return noise_modes.NAMES.get(config.get("policy", {}).get("kind"), {}).get(mode, mode)

@@ -1,7 +1,7 @@
 """`ckpt.pt`: everything to evaluate a policy and to continue its training, in one torch file.
 
 A checkpoint is a dict of tensors and plain Python values (None, bool, int, float, str, list, tuple, dict):
-anyone can open it with `torch.load(path, weights_only=True)`. A seal (seal.py) at its end gives damage away.
+anyone can open it with `torch.load(path, weights_only=True)`. A checksum (integrity.py) at its end reveals damage.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ FORMAT = 1
 REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
 LATEST, BEST, RUNS = "ckpt.pt", "best.pt", Path("runs")
 
-DEPTH = 64  # levels of containers
+DEPTH = 64  # levels of nested containers
 _SCALARS = (type(None), bool, int, float, str)
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`: at every instant, a power cut's too, that is the old or the new checkpoint.
+    """Write `content` to `path`, atomically: at every instant `path` is the old or the complete new checkpoint.
 
     `content` has the keys of `REQUIRED`; `format` and `flowrl` are filled in here. Tensors are stored on the
     CPU, detached, without the rest of a storage that they are a view of.
-    Raises TypeError with the key of a value that is neither a tensor nor plain (a bug of ours); StorageError
-    when the file cannot be written: then the old file is untouched and no temporary file stays.
+    Raises TypeError with the key of a value that is neither a tensor nor plain (a bug of flowrl); StorageError
+    when the file cannot be written: then the old file is unchanged and no temporary file is left.
     """
     content = _plain({**content, "format": FORMAT, "flowrl": __version__})
     _check_required(content)
     file = io.BytesIO()
     torch.save(content, file)
-    integrity.seal(file)
+    integrity.append_checksum(file)
     try:
         files.write_bytes(path, file.getbuffer())
     except OSError as error:
         raise StorageError(
-            f"the checkpoint {path} cannot be written: {error.strerror or error}. What was there before is "
-            "untouched. Free some space, or choose a folder you may write to (--out)."
+            f"the checkpoint {path} cannot be written: {error.strerror or error}. The old file is "
+            "unchanged. Free some space, or choose a folder you may write to (--out)."
         ) from error
 
 
 def verify(path: Path) -> str:
-    """Check every byte of the file `path` without unpickling it, and give its digest (sha256, hex).
+    """Verify every byte of the file `path` without unpickling it, and return its checksum (sha256, hex).
 
-    Raises CheckpointError when it is damaged, foreign, compressed or not there.
+    Raises CheckpointError when it is damaged, foreign, compressed or missing.
     """
     return _read(path)[1]
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
+    """Return the content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
 
     Raises CheckpointError when anything about the file is not as `save` writes it.
     """
@@ -67,7 +67,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
-    """What `load` gives and what `verify` gives, from reading the file once."""
+    """Return what `load` and `verify` return, reading the file once."""
     data, digest = _read(path)
     with _refusing(path):
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -77,7 +77,7 @@ def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def find(path: Path | str) -> Path:
-    """The checkpoint meant by `path`: a file, a run folder (its ckpt.pt), or one of these under ./runs.
+    """Find the checkpoint for `path`: a file, a run folder (its ckpt.pt), or one of these under ./runs.
 
     Raises CheckpointError, with the nearest name, when there is none.
     """
@@ -99,7 +99,7 @@ def clean(folder: Path) -> list[Path]:
 
 
 def _plain(value: Any, key: str = "") -> Any:
-    """A copy of `value` in plain containers and dense CPU tensors; TypeError names the `key` of all else."""
+    """Copy `value` into plain containers and dense CPU tensors; TypeError names the `key` of anything else."""
     if type(value) in _SCALARS:
         return value
     if type(value) is torch.Tensor and value.layout is torch.strided:
@@ -119,16 +119,16 @@ def _plain(value: Any, key: str = "") -> Any:
 
 
 def _read(path: Path) -> tuple[bytes, str]:
-    """Every byte of `path`, read once, and its digest."""
+    """Read `path` once: its bytes and their checksum."""
     with _refusing(path):
         if path.exists() and not path.is_file():
             raise ValueError("it is not a file")
         data = path.read_bytes()
-        return data, integrity.check(data)
+        return data, integrity.verify(data)
 
 
 def _check_plain(content: Any) -> None:
-    """Refuse what `_plain` never gives: other types, sparse tensors, one container in two places."""
+    """Raise ValueError for what `_plain` never returns: other types, sparse tensors, shared containers."""
     waiting, seen = [(content, 0)], set()
     while waiting:
         value, depth = waiting.pop()
@@ -164,7 +164,7 @@ def _check_required(content: Any) -> None:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file that may be damaged or hostile becomes one paragraph."""
+    """Turn every error of reading a file that may be damaged or hostile into a CheckpointError of one paragraph."""
     try:
         yield
     except FileNotFoundError as error:
@@ -172,7 +172,7 @@ def _refusing(path: Path) -> Iterator[None]:
     except Exception as error:
         if type(error) is ValueError:
             reason = str(error)
-        elif isinstance(error, pickle.UnpicklingError):  # torch's words advise to unpickle it all the same
+        elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"
         else:
             reason = f"it cannot be read ({type(error).__name__}: {error})".split("\n", 1)[0]
@@ -183,7 +183,7 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _not_found(path: Path) -> str:
-    """Why `path` leads to no checkpoint, and what is there instead."""
+    """Describe why there is no checkpoint at `path`, and which ones exist."""
     if path.is_dir():
         best = [path / BEST] if (path / BEST).is_file() else []
         there = best or run_folders(path)

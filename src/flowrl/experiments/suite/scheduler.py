@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flowrl.contracts.errors import TrainingDiverged
-from flowrl.experiments.signals import Interruption
+from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite import plan, worker
 from flowrl.experiments.suite.eta import DurationEstimator
 from flowrl.experiments.suite.plan import Job, Todo, TrialStatus
@@ -126,7 +126,7 @@ class _Runner:
 
     def run(self) -> signal.Signals | None:
         """Until nothing is left, or a signal came and everything has stopped; gives that signal."""
-        with Interruption(None, signal.SIGTERM, signal.SIGHUP) as stop:
+        with StopSignal(None, signal.SIGTERM, signal.SIGHUP) as stop:
             try:
                 while self._running or (self._waiting and not stop.signal):
                     for _ in range(stop.take()):
@@ -144,7 +144,7 @@ class _Runner:
                     activity.close()
         return stop.signal
 
-    def _interrupt(self, stop: Interruption) -> None:
+    def _interrupt(self, stop: StopSignal) -> None:
         assert stop.signal is not None  # noqa: S101  for the type checker
         if stop.count == 1 and self._running:
             self._tell(

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowrl.contracts.protocols import Sampler
 from flowrl.contracts.settings import Settings
 from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.normaliser import Normaliser
@@ -25,20 +24,16 @@ from flowrl.training.ratio import CFM_LOG_RATIOS, CFMRatio, LikelihoodRatio, Rat
 class PolicyKind:
     """Everything that depends on the kind of a policy."""
 
-    settings: type[Settings]
-    """The block `policy` of a recipe, with a constant `kind`: the key of this row."""
+    settings: type[Settings]  # block `policy` of a recipe, with a constant `kind`: the key of this row
+    # (observation size, action size, settings, visible) -> actor; `visible` (observation,) bool, None: all
     network: Callable[[int, int, Any, Tensor | None], nn.Module]
-    """(observation size, action size, settings, visible) -> the actor; `visible` (observation,) bool, None: all."""
+    # (actor, settings of the learner) -> what compares the old with the new policy
     ratio_estimator: Callable[[Any, LearnerSettings], RatioEstimator]
-    """(actor, settings of the learner) -> how the learner compares old and new policy."""
+    # (actor, normaliser, noise, settings, sampler or None, training) -> the policy that acts with the actor
     policy: Callable[[Any, Normaliser, Noise, Any, Any, bool], Policy]
-    """(actor, normaliser, noise, settings, sampler or None, training) -> the policy that acts with the actor."""
-    ratios: tuple[RatioName, ...]
-    """Values of `learner.ratio` that the estimator offers."""
-    uses_sampler: bool
-    """Whether the policy has a flow, which a sampler integrates."""
-    has_entropy: bool
-    """Whether its entropy has a closed form, for `learner.entropy_coefficient`."""
+    ratios: tuple[RatioName, ...]  # values of `learner.ratio` that the estimator offers
+    uses_sampler: bool  # whether it has a flow, which a sampler integrates
+    has_entropy: bool  # whether its entropy has a closed form, for `learner.entropy_coefficient`
 
 
 def _cfm_ratio(actor: FlowNetwork, learner: LearnerSettings) -> CFMRatio:
@@ -46,24 +41,12 @@ def _cfm_ratio(actor: FlowNetwork, learner: LearnerSettings) -> CFMRatio:
     return CFMRatio(actor, learner.probes, learner.loss, CFM_LOG_RATIOS[learner.ratio], *limits)
 
 
-def _flow_policy(
-    actor: FlowNetwork,
-    normaliser: Normaliser,
-    noise: Noise,
-    settings: FlowPolicySettings,
-    sampler: Sampler,
-    training: bool,
-) -> FlowPolicy:
-    perturbation = settings.perturbation if training else 0.0
-    return FlowPolicy(actor, normaliser, sampler, noise, perturbation, settings.action_limit)
-
-
 POLICY_KINDS: dict[str, PolicyKind] = {
     "flow": PolicyKind(
         settings=FlowPolicySettings,
         network=FlowNetwork,
         ratio_estimator=_cfm_ratio,
-        policy=_flow_policy,
+        policy=FlowPolicy,
         ratios=("averaged", "per_probe"),
         uses_sampler=True,
         has_entropy=False,

@@ -96,7 +96,7 @@ def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
 def _refuse_another_environment(was: Config, now: Config, folder: Path) -> None:
     """Raise UsageError when the run in `folder` would continue in another or a changed environment."""
     before, after = (
-        fingerprint.compared({"env": config.env.model_dump(mode="json")}) for config in (was, now)
+        fingerprint.experiment_settings({"env": config.env.model_dump(mode="json")}) for config in (was, now)
     )
     for key in (before | after).keys() - {"env.mode"}:
         if before.get(key) != after.get(key):

@@ -34,17 +34,17 @@ class FlowPolicy:
         self,
         field: VelocityField,
         normaliser: Normaliser,
-        sampler: Sampler,
         noise: Noise,
-        perturbation: float = 0.0,
-        action_limit: float | None = None,
+        settings: FlowPolicySettings,
+        sampler: Sampler,
+        training: bool,
     ) -> None:
         self.field = field
         self.normaliser = normaliser
         self.sampler = sampler
         self.noise = noise
-        self.perturbation = perturbation
-        self.action_limit = action_limit
+        self.perturbation = settings.perturbation if training else 0.0
+        self.action_limit = settings.action_limit
         self.calls = 0
         self.evaluations = 0
 

@@ -228,18 +228,18 @@ class Learner:
         for number, chunk in enumerate(chunks):
             part = batch[chunk]
             advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
-            compared = self.estimator.compare(part.obs, part.actions, part.record, advantages)
-            log_ratio = bounded(compared.log_ratio, self.settings.log_ratio_bound)
+            result = self.estimator.compare(part.obs, part.actions, part.record, advantages)
+            log_ratio = bounded(result.log_ratio, self.settings.log_ratio_bound)
             parts = self._losses(part, advantages, log_ratio)
             loss = parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
-            if compared.entropy is not None:
-                loss = loss - self.settings.entropy_coefficient * compared.entropy.mean()
+            if result.entropy is not None:
+                loss = loss - self.settings.entropy_coefficient * result.entropy.mean()
             (loss * (len(chunk) / rows)).backward()
             if means is not None:
                 ratios = ratio_metrics(
-                    compared.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound
+                    result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound
                 )
-                means.add({**ratios, **parts, **compared.metrics}, len(chunk))
+                means.add({**ratios, **parts, **result.metrics}, len(chunk))
         limit = self.settings.max_grad_norm or float("inf")
         norms = {
             "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from flowrl.config.fingerprint import compared
+from flowrl.config.fingerprint import experiment_settings
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.reporting import jsonl
 from flowrl.reporting.plots.style import COLOURS, new_figure, styled
@@ -92,7 +92,7 @@ def groups(runs: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
     grouped: dict[str, list[LearningCurve]] = {}
     leaves: dict[str, dict[str, Any]] = {}
     for run in runs:
-        own = compared(run.config)
+        own = experiment_settings(run.config)
         identity = repr(sorted(own.items(), key=lambda item: item[0])) if own else str(run.folder)
         grouped.setdefault(identity, []).append(run)
         leaves[identity] = own

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md: every key of a recipe, its default, its range and what it changes."""
+"""Write docs/configuration.md: every key of a recipe, its default, its range and its effect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ This page is written by `python scripts/configuration.py`.
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     parts = [HEAD, table("Root", Config)]
     for name, field in Config.model_fields.items():
         for title, model in blocks(name, field):
@@ -79,13 +79,13 @@ def limits(field: FieldInfo) -> str:
     if choices:
         return f"{', '.join(f'`{c}`' for c in choices)}. "
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    told = [
+    bounds = [
         f"{sign} {getattr(each, name)}"
         for each in field.metadata
         for name, sign in signs.items()
         if hasattr(each, name)
     ]
-    return f"{', '.join(told)}. " if told else ""
+    return f"{', '.join(bounds)}. " if bounds else ""
 
 
 def literals(annotation: Any) -> list[Any]:
@@ -96,7 +96,7 @@ def presets() -> str:
     lines = [
         "## Algorithms",
         "",
-        "What `algorithm` stands for, each piece of which may be set otherwise:",
+        "The preset of each `algorithm`, every part of which may be set separately:",
         "",
     ]
     for name, preset in ALGORITHMS.items():

@@ -1,4 +1,4 @@
-"""`flowrl train`: from a recipe to a run folder."""
+"""`flowrl train`: train the policy of a recipe."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def train(
     """Train a policy and write a run folder.
 
     It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
-    saves, and says how to continue; a second one quits at once.
+    saves, and prints how to continue; a second one quits at once.
     """
     from flowrl.envs import factory
     from flowrl.experiments import train
@@ -47,7 +47,7 @@ def train(
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     plan = train.plan(config, settings, resume)
     if dry_run:
-        factory.make(plan.config.env, count=1).close()  # refuses what is wrong with it
+        factory.make(plan.config.env, count=1).close()  # raises what is wrong with it
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]

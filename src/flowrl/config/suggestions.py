@@ -1,4 +1,4 @@
-"""Synonyms: the key that somebody meant who wrote one that does not exist."""
+"""Suggestions for unknown keys and values of a recipe, from synonyms and similar names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from flowrl.config.yaml_reader import KeyPath, dotted
 
-# Names that other libraries give to what is called otherwise here -> the keys that may be meant, by their
-# last names; only those that the settings really have are suggested.
+# Names in other libraries -> the keys of flowrl that may be meant, by their last names; only existing ones are
+# suggested.
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "lr": ("learning_rate",),
     "learning_rate_actor": ("learning_rate",),
@@ -112,10 +112,10 @@ _DEEPEST_KEY = 5
 
 
 def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
-    """The sentence "Did you mean …?" for the unknown key at `path` in a recipe for the model `root`.
+    """Return the sentence "Did you mean …?" for the unknown key at `path` in a recipe for the model `root`.
 
-    Looked for, in this order: the same name elsewhere, what other libraries call so, a name much like it
-    among the keys `here`, and one elsewhere. The empty text when nothing comes near.
+    The search order is: the same name elsewhere, a synonym from another library, a similar name among the keys
+    `here`, and a similar one elsewhere. Returns '' when there is none.
     """
     name = str(path[-1])
     normal = name.lower().replace("-", "_")
@@ -137,7 +137,7 @@ def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
 
 
 def keys_of(model: type[BaseModel]) -> Iterator[KeyPath]:
-    """Every key that a recipe for `model` may have, level by level, the shortest paths first."""
+    """Yield every key that a recipe for `model` may have, level by level, the shortest paths first."""
     level: list[tuple[KeyPath, type[BaseModel]]] = [((), model)]
     seen: set[KeyPath] = set()
     while level and len(level[0][0]) < _DEEPEST_KEY:
@@ -153,7 +153,7 @@ def keys_of(model: type[BaseModel]) -> Iterator[KeyPath]:
 
 
 def types_of(annotation: Any) -> tuple[tuple[Any, ...], bool]:
-    """The types that an annotation allows, unions and Annotated taken apart, and whether None is one."""
+    """Return the types in an annotation, with unions and Annotated resolved, and whether None is one of them."""
     if get_origin(annotation) is Annotated:
         return types_of(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -171,11 +171,12 @@ def types_of(annotation: Any) -> tuple[tuple[Any, ...], bool]:
 
 
 def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Return whether `annotation` is a pydantic model."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _ending(tree: list[KeyPath], targets: tuple[str, ...]) -> list[KeyPath]:
-    """The keys that end in the first of the dotted `targets` that any key ends in."""
+    """Return the keys that end in the first of the dotted `targets` that any key ends in."""
     for target in targets:
         end = tuple(target.split("."))
         if found := [known for known in tree if known[-len(end) :] == end]:

@@ -1,7 +1,4 @@
-"""The composition root: from a configuration to a run, from a checkpoint to a policy.
-
-The only file that knows every part.
-"""
+"""The composition root: creates a run from a configuration, and a policy from a checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ from flowrl.training.ratio import RatioEstimator
 
 
 def prepare_process(config: Config) -> None:
-    """Pin torch's threads and seed every global generator."""
+    """Set torch's number of threads and seed every global generator."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed % 2**32)  # noqa: NPY002  environments may draw from the global generator
@@ -45,7 +42,7 @@ def prepare_process(config: Config) -> None:
 
 
 def device_of(config: Config) -> torch.device:
-    """The device that `config` asks for; raises UsageError when it asks for a GPU that is not there."""
+    """Return the device of `config`; raises UsageError for a GPU that PyTorch does not find."""
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -105,7 +102,7 @@ def newest_flow_run() -> Path | None:
 
 
 class Run:
-    """A training run: configuration, environments, policy, learner, and where it stands."""
+    """A training run: configuration, environments, policy, learner and progress."""
 
     def __init__(self, config: Config) -> None:
         prepare_process(config)
@@ -130,13 +127,13 @@ class Run:
         self.best = Best()
 
     def start(self) -> None:
-        """Begin a new run: first observations."""
+        """Start a new run: reset the environments."""
         self.training.start(self._env_seed)
         if self.config.rollout.stagger:
             self.training.episodes.counted = self.env.stagger() == 0
 
     def content(self, metrics_offset: int) -> dict[str, Any]:
-        """All that is needed to continue bit for bit, as plain values and tensors, for `checkpoint.save`."""
+        """Return all that a bit-exact resume needs, as plain values and tensors, for `checkpoint.save`."""
         env, noise = self.env, self.noise.generator
         return {
             "config": self.config.model_dump(mode="json"),
@@ -150,7 +147,7 @@ class Run:
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Continue from `content`'s result. Raises CheckpointError when it is of another model.
+        """Continue from `content`'s result; raises CheckpointError when it does not fit the networks.
 
         An environment whose state was not saved starts new episodes: the resume is then inexact.
         """
@@ -159,7 +156,7 @@ class Run:
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
-                "or saved by another version; train anew, or use the version that saved it."
+                "or saved by another version; train again, or use the version that saved it."
             ) from error
         self.training.set_progress(content["progress"])
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
@@ -173,7 +170,7 @@ class Run:
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A policy out of a checkpoint, ready to act."""
+    """A policy loaded from a checkpoint."""
 
     policy: Policy
     config: Config
@@ -192,7 +189,7 @@ class LoadedPolicy:
 
 
 def load_config(content: dict[str, Any]) -> Config:
-    """The configuration in a checkpoint's `content`."""
+    """Return the configuration in a checkpoint's `content`; raises CheckpointError for one of another version."""
     try:
         return Config.model_validate(content["config"])
     except ValidationError as error:
@@ -205,11 +202,11 @@ def load_config(content: dict[str, Any]) -> Config:
 def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
     """Raise UsageError when the sampler in a checkpoint is a Python file, which would be run.
 
-    A checkpoint may come from anybody; a file is run only when the user names it.
+    A checkpoint may come from an untrusted source; a file is run only when the user names it.
     """
     if ".py:" in config.sampler.name:
         raise UsageError(
-            f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anybody, so "
+            f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anyone, so "
             f"flowrl runs that file only when you name it: {remedy} (look at it first)."
         )
 
@@ -217,9 +214,9 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
 def load_policy(
     content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0
 ) -> LoadedPolicy:
-    """The policy in a checkpoint's `content`, acting as `config` says (its sampler may differ).
+    """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
 
-    Uses the moving average of the weights where the run kept one.
+    Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit.
     """
     sizes = content["sizes"]
     weights = content["average"] or content["actor"]

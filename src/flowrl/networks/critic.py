@@ -19,7 +19,8 @@ class CriticSettings(Settings):
 
 
 class Critic(nn.Module):
-    """A multi-layer perceptron from observation, or what is `visible` (observation,) bool of it, to value."""
+    """A multi-layer perceptron from the `visible` (observation,) bool entries of an observation to its value; None:
+    all entries."""
 
     def __init__(
         self, observation_size: int, settings: CriticSettings, visible: Tensor | None = None
@@ -30,5 +31,5 @@ class Critic(nn.Module):
         self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=1.0))
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Values (...,) of the observations (..., observation)."""
+        """Compute the values (...,) of the observations (..., observation)."""
         return self.layers(self.mask(obs)).squeeze(-1)

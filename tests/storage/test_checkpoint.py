@@ -342,7 +342,7 @@ def test_the_digest_is_that_of_the_bytes_before_the_checksum(tmp_path: Path) -> 
 
     path = saved(tmp_path)
     assert integrity.SIZE == 78
-    assert checkpoint.verify(path) == hashlib.sha256(path.read_bytes()[:-78]).hexdigest()
+    assert checkpoint.load_with_digest(path)[1] == hashlib.sha256(path.read_bytes()[:-78]).hexdigest()
 
 
 # Hostile and foreign files
@@ -512,7 +512,7 @@ def test_inspect_prints_what_a_checkpoint_holds(tmp_path: Path, capsys: pytest.C
     path = saved(tmp_path, {**TYPES, "config": {**CONTENT["config"], "note": "\x1b[2J"}})
     inspect(str(tmp_path), json=True)
     found = json.loads(capsys.readouterr().out)
-    assert found["sha256"] == checkpoint.verify(path)
+    assert found["sha256"] == checkpoint.load_with_digest(path)[1]
     assert found["bytes"] == path.stat().st_size
     assert (found["format"], found["flowrl"]) == (checkpoint.FORMAT, __version__)
     assert (found["algorithm"], found["env"]) == ("fpo", "Pendulum-v1")

@@ -109,10 +109,10 @@ def test_the_same_rollout_gives_the_same_update(algorithm: str) -> None:
 
 
 def test_micro_batches_change_nothing_but_rounding() -> None:
-    whole = learner(config("fpo", "learner.microbatch=4096").model_copy())
+    one = learner(config("fpo", "learner.microbatch=4096").model_copy())
     pieces = learner(config("fpo", "learner.microbatch=7"))
-    a, b = whole.update(rollout()), pieces.update(rollout())
-    for name, weight in weights(whole).items():
+    a, b = one.update(rollout()), pieces.update(rollout())
+    for name, weight in weights(one).items():
         assert torch.allclose(weight, weights(pieces)[name], atol=1e-6), name
     assert a["policy_loss"] == pytest.approx(b["policy_loss"], abs=1e-5)
 

@@ -8,8 +8,6 @@ import copy
 import errno
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts.errors import UsageError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
+RECIPES = Path(__file__).parent / "recipes"
 _MOST_MESSAGES = 3
 
 
@@ -194,18 +193,9 @@ def _content(path: Path) -> bytes:
         return file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
 
 
-def _shipped() -> dict[str, Traversable]:
+def _shipped() -> dict[str, Path]:
     """Find the recipes in the package, by their names, such as 'paper/cartpole.yaml'."""
-    found: dict[str, Traversable] = {}
-    folders = [("", files("flowrl.config").joinpath("recipes"))]
-    while folders:
-        prefix, folder = folders.pop()
-        for entry in folder.iterdir() if folder.is_dir() else ():
-            if entry.is_dir():
-                folders.append((f"{prefix}{entry.name}/", entry))
-            elif entry.name.endswith(".yaml"):
-                found[prefix + entry.name] = entry
-    return found
+    return {path.relative_to(RECIPES).as_posix(): path for path in RECIPES.rglob("*.yaml")}
 
 
 def _unreadable(source: str, error: OSError | ValueError) -> str:

@@ -18,7 +18,6 @@ from flowrl.config.policy_kinds import POLICY_KINDS, PolicyKind, uses_sampler
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
-from flowrl.contracts.protocols import VelocityField
 from flowrl.envs import factory
 from flowrl.envs.adapter import Adapter
 from flowrl.networks.critic import Critic
@@ -176,16 +175,6 @@ class LoadedPolicy:
     config: Config
     observation_size: int
     action_size: int
-
-    @property
-    def field(self) -> VelocityField | None:
-        """The velocity field over normalised observations; None for a policy without a flow."""
-        return self.policy.field
-
-    @property
-    def nfe(self) -> float | None:
-        """Velocity evaluations per action; None for a policy without a flow."""
-        return self.policy.nfe
 
 
 def load_config(content: dict[str, Any]) -> Config:

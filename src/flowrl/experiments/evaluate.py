@@ -121,9 +121,9 @@ def load(subject: LoadedCheckpoint, question: EvalRequest) -> LoadedPolicy:
 def facts(loaded: LoadedPolicy) -> dict[str, Any]:
     """How the policy makes its actions: sampler and its steps, velocity evaluations per action, noise mode."""
     return {
-        "sampler": loaded.config.sampler.name if loaded.field is not None else None,
-        "steps": getattr(getattr(loaded.policy, "sampler", None), "steps", None),
-        "nfe": loaded.nfe,
+        "sampler": loaded.config.sampler.name if loaded.policy.sampler is not None else None,
+        "steps": getattr(loaded.policy.sampler, "steps", None),
+        "nfe": loaded.policy.nfe,
         "noise": loaded.config.noise,
     }
 

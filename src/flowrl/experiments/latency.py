@@ -72,8 +72,8 @@ def trained(path: Path) -> BenchmarkedPolicy:
     config = opened.config
     refuse_file_sampler(config, opened.path, f"flowrl eval {path} --sampler {config.sampler.name}")
     loaded = load_policy(opened.content, config)
-    own = loaded.policy.sampler
-    if loaded.field is None or own is None:
+    field, own = loaded.policy.field, loaded.policy.sampler
+    if field is None or own is None:
         raise UsageError(
             f"{opened.path} holds a {config.policy.kind} policy: it has no flow to time. "
             "Name a checkpoint of fpo or fpo++."
@@ -81,7 +81,7 @@ def trained(path: Path) -> BenchmarkedPolicy:
     run = opened.path.resolve().parent.name
     name = run if opened.path.name == checkpoint.LATEST else f"{run}-{opened.path.stem}"
     key = (config.sampler.name, getattr(own, "steps", None))
-    return BenchmarkedPolicy(name, loaded.field, loaded.observation_size, loaded.action_size, (key, own))
+    return BenchmarkedPolicy(name, field, loaded.observation_size, loaded.action_size, (key, own))
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:

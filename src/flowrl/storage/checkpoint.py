@@ -50,24 +50,16 @@ def save(path: Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def verify(path: Path) -> str:
-    """Verify every byte of the file `path` without unpickling it, and return its checksum (sha256, hex).
-
-    Raises CheckpointError when it is damaged, foreign, compressed or missing.
-    """
-    return _read(path)[1]
-
-
 def load(path: Path) -> dict[str, Any]:
     """Return the content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
 
-    Raises CheckpointError when anything about the file is not as `save` writes it.
+    Raises CheckpointError when the file is damaged, foreign, compressed, missing or otherwise not as `save` writes it.
     """
     return load_with_digest(path)[0]
 
 
 def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
-    """Return what `load` and `verify` return, reading the file once."""
+    """Return the content of the checkpoint file `path`, as `load` does, and its checksum (sha256, hex)."""
     data, digest = _read(path)
     with _refusing(path):
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

@@ -108,15 +108,8 @@ class Batch:
     record: Record  # of the old policy
 
     def __getitem__(self, rows: Tensor) -> Batch:
-        record = {name: tensor[rows] for name, tensor in self.record.items()}
-        return Batch(
-            self.obs[rows],
-            self.actions[rows],
-            self.advantages[rows],
-            self.returns[rows],
-            self.values[rows],
-            record,
-        )
+        tensors = {name: value[rows] for name, value in vars(self).items() if name != "record"}
+        return Batch(**tensors, record={name: value[rows] for name, value in self.record.items()})
 
 
 class Learner:

@@ -4,7 +4,7 @@
 
 Without a recipe: CheetahRun with the paper's networks. Actor 4 x 32, critic 5 x 256, 8 probes, 10 Euler steps, 4
 epochs, 2048 environments; minibatches of 30,720 as in the paper (arXiv 2507.21053, table A.2). An iteration's time is
-that of the environments, of sampling actions and of the update; the medians of the iterations are told. "matmul" is
+that of the environments, of sampling actions and of the update; medians over the iterations are printed. "matmul" is
 what the matrix products of the update alone would take at the speed that this machine reaches, measured between the
 iterations: no update in float32 is faster.
 """

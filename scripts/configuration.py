@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md: every key of a recipe, its default, its range and what it changes."""
+"""Write docs/configuration.md: every key of a recipe, its default, its range and its effect."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.schema import ALGORITHMS, Config
-from flowrl.policies.flow import FlowPolicySettings
-from flowrl.policies.gaussian import GaussianPolicySettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -28,7 +27,7 @@ This page is written by `python scripts/configuration.py`.
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the page."""
     parts = [HEAD, table("Root", Config)]
     for name, field in Config.model_fields.items():
         for title, model in blocks(name, field):
@@ -40,8 +39,8 @@ def page() -> str:
 def blocks(path: str, field: FieldInfo) -> Iterator[tuple[str, type[BaseModel]]]:
     """The blocks of settings below `path`, with their headings."""
     if path == "policy":
-        yield "`policy`, of kind flow", FlowPolicySettings
-        yield "`policy`, of kind gaussian", GaussianPolicySettings
+        for name, kind in POLICY_KINDS.items():
+            yield f"`policy`, of kind {name}", kind.settings
         return
     model = field.annotation
     if isinstance(model, type) and issubclass(model, BaseModel):
@@ -80,13 +79,13 @@ def limits(field: FieldInfo) -> str:
     if choices:
         return f"{', '.join(f'`{c}`' for c in choices)}. "
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    told = [
+    bounds = [
         f"{sign} {getattr(each, name)}"
         for each in field.metadata
         for name, sign in signs.items()
         if hasattr(each, name)
     ]
-    return f"{', '.join(told)}. " if told else ""
+    return f"{', '.join(bounds)}. " if bounds else ""
 
 
 def literals(annotation: Any) -> list[Any]:
@@ -97,7 +96,7 @@ def presets() -> str:
     lines = [
         "## Algorithms",
         "",
-        "What `algorithm` stands for, each piece of which may be set otherwise:",
+        "The preset of each `algorithm`, every part of which may be set separately:",
         "",
     ]
     for name, preset in ALGORITHMS.items():

@@ -32,7 +32,7 @@ def test_a_quick_command_imports_nothing_heavy(arguments: list[str]) -> None:
     assert finished.stderr.splitlines()[-1] == "0 []"
 
 
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of a child is not told here")
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of a child is not available here")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
 def test_a_quick_command_is_quick(arguments: list[str]) -> None:
     seconds = min(processor_seconds(arguments) for _ in range(3))  # a crowded machine only adds to it

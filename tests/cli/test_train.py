@@ -168,11 +168,11 @@ def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
 
 
-def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = cli.run(arguments)
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err
-    return code, said.err
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return code, output.err
 
 
 @pytest.mark.parametrize(("wrong", "names"), CONFIGS, ids=[wrong for wrong, _ in CONFIGS])
@@ -183,10 +183,10 @@ def test_a_bad_recipe(
     kept = [line for line in GOOD.strip().splitlines() if not line.startswith(f"{key}:")]
     bad = tmp_path / "bad.yaml"
     bad.write_text("\n".join([*kept, wrong]) + "\n")
-    code, said = told(["train", str(bad), "--out", str(tmp_path / "runs")], capsys)
-    assert code == 2, said
+    code, message = printed(["train", str(bad), "--out", str(tmp_path / "runs")], capsys)
+    assert code == 2, message
     for name in names:
-        assert name in said
+        assert name in message
     assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").rglob("ckpt.pt"))
 
 
@@ -194,10 +194,10 @@ def test_a_bad_recipe(
 def test_a_bad_command_line(
     arguments: list[str], expected: int, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said = told(arguments, capsys)
-    assert code == expected, said
+    code, message = printed(arguments, capsys)
+    assert code == expected, message
     for name in names:
-        assert name in said
+        assert name in message
 
 
 def test_eval_prints_the_promised_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,9 +247,9 @@ def test_a_foreign_checkpoint_cannot_run_a_file(
         ["bench-latency", str(tmp_path)],
         ["train", "--resume", str(tmp_path)],
     ):
-        code, said = told(command, capsys)
-        assert code == 2, said
-        assert "planted.py" in said
+        code, message = printed(command, capsys)
+        assert code == 2, message
+        assert "planted.py" in message
     assert not (tmp_path / "ran").exists()
 
 
@@ -265,11 +265,11 @@ def test_a_foreign_checkpoints_file_is_not_named_by_setting_its_options(
     checkpoint.save(tmp_path / "ckpt.pt", content)
     for setting in ("sampler.steps=3", "seed=3"):
         for command in (["eval", str(tmp_path)], ["train", "--resume", str(tmp_path)]):
-            code, said = told([*command, "--set", setting], capsys)
-            assert code == 2, said
-            assert "planted.py" in said
+            code, message = printed([*command, "--set", setting], capsys)
+            assert code == 2, message
+            assert "planted.py" in message
     assert not (tmp_path / "ran").exists()
-    assert told(["eval", str(tmp_path), "--set", f"sampler.name={planted}:Sampler"], capsys)[0] == 2
+    assert printed(["eval", str(tmp_path), "--set", f"sampler.name={planted}:Sampler"], capsys)[0] == 2
     assert (tmp_path / "ran").exists()
 
 
@@ -295,7 +295,7 @@ def test_a_foreign_checkpoints_file_is_not_named_by_setting_its_options(
         ),
     ],
 )
-def test_a_wrong_sampler_is_told_with_its_place(
+def test_a_wrong_sampler_is_reported_with_its_place(
     sampler: str,
     command: list[str],
     place: str,
@@ -307,26 +307,26 @@ def test_a_wrong_sampler_is_told_with_its_place(
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text(GOOD.replace("{name: euler, steps: 2}", sampler))
     for dry in ([], ["--dry-run"]):
-        code, said = told(["train", "recipe.yaml", *command, *dry], capsys)
+        code, message = printed(["train", "recipe.yaml", *command, *dry], capsys)
         assert code == 2
-        assert said.startswith(f"flowrl: {place}") and hint in said, said
+        assert message.startswith(f"flowrl: {place}") and hint in message, message
     assert not Path("runs").exists()
 
 
-def test_a_wrong_sampler_of_an_algorithms_section_is_told_with_its_place(
+def test_a_wrong_sampler_of_an_algorithms_section_is_reported_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text(GOOD + "fpo++:\n  sampler:\n    stpes: 4\n")
-    code, said = told(["train", "recipe.yaml", "--set", "algorithm=fpo++"], capsys)
-    assert code == 2 and "recipe.yaml line 11, key fpo++.sampler.stpes: " in said
+    code, message = printed(["train", "recipe.yaml", "--set", "algorithm=fpo++"], capsys)
+    assert code == 2 and "recipe.yaml line 11, key fpo++.sampler.stpes: " in message
     assert (
         cli.run(["train", "recipe.yaml", "--set", "algorithm=ppo", "--dry-run"]) == 0
     )  # a Gaussian has none
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "start"),
     [
         (["--sampler", "hein"], "--sampler hein: there is no sampler 'hein'. Did you mean 'heun'?"),
         (["--sampler", "dopri5", "--steps", "3"], "--steps 3: sampler 'dopri5' has no option 'steps'"),
@@ -336,11 +336,11 @@ def test_a_wrong_sampler_of_an_algorithms_section_is_told_with_its_place(
         ),
     ],
 )
-def test_a_wrong_sampler_of_an_evaluation_is_told_with_its_place(
-    command: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_sampler_of_an_evaluation_is_reported_with_its_place(
+    command: list[str], start: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, message = told(["eval", "run", *command], capsys)
-    assert code == 2 and message.startswith(f"flowrl: {said}"), message
+    code, message = printed(["eval", "run", *command], capsys)
+    assert code == 2 and message.startswith(f"flowrl: {start}"), message
 
 
 @pytest.mark.parametrize(
@@ -362,12 +362,12 @@ def test_an_algorithm_that_contradicts_the_kind_of_policy(
     """One paragraph about these two keys, and no word of keys that only the preset has."""
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text(GOOD.replace("{hidden", f"{{kind: {kind}, hidden"))
-    code, said = told(["train", "recipe.yaml", "--set", f"algorithm={algorithm}"], capsys)
+    code, message = printed(["train", "recipe.yaml", "--set", f"algorithm={algorithm}"], capsys)
     assert code == 2
-    assert said.startswith("flowrl: recipe.yaml line 5, key policy.kind: ")
-    assert said.count("\n") == 1 and f"(--set algorithm={algorithm}, key algorithm)" in said
-    assert said.rstrip().endswith(f"Leave policy.kind out, or set {way_out}")
-    assert "perturbation" not in said and "action_limit" not in said
+    assert message.startswith("flowrl: recipe.yaml line 5, key policy.kind: ")
+    assert message.count("\n") == 1 and f"(--set algorithm={algorithm}, key algorithm)" in message
+    assert message.rstrip().endswith(f"Leave policy.kind out, or set {way_out}")
+    assert "perturbation" not in message and "action_limit" not in message
 
 
 def test_another_kind_of_policy_with_a_ratio_for_it_is_a_composition(
@@ -388,8 +388,8 @@ def test_dry_run_makes_the_environment(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text(GOOD)
-    code, said = told(["train", "recipe.yaml", "--set", "env.options.foo=1", "--dry-run"], capsys)
-    assert code == 2 and "has no option 'foo'" in said
+    code, message = printed(["train", "recipe.yaml", "--set", "env.options.foo=1", "--dry-run"], capsys)
+    assert code == 2 and "has no option 'foo'" in message
 
 
 def test_dry_run_prints_a_recipe_that_trains_the_same(

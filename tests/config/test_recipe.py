@@ -1,4 +1,4 @@
-"""Recipes: what is read, what is refused and in which words, on a small tree of settings invented here."""
+"""Recipes: what is read, what is refused and with which message, on a small tree of settings defined here."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from flowrl.config import recipe, yaml_reader
 from flowrl.config.suggestions import SYNONYMS, keys_of, other_key
 from flowrl.config.yaml_reader import plain_scalar
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
+from flowrl.networks.mlp import Widths
 
 
 class Flow(Settings):
     kind: Literal["flow"] = "flow"
-    hidden: tuple[int, ...] = Field(default=(64, 64), min_length=1)
-    limits: tuple[float, float] | None = None
+    hidden: Widths = (64, 64)
+    limits: Annotated[tuple[float, float], Strict(False)] | None = None
 
 
 class Gaussian(Settings):
     kind: Literal["gaussian"] = "gaussian"
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: Widths = (64, 64)
     shape: Literal["full", "diagonal"] = "full"
     std: float = Field(default=1.0, gt=0)
 
@@ -172,7 +173,7 @@ def test_a_file_is_read_and_wins_over_a_shipped_recipe(
     (package / "recipes" / "paper").mkdir(parents=True)
     (package / "recipes" / "gridworld.yaml").write_text("seed: 1\n")
     (package / "recipes" / "paper" / "hopper.yaml").write_text("seed: 2\n")
-    monkeypatch.setattr(recipe, "files", lambda name: tmp_path / name)
+    monkeypatch.setattr(recipe, "RECIPES", package / "recipes")
     here = tmp_path / "here"
     (here / "gridworld").mkdir(parents=True)
     monkeypatch.chdir(here)
@@ -270,8 +271,8 @@ ppo:
 
     overridden = recipe.apply(read, ["learner.clip=0.3", "fpo.learner.epochs=6"])
     assert recipe.layered(overridden, sections, "fpo").values["learner"] == {"clip": 0.3, "epochs": 6}
-    whole = recipe.apply(read, ["learner={clip: 0.4}"])
-    assert recipe.layered(whole, sections, "fpo").values["learner"] == {"clip": 0.4}
+    block = recipe.apply(read, ["learner={clip: 0.4}"])
+    assert recipe.layered(block, sections, "fpo").values["learner"] == {"clip": 0.4}
     assert recipe.layered(read, sections, "fpo++").values["learner"] == {"clip": 0.1, "epochs": 3}
 
     wrong = recipe.layered(recipe.parse(b"fpo:\n  learner:\n    clpi: 1\n", "x.yaml"), sections, "fpo")
@@ -337,7 +338,7 @@ BAD_YAML: list[tuple[str | bytes, list[str]]] = [
 
 
 @pytest.mark.parametrize(("text", "words"), BAD_YAML, ids=lambda given: repr(given)[:40])
-def test_bad_yaml_is_told_in_one_paragraph(text: str | bytes, words: list[str]) -> None:
+def test_bad_yaml_is_reported_in_one_paragraph(text: str | bytes, words: list[str]) -> None:
     message = refusal(text)
     assert message.startswith("x.yaml")
     for word in words:
@@ -414,7 +415,7 @@ BAD_VALUES: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("text", "words"), BAD_VALUES, ids=lambda given: repr(given)[:40])
-def test_a_bad_value_is_told_with_line_key_and_remedy(text: str, words: list[str]) -> None:
+def test_a_bad_value_is_reported_with_line_key_and_remedy(text: str, words: list[str]) -> None:
     message = refusal(text)
     for word in words:
         assert word in message
@@ -450,14 +451,14 @@ BAD_OVERRIDES: list[tuple[str, list[str]]] = [
 
 
 @pytest.mark.parametrize(("override", "words"), BAD_OVERRIDES, ids=lambda given: repr(given)[:40])
-def test_a_bad_override_is_told_with_the_override(override: str, words: list[str]) -> None:
+def test_a_bad_override_is_reported_with_the_override(override: str, words: list[str]) -> None:
     message = refusal("learner:\n  clip: 0.1\n", override)
     assert message.startswith("--set ")
     for word in words:
         assert word in message
 
 
-def test_of_a_union_without_discriminator_the_member_that_fits_best_complains() -> None:
+def test_of_a_union_without_discriminator_the_member_that_fits_best_is_reported() -> None:
     class Plain(Settings):
         policy: Flow | Gaussian
 
@@ -473,7 +474,7 @@ def test_settings_built_in_python_are_as_strict_and_frozen() -> None:
         Learner().clip = 0.2
 
 
-def test_several_mistakes_are_counted_and_told_in_the_order_of_the_file() -> None:
+def test_several_mistakes_are_counted_and_listed_in_the_order_of_the_file() -> None:
     message = refusal(
         "learner:\n  gama: 1\nseed: x\nenv: {id: a, cuont: 3}\ntotal_steps: 1.5\npolicy: 3\n",
         "rollout.steps=q",

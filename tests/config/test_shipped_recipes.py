@@ -61,7 +61,7 @@ def test_the_control_tasks_recipes_are_of_one_make() -> None:
     assert all(values == kept[0] for values in kept)
 
 
-def test_an_environment_is_told_the_recipe_that_a_laptop_can_run() -> None:
+def test_default_recipe_of_an_environment_is_not_a_paper_recipe() -> None:
     found = recipe.shipped_by_environment()
     assert not {name for name in found.values() if name.startswith("paper/")}
     assert {f"flowrl/{task}-v0" for task in TASKS} <= set(found)
@@ -70,13 +70,13 @@ def test_an_environment_is_told_the_recipe_that_a_laptop_can_run() -> None:
 
 def test_the_humanoids_recipes_differ_in_what_is_imitated_alone() -> None:
     """So their runs compare goals, and nothing else."""
-    kept, told = [], []
+    kept, changed = [], []
     for name in ("humanoid.yaml", "humanoid-full.yaml", "humanoid-root-hands.yaml", "humanoid-root.yaml"):
         values = copy.deepcopy(recipe.read(name).values)
-        told.append((values["env"].pop("goal"), values["env"].pop("motions"), values.pop("total_steps")))
+        changed.append((values["env"].pop("goal"), values["env"].pop("motions"), values.pop("total_steps")))
         kept.append(values)
     assert all(values == kept[0] for values in kept)
-    assert told == [
+    assert changed == [
         ("full", ["gait:walk"], 1_500_000),
         ("full", ["gait:styles"], 3_000_000),
         ("root_hands", ["gait:styles"], 3_000_000),

@@ -98,45 +98,45 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights, optimiser, statistics, random states, environments and metrics, to the last bit."""
-    whole = train.train(plan(TASKS[task], 6), tmp_path, "whole", quiet=True)
+    uninterrupted = train.train(plan(TASKS[task], 6), tmp_path, "uninterrupted", quiet=True)
     with monkeypatch.context() as patch:
         stopping_after(3, patch)
         stopped = train.train(plan(TASKS[task], 6), tmp_path, "halves", quiet=True)
     assert stopped.signal == signal.SIGTERM
-    assert stopped.env_steps == whole.env_steps // 2
+    assert stopped.env_steps == uninterrupted.env_steps // 2
     kept = checkpoint.load(stopped.folder / "ckpt.pt")
     assert (kept["episodes"]["lengths"] > 0).any()  # in the middle of an episode
     finished = resumed(stopped.folder)
-    same(checkpoint.load(whole.folder / "ckpt.pt"), checkpoint.load(finished.folder / "ckpt.pt"))
-    assert metrics(whole.folder) == metrics(finished.folder)
+    same(checkpoint.load(uninterrupted.folder / "ckpt.pt"), checkpoint.load(finished.folder / "ckpt.pt"))
+    assert metrics(uninterrupted.folder) == metrics(finished.folder)
 
 
 def test_what_was_written_after_the_last_save_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was killed has told metrics beyond its checkpoint, and a torn line."""
+    """A run that was killed has metrics beyond its checkpoint, and an incomplete line."""
     env = TASKS["GridWorld"]
-    whole = train.train(plan(env, 4), tmp_path, "whole", quiet=True)
+    uninterrupted = train.train(plan(env, 4), tmp_path, "uninterrupted", quiet=True)
     with monkeypatch.context() as patch:
         stopping_after(2, patch)
         killed = train.train(plan(env, 4), tmp_path, "killed", quiet=True)
     with (killed.folder / "metrics.jsonl").open("a") as file:
         file.write('{"iteration": 3, "env_steps": 480}\n{"iteration": 4, "env_st')
     resumed(killed.folder)
-    assert metrics(killed.folder) == metrics(whole.folder)
+    assert metrics(killed.folder) == metrics(uninterrupted.folder)
 
 
 def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
-    whole = train.train(plan(env, 4), tmp_path, "whole", quiet=True)
+    uninterrupted = train.train(plan(env, 4), tmp_path, "uninterrupted", quiet=True)
     short = train.train(plan(env, 2), tmp_path, "short", quiet=True)
     longer = train.plan(None, ["total_steps=640"], short.folder)
     done = train.train(longer, tmp_path, None, quiet=True)
-    assert done.env_steps == whole.env_steps == 640
-    a, b = (checkpoint.load(each.folder / "ckpt.pt") for each in (whole, done))
+    assert done.env_steps == uninterrupted.env_steps == 640
+    a, b = (checkpoint.load(each.folder / "ckpt.pt") for each in (uninterrupted, done))
     same(a["actor"], b["actor"])
 
 
 def test_going_back_to_an_earlier_checkpoint_is_refused(tmp_path: Path) -> None:
-    """`--resume RUN/best.pt` would write over the later ckpt.pt and cut the metrics; without a whole ckpt.pt it may."""
+    """`--resume RUN/best.pt` would overwrite the later ckpt.pt and cut the metrics; without a valid ckpt.pt it may."""
     early = train.train(plan(TASKS["GridWorld"], 1), tmp_path, "early", quiet=True).folder
     run = train.train(plan(TASKS["GridWorld"], 3), tmp_path, "run", quiet=True).folder
     (run / checkpoint.BEST).write_bytes((early / checkpoint.LATEST).read_bytes())
@@ -207,7 +207,7 @@ gymnasium.register("flowrl-test/Belt-v0", Belt)
 
 
 @pytest.mark.parametrize("opaque_from", ["construction", "reset", "step"])
-def test_a_state_that_cannot_be_saved_is_told_once_and_new_episodes_begin(
+def test_a_state_that_cannot_be_saved_is_reported_once_and_new_episodes_begin(
     opaque_from: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = {"id": "flowrl-test/Belt-v0", "count": 2, "options": {"opaque_from": opaque_from}}
@@ -297,7 +297,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_a_signal_saves_and_prints_how_to_continue(number: signal.Signals, code: int, tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
@@ -312,8 +312,8 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int,
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    told = tmp_path / "runs/run/metrics.jsonl"
-    while process.poll() is None and not (told.exists() and told.stat().st_size):
+    lines = tmp_path / "runs/run/metrics.jsonl"
+    while process.poll() is None and not (lines.exists() and lines.stat().st_size):
         time.sleep(0.05)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -321,4 +321,4 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, code: int,
     assert "flowrl train --resume runs/run" in said
     assert "Traceback" not in said
     content = checkpoint.load(tmp_path / "runs/run/ckpt.pt")
-    assert content["progress"]["iteration"] == len(told.read_text().splitlines())
+    assert content["progress"]["iteration"] == len(lines.read_text().splitlines())

@@ -1,4 +1,4 @@
-"""What a network may not see changes nothing that it says."""
+"""Hidden entries of an observation do not change a network's output."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_mask_is_part_of_the_saved_network() -> None:
 @pytest.mark.parametrize("algorithm", ["fpo", "fpo++", "ppo"])
 @pytest.mark.parametrize(("name", "seen"), [("humanoid-root", 285), ("humanoid-root-hands", 297)])
 def test_a_runs_policy_is_masked_and_its_critic_is_not(algorithm: str, name: str, seen: int) -> None:
-    """The whole wiring, from the recipe to the policy of a checkpoint, after an update."""
+    """All the wiring, from the recipe to the policy of a checkpoint, after an update."""
     config = load(recipe.apply(recipe.read(f"{name}.yaml"), [f"algorithm={algorithm}", *SHORT]))
     run = Run(config)
     run.start()

@@ -104,20 +104,20 @@ def torch_file(content: Any, **options: Any) -> io.BytesIO:
 
 
 def forged(content: Any) -> bytes:
-    """`content` as somebody would write it who knows how to make a seal."""
+    """`content` as somebody would write it who knows how to append a checksum."""
     file = torch_file(content)
-    integrity.seal(file)
+    integrity.append_checksum(file)
     return file.getvalue()
 
 
 def rezipped(change: Callable[[zipfile.ZipFile], None] = lambda archive: None, compression: int = 0) -> bytes:
-    """A sealed zip of the members that torch writes, `change`d."""
+    """A zip, with a checksum, of the members that torch writes, `change`d."""
     file = io.BytesIO()
     with zipfile.ZipFile(torch_file(CONTENT)) as old, zipfile.ZipFile(file, "w", compression) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
         change(new)
-    integrity.seal(file)
+    integrity.append_checksum(file)
     return file.getvalue()
 
 
@@ -222,7 +222,7 @@ def test_random_generators_continue_where_they_were_saved(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_kill_9_at_100_random_moments_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_kill_9_at_100_random_moments_leaves_a_complete_file(tmp_path: Path) -> None:
     path = tmp_path / "ckpt.pt"
     weight = torch.zeros(25_000)  # 100 kB
     chance = random.Random(0)
@@ -311,11 +311,11 @@ def test_a_folder_that_cannot_be_written_to_is_a_storage_error(tmp_path: Path) -
 
 def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
     data = bytearray(saved(tmp_path, {**CONTENT, "actor": {}, "config": {}}).read_bytes())
-    integrity.check(bytes(data))
+    integrity.verify(bytes(data))
     for place in range(8 * len(data)):
         data[place // 8] ^= 1 << place % 8
         with pytest.raises(ValueError, match=r"^it "):
-            integrity.check(bytes(data))
+            integrity.verify(bytes(data))
         data[place // 8] ^= 1 << place % 8
 
 
@@ -338,12 +338,12 @@ def test_added_bytes_are_refused(tmp_path: Path, change: Callable[[bytes], bytes
     refusal(written(tmp_path, change(saved(tmp_path).read_bytes())))
 
 
-def test_the_digest_is_that_of_the_bytes_before_the_seal(tmp_path: Path) -> None:
+def test_the_digest_is_that_of_the_bytes_before_the_checksum(tmp_path: Path) -> None:
     import hashlib
 
     path = saved(tmp_path)
     assert integrity.SIZE == 78
-    assert checkpoint.verify(path) == hashlib.sha256(path.read_bytes()[:-78]).hexdigest()
+    assert checkpoint.load_with_digest(path)[1] == hashlib.sha256(path.read_bytes()[:-78]).hexdigest()
 
 
 # Hostile and foreign files
@@ -369,7 +369,7 @@ def test_a_pickle_bomb_is_refused_and_not_run(tmp_path: Path) -> None:
     assert mark.exists()
 
 
-def test_a_zip_that_torch_would_not_write_is_refused_even_with_a_seal(tmp_path: Path) -> None:
+def test_a_zip_that_torch_would_not_write_is_refused_even_with_a_checksum(tmp_path: Path) -> None:
     assert same(checkpoint.load(written(tmp_path, rezipped())), CONTENT)
 
     def entry(name: str) -> Callable[[zipfile.ZipFile], None]:
@@ -382,7 +382,7 @@ def test_a_zip_that_torch_would_not_write_is_refused_even_with_a_seal(tmp_path: 
         doubled = rezipped(entry("archive/data.pkl"))
     assert "two members" in refusal(written(tmp_path, doubled))
     prepended = io.BytesIO(b"PK\3\4" + torch_file(CONTENT).getvalue())
-    integrity.seal(prepended)
+    integrity.append_checksum(prepended)
     assert "before its first member" in refusal(written(tmp_path, prepended.getvalue()))
     weight = CONTENT["actor"]["layer.weight"].numpy().tobytes()
     for place, offset, reason in [
@@ -392,9 +392,9 @@ def test_a_zip_that_torch_would_not_write_is_refused_even_with_a_seal(tmp_path: 
     ]:
         damaged = bytearray(torch_file(CONTENT).getvalue())
         damaged[damaged.index(place) + offset] ^= 1
-        resealed = io.BytesIO(damaged)
-        integrity.seal(resealed)
-        assert reason in refusal(written(tmp_path, resealed.getvalue()))
+        forged_again = io.BytesIO(damaged)
+        integrity.append_checksum(forged_again)
+        assert reason in refusal(written(tmp_path, forged_again.getvalue()))
 
 
 def nested(depth: int) -> list[Any]:
@@ -507,13 +507,13 @@ def test_a_checkpoint_is_found_by_file_folder_or_name_of_a_run(
 # flowrl inspect
 
 
-def test_inspect_tells_what_a_checkpoint_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_prints_what_a_checkpoint_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from flowrl.cli.inspect import inspect
 
     path = saved(tmp_path, {**TYPES, "config": {**CONTENT["config"], "note": "\x1b[2J"}})
     inspect(str(tmp_path), json=True)
     found = json.loads(capsys.readouterr().out)
-    assert found["sha256"] == checkpoint.verify(path)
+    assert found["sha256"] == checkpoint.load_with_digest(path)[1]
     assert found["bytes"] == path.stat().st_size
     assert (found["format"], found["flowrl"]) == (checkpoint.FORMAT, __version__)
     assert (found["algorithm"], found["env"]) == ("fpo", "Pendulum-v1")

@@ -31,7 +31,7 @@ def test_a_failure_halfway_leaves_the_old_file_as_it_was(tmp_path: Path, failure
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_it_says_what_is_in_the_way_and_which_option_to_change(tmp_path: Path) -> None:
+def test_the_error_names_the_obstacle_and_the_option_to_change(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"it is a folder\. Choose another --csv\."):
         write_text(tmp_path, "text", "--csv")
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""GAE against fpo.md 8.8 and by hand at the two kinds of episode end."""
+"""GAE by hand, without episode ends and at the two kinds of them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def learner(settings: Config, seed: int = 0, total_updates: int = 10) -> Learner
     torch.manual_seed(seed)
     actor = make_actor(settings, OBS, ACTION)
     critic = Critic(OBS, settings.learner.critic)
-    estimator = make_ratio_estimator(actor, settings.learner)
+    estimator = make_ratio_estimator(actor, settings)
     normaliser = Normaliser(OBS, enabled=settings.learner.normalise_observations)
     return Learner(estimator, critic, normaliser, settings.learner, total_updates, seed)
 
@@ -109,10 +109,10 @@ def test_the_same_rollout_gives_the_same_update(algorithm: str) -> None:
 
 
 def test_micro_batches_change_nothing_but_rounding() -> None:
-    whole = learner(config("fpo", "learner.microbatch=4096").model_copy())
+    one = learner(config("fpo", "learner.microbatch=4096").model_copy())
     pieces = learner(config("fpo", "learner.microbatch=7"))
-    a, b = whole.update(rollout()), pieces.update(rollout())
-    for name, weight in weights(whole).items():
+    a, b = one.update(rollout()), pieces.update(rollout())
+    for name, weight in weights(one).items():
         assert torch.allclose(weight, weights(pieces)[name], atol=1e-6), name
     assert a["policy_loss"] == pytest.approx(b["policy_loss"], abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""What is told of the episodes that ended."""
+"""Statistics of the episodes that ended."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_means_over_the_episodes_that_ended_since_the_last_report() -> None:
     assert episodes.returns.tolist() == [0, 2, 0] and episodes.lengths.tolist() == [0, 1, 0]
 
 
-def test_a_part_of_an_episode_is_not_told() -> None:
-    """A staggered first episode began in the middle; the one after it is a whole one."""
+def test_a_part_of_an_episode_is_not_counted() -> None:
+    """A staggered first episode began in the middle; the one after it is complete."""
     episodes = Episodes.starting(2)
-    episodes.whole = torch.tensor([True, False])
+    episodes.counted = torch.tensor([True, False])
     both = torch.tensor([True, True])
     episodes.add(torch.tensor([10.0, 1.0]), both, torch.tensor([1.0, 0.0]))
     assert episodes.report() == {"return_mean": 10, "length_mean": 1, "success_rate": 1}

@@ -1,8 +1,9 @@
-"""Ratio and surrogate identities (fpo.md 8.5)."""
+"""Ratio and surrogate identities, with the arithmetic beside the numbers."""
 
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +12,12 @@ from flowrl.training import ratio, surrogate
 
 CLIP = 0.2
 ALL = [surrogate.ppo_clip, surrogate.spo, surrogate.aspo, surrogate.mirror]
+
+
+def test_every_surrogate_has_a_row() -> None:
+    names, _ = get_args(surrogate.Surrogate)
+    assert get_args(names) == tuple(surrogate.SURROGATES)
+    assert list(surrogate.SURROGATES.values()) == ALL
 
 
 def slope(function: object, log_ratio: float, advantage: float) -> float:
@@ -97,7 +104,7 @@ def test_the_bound_is_exact_inside_and_passes_gradients() -> None:
 @pytest.mark.parametrize(
     ("probes", "expected"), [(1, 1.0833), (2, 1.0408), (4, 1.0202), (8, 1.0101), (16, 1.0050)]
 )
-def test_the_averaged_ratio_is_biased_upwards_as_jensen_says(probes: int, expected: float) -> None:
+def test_the_averaged_ratio_is_biased_upwards_by_jensens_inequality(probes: int, expected: float) -> None:
     """E r = exp(v / 2n) for log-ratio noise of variance v = .16 per probe."""
     noise = 0.4 * torch.randn(400_000, probes, generator=torch.Generator().manual_seed(0))
     mean = ratio.averaged(noise, torch.zeros_like(noise)).exp().mean()

@@ -72,15 +72,14 @@ def _print(document: dict[str, Any]) -> None:
 
 def _suggest(ckpt: Path | None, document: dict[str, Any]) -> None:
     """Evaluating the checkpoint under the fastest sampler that is near enough, or timing one."""
-    from flowrl.experiments import latency
-    from flowrl.storage import checkpoint
+    from flowrl.experiments import build, latency
 
     if ckpt is not None:
         best = latency.fastest(document)
         sampler = ["--sampler", best["sampler"]] if best else []
         steps = ["--steps", best["steps"]] if best and best["steps"] else []
         next_command("flowrl eval", ckpt, *sampler, *steps)
-    elif (run := checkpoint.newest_flow()) is not None:
+    elif (run := build.newest_flow_run()) is not None:
         next_command("flowrl bench-latency", run)
     else:
         next_command("flowrl train gridworld.yaml")

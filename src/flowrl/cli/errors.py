@@ -1,8 +1,7 @@
-"""Errors become one paragraph on stderr and an exit code; only bugs of ours show a traceback."""
+"""Errors of a command: one paragraph on stderr and an exit code; only bugs of flowrl print a traceback."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import sys
@@ -13,30 +12,26 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
-from flowrl.contracts.errors import BUG, FlowrlError
+from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError
 
-USAGE = 2
-STORAGE = 6
 INTERRUPTED = 130
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def exit_code_of(error: BaseException) -> int:
-    """Tell the user about `error` on stderr and return the exit code that belongs to it."""
+    """Report `error` on stderr and return its exit code."""
     if isinstance(error, FlowrlError):
         complain(str(error))
         return error.exit_code
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-        _abandon_stdout()  # whoever read the output has read enough, as `head` does
+        _discard_stdout()  # the reader closed the pipe, as `head` does
         return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else BUG
     if type(error).__name__ == "NoArgsIsHelpError":  # which Typer does not export
         print(error, file=sys.stderr)
-        return USAGE
+        return UsageError.exit_code
     if isinstance(error, TyperException):
         command = getattr(getattr(error, "ctx", None), "command_path", "flowrl")
         message = error.format_message().rstrip(".")
@@ -47,18 +42,18 @@ def exit_code_of(error: BaseException) -> int:
         return INTERRUPTED
     if isinstance(error, OSError) and error.filename is not None:
         complain(f"{error.filename}: {error.strerror}. Choose a folder you may write to, or free some space.")
-        return STORAGE
-    if isinstance(error, OSError) and error.errno in FULL:
-        _abandon_stdout()
+        return StorageError.exit_code
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        _discard_stdout()
         complain(f"the output cannot be written: {error.strerror}. Free some space.")
-        return STORAGE
+        return StorageError.exit_code
     traceback.print_exception(error)
     complain("this is a bug in flowrl: please report it with the lines above.")
     return BUG
 
 
-def _abandon_stdout() -> None:
-    """Send what is still buffered nowhere, or the interpreter would fail on it once more at its end."""
+def _discard_stdout() -> None:
+    """Discard what is still buffered for stdout, which the interpreter would fail to write once more at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""`flowrl inspect CKPT`: what a checkpoint holds, after every byte of it was checked; no model is built."""
+"""`flowrl inspect CKPT`: verify a checkpoint and print its content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inspect(
     from flowrl.config import yaml_reader
     from flowrl.storage import inspection
 
-    found = inspection.take(checkpoint)
+    found = inspection.inspect(checkpoint)
     if json:
         print_json(found)
     else:

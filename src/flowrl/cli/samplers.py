@@ -56,9 +56,9 @@ def check(
     json: Json = False,
 ) -> None:
     """Run the conformance test of a sampler. Exits with 7 when a property fails."""
+    from flowrl.experiments import build
     from flowrl.samplers import registry
     from flowrl.samplers.conformance import check_conformance
-    from flowrl.storage import checkpoint
 
     results = check_conformance(lambda **options: registry.make(name, options), steps)
     failed = [result.property for result in results if result.passed is False]
@@ -73,7 +73,7 @@ def check(
         )
     if failed:
         raise ThresholdMissed(f"sampler {name!r} fails {len(failed)} of {len(results)}: {'; '.join(failed)}.")
-    run = checkpoint.newest_flow()
+    run = build.newest_flow_run()
     if run:
         next_command("flowrl eval", run, "--sampler", name)
     else:

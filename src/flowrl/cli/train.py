@@ -1,4 +1,4 @@
-"""`flowrl train`: from a recipe to a run folder."""
+"""`flowrl train`: train the policy of a recipe."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def train(
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     plan = train.plan(config, settings, resume)
     if dry_run:
-        factory.make(plan.config.env, count=1).close()  # refuses what is wrong with it
+        factory.make(plan.config.env, count=1).close()  # raises what is wrong with it
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]

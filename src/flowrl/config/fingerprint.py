@@ -1,4 +1,5 @@
-"""What makes runs seeds of one experiment: equal settings, but for those that are no part of what is learned."""
+"""The fingerprint of an experiment: runs with equal ones differ in their seeds or in settings without effect on
+what is learned."""
 
 from __future__ import annotations
 
@@ -7,25 +8,24 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-APART = ("seed", "device", "threads", "env.threads", "env.options.threads", "checkpoint")
+MAY_DIFFER = ("seed", "device", "threads", "env.threads", "env.options.threads", "checkpoint")
 """Keys of a recipe in which the runs of one experiment may differ."""
 
 
-def compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    """'learner.clip' -> 0.1, and so for every setting of the resolved `config` that has to be equal."""
+def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return 'learner.clip' -> 0.1, and so on, for all settings of the resolved `config` that have to be equal."""
     return dict(_leaves(config))
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """The same for two runs that learn the same thing, their seeds aside (sha256, hex)."""
-    text = json.dumps(compared(config), sort_keys=True, separators=(",", ":"))
+    """Return the fingerprint (sha256, hex) of the resolved `config`."""
+    text = json.dumps(experiment_settings(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """'learner.clip is 0.1 there, 0.2 is asked for': every setting in which two resolved configurations differ,
-    as far as it has a part in what is learned."""
-    old, new = compared(there), compared(asked)
+    """Return 'learner.clip is 0.1 there, 0.2 is asked for' for every setting that has to be equal and differs."""
+    old, new = experiment_settings(there), experiment_settings(asked)
     return [
         f"{key} is {_shown(old, key)} there, {_shown(new, key)} is asked for"
         for key in sorted(old.keys() | new.keys())
@@ -36,7 +36,7 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
 def _leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in block.items():
         name = f"{prefix}{key}"
-        if name in APART:
+        if name in MAY_DIFFER:
             continue
         if isinstance(value, dict):
             yield from _leaves(value, f"{name}.")

@@ -1,15 +1,13 @@
 """A recipe: the YAML text a user writes, changed by `--set`, and checked against the settings it fills.
 
-Every value remembers where it was written, so that whatever turns out to be wrong with it, now or later,
-is told with file, line and key, or with the `--set` that brought it.
+The place of every value is kept, so that an error in it, found now or later, is reported with file, line and key,
+or with the `--set` that it comes from.
 """
 
 import copy
 import errno
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,19 +18,21 @@ from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts.errors import UsageError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
-_MOST_COMPLAINTS = 3
+RECIPES = Path(__file__).parent / "recipes"
+_MOST_MESSAGES = 3
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value was written."""
+    """The place where a value was written."""
 
-    name: str  # a file, or what the command line says: '--set learner.clip=0.1', '--sampler heun'
-    line: int | None  # None for what a command line says
-    key: KeyPath  # the key as it stands there, such as ('fpo++', 'learner', 'clip')
+    name: str  # a file, or the words of the command line: '--set learner.clip=0.1', '--sampler heun'
+    line: int | None  # None for the command line
+    key: KeyPath  # the key as it is written there, such as ('fpo++', 'learner', 'clip')
 
     @property
     def is_override(self) -> bool:
+        """Whether the value comes from the command line."""
         return self.name.startswith("--")
 
     def __str__(self) -> str:
@@ -42,14 +42,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Plain values (dict, list, text, number, truth value, None) and the places they come from."""
+    """Plain values (dict, list, text, number, boolean, None) and the places where they were written."""
 
-    name: str  # how messages call it: the path as typed, or the name of a shipped recipe
+    name: str  # for messages: the path as typed, or the name of a shipped recipe
     values: dict[str, Any]
     places: Mapping[KeyPath, Place] = field(default_factory=dict)
 
     def place(self, path: KeyPath) -> Place:
-        """Where the value at `path` was written, or, when it was not, the nearest block around it."""
+        """Return where the value at `path` was written, or, when it was not, the nearest block around it."""
         for length in range(len(path), 0, -1):
             if (around := self.places.get(path[:length])) is not None:
                 return Place(around.name, around.line, (*around.key, *path[length:]))
@@ -57,7 +57,7 @@ class Recipe:
 
 
 def read(source: str | Path) -> Recipe:
-    """The recipe in the file `source`, or, when there is no such file, the shipped recipe of that name.
+    """Read the recipe in the file `source`, or, when there is no such file, the shipped recipe of that name.
 
     Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
     """
@@ -73,18 +73,18 @@ def read(source: str | Path) -> Recipe:
 
 
 def parse(data: bytes, name: str) -> Recipe:
-    """The recipe that `data` spells; messages call it `name`."""
+    """Parse the recipe in `data`, which messages call `name`."""
     values, lines = yaml_reader.parse(data, name)
     return Recipe(name, values, {path: Place(name, line, path) for path, line in lines.items()})
 
 
 def shipped_names() -> list[str]:
-    """The recipes that come with the package, such as 'gridworld.yaml', sorted."""
+    """Return the names of the recipes in the package, such as 'gridworld.yaml', sorted."""
     return sorted(_shipped())
 
 
 def shipped_by_environment() -> dict[str, str]:
-    """Environment id -> the recipe for it that comes with the package: one in no folder, with the shortest name."""
+    """Map environment ids to recipes in the package: outside folders first, then the shortest name."""
     found: dict[str, str] = {}
     for name, file in sorted(_shipped().items(), key=lambda item: ("/" in item[0], len(item[0]), item[0])):
         env = parse(file.read_bytes(), name).values.get("env")
@@ -93,7 +93,7 @@ def shipped_by_environment() -> dict[str, str]:
 
 
 def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """The recipe with each 'key.path=value' set, in order; the values are YAML: 0.1, [64, 64], null, text.
+    """Return the recipe with each 'key.path=value' set, in order; the values are YAML: 0.1, [64, 64], null, text.
 
     Raises UsageError, with the override, when it is not of that form or its key lies below a plain value.
     Keys that do not exist are found by `validate`.
@@ -120,11 +120,11 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
 def layered(
     recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """The recipe with the keys of its section `chosen` merged on top of it, and the preset `below` under it.
+    """Merge the section `chosen` of the recipe over its other keys, and these over the preset `below`.
 
     `sections` are the root keys that are such sections; none of them is left. Blocks are merged key by key,
-    lists and plain values replaced. What `--set` wrote outside the sections stays: the command line has the
-    last word. Places follow their values.
+    lists and plain values replaced. What `--set` wrote outside the sections stays: the command line
+    takes precedence. Places follow their values.
     """
     section = recipe.values.get(chosen)
     if section is not None and not isinstance(section, dict):
@@ -148,14 +148,14 @@ def layered(
 
 
 def validate(model: type[Model], recipe: Recipe) -> Model:
-    """The settings `model`, filled with the recipe's values.
+    """Create the settings `model` from the recipe's values.
 
     Raises UsageError: one paragraph with the place, the key, what is wrong, and what would be right.
     """
     try:
         return model.model_validate(recipe.values)
     except ValidationError as error:
-        found = validation.complaints(model, recipe.values, error)
+        found = validation.messages(model, recipe.values, error)
     raise UsageError(_paragraph(recipe, found))
 
 
@@ -167,24 +167,24 @@ def check_section(model: type[BaseModel], recipe: Recipe, section: str) -> None:
     try:
         model.model_validate(recipe.values)
     except ValidationError as error:
-        found = validation.complaints(model, recipe.values, error)
+        found = validation.messages(model, recipe.values, error)
         own = [each for each in found if recipe.place(each.path).key[:1] == (section,)]
         if own:
             raise UsageError(_paragraph(recipe, own)) from None
 
 
 def _paragraph(recipe: Recipe, found: list[validation.ValidationMessage]) -> str:
-    """What is wrong, the first of it in the recipe's order in full."""
+    """Join the messages in the recipe's order, the first in full."""
     found.sort(key=lambda each: recipe.place(each.path).line or 0)
     paragraph = f"{recipe.place(found[0].path)}: {found[0]}"
     if further := [f"{recipe.place(each.path)}: {each.what}" for each in found[1:]]:
-        more = "; ".join(further[:_MOST_COMPLAINTS]) + ("; …" if len(further) > _MOST_COMPLAINTS else "")
+        more = "; ".join(further[:_MOST_MESSAGES]) + ("; …" if len(further) > _MOST_MESSAGES else "")
         paragraph += f" And {len(further)} more: {more}."
     return paragraph
 
 
 def dump(settings: BaseModel) -> str:
-    """All settings, resolved, as YAML text in the order of the models; reading it gives equal settings."""
+    """Return all settings as YAML text in the order of the models; reading it gives equal settings."""
     return yaml_reader.write(settings.model_dump())
 
 
@@ -193,22 +193,13 @@ def _content(path: Path) -> bytes:
         return file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
 
 
-def _shipped() -> dict[str, Traversable]:
-    """The recipes in the package, by their names, such as 'paper/cartpole.yaml'."""
-    found: dict[str, Traversable] = {}
-    folders = [("", files("flowrl.config").joinpath("recipes"))]
-    while folders:
-        prefix, folder = folders.pop()
-        for entry in folder.iterdir() if folder.is_dir() else ():
-            if entry.is_dir():
-                folders.append((f"{prefix}{entry.name}/", entry))
-            elif entry.name.endswith(".yaml"):
-                found[prefix + entry.name] = entry
-    return found
+def _shipped() -> dict[str, Path]:
+    """Find the recipes in the package, by their names, such as 'paper/cartpole.yaml'."""
+    return {path.relative_to(RECIPES).as_posix(): path for path in RECIPES.rglob("*.yaml")}
 
 
 def _unreadable(source: str, error: OSError | ValueError) -> str:
-    """Why no recipe could be read from `source`, and which could."""
+    """Explain why no recipe could be read from `source`, and list those in the package."""
     if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return f"{source!r} cannot be read: {error.strerror}."
     is_folder = isinstance(error, OSError) and error.errno == errno.EISDIR
@@ -221,7 +212,7 @@ def _unreadable(source: str, error: OSError | ValueError) -> str:
 
 
 def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:
-    """The key path and the value in 'key.path=value'."""
+    """Split 'key.path=value' into key path and value."""
     key, equals, value = text.partition("=")
     path = tuple(step.strip() for step in key.split("."))
     if not equals:
@@ -238,7 +229,7 @@ def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:
 
 
 def _put(values: dict[str, Any], path: KeyPath, value: Any) -> None:
-    """Set the value at `path`; whatever is in its way, not being a block, becomes one."""
+    """Set the value at `path`; a plain value on the way becomes a block."""
     *blocks, last = map(str, path)
     for step in blocks:
         if not isinstance(values.get(step), dict):
@@ -248,7 +239,7 @@ def _put(values: dict[str, Any], path: KeyPath, value: Any) -> None:
 
 
 def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every value that is not a block with keys, and its path."""
+    """Yield every value that is not a block with keys, and its path."""
     for key, value in block.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, (*above, key))
@@ -257,7 +248,7 @@ def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[t
 
 
 def _paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
-    """The path of the value and of everything inside it."""
+    """Yield the path of the value and of everything inside it."""
     yield path
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, item in inside:

@@ -1,27 +1,26 @@
-"""The whole configuration of a run: the parts' own settings, composed."""
+"""The configuration of a run, composed of the settings of its parts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
 from flowrl.config import recipe
+from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import Settings
 from flowrl.envs.settings import EnvSettings
-from flowrl.policies.flow import FlowPolicySettings
-from flowrl.policies.gaussian import GaussianPolicySettings
-from flowrl.policies.noise import NoiseMode
+from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers.registry import SamplerSettings
 from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 
 Algorithm = Literal["fpo", "fpo++", "ppo"]
 
-# What each algorithm's name stands for. A recipe may set every piece otherwise, for all algorithms or,
-# in a section of the algorithm's name, for one.
+# The preset of each algorithm. A recipe may change every part of it, for all algorithms or, in a section of the
+# algorithm's name, for one.
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "fpo": {
         "policy": {"kind": "flow"},
@@ -50,8 +49,18 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }
 
 
+if TYPE_CHECKING:
+
+    class PolicySettings(Settings):
+        """What the settings of every kind of policy have."""
+
+        kind: str
+else:
+    PolicySettings = Union[tuple(kind.settings for kind in POLICY_KINDS.values())]  # noqa: UP007
+
+
 class CheckpointSettings(Settings):
-    """When a run saves itself."""
+    """When a run is saved."""
 
     every_s: float = Field(20.0, ge=0)
     """Seconds of training between two saves of ckpt.pt; it is saved at the end in any case."""
@@ -61,7 +70,7 @@ class CheckpointSettings(Settings):
 
 
 class Config(Settings):
-    """Everything that determines a run."""
+    """All settings of a run."""
 
     algorithm: Algorithm = "fpo"
     """fpo, fpo++ or ppo: a preset of policy, ratio, surrogate and clip, each of which may be set as well."""
@@ -77,7 +86,7 @@ class Config(Settings):
     """Noise that evaluation uses by default: random, zero, or one fixed draw."""
     env: EnvSettings
     """The task."""
-    policy: Annotated[FlowPolicySettings | GaussianPolicySettings, Field(discriminator="kind")]
+    policy: Annotated[PolicySettings, Field(discriminator="kind")]
     """The policy."""
     sampler: SamplerSettings = SamplerSettings()
     """The ODE sampler that acts in training, and evaluation's default; a Gaussian policy needs none."""
@@ -90,23 +99,28 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:
-        gaussian = self.policy.kind == "gaussian"
-        if gaussian != (self.learner.ratio == "likelihood"):
-            raise ValueError(
-                f"policy.kind {self.policy.kind!r} and learner.ratio {self.learner.ratio!r} do not fit: the ratio "
-                "'likelihood' needs a gaussian policy, 'averaged' and 'per_probe' need a flow. Set algorithm: ppo, "
-                "fpo or fpo++ to get a fitting pair"
+        name, kind, learner = self.policy.kind, POLICY_KINDS[self.policy.kind], self.learner
+        if learner.ratio not in kind.ratios:
+            offers = ", ".join(
+                f"a {name} policy takes {' or '.join(map(repr, kind.ratios))}"
+                for name, kind in POLICY_KINDS.items()
             )
-        if self.learner.entropy_coefficient and not gaussian:
             raise ValueError(
-                "learner.entropy_coefficient needs a gaussian policy: the entropy of a flow has no closed form. "
-                "Leave it 0, or set algorithm: ppo"
+                f"policy.kind {name!r} and learner.ratio {learner.ratio!r} do not fit: {offers}. Set algorithm: "
+                f"{' or '.join(ALGORITHMS)} to get a fitting pair"
+            )
+        if learner.entropy_coefficient and not kind.has_entropy:
+            fitting = [name for name, kind in POLICY_KINDS.items() if kind.has_entropy]
+            presets = [name for name, preset in ALGORITHMS.items() if preset["policy"]["kind"] in fitting]
+            raise ValueError(
+                f"learner.entropy_coefficient needs a {' or '.join(fitting)} policy: the entropy of a {name} has no "
+                f"closed form. Leave it 0, or set algorithm: {' or '.join(presets)}"
             )
         return self
 
 
 def load(source: Recipe) -> Config:
-    """The configuration that a recipe spells, put together by `composed`.
+    """Create the configuration of a run from a recipe, by way of `composed`.
 
     Raises UsageError with file, line and key.
     """
@@ -114,13 +128,13 @@ def load(source: Recipe) -> Config:
     _refuse_choice_in_section(source)
     _refuse_contradiction(source, chosen)
     config = recipe.validate(Config, composed(source))
-    for name in ALGORITHMS.keys() & source.values.keys() - {chosen}:  # a fault there would show up later
+    for name in ALGORITHMS.keys() & source.values.keys() - {chosen}:  # an error there would show up later
         recipe.check_section(Config, _composed(source, name), name)
     return config
 
 
 def composed(source: Recipe) -> Recipe:
-    """The recipe with its algorithm's preset below its keys, and its section of the algorithm's name above them.
+    """Return the recipe with its algorithm's preset below its keys, and the algorithm's section above them.
 
     Sections of other algorithms are left out.
     """
@@ -128,7 +142,7 @@ def composed(source: Recipe) -> Recipe:
 
 
 def _algorithm(source: Recipe) -> str:
-    """The recipe's algorithm; the default for a wrong name, of which validation tells."""
+    """Return the recipe's algorithm, or the default for a wrong name, which validation reports."""
     name = source.values.get("algorithm")
     return name if isinstance(name, str) and name in ALGORITHMS else "fpo"
 
@@ -136,13 +150,13 @@ def _algorithm(source: Recipe) -> str:
 def _composed(source: Recipe, algorithm: str) -> Recipe:
     preset = ALGORITHMS[algorithm]
     kind = _value(recipe.layered(source, ALGORITHMS, algorithm), "policy", "kind")
-    if kind not in (None, preset["policy"]["kind"]):  # the preset's other keys of a policy would not fit it
+    if kind not in (None, preset["policy"]["kind"]):  # the other policy keys of the preset would not fit it
         preset = {name: block for name, block in preset.items() if name != "policy"}
     return recipe.layered(source, ALGORITHMS, algorithm, preset)
 
 
 def _refuse_choice_in_section(source: Recipe) -> None:
-    """Raise UsageError when the section of an algorithm chooses an algorithm: the root decides which section counts."""
+    """Raise UsageError when the section of an algorithm sets `algorithm`, which belongs at the root."""
     for name in ALGORITHMS:
         if _value(source, name, "algorithm") is not None:
             raise UsageError(
@@ -152,7 +166,7 @@ def _refuse_choice_in_section(source: Recipe) -> None:
 
 
 def _refuse_contradiction(source: Recipe, algorithm: str) -> None:
-    """Raise UsageError for another kind of policy than the algorithm's, unless a ratio is set along with it."""
+    """Raise UsageError for another kind of policy than the algorithm's, unless the ratio is set too."""
     written = recipe.layered(source, ALGORITHMS, algorithm)
     kind, ratio = _value(written, "policy", "kind"), _value(written, "learner", "ratio")
     fitting = [name for name, preset in ALGORITHMS.items() if preset["policy"]["kind"] == kind]
@@ -167,6 +181,6 @@ def _refuse_contradiction(source: Recipe, algorithm: str) -> None:
 
 
 def _value(source: Recipe, block: str, key: str) -> Any:
-    """The value of a key in a block; None when it is not written."""
+    """Return the value of a key in a block, or None."""
     keys = source.values.get(block)
     return keys.get(key) if isinstance(keys, dict) else None

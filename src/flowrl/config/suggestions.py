@@ -1,4 +1,4 @@
-"""Synonyms: the key that somebody meant who wrote one that does not exist."""
+"""Suggestions for unknown keys and values of a recipe, from synonyms and similar names."""
 
 from __future__ import annotations
 
@@ -11,92 +11,47 @@ from pydantic import BaseModel
 
 from flowrl.config.yaml_reader import KeyPath, dotted
 
-# Names that other libraries give to what is called otherwise here -> the keys that may be meant, by their
-# last names; only those that the settings really have are suggested.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "lr": ("learning_rate",),
-    "learning_rate_actor": ("learning_rate",),
-    "lr_critic": ("critic_learning_rate",),
-    "critic_lr": ("critic_learning_rate",),
-    "discount": ("gamma",),
-    "discount_factor": ("gamma",),
-    "lam": ("gae_lambda",),
-    "lambda": ("gae_lambda",),
-    "lmbda": ("gae_lambda",),
-    "clip_range": ("clip",),
-    "clip_coef": ("clip",),
-    "clip_eps": ("clip",),
-    "clip_epsilon": ("clip",),
-    "clip_param": ("clip",),
-    "epsilon": ("clip",),
-    "clip_range_vf": ("value_clip",),
-    "vf_coef": ("value_coefficient",),
-    "value_coef": ("value_coefficient",),
-    "value_loss_coef": ("value_coefficient",),
-    "ent_coef": ("entropy_coefficient", "entropy_coef"),
-    "entropy_coef": ("entropy_coefficient",),
-    "entropy_bonus": ("entropy_coefficient", "entropy_coef"),
-    "n_epochs": ("epochs",),
-    "num_epochs": ("epochs",),
-    "update_epochs": ("epochs",),
-    "num_updates_per_batch": ("epochs",),
-    "n_minibatches": ("minibatches",),
-    "num_minibatches": ("minibatches",),
-    "num_mini_batches": ("minibatches",),
-    "batch_size": ("minibatches", "batch"),
-    "minibatch_size": ("minibatches", "microbatch"),
-    "target_kl": ("schedule.target",),
-    "desired_kl": ("schedule.target",),
-    "lr_schedule": ("schedule.kind",),
-    "max_gradient_norm": ("max_grad_norm",),
-    "grad_clip": ("max_grad_norm",),
-    "reward_scaling": ("reward_scale",),
-    "normalize_advantage": ("normalise_advantages",),
-    "normalize_advantages": ("normalise_advantages",),
-    "normalize_observations": ("normalise_observations",),
-    "ema": ("ema_decay",),
-    "n_envs": ("env.count",),
-    "num_envs": ("env.count",),
-    "nenvs": ("env.count",),
-    "environments": ("env.count",),
-    "env_id": ("env.id",),
-    "env_name": ("env.id",),
-    "environment": ("env",),
-    "task": ("env.id",),
-    "env_kwargs": ("env.options",),
-    "kwargs": ("env.options",),
-    "algo": ("algorithm",),
-    "method": ("algorithm",),
-    "agent": ("algorithm",),
-    "timesteps": ("total_steps",),
-    "total_timesteps": ("total_steps",),
-    "num_timesteps": ("total_steps",),
-    "num_steps": ("rollout.steps", "total_steps"),
-    "max_steps": ("total_steps",),
-    "budget": ("total_steps",),
-    "n_steps": ("rollout.steps",),
-    "rollout_steps": ("rollout.steps",),
-    "unroll_length": ("rollout.steps",),
-    "num_steps_per_env": ("rollout.steps",),
-    "horizon": ("rollout.steps",),
-    "net_arch": ("hidden",),
-    "hidden_sizes": ("hidden",),
-    "hidden_size": ("hidden",),
-    "hidden_dims": ("hidden",),
-    "hidden_layers": ("hidden",),
-    "layers": ("hidden",),
-    "n_probes": ("probes.count",),
-    "num_probes": ("probes.count",),
-    "n_samples": ("probes.count",),
-    "solver": ("sampler.name", "sampler"),
-    "integrator": ("sampler.name", "sampler"),
-    "nfe": ("sampler.steps",),
-    "flow_steps": ("sampler.steps",),
-    "n_threads": ("threads",),
-    "num_threads": ("threads",),
-    "random_seed": ("seed",),
-    "save_freq": ("checkpoint.every_s",),
+_NAMES_ELSEWHERE = {  # last names of a key -> its names in other libraries
+    "learning_rate": ["lr", "learning_rate_actor"],
+    "critic_learning_rate": ["lr_critic", "critic_lr"],
+    "gamma": ["discount", "discount_factor"],
+    "gae_lambda": ["lam", "lambda", "lmbda"],
+    "clip": ["clip_range", "clip_coef", "clip_eps", "clip_epsilon", "clip_param", "epsilon"],
+    "value_clip": ["clip_range_vf"],
+    "value_coefficient": ["vf_coef", "value_coef", "value_loss_coef"],
+    "entropy_coefficient": ["ent_coef", "entropy_coef", "entropy_bonus"],
+    "epochs": ["n_epochs", "num_epochs", "update_epochs", "num_updates_per_batch"],
+    "minibatches": ["n_minibatches", "num_minibatches", "num_mini_batches", "batch_size", "minibatch_size"],
+    "schedule.target": ["target_kl", "desired_kl"],
+    "schedule.kind": ["lr_schedule"],
+    "max_grad_norm": ["max_gradient_norm", "grad_clip"],
+    "reward_scale": ["reward_scaling"],
+    "normalise_advantages": ["normalize_advantage", "normalize_advantages"],
+    "normalise_observations": ["normalize_observations"],
+    "ema_decay": ["ema"],
+    "env": ["environment"],
+    "env.id": ["env_id", "env_name", "task"],
+    "env.count": ["n_envs", "num_envs", "nenvs", "environments"],
+    "env.options": ["env_kwargs", "kwargs"],
+    "algorithm": ["algo", "method", "agent"],
+    "total_steps": ["timesteps", "total_timesteps", "num_timesteps", "max_steps", "budget"],
+    "rollout.steps": [
+        "num_steps",
+        "n_steps",
+        "rollout_steps",
+        "unroll_length",
+        "num_steps_per_env",
+        "horizon",
+    ],
+    "hidden": ["net_arch", "hidden_sizes", "hidden_size", "hidden_dims", "hidden_layers", "layers"],
+    "probes.count": ["n_probes", "num_probes", "n_samples"],
+    "sampler.name": ["solver", "integrator"],
+    "sampler.steps": ["nfe", "flow_steps"],
+    "threads": ["n_threads", "num_threads"],
+    "seed": ["random_seed"],
+    "checkpoint.every_s": ["save_freq"],
 }
+SYNONYMS = {name: key for key, names in _NAMES_ELSEWHERE.items() for name in names}
 
 CHOICES = {  # the same for values that are one of several words
     "gpu": "cuda",
@@ -112,10 +67,10 @@ _DEEPEST_KEY = 5
 
 
 def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
-    """The sentence "Did you mean …?" for the unknown key at `path` in a recipe for the model `root`.
+    """Return the sentence "Did you mean …?" for the unknown key at `path` in a recipe for the model `root`.
 
-    Looked for, in this order: the same name elsewhere, what other libraries call so, a name much like it
-    among the keys `here`, and one elsewhere. The empty text when nothing comes near.
+    The search order is: the same name elsewhere, a synonym from another library, a similar name among the keys
+    `here`, and a similar one elsewhere. Returns '' when there is none.
     """
     name = str(path[-1])
     normal = name.lower().replace("-", "_")
@@ -127,7 +82,7 @@ def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
         by_name.setdefault(str(known[-1]), []).append(known)
     meant = (
         by_name.get(normal)
-        or _ending(tree, SYNONYMS.get(normal, ()))
+        or _ending(tree, SYNONYMS.get(normal))
         or [(*path[:-1], near) for near in difflib.get_close_matches(normal, here, n=1, cutoff=0.6)]
         or by_name.get(next(iter(difflib.get_close_matches(normal, by_name, n=1, cutoff=0.75)), ""), [])
     )
@@ -137,7 +92,7 @@ def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
 
 
 def keys_of(model: type[BaseModel]) -> Iterator[KeyPath]:
-    """Every key that a recipe for `model` may have, level by level, the shortest paths first."""
+    """Yield every key that a recipe for `model` may have, level by level, the shortest paths first."""
     level: list[tuple[KeyPath, type[BaseModel]]] = [((), model)]
     seen: set[KeyPath] = set()
     while level and len(level[0][0]) < _DEEPEST_KEY:
@@ -153,7 +108,7 @@ def keys_of(model: type[BaseModel]) -> Iterator[KeyPath]:
 
 
 def types_of(annotation: Any) -> tuple[tuple[Any, ...], bool]:
-    """The types that an annotation allows, unions and Annotated taken apart, and whether None is one."""
+    """Return the types in an annotation, with unions and Annotated resolved, and whether None is one of them."""
     if get_origin(annotation) is Annotated:
         return types_of(get_args(annotation)[0])
     if get_origin(annotation) not in (Union, UnionType):
@@ -171,13 +126,11 @@ def types_of(annotation: Any) -> tuple[tuple[Any, ...], bool]:
 
 
 def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    """Return whether `annotation` is a pydantic model."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _ending(tree: list[KeyPath], targets: tuple[str, ...]) -> list[KeyPath]:
-    """The keys that end in the first of the dotted `targets` that any key ends in."""
-    for target in targets:
-        end = tuple(target.split("."))
-        if found := [known for known in tree if known[-len(end) :] == end]:
-            return found
-    return []
+def _ending(tree: list[KeyPath], target: str | None) -> list[KeyPath]:
+    """Return the keys that end in the dotted `target`."""
+    end = tuple(target.split(".")) if target else None
+    return [known for known in tree if end and known[-len(end) :] == end]

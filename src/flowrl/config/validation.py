@@ -1,6 +1,6 @@
-"""A complaint: what is wrong with one value of a recipe and what would be right, in the user's words.
+"""Validation messages: what is wrong with a value of a recipe and what would be right, in the user's words.
 
-Pydantic says what it refuses in terms of models and types; here that becomes keys, choices and examples.
+Pydantic reports errors in terms of models and types; here they become keys, choices and examples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowrl.config.suggestions import CHOICES, is_model, other_key, types_of
 from flowrl.config.yaml_reader import KeyPath, dotted, plain_scalar, shorten
 from flowrl.contracts.errors import did_you_mean
 
-_EXPECTED = {  # pydantic's name of an error -> what a person would have to write
+_EXPECTED = {  # pydantic's name of an error -> what is expected
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -30,12 +30,14 @@ _EXPECTED = {  # pydantic's name of an error -> what a person would have to writ
     "model_attributes_type": "a block of keys",
     "none_required": "null",
 }
-_LIMITS = {
-    "greater_than": ("gt", "> "),
-    "greater_than_equal": ("ge", ">= "),
-    "less_than": ("lt", "< "),
-    "less_than_equal": ("le", "<= "),
-    "multiple_of": ("multiple_of", "a multiple of "),
+_LIMITS = {  # pydantic's name of an error -> what it means, from the context that it gives
+    "greater_than": "must be > {gt:g}",
+    "greater_than_equal": "must be >= {ge:g}",
+    "less_than": "must be < {lt:g}",
+    "less_than_equal": "must be <= {le:g}",
+    "multiple_of": "must be a multiple of {multiple_of:g}",
+    "too_short": "needs {min_length} or more values",
+    "too_long": "may have {max_length} values at most",
 }
 _KINDS = {bool: {"true or false"}, int: {"a whole number", "a number"}, float: {"a number"}}
 _MOST_KEYS_LISTED = 12
@@ -43,7 +45,9 @@ _MOST_KEYS_LISTED = 12
 
 @dataclass(frozen=True)
 class ValidationMessage:
-    path: KeyPath  # the key it is about; () for the recipe as a whole
+    """What is wrong with the value of one key, and advice."""
+
+    path: KeyPath  # of the key; () for the entire recipe
     what: str  # 'must be > 0, got -1'
     advice: str = ""  # further sentences, or ''
 
@@ -51,15 +55,15 @@ class ValidationMessage:
         return f"{self.what.rstrip('.')}. {self.advice}".rstrip()
 
 
-def complaints(
+def messages(
     model: type[BaseModel], values: Mapping[str, Any], error: ValidationError
 ) -> list[ValidationMessage]:
-    """What pydantic refused of `values`, one complaint per key."""
+    """Return what pydantic refused of `values`, one message per key."""
     found = [(_spot(model, values, details["loc"]), details) for details in error.errors(include_url=False)]
     by_path: dict[KeyPath, list[_Found]] = {}
     meant = _of_meant_members(found)
     for spot, details in meant:
-        # Of a list whose entries are wrong pydantic says, too, that too few are right.
+        # For a list with wrong entries pydantic also reports that too few are right.
         below = (
             len(other.path) > (depth := len(spot.path)) and other.path[:depth] == spot.path
             for other, _ in meant
@@ -67,11 +71,11 @@ def complaints(
         if details["type"] == "too_short" and any(below):
             continue
         by_path.setdefault(spot.path, []).append((spot, details))
-    return [_complaint(model, group) for group in by_path.values()]
+    return [_message(model, group) for group in by_path.values()]
 
 
 def shown(value: Any) -> str:
-    """The value as a person sees it in the recipe: "64.5" (text), 3, true, nothing (null), [64, 64]."""
+    """Return the value as it looks in the recipe: "64.5" (text), 3, true, nothing (null), [64, 64]."""
     if isinstance(value, str):
         return f'"{shorten(value)}" (text)'
     if isinstance(value, Mapping):
@@ -89,24 +93,24 @@ def _written(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-# Where a complaint of pydantic is, in the keys of the recipe and in the models.
+# Where an error of pydantic is, in the keys of the recipe and in the models.
 
 
 @dataclass(frozen=True)
 class _Spot:
     path: KeyPath
-    types: tuple[Any, ...]  # what may stand there, null aside
+    types: tuple[Any, ...]  # types allowed there, without null
     nullable: bool
     owner: type[BaseModel] | None  # the model of which the last key is, or should be, a field
-    rivals: tuple[Any, ...]  # what else might stand in the owner's place
-    members: tuple[tuple[KeyPath, str], ...]  # of each union on the way, the member that complains
+    rivals: tuple[Any, ...]  # the other members of the union that the owner belongs to
+    members: tuple[tuple[KeyPath, str], ...]  # of each union on the way, the member that reports the error
 
 
 _Found = tuple[_Spot, ErrorDetails]
 
 
 def _spot(model: type[BaseModel], values: Mapping[str, Any], location: tuple[int | str, ...]) -> _Spot:
-    """The spot that pydantic's location means, which mixes keys with names of the members of unions."""
+    """Convert pydantic's location, which mixes keys with names of the members of unions."""
     path: KeyPath = ()
     types: tuple[Any, ...] = (model,)
     union: tuple[Any, ...] = ()
@@ -120,7 +124,7 @@ def _spot(model: type[BaseModel], values: Mapping[str, Any], location: tuple[int
         outer = types[0]
         inner = _inner(outer, step)
         if inner is None and not _holds(values, (*path, step)):
-            continue  # pydantic speaks of a type, or of '[key]'
+            continue  # the step is a type, or '[key]'
         owner, rivals, union = (outer if is_model(outer) else None), union, ()
         path = (*path, step)
         types, nullable = types_of(Any if inner is None else inner)
@@ -128,7 +132,7 @@ def _spot(model: type[BaseModel], values: Mapping[str, Any], location: tuple[int
 
 
 def _inner(outer: Any, step: int | str) -> Any:
-    """The annotation of what stands at `step` inside the type `outer`; None when the type does not say."""
+    """Return the annotation at `step` inside the type `outer`; None when the type does not define it."""
     arguments = get_args(outer)
     if is_model(outer):
         return outer.model_fields[step].annotation if step in outer.model_fields else Any
@@ -139,7 +143,7 @@ def _inner(outer: Any, step: int | str) -> Any:
 
 
 def _member(types: tuple[Any, ...], label: str) -> tuple[Any, ...]:
-    """The one of a union's types that pydantic calls `label`: a model by its name or by its tag."""
+    """Return the type of a union that pydantic calls `label`: a model by its name or by its tag."""
     for choice in types:
         if is_model(choice) and label in (choice.__name__, *_tags(choice)):
             return (choice,)
@@ -148,7 +152,7 @@ def _member(types: tuple[Any, ...], label: str) -> tuple[Any, ...]:
 
 
 def _tags(model: type[BaseModel], key: str | None = None) -> list[str]:
-    """The constants that tell a model from its rivals, such as 'flow' for `kind: Literal['flow']`."""
+    """Return the constants that distinguish a model in a union, such as 'flow' for `kind: Literal['flow']`."""
     annotations = [field.annotation for name, field in model.model_fields.items() if key in (None, name)]
     constants = [get_args(annotation) for annotation in annotations if _is_choice(annotation)]
     return [str(choice) for choices in constants if key or len(choices) == 1 for choice in choices]
@@ -170,8 +174,8 @@ def _holds(values: Any, path: KeyPath) -> bool:
 
 
 def _of_meant_members(found: list[_Found]) -> list[_Found]:
-    """Of what the members of a union complain about, that of the member which the user seems to have meant:
-    one that looked inside the value before one that wants another kind of value, then the most content."""
+    """Keep, of the errors from the members of a union, those of the member that the user seems to have meant:
+    a member that looked inside the value before one that expects another type, then the one with fewest errors."""
     entered = {spot.path[:length] for spot, _ in found for length in range(len(spot.path))}
     found = [(spot, details) for spot, details in found if not spot.members or spot.path not in entered]
     count = Counter(member for spot, _ in found for member in spot.members if member[0] in entered)
@@ -188,8 +192,8 @@ def _of_meant_members(found: list[_Found]) -> list[_Found]:
 # What is wrong, in words.
 
 
-def _complaint(model: type[BaseModel], group: list[_Found]) -> ValidationMessage:
-    """One complaint from all that pydantic says about one key (several things if it is a union)."""
+def _message(model: type[BaseModel], group: list[_Found]) -> ValidationMessage:
+    """Make one message of all errors of pydantic at one key (several if it is a union)."""
     spot, details = group[0]
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
@@ -201,16 +205,7 @@ def _complaint(model: type[BaseModel], group: list[_Found]) -> ValidationMessage
     if kind in _EXPECTED or kind == "literal_error":
         return _wrong_value(spot, {details["type"]: details for _, details in group}, value)
     if kind in _LIMITS:
-        name, sign = _LIMITS[kind]
-        return ValidationMessage(spot.path, f"must be {sign}{context[name]:g}, got {shown(value)}")
-    if kind == "too_short":
-        return ValidationMessage(
-            spot.path, f"needs {context['min_length']} or more values, got {shown(value)}"
-        )
-    if kind == "too_long":
-        return ValidationMessage(
-            spot.path, f"may have {context['max_length']} values at most, got {shown(value)}"
-        )
+        return ValidationMessage(spot.path, f"{_LIMITS[kind].format(**context)}, got {shown(value)}")
     if kind in ("value_error", "assertion_error"):
         return ValidationMessage(spot.path, str(context["error"]))
     return ValidationMessage(spot.path, f"{details['msg'].removeprefix('Input ')}, got {shown(value)}")
@@ -238,7 +233,7 @@ def _missing(spot: _Spot) -> ValidationMessage:
 
 
 def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
-    """The block does not say, or says wrongly, which member of a union it is."""
+    """The tag that selects the member of a union is missing or wrong."""
     choices = [tag for choice in spot.types for tag in _tags(choice, key)]
     given = block.get(key) if isinstance(block, Mapping) else None
     path = (*spot.path, key)
@@ -250,7 +245,7 @@ def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
 
 
 def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> ValidationMessage:
-    """The value is of another kind than each of those that may stand there, or is none of the choices."""
+    """The value has none of the allowed types, or is none of the choices."""
     choices = [str(choice) for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
     expected = list(dict.fromkeys(_EXPECTED[kind] for kind in errors if kind in _EXPECTED))
     wanted = ([_one_of(choices)] if choices else []) + expected + (["null"] if spot.nullable else [])
@@ -261,7 +256,7 @@ def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> Va
 
 
 def _instead(spot: _Spot, expected: set[str], value: Any) -> str:
-    """What to type instead, when the value shows what was meant; else ''."""
+    """Return what to type instead, when the value shows what was meant; else ''."""
     if isinstance(value, str):
         if _KINDS.get(type(plain_scalar(value)), set()) & expected:
             return f"Write {value} without quotes."

@@ -1,7 +1,7 @@
-"""A YAML document: plain values, and the line of every key; strict where YAML is treacherous.
+"""Strict YAML: plain values, and the line of every key.
 
 It is read by the rules of YAML 1.2 and of JSON, not of YAML 1.1: `1e-3` is a number, and `no`, `on`,
-`2026-01-31`, `010` and `1:30` are text. Refused, because no recipe needs them and each has hurt somebody:
+`2026-01-31`, `010` and `1:30` are text. Refused, because no recipe needs them and each causes mistakes:
 a key written twice, keys that are not text, anchors and aliases, tags, more than one document, infinite
 numbers, control characters, more than 1 MB, more than 20 levels, more than 20 000 values.
 """
@@ -33,7 +33,7 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
-_ADVICE = {  # what PyYAML says -> what to do about it
+_ADVICE = {  # part of PyYAML's message -> what to do about it
     r"'\t'": "Indent with spaces, not with a tab.",
     "mapping values are not allowed": "Look for wrong indentation, or for ': ' in a text without quotes.",
     "could not find expected ':'": "Write a colon and a space after a key: 'key: value'.",
@@ -42,14 +42,14 @@ _ADVICE = {  # what PyYAML says -> what to do about it
     "unexpected end of stream": "A quote is not closed.",
     "cannot start any token": "A text that begins with this character needs quotes.",
     "found another document": "Keep one document in a file: remove the '---' line.",
-    "expected '<document start>'": "Remove what follows the end of the value, or quote the whole value.",
+    "expected '<document start>'": "Remove what follows the end of the value, or quote all of the value.",
     "expected the node content": "A value is missing here.",
     "chr()": "An escape such as '\\U00110000' is beyond the last character there is.",
 }
 
 
 def parse(data: bytes, name: str) -> tuple[dict[str, Any], Lines]:
-    """The keys and values in `data`, the content of the file that messages call `name`, and their lines.
+    """Parse `data`, the content of the file that messages call `name`, into keys and values, and their lines.
 
     Raises UsageError, with file, line and key, for anything that is not one strict YAML mapping.
     """
@@ -73,7 +73,7 @@ def parse(data: bytes, name: str) -> tuple[dict[str, Any], Lines]:
 
 
 def parse_value(text: str, name: str) -> Any:
-    """The value that `text` (the part of a command line called `name`) means in YAML: 0.1, [64, 64], null."""
+    """Parse `text` (a part of the command line called `name`) as a YAML value: 0.1, [64, 64], null."""
     node, reader = _compose(text, lambda line: name)
     if node is None:
         raise UsageError(f"{name}: the value is missing. Write null for none, or '\"\"' for an empty text.")
@@ -84,13 +84,13 @@ def parse_value(text: str, name: str) -> Any:
 
 
 def write(values: Mapping[str, Any]) -> str:
-    """`values` as YAML text, in their order; `parse` reads the same values back, and so do other readers."""
+    """Return `values` as YAML text, in their order, which `parse` and other readers read back."""
     text: str = yaml.dump(dict(values), Dumper=_Writer, sort_keys=False, allow_unicode=True, width=2**31)
     return text
 
 
 def plain_scalar(text: str) -> Any:
-    """What an unquoted `text` means: None, a truth value, a number (perhaps infinite), or the text itself."""
+    """Convert an unquoted `text` to None, a boolean, a number (possibly infinite), or the text itself."""
     if text in _NOTHING:
         return None
     if text in _TRUTH:
@@ -101,25 +101,25 @@ def plain_scalar(text: str) -> Any:
     if _WHOLE.fullmatch(text):
         return int(digits[:40])  # 40 digits are too many for any setting, and int() has a limit of its own
     if (power := _WHOLE_POWER.fullmatch(text)) and len(power[1]) <= 20 and int(power[2]) <= 15:
-        return int(power[1]) * 10 ** int(power[2])  # 2e6 is a whole number, as whoever writes it means
+        return int(power[1]) * 10 ** int(power[2])  # 2e6 is meant as an integer
     if _REAL.fullmatch(text) and not _LEADING_ZERO.fullmatch(text):
         return float(digits)
     return text
 
 
 class _Reader(yaml.SafeLoader):
-    """PyYAML's scanner and parser, with limits; values are built here, never by a constructor of PyYAML."""
+    """PyYAML's scanner and parser, with limits; values are created here, never by a constructor of PyYAML."""
 
     def __init__(self, text: str, where: Callable[[int], str]) -> None:
         super().__init__(text)
-        self.where = where  # a line -> how messages name that place
+        self.where = where  # a line -> its place in messages
         self.lines: Lines = {}
         self.level = 0
         self.values = 0
 
-    def refuse(self, at: yaml.Node | yaml.Event, complaint: str, path: KeyPath = ()) -> NoReturn:
+    def refuse(self, at: yaml.Node | yaml.Event, problem: str, path: KeyPath = ()) -> NoReturn:
         key = f", key {dotted(path)}" if path else ""
-        raise UsageError(f"{self.where(_line(at))}{key}: {complaint}")
+        raise UsageError(f"{self.where(_line(at))}{key}: {problem}")
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
@@ -142,7 +142,7 @@ class _Reader(yaml.SafeLoader):
         return node
 
     def plain(self, node: yaml.Node, path: KeyPath) -> Any:
-        """The node as dict, list, text, number, truth value or None; fills `lines`."""
+        """Convert the node to dict, list, text, number, boolean or None; fills `lines`."""
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -184,7 +184,7 @@ class _Reader(yaml.SafeLoader):
 
 
 def _compose(text: str, where: Callable[[int], str]) -> tuple[yaml.Node | None, _Reader]:
-    """The tree of nodes that `text` spells, None when it spells nothing, and the reader to build it with."""
+    """Parse `text` into a tree of nodes, None for an empty one, and the reader that converts it."""
     if odd := yaml.SafeLoader.NON_PRINTABLE.search(text):
         line = text.count("\n", 0, odd.start()) + 1
         raise UsageError(
@@ -204,7 +204,7 @@ def _compose(text: str, where: Callable[[int], str]) -> tuple[yaml.Node | None, 
 
 
 class _Writer(yaml.SafeDumper):
-    """PyYAML's writer, with quotes around each text that `parse` would take for something else."""
+    """PyYAML's writer, with quotes around each text that `parse` would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -224,13 +224,13 @@ _Writer.add_representer(tuple, _Writer._list)
 
 
 def dotted(path: KeyPath) -> str:
-    """The path as a person writes it: learner.clip, policy.hidden[0]."""
+    """Return the path in dotted form: learner.clip, policy.hidden[0]."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return shorten(text.removeprefix("."), 120)
 
 
 def shorten(text: str, length: int = 60) -> str:
-    """The text in one line of at most `length` characters, the end left out."""
+    """Return the text in one line of at most `length` characters, the end left out."""
     line = " ".join(text[: 4 * length].split())
     return line if len(line) <= length else line[: length - 1] + "…"
 

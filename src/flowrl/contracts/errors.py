@@ -1,23 +1,27 @@
-"""What can go wrong through no fault of flowrl's code, and the exit code that each becomes.
+"""Errors that are not bugs of flowrl, with the exit code of each.
 
 Every message is one paragraph for the person who made the mistake: what is wrong, where (file, line, key),
 why, and what to type instead. `flowrl.cli` prints it and exits with `exit_code`; any other exception is a
-bug of ours and exits with 1.
+bug of flowrl and exits with 1.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 BUG = 1
-"""The exit code of an error that is none of the kinds below: a bug of ours."""
+"""The exit code of an error that is none of those below: a bug of flowrl."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Error numbers of a write that the disk refuses, whatever the file: free space is likely to help."""
 
 
 class FlowrlError(Exception):
-    """An error that is told to the user in one paragraph."""
+    """An error that is reported to the user in one paragraph, without a traceback."""
 
     exit_code = BUG
 
@@ -29,7 +33,7 @@ class UsageError(FlowrlError):
 
 
 class TrainingDiverged(FlowrlError):
-    """A reward, observation, action, loss or gradient stopped being finite."""
+    """A reward, observation, action, loss or gradient is no longer finite."""
 
     exit_code = 3
 
@@ -41,7 +45,7 @@ class CheckpointError(FlowrlError):
 
 
 class EnvironmentFailed(FlowrlError):
-    """An environment raised, or cannot be made."""
+    """An environment cannot be created, or raised an exception."""
 
     exit_code = 5
 
@@ -53,7 +57,7 @@ class StorageError(FlowrlError):
 
 
 class ThresholdMissed(FlowrlError):
-    """A result is below the threshold the user asked for."""
+    """A result is below the threshold that the user set."""
 
     exit_code = 7
 
@@ -65,7 +69,7 @@ class MissingDependency(FlowrlError):
 
 
 def did_you_mean(name: str, known: Iterable[str], synonyms: dict[str, str] | None = None) -> str:
-    """' Did you mean X?' (with a leading space) for the known name nearest to `name`, else ''."""
+    """Return " Did you mean 'X'?" (with a leading space) for the `known` name nearest to `name`, or ''."""
     known = list(known)
     if synonyms and synonyms.get(name) in known:
         return f" Did you mean {synonyms[name]!r}?"
@@ -74,7 +78,7 @@ def did_you_mean(name: str, known: Iterable[str], synonyms: dict[str, str] | Non
 
 
 def in_one_line(error: BaseException) -> str:
-    """An exception with the place that raised it: 'ValueError: too fast (car.py:12)'."""
+    """Return the type, message and origin of `error`: 'ValueError: too fast (car.py:12)'."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     message = " ".join(str(error).split())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, Strict, field_validator
 
 from flowrl.contracts.settings import Settings
 
@@ -36,7 +36,9 @@ class EnvSettings(Settings):
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
     goal: Literal["full", "root_hands", "root"] | None = None
     """HumanoidTrack: what of the reference motion the policy is told; null: full. Rewards always ask for all of it."""
-    motions: tuple[str | MotionSource, ...] | None = Field(default=None, min_length=1)
+    motions: Annotated[tuple[str | MotionSource, ...], Strict(False)] | None = Field(
+        default=None, min_length=1
+    )
     """HumanoidTrack: the motions to imitate, one or a list: `gait:…`, files, or `{source: …, weight: …}`."""
     action_repeat: int = Field(default=1, ge=1)
     """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come

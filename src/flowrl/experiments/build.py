@@ -1,11 +1,9 @@
-"""The composition root: from a configuration to a run, from a checkpoint to a policy.
-
-The only file that knows every part.
-"""
+"""The composition root: creates a run from a configuration, and a policy from a checkpoint."""
 
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,34 +11,29 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowrl import __version__
+from flowrl.config.policy_kinds import POLICY_KINDS, PolicyKind, uses_sampler
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
-from flowrl.contracts.protocols import VelocityField
 from flowrl.envs import factory
 from flowrl.envs.adapter import Adapter
 from flowrl.networks.critic import Critic
-from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.velocity import FlowNetwork
-from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
-from flowrl.policies.gaussian import GaussianPolicy
-from flowrl.policies.noise import Noise, NoiseMode
+from flowrl.policies.noise import Noise
+from flowrl.policies.noise_modes import NoiseMode
+from flowrl.policies.policy import Policy
 from flowrl.samplers import registry
-from flowrl.storage import rng_state
-from flowrl.training import ratio
-from flowrl.training.learner import Learner, LearnerSettings
+from flowrl.storage import checkpoint, rng_state
+from flowrl.training.learner import Learner
 from flowrl.training.loop import Best, Training
-from flowrl.training.ratio import CFMRatio, LikelihoodRatio, RatioEstimator
-
-Policy = FlowPolicy | GaussianPolicy
+from flowrl.training.ratio import RatioEstimator
 
 
 def prepare_process(config: Config) -> None:
-    """Pin torch's threads and seed every global generator."""
+    """Set torch's number of threads and seed every global generator."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed % 2**32)  # noqa: NPY002  environments may draw from the global generator
@@ -48,7 +41,7 @@ def prepare_process(config: Config) -> None:
 
 
 def device_of(config: Config) -> torch.device:
-    """The device that `config` asks for; raises UsageError when it asks for a GPU that is not there."""
+    """Return the device of `config`; raises UsageError for a GPU that PyTorch does not find."""
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
@@ -58,43 +51,38 @@ def device_of(config: Config) -> torch.device:
     return torch.device(config.device)
 
 
+def kind_of(config: Config) -> PolicyKind:
+    """Return the row of the policy's kind."""
+    return POLICY_KINDS[config.policy.kind]
+
+
 def make_actor(
     config: Config, observation_size: int, action_size: int, visible: Tensor | None = None
-) -> FlowNetwork | GaussianActor:
-    """The network behind the policy, with fresh weights; it sees what is `visible` (observation,) bool; None: all."""
-    if isinstance(config.policy, FlowPolicySettings):
-        return FlowNetwork(observation_size, action_size, config.policy, visible)
-    return GaussianActor(observation_size, action_size, config.policy, visible)
+) -> nn.Module:
+    """Create the policy's network with new weights; it sees what is `visible` (observation,) bool; None: all."""
+    return kind_of(config).network(observation_size, action_size, config.policy, visible)
 
 
-def make_ratio_estimator(actor: FlowNetwork | GaussianActor, settings: LearnerSettings) -> RatioEstimator:
-    """How the ratio is made: from the actor's CFM losses or from its likelihoods."""
-    if isinstance(actor, GaussianActor):
-        return LikelihoodRatio(actor)
-    log_ratio = {"averaged": ratio.averaged, "per_probe": ratio.per_probe}[settings.ratio]
-    limits = settings.loss_limit, settings.loss_limit_negative
-    return CFMRatio(actor, settings.probes, settings.loss, log_ratio, *limits)
+def make_ratio_estimator(actor: nn.Module, config: Config) -> RatioEstimator:
+    """Create what compares the old with the new `actor` in an update."""
+    return kind_of(config).ratio_estimator(actor, config.learner)
 
 
 def make_policy(
-    actor: torch.nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool
+    actor: nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool
 ) -> Policy:
-    """The policy that acts with `actor`; the training perturbation is added only when `training`."""
-    if isinstance(actor, GaussianActor):
-        return GaussianPolicy(actor, normaliser, noise)
-    assert isinstance(actor, FlowNetwork)  # noqa: S101  for the type checker: there are two kinds of actor
-    assert isinstance(config.policy, FlowPolicySettings)  # noqa: S101
-    sampler = registry.make(config.sampler.name, config.sampler.options())
-    perturbation = config.policy.perturbation if training else 0.0
-    return FlowPolicy(actor, normaliser, sampler, noise, perturbation, config.policy.action_limit)
+    """Create the policy that acts with `actor`; the training perturbation is added only when `training`."""
+    kind = kind_of(config)
+    sampler = registry.make(config.sampler.name, config.sampler.options()) if kind.uses_sampler else None
+    return kind.policy(actor, normaliser, noise, config.policy, sampler, training)
 
 
 def check_sampler(config: Config, source: Recipe) -> None:
-    """Make the sampler of `config` once, to find out that it can be made; a Gaussian policy needs none.
+    """Raise UsageError when the sampler of `config` cannot be created; a policy that uses none always passes.
 
-    `source` is the recipe of `config`, composed. Raises UsageError with the place there of what is wrong.
+    `source` is the composed recipe of `config`; the error names the place there of what is wrong.
     """
-    if config.policy.kind == "gaussian":
+    if not kind_of(config).uses_sampler:
         return
     try:
         registry.make(config.sampler.name, config.sampler.options())
@@ -103,8 +91,17 @@ def check_sampler(config: Config, source: Recipe) -> None:
         raise UsageError(f"{source.place(path)}: {error}") from error
 
 
+def newest_flow_run() -> Path | None:
+    """Return the run folder under ./runs that saved last and whose policy is a flow; None when there is none."""
+    for folder in checkpoint.run_folders(checkpoint.RUNS):
+        with suppress(CheckpointError):
+            if uses_sampler(checkpoint.load(folder / checkpoint.LATEST)["config"]):
+                return folder
+    return None
+
+
 class Run:
-    """A training run: configuration, environments, policy, learner, and where it stands."""
+    """A training run: configuration, environments, policy, learner and progress."""
 
     def __init__(self, config: Config) -> None:
         prepare_process(config)
@@ -121,7 +118,7 @@ class Run:
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         steps_per_update = self.env.count * config.rollout.steps
         updates = -(-config.total_steps // steps_per_update)
-        estimator = make_ratio_estimator(actor, config.learner)
+        estimator = make_ratio_estimator(actor, config)
         learner = Learner(estimator, critic, normaliser, config.learner, updates, learner_seed)
         self.noise = Noise(action_size, "random", noise_seed)
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
@@ -129,13 +126,13 @@ class Run:
         self.best = Best()
 
     def start(self) -> None:
-        """Begin a new run: first observations."""
+        """Start a new run: reset the environments."""
         self.training.start(self._env_seed)
         if self.config.rollout.stagger:
-            self.training.episodes.whole = self.env.stagger() == 0
+            self.training.episodes.counted = self.env.stagger() == 0
 
     def content(self, metrics_offset: int) -> dict[str, Any]:
-        """All that is needed to continue bit for bit, as plain values and tensors, for `checkpoint.save`."""
+        """Return all that a bit-exact resume needs, as plain values and tensors, for `checkpoint.save`."""
         env, noise = self.env, self.noise.generator
         return {
             "config": self.config.model_dump(mode="json"),
@@ -149,7 +146,7 @@ class Run:
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Continue from `content`'s result. Raises CheckpointError when it is of another model.
+        """Continue from `content`'s result; raises CheckpointError when it does not fit the networks.
 
         An environment whose state was not saved starts new episodes: the resume is then inexact.
         """
@@ -158,7 +155,7 @@ class Run:
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
-                "or saved by another version; train anew, or use the version that saved it."
+                "or saved by another version; train again, or use the version that saved it."
             ) from error
         self.training.set_progress(content["progress"])
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
@@ -172,26 +169,16 @@ class Run:
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A policy out of a checkpoint, ready to act."""
+    """A policy loaded from a checkpoint."""
 
     policy: Policy
     config: Config
     observation_size: int
     action_size: int
 
-    @property
-    def field(self) -> VelocityField | None:
-        """The velocity field over normalised observations; None for a Gaussian policy."""
-        return self.policy.field if isinstance(self.policy, FlowPolicy) else None
-
-    @property
-    def nfe(self) -> float | None:
-        """Velocity evaluations per action; None for a Gaussian policy."""
-        return self.policy.nfe if isinstance(self.policy, FlowPolicy) else None
-
 
 def load_config(content: dict[str, Any]) -> Config:
-    """The configuration in a checkpoint's `content`."""
+    """Return the configuration in a checkpoint's `content`; raises CheckpointError for one of another version."""
     try:
         return Config.model_validate(content["config"])
     except ValidationError as error:
@@ -204,11 +191,11 @@ def load_config(content: dict[str, Any]) -> Config:
 def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
     """Raise UsageError when the sampler in a checkpoint is a Python file, which would be run.
 
-    A checkpoint may come from anybody; a file is run only when the user names it.
+    A checkpoint may come from an untrusted source; a file is run only when the user names it.
     """
     if ".py:" in config.sampler.name:
         raise UsageError(
-            f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anybody, so "
+            f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anyone, so "
             f"flowrl runs that file only when you name it: {remedy} (look at it first)."
         )
 
@@ -216,9 +203,9 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
 def load_policy(
     content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0
 ) -> LoadedPolicy:
-    """The policy in a checkpoint's `content`, acting as `config` says (its sampler may differ).
+    """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
 
-    Uses the moving average of the weights where the run kept one.
+    Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit.
     """
     sizes = content["sizes"]
     weights = content["average"] or content["actor"]

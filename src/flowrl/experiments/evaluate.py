@@ -18,12 +18,13 @@ from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.experiments.build import (
     LoadedPolicy,
     check_sampler,
+    kind_of,
     load_config,
     load_policy,
     prepare_process,
     refuse_file_sampler,
 )
-from flowrl.policies.noise import NoiseMode
+from flowrl.policies.noise_modes import NoiseMode
 from flowrl.storage import checkpoint
 
 SLOTS = 64  # environments played together, at most
@@ -66,8 +67,8 @@ class LoadedCheckpoint:
         return f"{self.config.algorithm} on {self.config.env.id}, {self.content['progress']['env_steps']:,} env steps"
 
     def heard(self, question: EvalRequest) -> EvalRequest:
-        """What of the question concerns this policy: whatever the sampler, a Gaussian one acts the same."""
-        if self.config.policy.kind == "gaussian":
+        """Drop the options that this policy ignores: a policy without a flow has no sampler."""
+        if not kind_of(self.config).uses_sampler:
             return replace(question, sampler=None, steps=None)
         return question
 
@@ -120,9 +121,9 @@ def load(subject: LoadedCheckpoint, question: EvalRequest) -> LoadedPolicy:
 def facts(loaded: LoadedPolicy) -> dict[str, Any]:
     """How the policy makes its actions: sampler and its steps, velocity evaluations per action, noise mode."""
     return {
-        "sampler": loaded.config.sampler.name if loaded.field is not None else None,
-        "steps": getattr(getattr(loaded.policy, "sampler", None), "steps", None),
-        "nfe": loaded.nfe,
+        "sampler": loaded.config.sampler.name if loaded.policy.sampler is not None else None,
+        "steps": getattr(loaded.policy.sampler, "steps", None),
+        "nfe": loaded.policy.nfe,
         "noise": loaded.config.noise,
     }
 

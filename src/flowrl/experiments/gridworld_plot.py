@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import factory, gridworld
-from flowrl.experiments.build import Policy, load_policy
+from flowrl.experiments.build import load_policy
 from flowrl.experiments.evaluate import LoadedCheckpoint, open_checkpoint
+from flowrl.policies.policy import Policy
 from flowrl.reporting.plots import action_field, style
 
 EPISODES = 20

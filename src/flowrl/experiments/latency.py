@@ -19,7 +19,6 @@ from flowrl.evaluation.machine import Watch, machine
 from flowrl.experiments.build import load_policy, refuse_file_sampler
 from flowrl.experiments.evaluate import open_checkpoint
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
-from flowrl.policies.flow import FlowPolicy
 from flowrl.samplers import registry
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
@@ -73,17 +72,16 @@ def trained(path: Path) -> BenchmarkedPolicy:
     config = opened.config
     refuse_file_sampler(config, opened.path, f"flowrl eval {path} --sampler {config.sampler.name}")
     loaded = load_policy(opened.content, config)
-    if not isinstance(loaded.policy, FlowPolicy):
+    field, own = loaded.policy.field, loaded.policy.sampler
+    if field is None or own is None:
         raise UsageError(
-            f"{opened.path} holds a Gaussian policy: it has no flow to time. Name a checkpoint of fpo or fpo++."
+            f"{opened.path} holds a {config.policy.kind} policy: it has no flow to time. "
+            "Name a checkpoint of fpo or fpo++."
         )
     run = opened.path.resolve().parent.name
     name = run if opened.path.name == checkpoint.LATEST else f"{run}-{opened.path.stem}"
-    own = loaded.policy.sampler
     key = (config.sampler.name, getattr(own, "steps", None))
-    return BenchmarkedPolicy(
-        name, loaded.policy.field, loaded.observation_size, loaded.action_size, (key, own)
-    )
+    return BenchmarkedPolicy(name, field, loaded.observation_size, loaded.action_size, (key, own))
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:

@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop, noted so that it can end in good order."""
+"""Stop signals, recorded so that a process can finish what it is doing."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from types import FrameType
 from typing import Any
 
 
-class Interruption:
-    """While it is entered, SIGINT and `others` are noted instead of ending the process.
+class StopSignal:
+    """A context in which SIGINT and `others` are recorded instead of ending the process.
 
-    `heard` is called at every one of them with this object, between two instructions of the main thread; what it
+    `handler` is called at every one of them with this object, between two instructions of the main thread; what it
     raises is raised there.
     """
 
-    def __init__(self, heard: Callable[[Interruption], None] | None = None, *others: signal.Signals) -> None:
+    def __init__(self, handler: Callable[[StopSignal], None] | None = None, *others: signal.Signals) -> None:
         self.signal: signal.Signals | None = None  # the first
         self.count = 0
         self._taken = 0
-        self._heard = heard
+        self._handler = handler
         self._numbers = (signal.SIGINT, *others)
         self._previous: dict[int, Any] = {}
 
-    def __enter__(self) -> Interruption:
+    def __enter__(self) -> StopSignal:
         for number in self._numbers:
             with suppress(ValueError):  # signals can be caught in the main thread only
-                self._previous[number] = signal.signal(number, self._note)
+                self._previous[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -35,12 +35,12 @@ class Interruption:
             signal.signal(number, handler)
 
     def take(self) -> int:
-        """How many came since the last call, for a loop that looks when it is ready to."""
+        """Return the number of signals since the last call, for a loop that polls."""
         fresh, self._taken = self.count - self._taken, self.count
         return fresh
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or signal.Signals(number)
         self.count += 1
-        if self._heard is not None:
-            self._heard(self)
+        if self._handler is not None:
+            self._handler(self)

@@ -1,4 +1,4 @@
-"""A training run in its folder: planned, trained, saved, stopped and continued."""
+"""Training a run in its folder: plan, train, save, stop and resume."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,27 @@ import torch
 
 from flowrl.config import fingerprint, recipe
 from flowrl.config.schema import Config, composed, load
-from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
+from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
-from flowrl.experiments.signals import Interruption
+from flowrl.experiments.signals import StopSignal
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
-from flowrl.storage.files import write_text
+from flowrl.storage.files import check, write_text
 from flowrl.training.loop import Metrics
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """What is to be trained."""
+    """A run to train: its configuration and, for a resume, its checkpoint and folder."""
 
     config: Config
-    stem: str  # what a new run folder is called after
+    stem: str  # first part of the name of a new run folder
     content: dict[str, Any] | None = None  # of the checkpoint to continue from
     folder: Path | None = None  # of the run to continue
 
 
 def plan(source: str | None, overrides: list[str], resume: Path | None) -> TrainPlan:
-    """What `flowrl train` was asked for: a recipe with overrides, or a run to continue.
+    """Plan what `flowrl train` trains: the recipe `source` with overrides, or the run to `resume`.
 
     Raises UsageError for a wrong recipe, CheckpointError for a checkpoint that cannot be read.
     """
@@ -71,49 +71,49 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
 
 
 def _stem(config: Config, recipe_name: str, *, renamed: bool) -> str:
-    """What a new run is called after: its recipe, or the environment that --set put in the recipe's place."""
+    """Return the recipe's name, or that of the environment when --set replaced it (`renamed`)."""
     return re.sub(r"-v\d+$", "", config.env.id.rsplit("/", 1)[-1]).lower() if renamed else recipe_name
 
 
 def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
-    """Raise UsageError when the run of the checkpoint `path` has a whole ckpt.pt that is further than it."""
+    """Raise UsageError when the run of the checkpoint `path` has a valid ckpt.pt with more steps."""
     latest = path.parent / checkpoint.LATEST
     if path.name == checkpoint.LATEST or not latest.is_file():
         return
     try:
         further = checkpoint.load(latest)["progress"]["env_steps"]
     except CheckpointError:
-        return  # damaged: to go back is all that is left
+        return  # damaged: the older checkpoint is the only one left
     steps = content["progress"]["env_steps"]
     if further > steps:
         raise UsageError(
-            f"{path} is of {steps:,} env steps and {latest} of {further:,}: to go on from the former would write over "
-            f"the latter and cut metrics.jsonl. Type: flowrl train --resume {path.parent} to go on from the latest; "
-            f"or move {latest} away first, if you mean to go back."
+            f"{path} was saved after {steps:,} env steps and {latest} after {further:,}: resuming the former would "
+            f"overwrite the latter and cut metrics.jsonl. Type: flowrl train --resume {path.parent} to continue from "
+            f"the latest; or move {latest} away first, if you mean to go back."
         )
 
 
 def _refuse_another_environment(was: Config, now: Config, folder: Path) -> None:
-    """Raise UsageError when the run in `folder` would go on in another environment, or in the same one changed."""
+    """Raise UsageError when the run in `folder` would continue in another or a changed environment."""
     before, after = (
-        fingerprint.compared({"env": config.env.model_dump(mode="json")}) for config in (was, now)
+        fingerprint.experiment_settings({"env": config.env.model_dump(mode="json")}) for config in (was, now)
     )
     for key in (before | after).keys() - {"env.mode"}:
         if before.get(key) != after.get(key):
             raise UsageError(
-                f"--set {key}: the run {folder} has {before.get(key, 'nothing')} there, and what its networks have "
-                f"learned, and the episodes it is in, are of that. Leave out --set {key}, or begin a new run."
+                f"--set {key}: the run {folder} was trained with {before.get(key, 'nothing')}, and its networks "
+                f"and running episodes depend on it. Leave out --set {key}, or start a new run."
             )
 
 
 def resolved(planned: TrainPlan) -> str:
-    """The whole configuration as YAML text."""
+    """Return the complete configuration as YAML text."""
     return recipe.dump(planned.config)
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training run ended."""
+    """The outcome of a training session."""
 
     folder: Path
     env_steps: int
@@ -124,32 +124,29 @@ class TrainResult:
     signal: signal.Signals | None  # that stopped it early
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON document of `flowrl train --json`."""
+        """Return the JSON document of `flowrl train --json`."""
         return {
             "run": str(self.folder),
             "checkpoint": str(self.folder / checkpoint.LATEST),
-            "env_steps": self.env_steps,
-            "seconds": self.seconds,
             "env_steps_per_s": self.env_steps / self.seconds if self.seconds else None,
-            "session_s": self.session_s,
-            "session_env_steps": self.session_env_steps,
             "stopped_by": self.signal.name if self.signal else None,
-            "metrics": self.metrics,
+            **{name: value for name, value in asdict(self).items() if name not in ("folder", "signal")},
         }
 
     def summary(self) -> str:
-        """One line for the person who waited."""
+        """Return the result in one line."""
         names = {"return_mean": "return", "success_rate": "success", "length_mean": "length"}
-        told = [f"{names[key]} {self.metrics[key]:.4g}" for key in names if key in self.metrics]
+        means = [f"{names[key]} {self.metrics[key]:.4g}" for key in names if key in self.metrics]
         rate = self.env_steps / self.seconds if self.seconds else 0.0
-        parts = [f"{self.env_steps:,} env steps in {self.seconds:.1f} s ({rate:,.0f}/s)", *told]
+        parts = [f"{self.env_steps:,} env steps in {self.seconds:.1f} s ({rate:,.0f}/s)", *means]
         return f"{self.folder}: " + ", ".join(parts)
 
 
 def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = False) -> TrainResult:
-    """Train to the end of the budget or the first signal, saving on the way.
+    """Train until the budget is spent or a signal comes, saving checkpoints meanwhile.
 
-    Raises TrainingDiverged (the last good checkpoint stays), EnvironmentFailed, StorageError, UsageError.
+    `out` and `name` choose a new run's folder; `quiet` turns the progress output off. Raises TrainingDiverged (the
+    last good checkpoint stays), EnvironmentFailed, StorageError, UsageError.
     """
     run = Run(planned.config)
     folder = planned.folder or _new_folder(out, name, planned)
@@ -168,7 +165,7 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
 
 
 def _begin(run: Run, planned: TrainPlan, folder: Path) -> int | None:
-    """Start or continue `run`; returns where its metrics file is to be continued."""
+    """Start or continue `run`; returns the offset in bytes at which its metrics file continues."""
     write_text(folder / "config.yaml", resolved(planned))
     if planned.content is None:
         run.start()
@@ -181,7 +178,7 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
-    with Interruption(_finish_first, signal.SIGTERM) as interruption:
+    with StopSignal(_finish_iteration, signal.SIGTERM) as stop:
 
         def report(metrics: Metrics) -> None:
             last.update(metrics)
@@ -189,9 +186,9 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
             saver.take(metrics)
 
         try:
-            run.training.run(report, stop=lambda: interruption.signal is not None)
+            run.training.run(report, stop=lambda: stop.signal is not None)
         except TrainingDiverged as error:
-            raise _told(error, run, folder) from error
+            raise _diverged(error, run, folder) from error
         saver.save()
     return TrainResult(
         folder=folder,
@@ -200,12 +197,12 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
         session_s=time.perf_counter() - begin,
         session_env_steps=run.training.env_steps - steps_before,
         metrics=last,
-        signal=interruption.signal,
+        signal=stop.signal,
     )
 
 
 class Saver:
-    """Saves ckpt.pt now and then, and best.pt after the iterations with the best returns so far."""
+    """Saves ckpt.pt every `checkpoint.every_s` seconds, and best.pt after the window with the best returns so far."""
 
     def __init__(self, run: Run, folder: Path, reporters: Reporters) -> None:
         self._run = run
@@ -216,7 +213,7 @@ class Saver:
         self._warn()
 
     def take(self, metrics: Metrics) -> None:
-        """Hear of an iteration; save when it is time."""
+        """Add the metrics of an iteration, and save when it is time."""
         settings, best = self._run.config.checkpoint, self._run.best
         best.add(metrics.get("return_mean", 0.0), int(metrics["episodes"]))
         over = settings.best_over
@@ -226,37 +223,37 @@ class Saver:
             self.save()
 
     def save(self, name: str = checkpoint.LATEST) -> None:
-        """Save now."""
+        """Save the run as the checkpoint `name` of its folder."""
         checkpoint.save(self._folder / name, self._run.content(self._reporters.offset))
         self._warn()
         if name == checkpoint.LATEST:
             self._saved_at = time.monotonic()
 
     def _warn(self) -> None:
-        """Say, once, that a resume will not be exact: known from the first reset on, or from a later save."""
+        """Print, once, that a resume will not be exact, which shows at the first reset or at a later save."""
         env = self._run.env
         if env.exact_resume or self._warned:
             return
         self._warned = True
-        _tell(
+        _notify(
             f"the state of {env.settings.id} cannot be saved ({env.inexact_because}): a resume of this run is not "
             "exact, it will start new episodes."
         )
 
 
-def _finish_first(interruption: Interruption) -> None:
-    """The first signal lets the iteration end; a second one quits at once."""
-    if interruption.count > 1 or interruption.signal is None:
+def _finish_iteration(stop: StopSignal) -> None:
+    """Let the iteration end at the first signal; quit at once at the second."""
+    if stop.count > 1 or stop.signal is None:
         raise KeyboardInterrupt
-    _tell(f"{interruption.signal.name}: finishing this iteration, then saving. Once more quits at once.")
+    _notify(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
-def _tell(line: str) -> None:
+def _notify(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:
-    """Make the run's folder: `out/name`, or a name that says what is in it and is not taken yet."""
+    """Create the run's folder: `out/name`, or a free name made of recipe, algorithm and seed."""
     config = planned.config
     folder = out / (name or f"{planned.stem}-{config.algorithm}-seed{config.seed}")
     number = 1
@@ -268,17 +265,12 @@ def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:
             )
         number += 1
         folder = out / f"{planned.stem}-{config.algorithm}-seed{config.seed}-{number}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{error.filename or folder}: {error.strerror}. Choose another folder with --out."
-        ) from error
+    check(folder / checkpoint.LATEST)
     return folder
 
 
-def _told(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:
-    """The error with where, the dump of the offending tensors, and how to go on."""
+def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:
+    """Add to the error the iteration, the file of the offending tensors, and what to do next."""
     place = f"in iteration {run.training.iteration + 1}, after {run.training.env_steps:,} env steps"
     advice = ""
     offending = getattr(error, "offending", None)

@@ -1,1 +1,1 @@
-"""The flow itself: path, conditional flow matching, network. Knows no sampler, no training, no RL."""
+"""Flows: path, conditional flow matching, number of function evaluations. Independent of samplers and RL."""

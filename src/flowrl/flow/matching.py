@@ -45,7 +45,7 @@ class Probes:
     noise: Tensor  # (batch, probes, action), standard normal
 
     def to(self, device: torch.device) -> Probes:
-        """The same on `device`; they are drawn on the CPU, so that a seed gives the same ones everywhere."""
+        """Return the same probes on `device`; drawn on the CPU, they are the same for a seed everywhere."""
         return Probes(self.times.to(device), self.noise.to(device))
 
     def __getitem__(self, rows: Tensor) -> Probes:
@@ -55,7 +55,7 @@ class Probes:
 def draw_probes(
     batch: int, action_size: int, settings: ProbeSettings, generator: torch.Generator | None = None
 ) -> Probes:
-    """Probes for `batch` actions of `action_size` numbers each."""
+    """Draw probes for `batch` actions of `action_size` numbers each."""
     shape = (batch, settings.count, 1)
     noise = torch.randn(batch, settings.count, action_size, generator=generator)
     return Probes(_draw_times(shape, settings, generator), noise)
@@ -90,8 +90,12 @@ class LossSettings(Settings):
 
 
 def weight(t: Tensor, settings: LossSettings) -> Tensor:
-    """w(t) for the times `t`, in their shape (fpo.md: eps-MSE = t² u-MSE, data-MSE = (1 - t)² u-MSE;
-    the ELBO in velocity form weighs with t / (1 - t), after Kingma & Gao 2023)."""
+    """Compute w(t) at the times `t`, in their shape.
+
+    The noise and the action that a velocity v predicts at x_t are x_t - t v and x_t + (1 - t) v: their squared errors
+    are t² and (1 - t)² times that of v. The negative ELBO, (1/2) ∫ |predicted noise - noise|² dλ with
+    λ = 2 ln(t / (1 - t)) (Kingma & Gao 2023, arXiv 2303.00848), thus weights |v - u|² with t / (1 - t).
+    """
     weightings: dict[Weighting, Callable[[], Tensor]] = {
         "u": lambda: torch.ones_like(t),
         "eps": lambda: t.square(),
@@ -104,7 +108,8 @@ def weight(t: Tensor, settings: LossSettings) -> Tensor:
 def cfm_loss(
     field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes, settings: LossSettings
 ) -> Tensor:
-    """Conditional flow matching loss per probe (FPO eq. 6: |v(x_t, t; obs) - (action - noise)|²).
+    """Compute the conditional flow matching loss w(t) · |v(x_t, t; obs) - (action - noise)|² per probe (FPO,
+    arXiv 2507.21053, section 3; Algorithm 1 compares it before and after a step).
 
     obs (batch, observation), actions (batch, action), probes (batch, n) → losses (batch, n).
     """

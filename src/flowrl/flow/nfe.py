@@ -1,4 +1,4 @@
-"""How often a velocity is evaluated (NFE), found by counting."""
+"""The number of function evaluations (NFE) of a sampler, by counting."""
 
 from __future__ import annotations
 

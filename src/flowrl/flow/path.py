@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def interpolate(noise: Tensor, action: Tensor, t: float | Tensor) -> Tensor:
-    """x_t = t · action + (1 - t) · noise; the shapes broadcast against each other."""
+    """Compute x_t = t · action + (1 - t) · noise; the shapes broadcast."""
     return noise + t * (action - noise)
 
 
 def target_velocity(noise: Tensor, action: Tensor) -> Tensor:
-    """u = dx_t/dt = action - noise, the same at every time of a straight path."""
+    """Compute u = dx_t/dt = action - noise, the same at every time of a straight path."""
     return action - noise

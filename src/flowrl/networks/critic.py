@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, orthogonal
+from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
 
 
 class CriticSettings(Settings):
     """Size of the value network."""
 
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""
 
 
 class Critic(nn.Module):
-    """A multi-layer perceptron from observation, or what is `visible` (observation,) bool of it, to value."""
+    """A multi-layer perceptron from the `visible` (observation,) bool entries of an observation to its value; None:
+    all entries."""
 
     def __init__(
         self, observation_size: int, settings: CriticSettings, visible: Tensor | None = None
@@ -31,5 +31,5 @@ class Critic(nn.Module):
         self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=1.0))
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Values (...,) of the observations (..., observation)."""
+        """Compute the values (...,) of the observations (..., observation)."""
         return self.layers(self.mask(obs)).squeeze(-1)

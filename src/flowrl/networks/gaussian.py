@@ -1,4 +1,4 @@
-"""The Gaussian actor: the baseline whose likelihood PPO needs."""
+"""The Gaussian actor, which PPO needs for its likelihood."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, orthogonal
+from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
 
 SMALLEST_STD = 1e-3
 
@@ -20,7 +20,7 @@ SMALLEST_STD = 1e-3
 class GaussianSettings(Settings):
     """Size and spread of a Gaussian actor."""
 
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""
@@ -31,8 +31,8 @@ class GaussianSettings(Settings):
 
 
 class GaussianActor(nn.Module):
-    """N(mean(obs), std²) with independent action dimensions; squashing is the environment's affair, whose
-    Jacobian cancels in every ratio."""
+    """Computes N(mean(obs), std²) with independent action dimensions, before the environment squashes the action: the
+    Jacobian of squashing cancels in every ratio."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class GaussianActor(nn.Module):
         self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each (..., action), at the observations (..., observation)."""
+        """Compute mean and standard deviation, each (..., action), at the observations (..., observation)."""
         output = self.layers(self.mask(obs))
         mean = output[..., : self.action_size]
         spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
@@ -60,11 +60,11 @@ class GaussianActor(nn.Module):
 
 
 def log_probability(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """log N(action; mean, std²) = -Σ_d [ (a - μ)² / 2σ² + ln σ + ln(2π) / 2 ]; (..., action) → (...,)."""
+    """Compute log N(action; mean, std²) = -Σ_d [ (a - μ)² / 2σ² + ln σ + ln(2π) / 2 ]; (..., action) → (...,)."""
     z = (action - mean) / std
     return -(0.5 * z.square() + std.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
 
 def entropy(std: Tensor) -> Tensor:
-    """Σ_d [ ln σ + ln(2πe) / 2 ] in nats, before any squashing; (..., action) → (...,)."""
+    """Compute the entropy Σ_d [ ln σ + ln(2πe) / 2 ] in nats, before any squashing; (..., action) → (...,)."""
     return (std.log() + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=-1)

@@ -1,4 +1,4 @@
-"""What of an observation a network may see."""
+"""The mask of the observation entries that a network sees."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class ObservationMask(nn.Module):
-    """Multiplies the entries of a (normalised) observation that may not be seen by 0.
+    """Multiplies the hidden entries of a (normalised) observation by 0.
 
-    `visible` (observation,) is true where they may; None shows everything. It is saved with the network.
+    `visible` (observation,) is true for the others; None hides nothing. It is saved with the network.
     """
 
     def __init__(self, visible: Tensor | None = None) -> None:
@@ -17,5 +17,5 @@ class ObservationMask(nn.Module):
         self.register_buffer("visible", None if visible is None else visible.float())
 
     def forward(self, obs: Tensor) -> Tensor:
-        """`obs` (..., observation) with 0 where it is not visible."""
+        """Return `obs` (..., observation) with 0 where it is hidden."""
         return obs if self.visible is None else obs * self.visible

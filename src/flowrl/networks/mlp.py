@@ -1,17 +1,20 @@
-"""The multi-layer perceptron that every network here is made of, its activations and its initialisations."""
+"""The multi-layer perceptron of all networks, its activations and its initialisations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, Strict
 from torch import Tensor, nn
 from torch.nn import functional
 
 Activation = Literal["silu", "relu", "elu", "tanh"]
+Widths = Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
+"""Widths of the hidden layers, which a recipe writes as a list: [64, 64]."""
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": functional.silu,
@@ -52,18 +55,18 @@ class MLP(nn.ModuleList):
         self._in_place = _IN_PLACE[activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (..., output) of the inputs `x` (..., input)."""
+        """Compute the outputs (..., output) for the inputs `x` (..., input)."""
         return self.after_first(self.linears[0](x))
 
     def after_first(self, hidden: Tensor) -> Tensor:
-        """Outputs (..., output) from what the first layer gave (..., hidden), before its activation."""
+        """Compute the outputs (..., output) from the first layer's output (..., hidden) before its activation."""
         hidden = self._activation(hidden)
         for layer in self.linears[1:-1]:
             hidden = self._activation(layer(hidden))
         return self.linears[-1](hidden)
 
     def after_first_in_place(self, hidden: Tensor) -> Tensor:
-        """`after_first` without gradients: it overwrites `hidden` and allocates less."""
+        """Compute `after_first` without gradients, overwriting `hidden` to allocate less."""
         self._in_place(hidden)
         for layer in self.linears[1:-1]:
             hidden = self._in_place(functional.linear(hidden, layer.weight, layer.bias))
@@ -72,7 +75,7 @@ class MLP(nn.ModuleList):
 
 
 def orthogonal(gain: float = math.sqrt(2)) -> Initialiser:
-    """Orthogonal weights of this `gain` and zero bias, which PPO implementations found to matter
+    """Return an initialiser with orthogonal weights of this `gain` and zero bias, which matter for PPO
     (Engstrom et al. 2020, arXiv 2005.12729)."""
 
     def initialise(layer: nn.Linear) -> None:
@@ -83,7 +86,8 @@ def orthogonal(gain: float = math.sqrt(2)) -> Initialiser:
 
 
 def lecun_uniform(layer: nn.Linear) -> None:
-    """Weights U(-a, a) with a = sqrt(3 / inputs), so that outputs have the variance of inputs; zero bias."""
+    """Initialise weights from U(-a, a) with a = sqrt(3 / inputs), which keeps the variance, and bias 0 (LeCun et al.
+    1998, "Efficient BackProp", section 4.6)."""
     bound = math.sqrt(3 / layer.in_features)
     nn.init.uniform_(layer.weight, -bound, bound)
     nn.init.zeros_(layer.bias)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Normaliser(nn.Module):
-    """Observations shifted and scaled by the mean and variance of all that were seen.
+    """Shifts and scales observations by the mean and variance of all those seen so far.
 
-    Kept in float64 and merged batch by batch (Chan et al. 1979), so that after any number of batches they
-    are those of the whole data; before the first they are 0 and 1. One that is not `enabled` hands every
-    observation on as it is and learns nothing.
+    The statistics are float64 and merged batch by batch (Chan, Golub & LeVeque 1979, Stanford report
+    STAN-CS-79-773), so that they are those of all the data; before the first batch they are 0 and 1. Without
+    `enabled` observations pass unchanged and the statistics stay.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class Normaliser(nn.Module):
 
     @torch.no_grad()
     def update(self, obs: Tensor) -> None:
-        """Take the observations (batch, size) into the statistics."""
+        """Add the observations (batch, size) to the statistics."""
         if not self.enabled:
             return
         rows = obs.double()
         number = len(rows)
         mean = rows.mean(dim=0)
         total = self.count + number
-        apart = mean - self.mean
+        delta = mean - self.mean
         self.sum_of_squares += (rows - mean).square().sum(
             dim=0
-        ) + apart.square() * self.count * number / total
-        self.mean += apart * number / total
+        ) + delta.square() * self.count * number / total
+        self.mean += delta * number / total
         self.count.copy_(total)
         self._refresh()
 

@@ -1,4 +1,4 @@
-"""The velocity network: observation, point and time in, velocity out."""
+"""The velocity network of a flow: from observation, point and time to velocity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, lecun_uniform
+from flowrl.networks.mlp import MLP, Activation, Widths, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
 
@@ -20,14 +20,14 @@ Parameterisation = Literal["u", "eps", "data"]
 # which are 0 at one end of time; they are taken to be at least this.
 SMALLEST_DIVISOR = 0.02
 
-# An adaptive sampler asks for ever new times: remembering them all would only fill the memory.
+# An adaptive sampler evaluates ever new times, and remembering them all would only fill the memory.
 MOST_TIME_ROWS = 256
 
 
 class NetworkSettings(Settings):
-    """Size and reading of a velocity network."""
+    """Size and parameterisation of a velocity network."""
 
-    hidden: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden: Widths = (64, 64)
     """Widths of the hidden layers. Wider fits finer actions and costs time quadratically."""
     activation: Activation = "silu"
     """Between layers. The smooth ones (silu, elu, tanh) give smoother velocities than relu."""
@@ -40,7 +40,7 @@ class NetworkSettings(Settings):
 
 
 def to_velocity(output: Tensor, x: Tensor, t: float | Tensor, parameterisation: Parameterisation) -> Tensor:
-    """The velocity that a prediction at the point `x` means.
+    """Convert the network's prediction at the point `x` and time `t` to a velocity.
 
     u: v = output; eps: v = (x - eps) / t; data: v = (data - x) / (1 - t), from eps = x - t v and
     data = x + (1 - t) v, with the divisors bounded below by `SMALLEST_DIVISOR`.
@@ -59,7 +59,7 @@ def _bounded(divisor: float | Tensor) -> float | Tensor:
 
 
 class TimeFeatures(nn.Module):
-    """cos and sin of t · 2^k, k = 0, 1, …: the time as a network reads it."""
+    """Fourier features cos and sin of t · 2^k, k = 0, 1, … of the time."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class TimeFeatures(nn.Module):
         self.frequencies: Tensor
 
     def forward(self, t: Tensor) -> Tensor:
-        """Features (..., size) of the times `t` (..., 1)."""
+        """Compute the features (..., size) of the times `t` (..., 1)."""
         angle = t * self.frequencies
         return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
@@ -75,7 +75,7 @@ class TimeFeatures(nn.Module):
 class FlowNetwork(nn.Module):
     """A multi-layer perceptron over (observation, x, time features): flowrl's `VelocityField`.
 
-    Of the observation it sees what is `visible` (observation,) bool; None: all.
+    It sees the `visible` (observation,) bool entries of the observation; None: all.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class FlowNetwork(nn.Module):
         self._rows = TimeRows(self)
 
     def bind(self, obs: Tensor) -> Velocity:
-        """The velocity for `obs` (..., observation): its share of the first layer is computed here, once."""
+        """Return the velocity for `obs` (..., observation), whose share of the first layer is computed here, once."""
         if torch.is_grad_enabled():
             self._rows.forget()
         return BoundVelocity(self, obs)
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Views of the first layer: weights for observation, for x, for time features, and the bias."""
+        """Return views of the first layer: weights for observation, for x, for time features, and the bias."""
         first = self.layers.linears[0]
         sizes = [self.observation_size, self.action_size, self.settings.time_features]
         of_obs, of_x, of_time = first.weight.split(sizes, dim=1)
@@ -114,15 +114,15 @@ class FlowNetwork(nn.Module):
         return self.layers.linears[0].weight
 
     def time_row(self, t: float) -> Tensor:
-        """The share (1, hidden) of time `t` in the first layer, remembered until the weights change."""
+        """Return the share (1, hidden) of time `t` in the first layer, cached until the weights change."""
         return self._rows(t)
 
 
 class TimeRows:
-    """Remembers W_time · features(t) per time asked for, as long as the first layer is unchanged.
+    """Caches W_time · features(t) per time, as long as the first layer is unchanged.
 
     PyTorch counts in-place changes of a tensor (`_version`), but its fused optimisers do not count. So
-    the memory is emptied when the count moves, and whenever the network is bound with gradients enabled,
+    the cache is emptied when the count changes, and whenever the network is bound with gradients enabled,
     as it is before every optimiser step.
     """
 
@@ -144,7 +144,7 @@ class TimeRows:
         return row
 
     def forget(self) -> None:
-        """Empty the memory."""
+        """Empty the cache."""
         self._rows.clear()
 
 
@@ -175,7 +175,7 @@ class BoundVelocity:
         return network.layers.after_first(hidden)
 
     def _output_without_gradient(self, x: Tensor, t: float) -> Tensor:
-        """The same for one time of all rows, which is remembered."""
+        """Compute the same for one time of all rows, whose share is cached."""
         network = self._network
         hidden = functional.linear(x, self._of_x)
         hidden += self._share_of_obs

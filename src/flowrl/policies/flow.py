@@ -1,4 +1,4 @@
-"""The flow policy: noise carried by a sampler along the learned velocity to an action."""
+"""The flow policy: a sampler integrates the learned velocity from noise to an action."""
 
 from __future__ import annotations
 
@@ -28,32 +28,35 @@ class FlowPolicySettings(NetworkSettings):
 
 
 class FlowPolicy:
-    """Draws noise and lets a sampler carry it along the learned velocity to an action."""
+    """Integrates the learned velocity from noise to an action with a sampler (FPO, arXiv 2507.21053, section 3)."""
 
     def __init__(
         self,
         field: VelocityField,
         normaliser: Normaliser,
-        sampler: Sampler,
         noise: Noise,
-        perturbation: float = 0.0,
-        action_limit: float | None = None,
+        settings: FlowPolicySettings,
+        sampler: Sampler,
+        training: bool,
     ) -> None:
         self.field = field
         self.normaliser = normaliser
         self.sampler = sampler
         self.noise = noise
-        self.perturbation = perturbation
-        self.action_limit = action_limit
+        self.perturbation = settings.perturbation if training else 0.0
+        self.action_limit = settings.action_limit
         self.calls = 0
         self.evaluations = 0
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
-        """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
+        """Return raw actions (batch, action) for the observations `obs` (batch, observation).
+
+        Raises UsageError when the sampler fails or returns points of another shape or dtype.
+        """
         device = self.normaliser.shift.device
         velocity = self.field.bind(self.normaliser(obs.to(device)))
-        action = self._carry(velocity, self.noise(len(obs)).to(device)).to(obs.device)
+        action = self._integrate(velocity, self.noise(len(obs)).to(device)).to(obs.device)
         if self.perturbation:
             action = action + self.perturbation * torch.randn(action.shape, generator=self.noise.generator)
         return action if self.action_limit is None else action.clamp(-self.action_limit, self.action_limit)
@@ -64,16 +67,16 @@ class FlowPolicy:
         declared = getattr(self.sampler, "nfe", None)
         return declared if declared is not None else self.evaluations / max(1, self.calls)
 
-    def _carry(self, velocity: Velocity, noise: Tensor) -> Tensor:
+    def _integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
         if getattr(self.sampler, "nfe", None) is not None:
-            return self._sampled(velocity, noise)
+            return self._call_sampler(velocity, noise)
         counting = CountingVelocity(velocity)
-        action = self._sampled(counting, noise)
+        action = self._call_sampler(counting, noise)
         self.calls += 1
         self.evaluations += counting.nfe
         return action
 
-    def _sampled(self, velocity: Velocity, noise: Tensor) -> Tensor:
+    def _call_sampler(self, velocity: Velocity, noise: Tensor) -> Tensor:
         try:
             action = self.sampler(velocity, noise, 0.0, 1.0)
         except FlowrlError:
@@ -86,7 +89,7 @@ class FlowPolicy:
         if not isinstance(action, Tensor) or (action.shape, action.dtype) != (noise.shape, noise.dtype):
             raise UsageError(
                 f"the sampler {self.sampler!r} returned {_described(action)} for points that are "
-                f"{_described(noise)}: it must return the points at t1, in the shape and dtype it was given. "
+                f"{_described(noise)}: it must return the points at t1, in the shape and dtype of its input. "
                 "`flowrl samplers check` examines a sampler."
             )
         return action

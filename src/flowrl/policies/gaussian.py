@@ -10,6 +10,7 @@ from torch import Tensor
 from flowrl.networks.gaussian import GaussianActor, GaussianSettings
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
+from flowrl.policies.policy import Policy
 
 
 class GaussianPolicySettings(GaussianSettings):
@@ -19,8 +20,8 @@ class GaussianPolicySettings(GaussianSettings):
     """flow generates actions from noise; gaussian is the baseline."""
 
 
-class GaussianPolicy:
-    """Mean plus standard deviation times noise."""
+class GaussianPolicy(Policy):
+    """Acts with the mean plus the standard deviation times noise."""
 
     def __init__(self, actor: GaussianActor, normaliser: Normaliser, noise: Noise) -> None:
         self.actor = actor
@@ -29,6 +30,6 @@ class GaussianPolicy:
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
-        """Raw actions (batch, action) for the observations `obs` (batch, observation)."""
+        """Return raw actions (batch, action) for the observations `obs` (batch, observation)."""
         mean, std = self.actor(self.normaliser(obs.to(self.normaliser.shift.device)))
         return (mean + std * self.noise(len(obs)).to(mean.device)).to(obs.device)

@@ -1,17 +1,15 @@
-"""Where a policy's noise comes from."""
+"""The noise that a policy turns into actions."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-NoiseMode = Literal["random", "zero", "fixed"]
+from flowrl.policies.noise_modes import NoiseMode
 
 
 class Noise:
-    """Standard normal noise as a policy wants it: drawn anew for every action, zero, or one fixed draw."""
+    """Standard normal noise for a policy: a new draw for every action, zero, or one fixed draw for all."""
 
     def __init__(self, size: int, mode: NoiseMode, seed: int) -> None:
         self.mode = mode
@@ -20,7 +18,7 @@ class Noise:
         self._fixed = torch.randn(1, size, generator=self.generator)
 
     def __call__(self, count: int) -> Tensor:
-        """Noise (count, size)."""
+        """Return noise (count, size)."""
         if self.mode == "random":
             return torch.randn(count, self._size, generator=self.generator)
         if self.mode == "zero":

@@ -1,20 +1,16 @@
 """`ckpt.pt`: everything to evaluate a policy and to continue its training, in one torch file.
 
 A checkpoint is a dict of tensors and plain Python values (None, bool, int, float, str, list, tuple, dict):
-anyone can open it with `torch.load(path, weights_only=True)`. A seal (seal.py) at its end gives damage away.
+anyone can open it with `torch.load(path, weights_only=True)`. A checksum (integrity.py) at its end reveals damage.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
-import os
 import pickle
-import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +18,48 @@ import torch
 
 from flowrl import __version__
 from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
-from flowrl.storage import integrity
+from flowrl.storage import files, integrity
 
 FORMAT = 1
 REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
 LATEST, BEST, RUNS = "ckpt.pt", "best.pt", Path("runs")
 
-DEPTH = 64  # levels of containers
+DEPTH = 64  # levels of nested containers
 _SCALARS = (type(None), bool, int, float, str)
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`: at every instant, a power cut's too, that is the old or the new checkpoint.
+    """Write `content` to `path`, atomically: at every instant `path` is the old or the complete new checkpoint.
 
     `content` has the keys of `REQUIRED`; `format` and `flowrl` are filled in here. Tensors are stored on the
     CPU, detached, without the rest of a storage that they are a view of.
-    Raises TypeError with the key of a value that is neither a tensor nor plain (a bug of ours); StorageError
-    when the file cannot be written: then the old file is untouched and no temporary file stays.
+    Raises TypeError with the key of a value that is neither a tensor nor plain (a bug of flowrl); StorageError
+    when the file cannot be written: then the old file is unchanged and no temporary file is left.
     """
     content = _plain({**content, "format": FORMAT, "flowrl": __version__})
     _check_required(content)
     file = io.BytesIO()
     torch.save(content, file)
-    integrity.seal(file)
+    integrity.append_checksum(file)
     try:
-        _replace(path, file.getbuffer())
+        files.write_bytes(path, file.getbuffer())
     except OSError as error:
         raise StorageError(
-            f"the checkpoint {path} cannot be written: {error.strerror or error}. What was there before is "
-            "untouched. Free some space, or choose a folder you may write to (--out)."
+            f"the checkpoint {path} cannot be written: {error.strerror or error}. The old file is "
+            "unchanged. Free some space, or choose a folder you may write to (--out)."
         ) from error
 
 
-def verify(path: Path) -> str:
-    """Check every byte of the file `path` without unpickling it, and give its digest (sha256, hex).
-
-    Raises CheckpointError when it is damaged, foreign, compressed or not there.
-    """
-    return _read(path)[1]
-
-
 def load(path: Path) -> dict[str, Any]:
-    """The content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
+    """Return the content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
 
-    Raises CheckpointError when anything about the file is not as `save` writes it.
+    Raises CheckpointError when the file is damaged, foreign, compressed, missing or otherwise not as `save` writes it.
     """
     return load_with_digest(path)[0]
 
 
 def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
-    """What `load` gives and what `verify` gives, from reading the file once."""
+    """Return the content of the checkpoint file `path`, as `load` does, and its checksum (sha256, hex)."""
     data, digest = _read(path)
     with _refusing(path):
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -81,7 +69,7 @@ def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def find(path: Path | str) -> Path:
-    """The checkpoint meant by `path`: a file, a run folder (its ckpt.pt), or one of these under ./runs.
+    """Find the checkpoint for `path`: a file, a run folder (its ckpt.pt), or one of these under ./runs.
 
     Raises CheckpointError, with the nearest name, when there is none.
     """
@@ -97,32 +85,13 @@ def find(path: Path | str) -> Path:
         raise CheckpointError(f"there is no checkpoint {str(path)[:200]}: {error.strerror}.") from error
 
 
-def newest_flow() -> Path | None:
-    """The run folder under ./runs that saved last and whose policy is a flow; None when there is none."""
-    for run in _runs_in(RUNS):
-        with suppress(CheckpointError):
-            policy = load(run / LATEST)["config"].get("policy")
-            if isinstance(policy, dict) and policy.get("kind") == "flow":
-                return run
-    return None
-
-
 def clean(folder: Path) -> list[Path]:
-    """Remove from `folder` the temporary files of killed writers, never a living one's; give their paths."""
-    removed = []
-    for temporary in folder.glob(".*.pt.*.tmp"):
-        try:
-            with temporary.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
-                temporary.unlink()
-                removed.append(temporary)
-        except OSError:
-            continue
-    return removed
+    """Remove the temporary checkpoints that killed writers left in `folder`, and return their paths."""
+    return files.remove_orphans(folder, "*.pt")
 
 
 def _plain(value: Any, key: str = "") -> Any:
-    """A copy of `value` in plain containers and dense CPU tensors; TypeError names the `key` of all else."""
+    """Copy `value` into plain containers and dense CPU tensors; TypeError names the `key` of anything else."""
     if type(value) in _SCALARS:
         return value
     if type(value) is torch.Tensor and value.layout is torch.strided:
@@ -141,50 +110,17 @@ def _plain(value: Any, key: str = "") -> Any:
     )
 
 
-def _replace(path: Path, data: memoryview) -> None:
-    """Make `data` the content of `path`, by a temporary file that is on disk before it takes the name."""
-    with _temporary(path) as (temporary, descriptor):
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(data)
-        os.fsync(descriptor)
-        temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot sync a folder
-            raise
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _temporary(path: Path) -> Iterator[tuple[Path, int]]:
-    """A new file beside `path`, locked to tell `clean` that its writer lives, and gone afterwards."""
-    while True:
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink > 0:  # else a `clean` came between open and lock: once more
-                yield temporary, descriptor
-                return
-        finally:
-            temporary.unlink(missing_ok=True)
-            os.close(descriptor)
-
-
 def _read(path: Path) -> tuple[bytes, str]:
-    """Every byte of `path`, read once, and its digest."""
+    """Read `path` once: its bytes and their checksum."""
     with _refusing(path):
         if path.exists() and not path.is_file():
             raise ValueError("it is not a file")
         data = path.read_bytes()
-        return data, integrity.check(data)
+        return data, integrity.verify(data)
 
 
 def _check_plain(content: Any) -> None:
-    """Refuse what `_plain` never gives: other types, sparse tensors, one container in two places."""
+    """Raise ValueError for what `_plain` never returns: other types, sparse tensors, shared containers."""
     waiting, seen = [(content, 0)], set()
     while waiting:
         value, depth = waiting.pop()
@@ -220,7 +156,7 @@ def _check_required(content: Any) -> None:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file that may be damaged or hostile becomes one paragraph."""
+    """Turn every error of reading a file that may be damaged or hostile into a CheckpointError of one paragraph."""
     try:
         yield
     except FileNotFoundError as error:
@@ -228,7 +164,7 @@ def _refusing(path: Path) -> Iterator[None]:
     except Exception as error:
         if type(error) is ValueError:
             reason = str(error)
-        elif isinstance(error, pickle.UnpicklingError):  # torch's words advise to unpickle it all the same
+        elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"
         else:
             reason = f"it cannot be read ({type(error).__name__}: {error})".split("\n", 1)[0]
@@ -239,22 +175,22 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _not_found(path: Path) -> str:
-    """Why `path` leads to no checkpoint, and what is there instead."""
+    """Describe why there is no checkpoint at `path`, and which ones exist."""
     if path.is_dir():
         best = [path / BEST] if (path / BEST).is_file() else []
-        there = best or _runs_in(path)
+        there = best or run_folders(path)
         return f"the folder {path} has no {LATEST}. {_choice(there) if there else 'Has its run saved yet?'}"
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
     known = [entry.name for folder in {missing.parent, RUNS} if folder.is_dir() for entry in folder.iterdir()]
-    near, saved = did_you_mean(missing.name, known), _runs_in(RUNS)
+    near, saved = did_you_mean(missing.name, known), run_folders(RUNS)
     remedy = _choice(saved) if saved else "Train one with: flowrl train gridworld.yaml"
     return f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{near or f' {remedy}'}"
 
 
-def _runs_in(folder: Path) -> list[Path]:
-    """The run folders in `folder` that have saved, the latest first."""
+def run_folders(folder: Path) -> list[Path]:
+    """Return the run folders in `folder` that hold a ckpt.pt, the latest first."""
     saved = sorted(folder.glob(f"*/{LATEST}"), key=lambda file: file.stat().st_mtime, reverse=True)
     return [file.parent for file in saved]
 

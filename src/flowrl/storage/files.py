@@ -1,42 +1,37 @@
-"""Writing files whole: at every instant what stands at a path is the old file or the new one, never half of one."""
+"""Atomic writing: at every instant, a power cut's too, a path holds the old file or the complete new one."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from flowrl.contracts.errors import StorageError, UsageError, did_you_mean
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from flowrl.contracts.errors import DISK_ERRORS, StorageError, UsageError, did_you_mean
 
 
 @contextmanager
 def replacing(path: Path, option: str = "--out") -> Iterator[Path]:
-    """A new file beside `path` to write to, with its suffix: it takes its place when the block ends well, and is gone
-    otherwise. The folder is made if need be. What is no regular file, a pipe or a device, is written to itself.
+    """Yield a new file beside `path`, with its suffix, that replaces `path` when the block ends without an error.
 
-    Raises StorageError, which says to choose another `option`, when the file cannot be written; what cannot be known
-    before is told before the block begins.
+    It is removed otherwise. The folder is created if need be. A pipe or a device is not replaced but written to.
+
+    Raises StorageError, which names the `option` to change, when the file cannot be written; what can be checked
+    beforehand is checked before the block begins.
     """
     target = path.resolve()  # a link stays a link
     if is_stream(target):
-        with _told(path, target, option):
+        with _reporting(path, target, option):
             yield target
         return
-    part = _part(target)
-    try:
-        check(path, option)
-        with _told(path, part, option):
-            yield part
-        with _told(path, part, option):
-            _put(part, target)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    check(path, option)
+    with temporary(target, target.suffix) as part, _reporting(path, part, option):
+        yield part
+        _replace(target, part)
 
 
 def write_text(path: Path, text: str, option: str = "--out") -> None:
@@ -45,27 +40,33 @@ def write_text(path: Path, text: str, option: str = "--out") -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def check(path: Path, option: str = "--out") -> None:
-    """Make the folder of `path` and see whether a file can be written there: what takes long should begin with it.
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to `path`, replacing a link there. Raises OSError; the old file is then unchanged."""
+    with temporary(path) as part:
+        part.write_bytes(data)
+        _replace(path, part)
 
-    Raises StorageError, which says to choose another `option`.
+
+def check(path: Path, option: str = "--out") -> None:
+    """Create the folder of `path` and check that a file can be written there; for the beginning of long work.
+
+    Raises StorageError, which names the `option` to change.
     """
     target = path.resolve()
     if is_stream(target):
         return
-    part = _part(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
-        part.touch()
-        part.unlink()
+        with temporary(target):
+            pass
     except OSError as error:
         raise unwritable(path, error, option) from error
 
 
 def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) -> None:
-    """UsageError unless `path`, given as `option`, has one of the `suffixes` that `what` is written as."""
+    """Raise UsageError unless `path`, given as `option`, has one of the `suffixes` of the files that hold `what`."""
     suffix = path.suffix.lower()
     if suffix not in suffixes:
         raise UsageError(
@@ -75,26 +76,57 @@ def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) ->
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a pipe or a device stands at `path`, which cannot be replaced."""
+    """Return whether `path` is a pipe or a device, which cannot be replaced."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def unwritable(path: Path, error: OSError, option: str = "--out") -> StorageError:
-    """What to tell of `error`, for which `path`, that the user chose with `option`, is not written."""
+    """Return the StorageError for an `error` of writing to `path`, which the user chose with `option`."""
     reason = error.strerror or " ".join(str(error).split()[-20:])
     if error.filename and Path(error.filename).parent != path.resolve().parent:
         reason = f"{error.filename}: {reason}"  # a folder on the way
-    remedy = "Free some space, or choose" if error.errno in FULL else "Choose"
+    remedy = "Free some space, or choose" if error.errno in DISK_ERRORS else "Choose"
     return StorageError(f"{path} cannot be written: {reason}. {remedy} another {option}.")
 
 
-def _part(target: Path) -> Path:
-    return target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+@contextmanager
+def temporary(path: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a new file beside `path` that is removed at the end; it is locked while its writer lives."""
+    while True:
+        part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp{suffix}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if (
+                os.fstat(descriptor).st_nlink > 0
+            ):  # else `remove_orphans` came between open and lock: try again
+                yield part
+                return
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def remove_orphans(folder: Path, pattern: str) -> list[Path]:
+    """Remove the temporary files that killed writers left in `folder`, and return their paths.
+
+    `pattern` matches the names of the files that were to be replaced, such as '*.pt'.
+    """
+    removed = []
+    for part in folder.glob(f".{pattern}.*.tmp"):
+        try:
+            with part.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
+                part.unlink()
+                removed.append(part)
+        except OSError:
+            continue
+    return removed
 
 
 @contextmanager
-def _told(path: Path, written: Path, option: str) -> Iterator[None]:
-    """An OSError of writing to `written` as StorageError; another file's, which was only read, as it is."""
+def _reporting(path: Path, written: Path, option: str) -> Iterator[None]:
+    """Turn an OSError of writing to `written` into a StorageError; an error of a file that was only read passes."""
     try:
         yield
     except OSError as error:
@@ -103,10 +135,22 @@ def _told(path: Path, written: Path, option: str) -> Iterator[None]:
         raise unwritable(path, error, option) from error
 
 
-def _put(part: Path, target: Path) -> None:
-    """Let `part`, once it is on the disk, be `target`, with the permissions of the file that stood there."""
+def _replace(target: Path, part: Path) -> None:
+    """Write `part` to the disk and rename it to `target`, with the permissions of the file that it replaces."""
     if target.exists():
         shutil.copymode(target, part)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
+    _sync(part)
     part.replace(target)
+    try:
+        _sync(target.parent)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network drives cannot sync a folder
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

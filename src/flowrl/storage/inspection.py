@@ -1,4 +1,4 @@
-"""What a checkpoint holds, said as plain values and in words; no model is built."""
+"""The content of a checkpoint as plain values and as text; no model is built."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ NETWORKS = ("actor", "critic", "average")
 Facts = list[tuple[str, str]]
 
 
-def take(path: Path | str) -> dict[str, Any]:
-    """Check every byte of the checkpoint meant by `path` and say what it holds; raises CheckpointError."""
+def inspect(path: Path | str) -> dict[str, Any]:
+    """Verify every byte of the checkpoint at `path` and describe its content; raises CheckpointError."""
     found = checkpoint.find(path)
     content, digest = checkpoint.load_with_digest(found)
     return {"path": str(found), "bytes": found.stat().st_size, "sha256": digest, **description(content)}
 
 
 def description(content: dict[str, Any]) -> dict[str, Any]:
-    """What the checkpoint `content` says of itself, as plain JSON values; None for what it does not say."""
+    """Describe the checkpoint `content` as plain JSON values; None for what it does not hold."""
     config = content.get("config") or {}
     tensors = {section: dict(_tensors(value)) for section, value in content.items()}
     env = config.get("env")
@@ -52,39 +52,39 @@ def description(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def sections(taken: dict[str, Any]) -> list[tuple[str, Facts]]:
-    """What a person reads of an inventory: headings, and below each (what, how)."""
-    tensors = ", ".join(f"{name} {_size(size)}" for name, size in taken["tensor_bytes"].items())
-    told: list[tuple[str, dict[str, Any]]] = [
+def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
+    """Return the result of `inspect` as text: headings, and below each (name, value) pairs."""
+    tensors = ", ".join(f"{name} {_size(size)}" for name, size in inventory["tensor_bytes"].items())
+    found: list[tuple[str, dict[str, Any]]] = [
         (
-            f"{taken['path']}: sound",
+            f"{inventory['path']}: sound",
             {
-                "size": _size(taken["bytes"]),
-                "sha256": taken["sha256"],
-                "format": f"{taken['format']} (flowrl {taken['flowrl']})",
-                "algorithm": taken["algorithm"],
-                "env": taken["env"],
-                "sampler": taken["sampler"],
+                "size": _size(inventory["bytes"]),
+                "sha256": inventory["sha256"],
+                "format": f"{inventory['format']} (flowrl {inventory['flowrl']})",
+                "algorithm": inventory["algorithm"],
+                "env": inventory["env"],
+                "sampler": inventory["sampler"],
                 "tensors": tensors,
             },
         )
     ]
-    if isinstance(taken["progress"], dict):
-        told.append(("progress", taken["progress"]))
-    for name, network in taken["networks"].items():
+    if isinstance(inventory["progress"], dict):
+        found.append(("progress", inventory["progress"]))
+    for name, network in inventory["networks"].items():
         shapes = {
             key: f"{'x'.join(map(str, tensor['shape'])) or 'scalar'}  {tensor['dtype']}"
             for key, tensor in network["tensors"].items()
         }
-        told.append((f"{name}: {network['parameters']:,} parameters", shapes))
+        found.append((f"{name}: {network['parameters']:,} parameters", shapes))
     return [
         (heading, [(str(key), _inline(value)) for key, value in facts.items() if value not in (None, "")])
-        for heading, facts in told
+        for heading, facts in found
     ]
 
 
 def _tensors(value: Any, key: str = "") -> list[tuple[str, Any]]:
-    """(dotted key, tensor) of every tensor in nested `value`."""
+    """Return (dotted key, tensor) for every tensor in the nested `value`."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         return [
@@ -94,7 +94,7 @@ def _tensors(value: Any, key: str = "") -> list[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> Any:
-    """`value` as JSON and YAML can say it: tensors become their shape, tuples become lists."""
+    """Convert `value` for JSON and YAML: tensors become their shape, tuples become lists."""
     if isinstance(value, dict):
         return {key: _shown(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Random state: where every random generator of the process stands, as tensors and plain values."""
+"""The state of every random generator of the process, as tensors and plain values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowrl.contracts.errors import CheckpointError
 
 
 def state(**generators: torch.Generator) -> dict[str, Any]:
-    """The state of the global generators of Python, NumPy, torch and CUDA, and of the named `generators`."""
+    """Return the state of the global generators of Python, NumPy, torch and CUDA, and of the named `generators`."""
     twister: Any = np.random.get_state(legacy=False)  # noqa: NPY002  Gymnasium tasks may draw from the global one
     return {
         "python": random.getstate(),
@@ -29,9 +29,9 @@ def state(**generators: torch.Generator) -> dict[str, Any]:
 
 
 def restore(saved: dict[str, Any], **generators: torch.Generator) -> None:
-    """Put every generator back to where `state` saw it, `generators` under the names they were saved with.
+    """Restore every generator to its state in `saved`, `generators` by the names that they were saved with.
 
-    CUDA's global generators are put back only on a machine with as many devices as there were.
+    CUDA's global generators are restored only on a machine with the same number of devices.
     Raises CheckpointError when a state is missing or does not fit its generator.
     """
     try:
@@ -45,4 +45,4 @@ def restore(saved: dict[str, Any], **generators: torch.Generator) -> None:
         for name, generator in generators.items():
             generator.set_state(saved["generators"][name])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"the checkpoint's random state cannot be put back here: {error!r}.") from error
+        raise CheckpointError(f"the checkpoint's random state cannot be restored here: {error!r}.") from error

@@ -1,9 +1,11 @@
-"""Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438)."""
+"""Advantages: generalised advantage estimation and normalisation."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+FADING = 0.999  # per update, of the largest standard deviation that `AdvantageScale` remembers
 
 
 def gae(
@@ -15,11 +17,12 @@ def gae(
     gamma: float,
     gae_lambda: float,
 ) -> Tensor:
-    """Advantages A_t = δ_t + γ λ A_{t+1} with δ_t = r_t + γ V(s_{t+1}) - V(s_t).
+    """Compute advantages A_t = δ_t + γ λ A_{t+1} with δ_t = r_t + γ V(s_{t+1}) - V(s_t) (generalised advantage
+    estimation, Schulman et al. 2016, arXiv 1506.02438, eq. 11, 12 and 16).
 
     All tensors are (time, envs). `next_values` are the values of the true successors. A termination has
     no value after it; a truncation keeps V(s_{t+1}), since only the clock ended the episode. Both cut the
-    sum; where both flags stand, the step is a termination.
+    sum; a step with both flags is a termination.
     """
     delta = rewards + gamma * next_values * (~terminated) - values
     carry = gamma * gae_lambda * (~(terminated | truncated))
@@ -32,20 +35,31 @@ def gae(
 
 
 def normalise(advantages: Tensor, least: float = 0.0) -> Tensor:
-    """Advantages with mean 0 and standard deviation 1 over all their elements; where theirs is below `least`, divided
-    by that."""
+    """Return the advantages, shifted to mean 0 over all their elements and divided by their standard deviation, or
+    by `least` where that is larger."""
     return (advantages - advantages.mean()) / (advantages.std(correction=0).clamp(min=least) + 1e-8)
 
 
+def explained_variance(values: Tensor, returns: Tensor) -> float:
+    """Compute 1 - Var(returns - values) / Var(returns): 1 for a perfect critic, 0 for a constant one."""
+    variance = returns.var(correction=0)
+    return float(1 - (returns - values).var(correction=0) / variance) if variance > 0 else float("nan")
+
+
 class AdvantageScale:
-    """Normalises the advantages of one update after another, by no less than `floor` times the `largest` standard
-    deviation seen, which fades by a thousandth per update."""
+    """Normalises the advantages of successive updates, dividing by no less than `floor` · `largest`.
+
+    `largest` is the largest standard deviation so far, multiplied by 0.999 per update. A lower bound on the divisor
+    keeps noise from being amplified where little is left to learn, as max(1, S) does in DreamerV3's normalisation of
+    returns (Hafner et al. 2023, arXiv 2301.04104, section on the actor-critic); that the bound follows the run's own
+    scale, instead of being 1, is flowrl's.
+    """
 
     def __init__(self, floor: float) -> None:
         self.floor = floor
         self.largest = 0.0
 
     def __call__(self, advantages: Tensor) -> Tensor:
-        """Advantages with mean 0 and, unless they are that small, standard deviation 1."""
-        self.largest = max(0.999 * self.largest, advantages.std(correction=0).item())
+        """Return the advantages with mean 0 and standard deviation 1, or less where the lower bound is in force."""
+        self.largest = max(FADING * self.largest, advantages.std(correction=0).item())
         return normalise(advantages, least=self.floor * self.largest)

@@ -1,9 +1,8 @@
-"""The learner: from a rollout to better weights."""
+"""The learner: updates actor and critic on a rollout."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,29 +15,19 @@ from flowrl.contracts.settings import Settings
 from flowrl.flow.matching import LossSettings, ProbeSettings
 from flowrl.networks.critic import Critic, CriticSettings
 from flowrl.networks.normaliser import Normaliser
-from flowrl.training import surrogate
-from flowrl.training.advantage import AdvantageScale, gae, normalise
+from flowrl.training.advantage import AdvantageScale, explained_variance, gae, normalise
 from flowrl.training.metrics import Means
-from flowrl.training.ratio import RatioEstimator, Record, bounded
+from flowrl.training.ratio import RatioEstimator, RatioName, Record, bounded, ratio_metrics
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule, ScheduleSettings
-
-SURROGATES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "ppo": surrogate.ppo_clip,
-    "spo": surrogate.spo,
-    "aspo": surrogate.aspo,
-    "mirror": surrogate.mirror,
-}
+from flowrl.training.surrogate import SURROGATES, Surrogate
 
 
 class LearnerSettings(Settings):
-    """Everything an update depends on."""
+    """Hyper-parameters of an update."""
 
-    ratio: Literal["averaged", "per_probe", "likelihood"] = "averaged"
-    """averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."""
-    surrogate: Literal["ppo", "spo", "aspo", "mirror"] = "ppo"
-    """Objective: PPO-clip, SPO, ASPO (clip where A ≥ 0, SPO where A < 0), or mirror descent, log r → clip · A, which
-    alone pulls back a ratio that has fallen near zero: the steadiest for flows."""
+    ratio: RatioName = "averaged"
+    surrogate: Surrogate = "ppo"
     clip: float = Field(0.05, gt=0)
     """Half-width of the trusted ratio range. Its meaning depends on `loss.reduction`."""
     probes: ProbeSettings = ProbeSettings()
@@ -62,7 +51,7 @@ class LearnerSettings(Settings):
     """Where advantages are given mean 0 and standard deviation 1."""
     advantage_floor: float = Field(0.0, ge=0, le=1)
     """For `batch`: least divisor, as a share of the largest standard deviation that advantages had (which fades by a
-    thousandth per update). Where nothing is left to learn it keeps noise from being blown up to a signal."""
+    thousandth per update). Where nothing is left to learn it keeps noise from being amplified to a signal."""
     normalise_observations: bool = True
     """Shift and scale observations by their running statistics, and keep them within ±10; false leaves them
     as they are."""
@@ -72,7 +61,7 @@ class LearnerSettings(Settings):
     minibatches: int = Field(4, ge=1)
     """Optimiser steps per pass."""
     microbatch: int = Field(4096, ge=1)
-    """Rows whose gradient is computed at once; larger minibatches are summed up from pieces that stay in
+    """Rows whose gradient is computed at once; larger minibatches are summed up from parts that stay in
     the processor's cache. The gradient is the same."""
     learning_rate: float = Field(3e-4, gt=0)
     """Adam's step size for the actor."""
@@ -87,7 +76,7 @@ class LearnerSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay (AdamW)."""
     max_grad_norm: float | None = Field(0.5, gt=0)
-    """Longest gradient of the actor, and of the critic, each on its own; null for no limit."""
+    """Largest norm of the gradient of the actor, and, separately, of the critic; null for no limit."""
 
     critic: CriticSettings = CriticSettings()
     """The value network."""
@@ -109,7 +98,7 @@ class LearnerSettings(Settings):
 
 @dataclass(frozen=True)
 class Batch:
-    """A rollout with time and environments made one axis, and what the update needs beside it."""
+    """A rollout with time and environments flattened into one axis, and the quantities that an update needs."""
 
     obs: Tensor  # (batch, observation), normalised
     actions: Tensor  # (batch, action)
@@ -119,19 +108,12 @@ class Batch:
     record: Record  # of the old policy
 
     def __getitem__(self, rows: Tensor) -> Batch:
-        record = {name: tensor[rows] for name, tensor in self.record.items()}
-        return Batch(
-            self.obs[rows],
-            self.actions[rows],
-            self.advantages[rows],
-            self.returns[rows],
-            self.values[rows],
-            record,
-        )
+        tensors = {name: value[rows] for name, value in vars(self).items() if name != "record"}
+        return Batch(**tensors, record={name: value[rows] for name, value in self.record.items()})
 
 
 class Learner:
-    """Owns actor, critic, observation statistics and optimiser; knows no environment and no policy."""
+    """Updates actor, critic and observation statistics, which it owns; knows no environment and no policy."""
 
     def __init__(
         self,
@@ -155,11 +137,11 @@ class Learner:
         self._surrogate = SURROGATES[settings.surrogate]
 
     def update(self, rollout: Rollout) -> dict[str, float]:
-        """Improve actor and critic on `rollout`; returns the metrics of the update.
+        """Update actor and critic on `rollout` and return the metrics (PPO, arXiv 1707.06347, Algorithm 1).
 
         Raises:
-            TrainingDiverged: a loss or a gradient is not finite; the weights are then no good, and
-                `offending` holds the minibatch.
+            Diverged: a loss or a gradient is not finite; the weights are then of no use, and `offending` holds the
+                minibatch.
         """
         rollout = rollout.to(self.normaliser.shift.device)
         epochs = self._draw_minibatches(rollout.rewards.numel())
@@ -169,15 +151,20 @@ class Learner:
             means = last_epoch if number == len(epochs) - 1 else None
             for chunks in minibatches:
                 self._step(batch, chunks, means)
-        metrics = {**last_epoch.values(), "explained_variance": _explained_variance(batch)}
+        metrics = {
+            **last_epoch.values(),
+            "explained_variance": explained_variance(batch.values, batch.returns),
+        }
         metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._follow_schedule(metrics.get("kl", metrics["clipped_share"]))
         self._follow_average()
-        self.normaliser.update(rollout.obs.flatten(0, 1))  # last: until here they are those that acted
+        self.normaliser.update(
+            rollout.obs.flatten(0, 1)
+        )  # last: until here they are the statistics that acted
         return metrics
 
     def _draw_minibatches(self, batch: int) -> list[list[list[Tensor]]]:
-        """Rows by epoch, minibatch and microbatch."""
+        """Draw the rows of every epoch, minibatch and microbatch."""
         size = -(-batch // min(self.settings.minibatches, batch))
         epochs = []
         for _ in range(self.settings.epochs):
@@ -187,7 +174,7 @@ class Learner:
 
     @torch.no_grad()
     def _prepare(self, rollout: Rollout, first_epoch: list[list[Tensor]]) -> Batch:
-        """Values, advantages and the record of the old policy, all with the weights that acted."""
+        """Compute values, advantages and the record of the old policy, all with the weights that acted."""
         settings = self.settings
         obs = self.normaliser(rollout.obs)
         values = self._values(obs)
@@ -234,16 +221,18 @@ class Learner:
         for number, chunk in enumerate(chunks):
             part = batch[chunk]
             advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
-            compared = self.estimator.compare(part.obs, part.actions, part.record, advantages)
-            log_ratio = bounded(compared.log_ratio, self.settings.log_ratio_bound)
+            result = self.estimator.compare(part.obs, part.actions, part.record, advantages)
+            log_ratio = bounded(result.log_ratio, self.settings.log_ratio_bound)
             parts = self._losses(part, advantages, log_ratio)
             loss = parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
-            if compared.entropy is not None:
-                loss = loss - self.settings.entropy_coefficient * compared.entropy.mean()
+            if result.entropy is not None:
+                loss = loss - self.settings.entropy_coefficient * result.entropy.mean()
             (loss * (len(chunk) / rows)).backward()
             if means is not None:
-                ratios = _ratio_metrics(compared.log_ratio, log_ratio, self.settings)
-                means.add({**ratios, **parts, **compared.metrics}, len(chunk))
+                ratios = ratio_metrics(
+                    result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound
+                )
+                means.add({**ratios, **parts, **result.metrics}, len(chunk))
         limit = self.settings.max_grad_norm or float("inf")
         norms = {
             "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
@@ -255,12 +244,12 @@ class Learner:
         self.optimizer.step()
 
     def _losses(self, part: Batch, advantages: Tensor, log_ratio: Tensor) -> dict[str, Tensor]:
-        """The policy's loss, minus the surrogate, and the critic's, on some rows; `log_ratio` is bounded."""
+        """Compute the losses of policy (minus the surrogate) and critic on the rows `part`; `log_ratio` is bounded."""
         surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
         return {"policy_loss": -surrogate.mean(), "value_loss": self._value_loss(part)}
 
     def _value_loss(self, part: Batch) -> Tensor:
-        """Mean squared error of the values, or of the worse of value and clipped value."""
+        """Compute the mean squared error of the values, or of the worse of value and clipped value."""
         values = self.critic(part.obs)
         error = (values - part.returns).square()
         clip = self.settings.value_clip
@@ -270,7 +259,7 @@ class Learner:
         return error.mean()
 
     def _refuse_non_finite(self, norms: dict[str, Tensor], batch: Batch, rows: Tensor) -> None:
-        """A norm is finite only if every loss and every gradient behind it is."""
+        """Raise Diverged unless the norms are finite, which they are only if every loss and gradient is."""
         for name, norm in norms.items():
             if not torch.isfinite(norm):
                 part = batch[rows]
@@ -286,7 +275,7 @@ class Learner:
         factor = self.schedule.factor
         actor, critic = self.optimizer.param_groups
         actor["lr"] = self.settings.learning_rate * factor
-        # How far the policy moves says nothing of how fast the critic may learn.
+        # The change of the policy is no measure of how fast the critic may learn.
         own = 1.0 if self.settings.schedule.kind == "adaptive" else factor
         critic["lr"] = (self.settings.critic_learning_rate or self.settings.learning_rate) * own
 
@@ -300,7 +289,7 @@ class Learner:
             mean.lerp_(weight, 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next update depends on: tensors and plain values."""
+        """Return everything that the next update depends on, as tensors and plain values."""
         return {
             "actor": self.actor.state_dict(),
             "critic": self.critic.state_dict(),
@@ -321,33 +310,19 @@ class Learner:
         self.normaliser.load_state_dict(state["normaliser"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self._set_rates()  # a run that is made longer goes on at the rate of its new length
+        self._set_rates()  # with a larger total_steps the rate follows the new length
         self._scale.largest = state["advantage_scale"]
         self.generator.set_state(state["generator"])
 
 
 class Diverged(TrainingDiverged):
-    """Training stopped being finite; `offending` holds the tensors of the minibatch."""
+    """A loss or gradient is not finite; `offending` holds the tensors of the minibatch."""
 
     def __init__(self, what: str, offending: dict[str, Tensor]) -> None:
         culprits = [name for name, tensor in offending.items() if not torch.isfinite(tensor).all()]
         cause = f" ({', '.join(culprits)} of the batch are not finite either)" if culprits else ""
         super().__init__(f"{what} is not finite{cause}")
         self.offending = offending
-
-
-@torch.no_grad()
-def _ratio_metrics(raw: Tensor, log_ratio: Tensor, settings: LearnerSettings) -> dict[str, Tensor]:
-    """How far the ratios are from 1, which share is outside the clip range and, of the raw ones, beyond the
-    bound that `log_ratio` keeps to."""
-    ratio = log_ratio.exp()
-    return {
-        "ratio_mean": ratio.mean(),
-        "ratio_min": ratio.min(),
-        "ratio_max": ratio.max(),
-        "clipped_share": ((ratio - 1).abs() > settings.clip).float().mean(),
-        "bound_share": (raw.abs() > settings.log_ratio_bound).float().mean(),
-    }
 
 
 def _adam(actor: nn.Module, critic: nn.Module, settings: LearnerSettings) -> torch.optim.AdamW:
@@ -360,14 +335,4 @@ def _adam(actor: nn.Module, critic: nn.Module, settings: LearnerSettings) -> tor
         betas=(settings.adam_beta1, settings.adam_beta2),
         weight_decay=settings.weight_decay,
         fused=True,
-    )
-
-
-def _explained_variance(batch: Batch) -> float:
-    """1 - Var(returns - values) / Var(returns), of the critic before the update."""
-    variance = batch.returns.var(correction=0)
-    return (
-        float(1 - (batch.returns - batch.values).var(correction=0) / variance)
-        if variance > 0
-        else float("nan")
     )

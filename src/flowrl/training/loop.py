@@ -17,7 +17,7 @@ Metrics = dict[str, float]
 
 
 class Training:
-    """A run in progress."""
+    """A training run in progress: it owns the environment's last observations and the counters of the run."""
 
     def __init__(self, act: Act, env: Env, learner: Learner, rollout_steps: int, total_steps: int) -> None:
         self.act = act
@@ -32,15 +32,16 @@ class Training:
         self.seconds = 0.0
 
     def start(self, seed: int) -> None:
-        """Reset the environments: the first observations of a new run."""
+        """Reset the environments with `seed`, for a new run."""
         self.obs = self.env.reset(seed=seed)
 
     @property
     def finished(self) -> bool:
+        """Whether the budget of environment steps is spent."""
         return self.env_steps >= self.total_steps
 
     def iterate(self) -> Metrics:
-        """One iteration: a rollout, an update; returns its metrics."""
+        """Collect a rollout and update on it; returns the metrics of the iteration."""
         begin = time.perf_counter()
         rollout, self.obs = collect(self.act, self.env, self.obs, self.episodes, self.rollout_steps)
         collected = time.perf_counter()
@@ -63,25 +64,27 @@ class Training:
         }
 
     def run(self, report: Callable[[Metrics], None], stop: Callable[[], bool] = lambda: False) -> None:
-        """Iterate until the budget is spent or `stop` says so; `report` hears of every iteration."""
+        """Iterate until the budget is spent or `stop` returns true; `report` is called with the metrics of each."""
         while not self.finished and not stop():
             report(self.iterate())
 
     def progress(self) -> dict[str, float]:
-        """How far the run has come."""
+        """Return the counters of the run, for `set_progress` and the checkpoint."""
         return {"iteration": self.iteration, "env_steps": self.env_steps, "seconds": self.seconds}
 
     def set_progress(self, progress: dict[str, float]) -> None:
-        """Go on from `progress()`'s result."""
+        """Continue from `progress()`'s result."""
         self.iteration, self.env_steps = int(progress["iteration"]), int(progress["env_steps"])
         self.seconds = progress["seconds"]
 
 
 @dataclass
 class Best:
-    """The best mean return over the episodes of some iterations in a row.
+    """The best mean return over the episodes of a window of iterations, by which best.pt is chosen.
 
-    Which iterations those are does not depend on when a run was saved or interrupted.
+    Windows follow one another without overlap, and do not depend on when a run was saved or interrupted. As the
+    largest of many noisy means, `best_return` is too high on average (the optimizer's curse, Smith & Winkler 2006,
+    doi 10.1287/mnsc.1050.0451): evaluate best.pt to measure it. The rule itself is flowrl's.
     """
 
     best_return: float = -math.inf
@@ -90,13 +93,13 @@ class Best:
     episodes: int = 0  # ended since the training began
 
     def add(self, return_mean: float, episodes: int) -> None:
-        """Take in an iteration: its mean return, and the number of episodes ended so far."""
+        """Add an iteration: the mean return of its episodes, and the number of episodes ended since the run began."""
         self.window_return += return_mean * (episodes - self.episodes)
         self.window_episodes += episodes - self.episodes
         self.episodes = episodes
 
     def close(self) -> bool:
-        """End the window; whether it was the best so far."""
+        """End the window; returns whether it was the best so far."""
         mean = self.window_return / self.window_episodes if self.window_episodes else -math.inf
         self.window_return, self.window_episodes = 0.0, 0
         better = mean > self.best_return

@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class Means:
-    """Means of metrics over rows; the extremes of `_min` and `_max`."""
+    """Accumulates metrics over minibatches: means weighted by rows, extremes for names in `_min` and `_max`."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._rows: dict[str, int] = {}
 
     def add(self, metrics: dict[str, Tensor], rows: int) -> None:
-        """Take in metrics that stand for `rows` rows."""
+        """Add `metrics`, scalars, each computed over `rows` rows."""
         for name, metric in metrics.items():
             value = metric.detach()
             if name not in self._sums:
@@ -29,6 +29,7 @@ class Means:
                 self._rows[name] += rows
 
     def values(self) -> dict[str, float]:
+        """Return the mean, or the extreme, of every metric added."""
         return {
             name: float(value if name.endswith(("_min", "_max")) else value / self._rows[name])
             for name, value in self._sums.items()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from flowrl.flow.matching import LossSettings, Probes, ProbeSettings, cfm_loss, draw_probes
@@ -17,12 +18,18 @@ from flowrl.networks import gaussian
 from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.velocity import FlowNetwork
 
+RatioName = Annotated[
+    Literal["averaged", "per_probe", "likelihood"],
+    Field(
+        description="averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."
+    ),
+]
 Record = dict[str, Tensor]  # each (batch, …): sliced by minibatch rows
 
 
 @dataclass(frozen=True)
 class RatioResult:
-    """The new policy beside the old one on a minibatch."""
+    """The comparison of the new policy with the old one on a minibatch."""
 
     log_ratio: Tensor  # (batch, n), n = probes or 1
     entropy: Tensor | None  # (batch,) nats, None where the policy has no closed form
@@ -30,7 +37,7 @@ class RatioResult:
 
 
 class RatioEstimator(Protocol):
-    """How a learner compares its actor with the actor that acted."""
+    """Measures the ratio of the new policy to the old one, for a learner that knows no kind of policy."""
 
     @property
     def actor(self) -> nn.Module:
@@ -40,7 +47,7 @@ class RatioEstimator(Protocol):
     def record(
         self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator
     ) -> Record:
-        """What must be known of the old policy, for obs (batch, observation), actions (batch, action).
+        """Return what `compare` needs of the old policy, for obs (batch, observation) and actions (batch, action).
 
         `chunks` are the rows of the first epoch's minibatches: computed in the same pieces, the new value
         of the first minibatch equals the old one to the last bit, and the first ratio is exactly 1.
@@ -48,12 +55,15 @@ class RatioEstimator(Protocol):
         ...
 
     def compare(self, obs: Tensor, actions: Tensor, record: Record, advantage: Tensor) -> RatioResult:
-        """The new policy against the record; `advantage` is (batch,)."""
+        """Compare the new policy with the `record` of the old one; `advantage` is (batch,)."""
         ...
 
 
 class CFMRatio:
-    """CFM losses of a velocity network at probes that stay the same for a whole update."""
+    """Compares the CFM losses of a velocity network at probes that are drawn once per update.
+
+    FPO, arXiv 2507.21053, Algorithm 1; with one ratio per probe FPO++, arXiv 2602.02481.
+    """
 
     def __init__(
         self,
@@ -93,7 +103,7 @@ class CFMRatio:
 
 
 class LikelihoodRatio:
-    """Log-probabilities of a Gaussian actor."""
+    """Compares the log-probabilities of a Gaussian actor: PPO, arXiv 1707.06347."""
 
     def __init__(self, actor: GaussianActor) -> None:
         self.actor = actor
@@ -112,41 +122,62 @@ class LikelihoodRatio:
         log_ratio = likelihood(record["log_probability"], gaussian.log_probability(actions, mean, std))
         entropy = gaussian.entropy(std)
         with torch.no_grad():
-            # KL(old, new) estimated by (r - 1) - log r, which is never negative (Schulman 2020).
+            # KL(old, new) estimated by (r - 1) - log r, which is never negative (Schulman 2020,
+            # "Approximating KL divergence", joschu.net/blog/kl-approx.html).
             kl = (log_ratio.exp() - 1 - log_ratio).mean()
         return RatioResult(log_ratio, entropy, {"kl": kl, "entropy": entropy.detach().mean()})
 
 
 def _limited(loss: Tensor, limit: float) -> Tensor:
-    """min(loss, limit) in value, with the gradient passed through: the worst fits go on learning."""
+    """min(loss, limit) in value, with the gradient of `loss`: actions beyond the limit go on learning."""
     return loss + (loss.clamp(max=limit) - loss).detach()
 
 
 def averaged(old_loss: Tensor, new_loss: Tensor) -> Tensor:
-    """FPO: log r = mean over probes of (old loss - new loss); (batch, n) → (batch, 1).
+    """Compute log r = mean over probes of (old loss - new loss); (batch, n) → (batch, 1).
 
-    FPO, arXiv 2507.21053, eq. 13: the mean stands before the exponential.
+    FPO, arXiv 2507.21053, Algorithm 1: the mean is taken before the exponential.
     """
     return (old_loss - new_loss).mean(dim=-1, keepdim=True)
 
 
 def per_probe(old_loss: Tensor, new_loss: Tensor) -> Tensor:
-    """FPO++: log r_i = old loss_i - new loss_i, one ratio per probe; (batch, n) → (batch, n).
+    """Compute log r_i = old loss_i - new loss_i, one ratio per probe; (batch, n) → (batch, n).
 
-    FPO++, arXiv 2602.02481: every probe is clipped on its own.
+    FPO++, arXiv 2602.02481: the ratio of every probe is clipped separately.
     """
     return old_loss - new_loss
 
 
+CFM_LOG_RATIOS: dict[RatioName, Callable[[Tensor, Tensor], Tensor]] = {
+    "averaged": averaged,
+    "per_probe": per_probe,
+}
+
+
 def likelihood(old_log_probability: Tensor, new_log_probability: Tensor) -> Tensor:
-    """PPO: log r = log π_new(a|o) - log π_old(a|o); (batch,) → (batch, 1)."""
+    """Compute log r = log π_new(a|o) - log π_old(a|o); (batch,) → (batch, 1) (PPO, arXiv 1707.06347)."""
     return (new_log_probability - old_log_probability).unsqueeze(-1)
 
 
 def bounded(log_ratio: Tensor, bound: float) -> Tensor:
-    """The log-ratio kept within ±bound in value, with the gradient passed through unchanged.
+    """Return the log-ratio, clamped to ±bound in value, with its gradient unchanged.
 
     exp overflows float32 at 88.7 and then 0 · inf makes the gradient NaN even where the clipped branch is
-    chosen; a bounded value keeps it finite, and passing the gradient keeps the pull back alive.
+    chosen; a bounded value keeps it finite, and the unchanged gradient still pulls the ratio back.
     """
     return log_ratio + (log_ratio.clamp(-bound, bound) - log_ratio).detach()
+
+
+@torch.no_grad()
+def ratio_metrics(raw: Tensor, log_ratio: Tensor, clip: float, bound: float) -> dict[str, Tensor]:
+    """Compute mean and extremes of the ratios, the share outside 1 ± `clip`, and the share of the `raw` log-ratios
+    beyond ± `bound`, within which `log_ratio` is clamped."""
+    ratio = log_ratio.exp()
+    return {
+        "ratio_mean": ratio.mean(),
+        "ratio_min": ratio.min(),
+        "ratio_max": ratio.max(),
+        "clipped_share": ((ratio - 1).abs() > clip).float().mean(),
+        "bound_share": (raw.abs() > bound).float().mean(),
+    }

@@ -1,8 +1,9 @@
-"""Collecting experience: a policy acts in the environments for a number of steps."""
+"""Rollouts: a policy acts in the environments for a number of steps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -13,18 +14,18 @@ from flowrl.contracts.settings import Settings
 
 
 class RolloutSettings(Settings):
-    """How much is collected between updates."""
+    """How many steps are collected between updates."""
 
     steps: int = Field(32, ge=1)
     """Steps per environment and rollout. Short ones update more often, on staler advantages."""
     stagger: bool = True
-    """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else those of a
-    task without an early end begin and end all together for ever, and no update sees more than one phase of them."""
+    """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else all episodes
+    of a task without an early end begin and end together, and an update sees a single phase of them."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What happened, and nothing about how an action came to be."""
+    """Transitions of all environments; it does not record how the policy chose an action."""
 
     obs: Tensor  # (time, envs, observation)
     actions: Tensor  # (time, envs, action), raw: before the environment squashes them
@@ -34,12 +35,12 @@ class Rollout:
     truncated: Tensor  # (time, envs) bool
 
     def to(self, device: torch.device) -> Rollout:
-        """The same on `device`."""
+        """Return the same rollout on `device`."""
         return Rollout(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     @classmethod
     def empty(cls, steps: int, env: Env) -> Rollout:
-        """Room for `steps` steps of `env`."""
+        """Allocate a rollout of `steps` steps of `env`."""
         shape = (steps, env.count)
         return cls(
             obs=torch.empty(*shape, env.observation_size),
@@ -57,59 +58,63 @@ class Episodes:
 
     returns: Tensor  # (envs,) float64
     lengths: Tensor  # (envs,) int64
-    whole: Tensor  # (envs,) bool: not one that was staggered, whose return would tell of a part
-    ended: int = 0  # whole ones, since the training began
+    counted: Tensor  # (envs,) bool: false for a staggered episode, whose return is that of a part
+    ended: int = 0  # counted episodes, since the training began
     _recent: list[Tensor] | None = None
 
     @classmethod
     def starting(cls, count: int) -> Episodes:
+        """Create the first episodes of `count` environments."""
         return cls(
             returns=torch.zeros(count, dtype=torch.float64),
             lengths=torch.zeros(count, dtype=torch.int64),
-            whole=torch.ones(count, dtype=torch.bool),
+            counted=torch.ones(count, dtype=torch.bool),
         )
 
     def add(self, reward: Tensor, done: Tensor, success: Tensor) -> None:
-        """Take in one step of all environments."""
+        """Add one step of all environments: `reward`, `done` and `success`, each (envs,)."""
         self.returns += reward
         self.lengths += 1
         if not done.any():
             return
-        told = done & self.whole
-        if told.any():
-            row = torch.stack([self.returns[told], self.lengths[told].double(), success[told].double()])
+        ended = done & self.counted
+        if ended.any():
+            row = torch.stack([self.returns[ended], self.lengths[ended].double(), success[ended].double()])
             self._recent = [*(self._recent or []), row]
             self.ended += row.shape[1]
         self.returns[done] = 0
         self.lengths[done] = 0
-        self.whole[done] = True
+        self.counted[done] = True
 
     def report(self) -> dict[str, float]:
-        """Means over the episodes ended since the last call; no keys for what no episode told."""
+        """Return means over the episodes ended since the last call; a measure that none of them has is left out."""
         recent, self._recent = self._recent, None
         if recent is None:
             return {}
         returns, lengths, successes = torch.cat(recent, dim=1)
         means = {"return_mean": returns.mean().item(), "length_mean": lengths.mean().item()}
-        told = successes[~successes.isnan()]
-        if len(told):
-            means["success_rate"] = told.mean().item()
+        known = successes[~successes.isnan()]
+        if len(known):
+            means["success_rate"] = known.mean().item()
         return means
 
     def state_dict(self) -> dict[str, object]:
-        return {"returns": self.returns, "lengths": self.lengths, "whole": self.whole, "ended": self.ended}
+        """Return the running episodes for a checkpoint, where `counted` has the key 'whole'."""
+        return {"returns": self.returns, "lengths": self.lengths, "whole": self.counted, "ended": self.ended}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        for field in fields(self):
-            if field.name in state:
-                setattr(self, field.name, state[field.name])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`'s result, or from a part of it."""
+        self.returns = state.get("returns", self.returns)
+        self.lengths = state.get("lengths", self.lengths)
+        self.counted = state.get("whole", self.counted)
+        self.ended = state["ended"]
 
 
 @torch.no_grad()
 def collect(act: Act, env: Env, obs: Tensor, episodes: Episodes, steps: int) -> tuple[Rollout, Tensor]:
     """Act for `steps` steps from the observations `obs` (envs, observation).
 
-    Returns the rollout and the observations to go on from; `episodes` is brought up to date.
+    Returns the rollout and the observations after it; `episodes` is updated.
     """
     rollout = Rollout.empty(steps, env)
     for t in range(steps):

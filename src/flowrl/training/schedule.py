@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the initial rate for the next update."""
+"""Learning-rate schedules: factors on the initial rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ class ScheduleSettings(Settings):
 
 
 class Schedule:
-    """The factor on the learning rate; `state` is all of it."""
+    """The factor on the learning rate: constant, falling linearly to 0, or following the policy's change.
+
+    `adaptive` divides the factor by 1.5 after a change of more than twice the target and multiplies it by 1.5 after
+    one of less than half of it, as rsl_rl does by the KL divergence (Rudin et al. 2021, arXiv 2109.11978); the idea is
+    that of PPO's adaptive KL penalty (Schulman et al. 2017, arXiv 1707.06347, section 4).
+    """
 
     def __init__(self, settings: ScheduleSettings, total_updates: int) -> None:
         self._settings = settings
@@ -33,7 +38,7 @@ class Schedule:
         self.factor = 1.0
 
     def advance(self, change: float) -> float:
-        """The factor for the next update, after an update that changed the policy by `change`."""
+        """Return the factor for the next update, after an update that changed the policy by `change`."""
         settings = self._settings
         self.updates += 1
         if settings.kind == "linear":
@@ -46,13 +51,15 @@ class Schedule:
         return self.factor
 
     def _rest(self) -> float:
-        """The share of the run that is left."""
+        """The share of the run's updates that is left."""
         return max(0.0, 1 - self.updates / self._total_updates)
 
     def state_dict(self) -> dict[str, float]:
+        """Return the number of updates and the factor, for `load_state_dict`."""
         return {"updates": self.updates, "factor": self.factor}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
+        """Continue from `state_dict`'s result; a linear schedule continues by the present length of the run."""
         self.updates, self.factor = int(state["updates"]), state["factor"]
         if self._settings.kind == "linear":
-            self.factor = self._rest()  # by the run's length as it is now
+            self.factor = self._rest()

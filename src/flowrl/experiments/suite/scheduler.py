@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flowrl.contracts.errors import TrainingDiverged
-from flowrl.experiments.signals import Interruption
+from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite import plan, worker
 from flowrl.experiments.suite.eta import DurationEstimator
 from flowrl.experiments.suite.plan import Job, Todo, TrialStatus
@@ -128,7 +128,7 @@ class _Scheduler:
 
     def run(self) -> signal.Signals | None:
         """Run until no trial is left, or a signal has stopped all of them; returns that signal."""
-        with Interruption(None, signal.SIGTERM, signal.SIGHUP) as stop, closing(self):
+        with StopSignal(None, signal.SIGTERM, signal.SIGHUP) as stop, closing(self):
             while self._running or (self._waiting and not stop.signal):
                 for _ in range(stop.take()):
                     self._interrupt(stop)
@@ -145,7 +145,7 @@ class _Scheduler:
             running.worker.process.wait()
             running.close()
 
-    def _interrupt(self, stop: Interruption) -> None:
+    def _interrupt(self, stop: StopSignal) -> None:
         assert stop.signal is not None  # noqa: S101  for the type checker
         if stop.count == 1 and self._running:
             self._report(

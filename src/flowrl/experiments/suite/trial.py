@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flowrl.contracts.errors import TrainingDiverged
+from flowrl.policies import noise_modes
 from flowrl.storage.files import write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
@@ -139,5 +140,4 @@ def trial_of(folder: Path) -> Trial | None:
 
 def noise_label(mode: str, config: Mapping[str, Any]) -> str:
     """Name a noise mode for the policy of `config`: a Gaussian policy's actions are sampled, or their mean."""
-    gaussian = config.get("policy", {}).get("kind") == "gaussian"
-    return {"random": "sampled", "zero": "mean"}.get(mode, mode) if gaussian else mode
+    return noise_modes.NAMES.get(config.get("policy", {}).get("kind"), {}).get(mode, mode)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from flowrl.config.fingerprint import compared
+from flowrl.config.fingerprint import experiment_settings
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.reporting import jsonl
 from flowrl.reporting.plots.style import caption, colours, legend, new_figure, styled
@@ -91,8 +91,8 @@ def groups(runs: Sequence[LearningCurve]) -> dict[str, list[LearningCurve]]:
     """
     grouped: dict[str, list[LearningCurve]] = {}
     for run in runs:
-        settings = compared(run.config)
-        identity = repr(sorted(settings.items())) if settings else str(run.folder)
+        settings = experiment_settings(run.config)
+        identity = repr(sorted(settings.items(), key=lambda item: item[0])) if settings else str(run.folder)
         grouped.setdefault(identity, []).append(run)
     labels = _labels([members[0] for members in grouped.values()])
     return dict(zip(labels, grouped.values(), strict=True))
@@ -304,7 +304,7 @@ def _config(path: Path) -> dict[str, Any]:
 def _labels(runs: Sequence[LearningCurve]) -> list[str]:
     """Label the first run of each group by algorithm, environment, and the keys that distinguish equal ones."""
     names = [_name(run) for run in runs]
-    settings = [compared(run.config) for run in runs]
+    settings = [experiment_settings(run.config) for run in runs]
     labels = []
     for name, own in zip(names, settings, strict=True):
         twins = [other for twin, other in zip(names, settings, strict=True) if twin == name]

@@ -1,0 +1,10 @@
+"""The noise modes and their names; without torch, for commands that only print them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+NoiseMode = Literal["random", "zero", "fixed"]
+
+NAMES: dict[str, dict[str, str]] = {"gaussian": {"random": "sampled", "zero": "mean"}}
+"""Kind of policy -> noise mode -> how the actions of such a policy are called, where that is not the mode's name."""

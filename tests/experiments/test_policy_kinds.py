@@ -1,0 +1,105 @@
+"""A new kind of policy is one file and one row: every command then trains, evaluates and resumes it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from flowrl.config.policy_kinds import POLICY_KINDS
+from flowrl.storage import checkpoint
+from flowrl.training.ratio import RatioName
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = f"""
+import contextlib, io, json, sys
+sys.path.insert(0, {str(ROOT)!r})
+from flowrl.config.policy_kinds import POLICY_KINDS
+from tests.experiments.linear_policy import LINEAR
+POLICY_KINDS["linear"] = LINEAR
+from flowrl.cli import run
+results = []
+for command in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = run(command.split())
+    results.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(results))
+"""
+RECIPE = """
+algorithm: ppo
+total_steps: 160
+env: {id: flowrl/GridWorld-v0, count: 4}
+policy: {kind: linear}
+rollout: {steps: 20}
+learner: {ratio: likelihood, minibatches: 2, epochs: 2, entropy_coefficient: 0.01, critic: {hidden: [16]}}
+"""
+
+
+def flowrl(folder: Path, *commands: str) -> list[tuple[int, str, str]]:
+    """Run `commands` in `folder` with the linear policy planted: (exit code, stdout, stderr) of each."""
+    (folder / "linear.yaml").write_text(RECIPE)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *commands], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return [(code, out, err) for code, out, err in json.loads(done.stdout)]
+
+
+def test_a_planted_kind_is_trained_evaluated_and_resumed(tmp_path: Path) -> None:
+    """2 iterations of 4 · 20 steps, continued to 4: the same weights as of 4 iterations at once."""
+    short, straight, evaluation, resumed, inspection, timing = flowrl(
+        tmp_path,
+        "train linear.yaml --name short --json",
+        "train linear.yaml --name straight --set total_steps=320",
+        "eval short --episodes 2 --sampler heun --json",
+        "train --resume runs/short --set total_steps=320",
+        "inspect short --json",
+        "bench-latency short",
+    )
+    for code, _, err in (short, straight, evaluation, resumed, inspection):
+        assert code == 0, err
+    assert json.loads(short[1])["metrics"]["iteration"] == 2
+    assert '"sampler": null' in evaluation[1]
+    actors = [
+        checkpoint.load(tmp_path / "runs" / name / "ckpt.pt")["actor"] for name in ("short", "straight")
+    ]
+    assert actors[0].keys() == actors[1].keys() == {"mean.weight", "mean.bias"}
+    assert all(torch.equal(weight, actors[1][name]) for name, weight in actors[0].items())
+    assert timing[0] == 2
+    assert "linear policy: it has no flow" in timing[2]
+
+
+def test_messages_name_a_planted_kind(tmp_path: Path) -> None:
+    expected = {
+        "policy.kind=lineal": ["flow, gaussian or linear", "Did you mean 'linear'?"],
+        "policy.hidden=[3]": ["policy.hidden: unknown key", "linear"],
+        "learner.ratio=averaged": ["policy.kind 'linear'", "a linear policy takes 'likelihood'"],
+    }
+    results = flowrl(tmp_path, *(f"train linear.yaml --dry-run --set {override}" for override in expected))
+    for (code, _, err), words in zip(results, expected.values(), strict=True):
+        assert code == 2
+        assert [word for word in words if word not in err] == []
+
+
+def test_every_ratio_belongs_to_a_kind() -> None:
+    names, _ = get_args(RatioName)
+    assert {ratio for kind in POLICY_KINDS.values() for ratio in kind.ratios} == set(get_args(names))
+    for name, kind in POLICY_KINDS.items():
+        assert kind.settings.model_fields["kind"].default == name
+
+
+def test_generic_code_names_no_kind_of_policy() -> None:
+    """Outside the table, the kinds' own files, the presets and the noise modes no string is a kind's name."""
+    own = {"policy_kinds.py", "schema.py", "suggestions.py", "noise_modes.py"}
+    found = [
+        f"{path}:{node.lineno}"
+        for path in (ROOT / "src" / "flowrl").rglob("*.py")
+        if path.name not in own and path.parent.name != "policies"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and node.value in POLICY_KINDS
+    ]
+    assert found == []

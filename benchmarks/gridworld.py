@@ -54,7 +54,9 @@ def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
     folder = runs / f"{algorithm}-seed{seed}"
     trained = train(algorithm, seed, folder)
     subject = evaluate.open_checkpoint(folder)
-    result = evaluate.examine(subject, evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random"))
+    result = evaluate.evaluate_checkpoint(
+        subject, evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random")
+    )
     row = {
         "algorithm": algorithm,
         "seed": seed,

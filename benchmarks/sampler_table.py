@@ -66,7 +66,7 @@ def row(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
     question = evaluate.EvalRequest(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
     cells = []
     for asked, name in zip(question.each(None), SAMPLERS, strict=True):
-        result = evaluate.examine(subject, asked)
+        result = evaluate.evaluate_checkpoint(subject, asked)
         cells.append(
             {"trained": trained, "evaluated": name, "seed": seed, "nfe": result["nfe"]}
             | {"success": result["success_rate"], "length": result["length_mean"]}
@@ -95,7 +95,7 @@ def draw_front(folder: Path, out: Path) -> None:
     subject = evaluate.open_checkpoint(folder)
     choices, rows = [], []
     for asked in evaluate.EvalRequest(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
-        result = evaluate.examine(subject, asked)
+        result = evaluate.evaluate_checkpoint(subject, asked)
         latency = single_action_us(subject, asked)
         name = result["sampler"] if result["steps"] is None else f"{result['sampler']} {result['steps']}"
         rows.append(

@@ -377,3 +377,9 @@ def test_failures_of_a_tensor_environment_are_reported_as_others() -> None:
     adapter.reset(0)
     with pytest.raises(EnvironmentFailed, match="flowrl-test/Tensors-v0: ValueError: lost"):
         adapter.step(torch.zeros(3, 1))
+
+
+def test_finite_values_whose_sum_overflows_are_finite() -> None:
+    adapter = scripted(low=-np.inf, high=np.inf, size=2)
+    step = adapter.step(torch.full((1, 2), 3e38))
+    assert step.successor[0, 0] == np.float32(3e38)

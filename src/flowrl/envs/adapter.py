@@ -6,6 +6,7 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -73,26 +74,21 @@ class Adapter:
         self._steps = 0
         self._seed: int | None = None
         self._last_pictures: dict[int, NDArray[np.uint8]] = {}  # by row, of the episodes that have just ended
-        self._inexact_because: str | None = None
+        self.inexact_because: str | None = None
         if self._each is not None:
             self._each.set_attr("index", list(range(self.count)))
             self._captured()
         elif self._capturable is None:
-            self._inexact_because = f"{type(envs).__name__} has no state() and restore()"
+            self.inexact_because = f"{type(envs).__name__} has no state() and restore()"
 
     @property
     def exact_resume(self) -> bool:
-        """Whether `state` holds all that is needed to continue bit for bit.
+        """Whether `state` holds all that is needed to continue bit for bit; `inexact_because` is the reason if not.
 
         The attributes of an environment appear only while it runs: true may become false in the first `reset`, and
         rarely in a later `state`. False stays false.
         """
-        return self._inexact_because is None
-
-    @property
-    def inexact_because(self) -> str | None:
-        """Why `exact_resume` is false."""
-        return self._inexact_because
+        return self.inexact_because is None
 
     @property
     def native(self) -> bool:
@@ -243,11 +239,11 @@ class Adapter:
 
     def _captured(self) -> list[dict[str, Any]] | None:
         """Return the state of every sub-environment; None, with the reason recorded, when one cannot be captured."""
-        if self._each is None or self._inexact_because is not None:
+        if self._each is None or self.inexact_because is not None:
             return None
         states = self._guarded(self._each.call, "state")
-        self._inexact_because = next((state["inexact"] for state in states if "inexact" in state), None)
-        return list(states) if self._inexact_because is None else None
+        self.inexact_because = next((state["inexact"] for state in states if "inexact" in state), None)
+        return list(states) if self.inexact_because is None else None
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
         """Draw each environment: (height, width, 3); needs `render_mode="rgb_array"`.
@@ -266,14 +262,16 @@ class Adapter:
 
     def _finite(self, name: str, tensor: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return `tensor` (rows, …), or raise TrainingDiverged; `rows` are its environments, if not all of them."""
-        if not torch.isfinite(tensor).all():
-            bad = (~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])).any(1)
-            indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
-            raise TrainingDiverged(
-                f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is not finite "
-                f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}"
-            )
-        return tensor
+        if math.isfinite(tensor.sum().item()):  # a quick test, which only an overflow of the sum fails, too
+            return tensor
+        bad = (~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])).any(1)
+        if not bad.any():
+            return tensor
+        indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
+        raise TrainingDiverged(
+            f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is not finite "
+            f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}"
+        )
 
     def _of_ended(self, outcome: TensorStep, name: str) -> Tensor:
         """Return the number called `name` of the episodes that ended (count,); NaN for the others."""

@@ -56,7 +56,7 @@ def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
     trained = train(algorithm, seed, folder)
     loaded = evaluate.open_checkpoint(folder)
     request = evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random")
-    result = evaluate.examine(loaded, request).summary()
+    result = evaluate.evaluate_checkpoint(loaded, request).summary()
     row = {
         "algorithm": algorithm,
         "seed": seed,

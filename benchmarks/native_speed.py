@@ -24,7 +24,7 @@ import torch
 
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
-from flowrl.envs.registration import NATIVE
+from flowrl.envs.gymnasium_mujoco.family import IDS
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
 from flowrl.evaluation.machine import machine
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("ids", nargs="*", default=NATIVE, metavar="ID")
+    parser.add_argument("ids", nargs="*", default=IDS, metavar="ID")
     parser.add_argument("--counts", nargs="+", type=int, default=[32, 256], help="environments together")
     parser.add_argument("--turns", type=int, default=15, help="of each way")
     parser.add_argument("--out", type=Path, help="where the figures go as JSON")

@@ -70,7 +70,7 @@ def measure(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
     requests = evaluate.EvalRequest(sampler=",".join(SAMPLERS), episodes=EPISODES, seed=1, noise="random")
     results = []
     for request, name in zip(requests.each(None), SAMPLERS, strict=True):
-        result = evaluate.examine(loaded, request).summary()
+        result = evaluate.evaluate_checkpoint(loaded, request).summary()
         results.append(
             {"trained": trained, "evaluated": name, "seed": seed, "nfe": result["nfe"]}
             | {"success": result["success_rate"], "length": result["length_mean"]}
@@ -99,7 +99,7 @@ def draw_front(folder: Path, out: Path) -> None:
     loaded = evaluate.open_checkpoint(folder)
     choices, rows = [], []
     for request in evaluate.EvalRequest(sampler=",".join(FRONT), episodes=EPISODES, seed=1).each(None):
-        result = evaluate.examine(loaded, request).summary()
+        result = evaluate.evaluate_checkpoint(loaded, request).summary()
         latency = single_action_us(loaded, request)
         name = result["sampler"] if result["steps"] is None else f"{result['sampler']} {result['steps']}"
         rows.append(

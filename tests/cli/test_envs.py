@@ -1,4 +1,4 @@
-"""`flowrl envs`: what it lists, what it says of one environment, and that listing is quick."""
+"""`flowrl envs`: what it lists, how it describes one, and that listing is quick."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ app = typer.Typer()
 app.command()(envs)
 
 
-def told(*arguments: str) -> str:
+def printed(*arguments: str) -> str:
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
 
 
 def test_the_list_has_ours_first_and_only_what_can_be_trained_on() -> None:
-    rows = json.loads(told("--json"))
+    rows = json.loads(printed("--json"))
     ids = [row["id"] for row in rows]
     assert rows[0]["origin"] == "flowrl"
     assert {
@@ -41,7 +41,7 @@ def test_the_list_has_ours_first_and_only_what_can_be_trained_on() -> None:
     origins = [row["origin"] for row in rows]
     assert sorted(set(origins), key=origins.index) == list(dict.fromkeys(origins))  # in groups
     assert {row["recipe"] for row in rows if row["id"] == "flowrl/GridWorld-v0"} == {"gridworld.yaml"}
-    text = told()
+    text = printed()
     assert all(id in text for id in ids)
 
 
@@ -55,9 +55,9 @@ def test_listing_constructs_nothing_and_imports_neither_torch_nor_mujoco() -> No
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_a_control_task_is_told_in_words(task: str) -> None:
-    """What it shows adds up to the observation, and start, observation and reward are each told."""
-    found = json.loads(told(f"flowrl/{task}-v0", "--json"))
+def test_a_control_task_is_described_in_words(task: str) -> None:
+    """What it shows adds up to the observation, and start, observation and reward are each described."""
+    found = json.loads(printed(f"flowrl/{task}-v0", "--json"))
     assert sum(found["parts"].values()) == found["observation"]["shape"][0]
     assert set(found["about"]) == {"start", "observation", "reward"}
     assert all(len(words) > 20 for words in found["about"].values())
@@ -65,7 +65,7 @@ def test_a_control_task_is_told_in_words(task: str) -> None:
 
 
 def test_a_description() -> None:
-    found = json.loads(told("Pendulum-v1", "--json"))
+    found = json.loads(printed("Pendulum-v1", "--json"))
     assert found["observation"] == {
         "shape": [3],
         "dtype": "float32",
@@ -75,20 +75,20 @@ def test_a_description() -> None:
     assert found["action"] == {"shape": [1], "dtype": "float32", "low": [-2], "high": [2]}
     assert (found["episode_limit"], found["exact_resume"]) == (200, True)
     assert found["train"] == "flowrl train pendulum.yaml"
-    text = told("Pendulum-v1")
+    text = printed("Pendulum-v1")
     assert "[-1, 1], [-1, 1], [-8, 8]" in text and "200 steps" in text and "bit for bit" in text
 
 
-def test_gridworld_tells_its_modes() -> None:
-    found = json.loads(told("flowrl/GridWorld-v0", "--json"))
+def test_gridworld_lists_its_modes() -> None:
+    found = json.loads(printed("flowrl/GridWorld-v0", "--json"))
     assert found["modes"]["two_slits"] == {"goal": 25, "death": 0, "wall": 17, "start": 583}
     assert found["rewards"] == {"goal": 20, "death": -10, "else": 0}
     assert found["episode_limit"] == 100
-    assert "cshape: 25 goal, 31 wall, 569 start cells" in told("flowrl/GridWorld-v0")
+    assert "cshape: 25 goal, 31 wall, 569 start cells" in printed("flowrl/GridWorld-v0")
 
 
 def test_other_mujoco_tasks_are_trained_with_a_mujoco_recipe() -> None:
-    found = json.loads(told("Swimmer-v5", "--json"))
+    found = json.loads(printed("Swimmer-v5", "--json"))
     assert found["train"] == "flowrl train halfcheetah.yaml --set env.id=Swimmer-v5"
 
 
@@ -100,14 +100,14 @@ def test_other_mujoco_tasks_are_trained_with_a_mujoco_recipe() -> None:
         ("Pendulum-v1", False, "by Gymnasium, one by one"),
     ],
 )
-def test_who_steps_it_is_told(id: str, native: bool, said: str) -> None:
-    assert json.loads(told(id, "--json"))["native"] is native
-    assert f"stepped      {said}\n" in told(id)
+def test_who_steps_it_is_printed(id: str, native: bool, said: str) -> None:
+    assert json.loads(printed(id, "--json"))["native"] is native
+    assert f"stepped      {said}\n" in printed(id)
 
 
 def test_a_wrong_id_gets_a_suggestion() -> None:
     with pytest.raises(UsageError, match="Did you mean 'Pendulum-v1'"):
-        told("pendulum-v1")
+        printed("pendulum-v1")
 
 
 @pytest.mark.parametrize(

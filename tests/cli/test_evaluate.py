@@ -39,7 +39,7 @@ def test_the_table_goes_to_a_file_motion_by_motion(
     assert cli.run(asked) == 0
     printed = capsys.readouterr()
     assert f"written: {table}" in printed.err
-    wholes = json.loads(printed.out)
+    totals = json.loads(printed.out)
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["noise"], row["motion"]) for row in rows] == [
@@ -48,9 +48,9 @@ def test_the_table_goes_to_a_file_motion_by_motion(
         for clip in ("gait:step:seconds=2", "gait:walk:seconds=2")
     ]
     assert [row["episodes"] for row in rows] == ["2"] * 4
-    for whole, parts in zip(wholes, (rows[:2], rows[2:]), strict=True):
+    for total, parts in zip(totals, (rows[:2], rows[2:]), strict=True):
         for name in ("return_mean", "alive_s", "mpjpe_mm", "arms_mm", "length_mean", "success_rate"):
-            assert sum(float(row[name]) for row in parts) / 2 == pytest.approx(whole[name])
+            assert sum(float(row[name]) for row in parts) / 2 == pytest.approx(total[name])
         assert {row["sampler"] for row in parts} == {"euler"}
     assert (
         float(rows[0]["return_ci95_low"])
@@ -59,7 +59,7 @@ def test_the_table_goes_to_a_file_motion_by_motion(
     )
 
 
-def test_a_table_that_cannot_be_written_is_told_before_an_episode_is_played(
+def test_a_table_that_cannot_be_written_is_reported_before_an_episode_is_played(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")

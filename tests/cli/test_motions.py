@@ -41,7 +41,7 @@ def test_every_listed_gait_and_key_works(capsys: pytest.CaptureFixture[str]) -> 
         assert presets.motions(f"{name}:seconds=2")
 
 
-def test_a_motion_is_told_in_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_motion_is_described_in_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["motions", GAIT, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     (clip,) = presets.motions(GAIT)
@@ -80,9 +80,9 @@ def test_a_sheet_has_a_row_for_every_motion(tmp_path: Path, suffix: str) -> None
         picture = np.asarray(image.convert("RGB"), dtype=np.int64)
     assert picture.shape[1] == 10 * 150
     rows = picture[: len(picture) // 2 * 2].reshape(2, -1, *picture.shape[1:])
-    walks, stands = rows[:, 60:, :1500]
-    # Ten pictures of who stands are alike; of who walks, they are not.
-    for row, alike in ((walks, False), (stands, True)):
+    walking, standing = rows[:, 60:, :1500]
+    # Ten pictures of standing are alike; those of walking are not.
+    for row, alike in ((walking, False), (standing, True)):
         pictures = np.stack(np.split(row, 10, axis=1))
         assert (np.abs(pictures[0] - pictures[4]).max() < 60) == alike
 
@@ -119,7 +119,7 @@ def test_a_motion_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--sheet", "x.png"], "need a motion"),
         (["gait:wlak"], "Did you mean 'walk'?"),
@@ -134,27 +134,29 @@ def test_a_motion_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["gait:all:seconds=2", "--video", "x.webp"], "28 motions do not fit in one video"),
     ],
 )
-def test_a_mistake_is_told(
+def test_a_mistake_is_reported(
     arguments: list[str],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.run(["motions", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     for option, name in (("--convert", "x.npz"), ("--sheet", "x.png"), ("--video", "x.webp")):
         assert cli.run(["motions", GAIT, option, str(tmp_path / "file" / name)]) == 6
         assert "cannot be written" in capsys.readouterr().err
 
 
-def test_without_graphics_it_is_told_what_to_install(tmp_path: Path) -> None:
+def test_without_graphics_the_error_names_what_to_install(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "flowrl", "motions", GAIT, "--sheet", str(tmp_path / "x.png")]
     environment = os.environ | {"MUJOCO_GL": "glfw", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
     finished = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=ROOT)

@@ -70,7 +70,7 @@ def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def result_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     code = cli.run(["play", *arguments])
     said = capsys.readouterr()
     assert "Traceback" not in said.err
@@ -93,7 +93,7 @@ def frames_of(path: str | Path) -> list[np.ndarray]:
         return frames
 
 
-# ---------------------------------------------------------------------------------------------- whole videos
+# ------------------------------------------------------------------------------------------------ videos
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".GIF"])
@@ -113,7 +113,7 @@ def test_a_frame_per_step_and_one_of_the_start(
     assert [path.name for path in tmp_path.iterdir()] == [f"x{suffix}"]
 
 
-def test_it_stands_beside_the_checkpoint_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_written_beside_the_checkpoint_and_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["play", "flow", "--max-steps", "2"]) == 0
     said = capsys.readouterr()
     assert "flow/play.webp: 3 frames of 400 x 444 at 10 per second" in said.out
@@ -178,7 +178,7 @@ def test_steps_are_left_out_to_stay_below_the_frame_rate(
     assert result["frames"] == len([0, 3, 6, 7])
 
 
-def test_a_cut_episode_is_told_from_an_ended_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cut_episode_differs_from_an_ended_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["flow", "--set", "env.options.start=[12,12]", "--video", str(tmp_path / "x.webp")]
     cut = played([*common, "--max-steps", "4"], capsys)["episodes"][0]
     assert (cut["length"], cut["ended"], cut["success"]) == (4, False, None)
@@ -249,7 +249,7 @@ class Unequipped(Unwilling):
 
 
 class Restless(Unwilling):
-    """Starts anew under the same seed."""
+    """Starts again under the same seed."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         return np.random.default_rng().uniform(-1, 1, 2).astype(np.float32), {}
@@ -299,7 +299,7 @@ def test_a_bad_command_line(
 ) -> None:
     (folder / "folder.webp").mkdir(exist_ok=True)
     before = sorted(folder.iterdir())
-    code, said = told(arguments, capsys)
+    code, said = result_of(arguments, capsys)
     assert code == expected, said
     for name in names:
         assert name in said
@@ -312,10 +312,10 @@ def test_different_tasks_do_not_stand_side_by_side(folder: Path, capsys: pytest.
         (folder / "flow.yaml").read_text().replace("count: 4", "count: 4, options: {mode: cshape}")
     )
     assert cli.run(["train", str(recipe), "--out", ".", "--name", "other", "--json"]) == 0
-    code, said = told(["flow", "--compare", "other"], capsys)
+    code, said = result_of(["flow", "--compare", "other"], capsys)
     assert code == 2
     assert "mode=cshape" in said
-    code, said = told(
+    code, said = result_of(
         ["flow", "--compare", "other", "--set", "env.options.mode=cshape", "--max-steps", "1"], capsys
     )
     assert code == 0, said
@@ -323,7 +323,7 @@ def test_different_tasks_do_not_stand_side_by_side(folder: Path, capsys: pytest.
 
 def test_mp4_without_its_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    code, said = told(["flow", "--video", "x.mp4"], capsys)
+    code, said = result_of(["flow", "--video", "x.mp4"], capsys)
     assert code == 8
     assert "pip install 'flowrl-cli[video]'" in said
     assert "x.webp" in said
@@ -370,15 +370,15 @@ def test_what_to_install_where_nothing_can_be_drawn(env: str, tmp_path: Path) ->
 
 
 def players(*samplers: str, seed: int = 0) -> list[play.Player]:
-    casts = play.cast(Path("flow"), EvalRequest(",".join(samplers), episodes=1, seed=seed), ())
-    return [play.Player(subject, asked, play.PICTURE) for subject, asked in casts]
+    panels = play.plan_panels(Path("flow"), EvalRequest(",".join(samplers), episodes=1, seed=seed), ())
+    return [play.Player(opened, request, play.PICTURE) for opened, request in panels]
 
 
 def scenes(
     players: list[play.Player], seed: int, max_steps: int = 100
 ) -> list[tuple[bool, list[video.VideoPanel]]]:
-    question = EvalRequest(episodes=1, seed=seed)
-    return list(play.watch(players, question, 1, 1, max_steps, lambda episode, step: None))
+    request = EvalRequest(episodes=1, seed=seed)
+    return list(play.play_episode(players, request, 1, 1, max_steps, lambda episode, step: None))
 
 
 def test_all_panels_start_from_the_same_state() -> None:
@@ -394,7 +394,7 @@ def test_all_panels_start_from_the_same_state() -> None:
 def test_panels_whose_actions_last_differently_are_refused() -> None:
     once, thrice = (EnvSettings(id="Pendulum-v1", action_repeat=repeat) for repeat in (1, 3))
     assert play.arguments(once) != play.arguments(thrice)
-    assert play.told(thrice) == "Pendulum-v1 with action_repeat=3"
+    assert play.described(thrice) == "Pendulum-v1 with action_repeat=3"
 
 
 @pytest.mark.slow
@@ -417,7 +417,7 @@ def test_who_is_done_waits_for_the_others() -> None:
     assert len(set(others)) == len(others)
 
 
-def test_the_caption_counts_the_return_and_tells_the_outcome() -> None:
+def test_the_caption_counts_the_return_and_names_the_outcome() -> None:
     (player,) = players("heun:3")
     for seed in range(50):
         filmed = scenes([player], seed)
@@ -431,7 +431,7 @@ def test_the_caption_counts_the_return_and_tells_the_outcome() -> None:
 
 
 def test_the_picture_of_the_end_is_not_that_of_the_restart() -> None:
-    """The agent, one cell of its colour, stands among the goals."""
+    """The agent, one cell of its colour, is among the goals."""
     (player,) = players("heun:3")
     for seed in range(50):
         filmed = scenes([player], seed)
@@ -495,7 +495,7 @@ def test_a_film_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert (tmp_path / "x.webp").read_bytes() == b"old"
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""The adapter: scaling by hand, true successors, and failures told in one line."""
+"""The adapter: scaling by hand, true successors, and failures reported in one line."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
 from pydantic import ValidationError
+from torch import Tensor
 
 from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
 from flowrl.envs.settings import EnvSettings
+from flowrl.envs.tensors import TensorStep
 
 
 class Scripted(gymnasium.Env[Any, Any]):
@@ -246,7 +249,7 @@ def test_an_environment_that_raises_is_named_with_the_place(mode: str) -> None:
     adapter.close()
 
 
-def test_a_worker_that_dies_is_told() -> None:
+def test_a_worker_that_dies_is_reported() -> None:
     adapter = scripted(count=2, mode="async", fault="die")
     with pytest.raises(EnvironmentFailed, match="a worker process died"):
         adapter.step(torch.tensor([[0.0], [1.0]]))
@@ -254,7 +257,7 @@ def test_a_worker_that_dies_is_told() -> None:
     adapter.close()
 
 
-def test_a_reset_that_raises_is_told() -> None:
+def test_a_reset_that_raises_is_reported() -> None:
     with pytest.raises(EnvironmentFailed, match="environment 0 failed in reset: ValueError: no track"):
         scripted(fault="reset")
 
@@ -293,3 +296,90 @@ def test_pictures() -> None:
     adapter.reset(seed=0)
     frames = adapter.render()
     assert len(frames) == adapter.count == 3 and frames[0].shape == (400, 400, 3)
+
+
+class Tensors(VectorEnv[Any, Any, Any]):
+    """Rows that count their steps in float64, and end after as many as their index + 2: steps come as tensors too."""
+
+    single_observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    single_action_space = spaces.Box(-2, 2, (1,), np.float32)
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int = 3, fault: bool = False) -> None:
+        self.num_envs, self.fault = num_envs, fault
+        self.clock = torch.zeros(num_envs, dtype=torch.int64)
+
+    def see(self) -> Tensor:
+        return torch.stack([self.clock.double(), self.clock / 3], dim=1)
+
+    def reset_tensors(self, seed: int | None) -> Tensor:
+        self.seed = seed
+        self.clock[:] = 0
+        return self.see()
+
+    def step_tensors(self, actions: Tensor) -> TensorStep:
+        if self.fault:
+            raise ValueError("lost")
+        self.actions = actions
+        self.clock += 1
+        ends = self.clock >= torch.arange(self.num_envs) + 2
+        final_obs, rows = self.see()[ends], torch.nonzero(ends).flatten()
+        final_info = {"success": (self.clock[rows] % 2).double()}
+        self.clock[rows] = 0
+        reward = actions[:, 0].double() / 3
+        return TensorStep(self.see(), reward, ends, torch.zeros_like(ends), rows, final_obs, final_info)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return self.reset_tensors(seed).numpy(), {}
+
+    def step(self, actions: Any) -> Any:
+        step = self.step_tensors(torch.from_numpy(actions))
+        ends = step.terminated.numpy()
+        final_obs, success = np.full(self.num_envs, None, dtype=object), np.zeros(self.num_envs)
+        for row, last, value in zip(step.ended, step.final_obs, step.final_info["success"], strict=True):
+            final_obs[int(row)], success[int(row)] = last.numpy(), value
+        info = {
+            "final_obs": final_obs,
+            "_final_obs": ends,
+            "final_info": {"success": success, "_success": ends},
+        }
+        return step.obs.numpy(), step.reward.numpy(), ends, step.truncated.numpy(), info if ends.any() else {}
+
+
+class ByNumPy(VectorEnv[Any, Any, Any]):
+    """The same environment through Gymnasium's interface alone."""
+
+    def __init__(self, envs: Tensors) -> None:
+        self.num_envs, self.reset, self.step = envs.num_envs, envs.reset, envs.step  # type: ignore[method-assign]
+        self.single_observation_space = envs.single_observation_space
+        self.single_action_space = envs.single_action_space
+
+
+def test_a_tensor_environment_is_stepped_without_numpy_to_the_same_bits() -> None:
+    settings = EnvSettings(id="flowrl-test/Tensors-v0", count=3)
+    envs, arrays = Tensors(), Tensors()
+    envs.reset = envs.step = None  # type: ignore[method-assign, assignment]
+    arrays_only = Adapter(ByNumPy(arrays), settings)
+    tensors = Adapter(envs, settings)
+    assert torch.equal(tensors.reset(7), arrays_only.reset(7)) and envs.seed == arrays.seed == 7
+    for number in range(7):
+        action = torch.full((3, 1), 0.1 * number)
+        one, other = tensors.step(action), arrays_only.step(action)
+        for name in ("obs", "reward", "terminated", "truncated", "successor", "success"):
+            a, b = getattr(one, name), getattr(other, name)
+            assert a.dtype == b.dtype and torch.equal(a.nan_to_num(9), b.nan_to_num(9)), name
+        assert one.obs.dtype == one.reward.dtype == torch.float32
+    assert torch.equal(envs.actions, torch.full((3, 1), 1.2))  # within the bounds, twice as wide
+
+
+def test_failures_of_a_tensor_environment_are_reported_as_others() -> None:
+    adapter = Adapter(Tensors(fault=True), EnvSettings(id="flowrl-test/Tensors-v0", count=3))
+    adapter.reset(0)
+    with pytest.raises(EnvironmentFailed, match="flowrl-test/Tensors-v0: ValueError: lost"):
+        adapter.step(torch.zeros(3, 1))
+
+
+def test_finite_values_whose_sum_overflows_are_finite() -> None:
+    adapter = scripted(low=-np.inf, high=np.inf, size=2)
+    step = adapter.step(torch.full((1, 2), 3e38))
+    assert step.successor[0, 0] == np.float32(3e38)

@@ -13,8 +13,9 @@ from gymnasium.envs.registration import EnvSpec
 
 from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, UsageError
 from flowrl.envs.factory import built, find, make, way
-from flowrl.envs.registration import NATIVE
-from flowrl.envs.settings import EnvSettings, MotionSource
+from flowrl.envs.gymnasium_mujoco.family import IDS
+from flowrl.envs.humanoid.family import MotionSource
+from flowrl.envs.settings import EnvSettings
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
 
@@ -109,7 +110,7 @@ def test_the_time_limit_reaches_the_native_environments() -> None:
 @pytest.mark.parametrize(
     ("id", "options", "said"),
     [
-        ("Pendulum-v1", {}, f"flowrl does not know Pendulum-v1 itself, only {', '.join(NATIVE)}"),
+        ("Pendulum-v1", {}, f"flowrl does not know Pendulum-v1 itself, only {', '.join(IDS)}"),
         ("Hopper-v4", {}, "flowrl does not know Hopper-v4 itself"),
         ("Hopper-v5", {"reset_noise_scale": 0.1}, "not with env.options.reset_noise_scale"),
         ("Hopper-v5", {"max_episode_steps": 0}, "max_episode_steps must be a whole number"),
@@ -149,7 +150,9 @@ def test_pictures_are_gymnasiums() -> None:
     adapter.close()
 
 
-def test_a_native_id_that_somebody_registered_anew_is_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_native_id_with_another_registration_is_stepped_by_gymnasium(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     spec = EnvSpec("Hopper-v5", entry_point="gymnasium.envs.mujoco.hopper_v5:HopperEnv")
     monkeypatch.setitem(gymnasium.registry, "Hopper-v5", spec)
     for changed in ({"kwargs": {"healthy_reward": 0.0}}, {"entry_point": Track}):

@@ -71,7 +71,7 @@ def test_without_pictures_none_is_kept() -> None:
         env = make(EnvSettings(id=id, options={"start": [12, 22]}), count=1)
         env.reset(seed=0)
         env.step(UP)
-        assert "render" not in env._ends
+        assert env._last_pictures == {}
         env.close()
 
 
@@ -116,7 +116,7 @@ def test_a_choice_of_graphics_is_respected(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="MUJOCO_GL has other values there")
-def test_a_choice_that_keeps_mujoco_from_starting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mujoco_gl_that_keeps_mujoco_from_starting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "foo")
     with pytest.raises(MissingDependency, match=r"MUJOCO_GL=foo is no graphics library .* `unset MUJOCO_GL`"):
         opengl.choose()

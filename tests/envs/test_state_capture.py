@@ -13,7 +13,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from flowrl.envs.adapter import Adapter, Step
+from flowrl.contracts.protocols import Step
+from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.state_capture import (

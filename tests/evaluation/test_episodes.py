@@ -35,7 +35,7 @@ class Step:
     truncated: Tensor
     success: Tensor
     measures: dict[str, Tensor] = field(default_factory=dict)
-    clip: Tensor | None = None
+    variant: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Episode:
     rewards: Sequence[float]
     truncated: bool = False
     success: float = math.nan
-    clip: int = 0
+    variant: int = 0
 
 
 LONG_WIN = Episode([0, 0, 0, 0, 1], success=1)
-SHORT_LOSS = Episode([0], success=0, clip=1)
-CLIPS = ("walk", "turn")
+SHORT_LOSS = Episode([0], success=0, variant=1)
+VARIANTS = ("walk", "turn")
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Scripted:
 
     scripts: Sequence[Sequence[Episode]]
     seeds: list[int | None] = field(default_factory=list)
-    clips = CLIPS
+    variants = VARIANTS
 
     @property
     def count(self) -> int:
@@ -70,7 +70,7 @@ class Scripted:
 
     def step(self, action: Tensor) -> Step:
         reward = torch.zeros(self.count)
-        success, clip = torch.full((2, self.count), math.nan)
+        success, variant = torch.full((2, self.count), math.nan)
         terminated, truncated = (torch.zeros(self.count, dtype=torch.bool) for _ in range(2))
         for slot, script in enumerate(self.scripts):
             episode = script[self.turn[slot] % len(script)]
@@ -79,11 +79,11 @@ class Scripted:
             if self.clock[slot] == len(episode.rewards):
                 truncated[slot], terminated[slot] = episode.truncated, not episode.truncated
                 success[slot] = episode.success
-                clip[slot] = episode.clip
+                variant[slot] = episode.variant
                 self.turn[slot] += 1
                 self.clock[slot] = 0
         measures = {"twice": torch.where(terminated | truncated, 2 * reward, math.nan)}
-        return Step(torch.zeros(self.count, 1), reward, terminated, truncated, success, measures, clip)
+        return Step(torch.zeros(self.count, 1), reward, terminated, truncated, success, measures, variant)
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Walk:
     """
 
     count: int
-    clips = ()
+    variants = ()
 
     def reset(self, seed: int | None) -> Tensor:
         self.random = np.random.default_rng(seed)
@@ -207,9 +207,9 @@ def test_seed_reaches_the_simulation_and_every_action_is_counted() -> None:
 
 
 def test_progress_hears_of_counted_episodes_only() -> None:
-    heard: list[int] = []
-    evaluate(idle, Scripted([[LONG_WIN], [SHORT_LOSS]]), episodes=4, seed=0, progress=heard.append)
-    assert heard == [1, 2, 3, 4]  # slot 1 at steps 1 and 2, slot 0 at steps 5 and 10
+    counts: list[int] = []
+    evaluate(idle, Scripted([[LONG_WIN], [SHORT_LOSS]]), episodes=4, seed=0, progress=counts.append)
+    assert counts == [1, 2, 3, 4]  # slot 1 at steps 1 and 2, slot 0 at steps 5 and 10
 
 
 def test_endless_episode_is_an_error_of_the_environment() -> None:
@@ -240,7 +240,7 @@ def evaluation_of(
         np.arange(1, n + 1),
         unknown if successes is None else np.array(successes, dtype=float),
         {} if measures is None else {name: np.array(values) for name, values in measures.items()},
-        clips=np.full(n, ""),
+        variants=np.full(n, ""),
         actions=100,
         act_seconds=0.025,
     )
@@ -270,23 +270,23 @@ def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() ->
     """`Scripted` says twice the last reward of every episode: 2 for a win, 0 for a loss."""
     result = evaluate(idle, Scripted([[LONG_WIN, SHORT_LOSS], [SHORT_LOSS]]), episodes=4, seed=0)
     assert result.measures["twice"].tolist() == [2, 0, 0, 0]
-    told = evaluation_of([0, 0, 0], successes=[1, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
-    row = summary(told, sampler=None, steps=None, nfe=None, noise=None)
+    evaluation = evaluation_of([0, 0, 0], successes=[1, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
+    row = summary(evaluation, sampler=None, steps=None, nfe=None, noise=None)
     assert row["alive_s"] == 1.5
     assert row.keys() == {*EvalSummary.model_fields, "alive_s"}
     assert EvalSummary(**row).measures == {"success_rate": row["success_rate"], "alive_s": row["alive_s"]}
 
 
-def test_episodes_are_told_apart_by_the_motion_they_followed() -> None:
+def test_episodes_are_grouped_by_variant() -> None:
     result = evaluate(idle, Scripted([[LONG_WIN, SHORT_LOSS], [SHORT_LOSS]]), episodes=4, seed=0)
-    assert result.clips.tolist() == ["walk", "turn", "turn", "turn"]
-    apart = dict(result.by_clip())
-    assert list(apart) == ["walk", "turn"]
-    assert apart["walk"].returns.tolist() == [1] and apart["turn"].returns.tolist() == [0, 0, 0]
-    assert apart["walk"].lengths.tolist() == [5] and apart["turn"].successes.tolist() == [0, 0, 0]
-    assert apart["walk"].measures["twice"].tolist() == [2]
-    assert apart["turn"].action_us == result.action_us
-    assert [clip for clip, _ in evaluate(idle, Walk(2), episodes=4, seed=0).by_clip()] == [""]
+    assert result.variants.tolist() == ["walk", "turn", "turn", "turn"]
+    groups = dict(result.by_variant())
+    assert list(groups) == ["walk", "turn"]
+    assert groups["walk"].returns.tolist() == [1] and groups["turn"].returns.tolist() == [0, 0, 0]
+    assert groups["walk"].lengths.tolist() == [5] and groups["turn"].successes.tolist() == [0, 0, 0]
+    assert groups["walk"].measures["twice"].tolist() == [2]
+    assert groups["turn"].action_us == result.action_us
+    assert [variant for variant, _ in evaluate(idle, Walk(2), episodes=4, seed=0).by_variant()] == [""]
 
 
 def test_summary_of_one_episode_claims_no_certainty() -> None:
@@ -368,13 +368,13 @@ def test_bootstrap_of_the_mean_has_the_textbook_width() -> None:
 
 def test_bootstrap_does_not_depend_on_the_chunks_it_works_in(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(5).normal(size=40)
-    whole = bootstrap(x, resamples=999)
-    assert whole == bootstrap(x, resamples=999)
-    assert whole != bootstrap(x, resamples=999, seed=1)
+    interval = bootstrap(x, resamples=999)
+    assert interval == bootstrap(x, resamples=999)
+    assert interval != bootstrap(x, resamples=999, seed=1)
     monkeypatch.setattr(
         "flowrl.evaluation.statistics.CHUNK", 7 * 40
     )  # 142 chunks of seven draws, and one of five
-    assert whole == bootstrap(x, resamples=999)
+    assert interval == bootstrap(x, resamples=999)
 
 
 @pytest.mark.parametrize("statistic", [mean, interquartile_mean])

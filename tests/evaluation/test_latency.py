@@ -18,6 +18,7 @@ from flowrl.contracts.protocols import Sampler, Velocity
 from flowrl.evaluation import machine
 from flowrl.evaluation.latency import (
     Effort,
+    FlowInputs,
     bench,
     endpoint_error,
     evaluations,
@@ -60,7 +61,7 @@ def test_a_quick_call_is_timed_often_enough_and_a_slow_one_as_often_as_there_is_
     assert measure(lambda: time.sleep(0.01), Effort(enough=150, seconds=0.01, least=4)).calls == 4
 
 
-def test_the_processor_share_tells_sleep_from_work() -> None:
+def test_the_processor_share_is_low_asleep_and_high_at_work() -> None:
     asleep = measure(lambda: time.sleep(0.005), Effort(least=10, seconds=0))
     awake = measure(spin(5), Effort(least=10, seconds=0))
     assert asleep.cpu_share < 0.2
@@ -139,7 +140,12 @@ def test_two_euler_steps_on_a_gaussian_flow_err_by_half() -> None:
 def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, euler_std: float) -> None:
     field = GaussianField(mu=0, sigma=sigma)
     (row,) = bench(
-        field, 1, 40, {("euler", steps): euler(steps)}, [1], 0, reference=field.endpoint, effort=ONCE
+        FlowInputs(field, 1, 40),
+        {("euler", steps): euler(steps)},
+        [1],
+        0,
+        reference=field.endpoint,
+        effort=ONCE,
     )
     # x_1 = euler_std eps instead of sigma eps; the mean square of the noise is its variance to 1 %
     assert row.endpoint_error == pytest.approx(1 - euler_std / sigma, rel=1e-2)
@@ -202,7 +208,9 @@ def test_counted_evaluations_are_the_declared_ones(name: str, steps: int) -> Non
 def test_a_row_for_every_sampler_and_batch_with_the_front_of_each_batch() -> None:
     samplers = {("euler", steps): euler(steps) for steps in (1, 16)}
     field = GaussianField(mu=0, sigma=0.5)
-    rows = bench(field, 1, 2, samplers, [1, 7], 0, reference=field.endpoint, effort=Effort(enough=100))
+    rows = bench(
+        FlowInputs(field, 1, 2), samplers, [1, 7], 0, reference=field.endpoint, effort=Effort(enough=100)
+    )
     assert [(row.sampler, row.steps, row.batch, row.nfe) for row in rows] == [
         ("euler", 1, 1, 1), ("euler", 16, 1, 16), ("euler", 1, 7, 1), ("euler", 16, 7, 16),
     ]  # fmt: skip
@@ -222,7 +230,7 @@ def test_a_sampler_without_a_fixed_grid_is_graded_on_fewer_rows() -> None:
 
     field = GaussianField(mu=0, sigma=0.5)
     samplers = {("adaptive", None): adaptive, ("euler", 4): euler(4)}
-    first, second = bench(field, 1, 40, samplers, [1], 0, reference=field.endpoint, effort=ONCE)
+    first, second = bench(FlowInputs(field, 1, 40), samplers, [1], 0, reference=field.endpoint, effort=ONCE)
     assert first.endpoint_error == pytest.approx(second.endpoint_error, rel=0.05)
     assert called == 8 + 32 + 3 + 4  # counting NFE, endpoints, warm-up, one call in each of four rounds
 
@@ -232,21 +240,25 @@ def test_the_same_seed_gives_the_same_error() -> None:
 
     def error(seed: int) -> float:
         samplers = {("euler", 2): euler(2)}
-        return bench(field, 1, 2, samplers, [1], seed, reference=euler(50), effort=ONCE)[0].endpoint_error
+        return bench(FlowInputs(field, 1, 2), samplers, [1], seed, reference=euler(50), effort=ONCE)[
+            0
+        ].endpoint_error
 
     assert error(3) == error(3) != error(4)
 
 
-def test_a_sampler_that_fails_is_left_out_and_told() -> None:
+def test_a_sampler_that_fails_is_left_out_and_reported() -> None:
     def broken(velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
         raise RuntimeError("no way")
 
-    told: list[str] = []
+    lines: list[str] = []
     field = GaussianField(mu=0, sigma=1)
     samplers = {("broken", None): broken, ("euler", 1): euler(1)}
-    rows = bench(field, 1, 2, samplers, [1], 0, reference=field.endpoint, effort=ONCE, report=told.append)
+    rows = bench(
+        FlowInputs(field, 1, 2), samplers, [1], 0, reference=field.endpoint, effort=ONCE, report=lines.append
+    )
     assert [row.sampler for row in rows] == ["euler"]
-    assert any("broken" in line and "no way" in line for line in told)
+    assert any("broken" in line and "no way" in line for line in lines)
 
 
 # ---------------------------------------------------------------------------------------------- machine
@@ -258,7 +270,7 @@ def test_a_sampler_that_fails_is_left_out_and_told() -> None:
         (0.1, 0.05, 0.99, True),
         (3.1, 0.05, 0.99, True),  # the load is still coming down, but nobody else ran
         (3.1, 1.4, 0.99, False),  # a neighbour on the other core
-        (3.1, None, 0.99, False),  # the system tells no more than its load
+        (3.1, None, 0.99, False),  # only the load is known
         (0.4, None, 0.99, True),
         (None, None, 0.99, True),
         (0.1, 0.05, 0.80, False),  # something took our core a fifth of the time
@@ -274,9 +286,11 @@ def test_the_reason_names_load_and_cores() -> None:
     assert "load 3.1 on 2 cores" in machine.judge(2, 3.1, 3.1, 1.4, 1.0).reason
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells what others use")
+@pytest.mark.skipif(
+    not Path("/proc/stat").exists(), reason="the load of other programs is known on Linux alone"
+)
 def test_a_busy_neighbour_is_seen() -> None:
-    watch = machine.Watch()
+    watch = machine.LoadMonitor()
     busy = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
     subprocess.run([sys.executable, "-S", "-c", busy], check=True)
     verdict = watch.verdict([1.0])
@@ -318,7 +332,7 @@ def test_figures_of_a_busy_machine_are_not_called_good(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = machine.judge(2, 3.1, 3.3, 1.7, 0.9)
-    monkeypatch.setattr(machine.Watch, "verdict", lambda watch, shares: busy)
+    monkeypatch.setattr(machine.LoadMonitor, "verdict", lambda watch, shares: busy)
     options = ["--samplers", "euler", "--steps", "1", "--batch", "1", "--out", str(tmp_path)]
     assert run(["bench-latency", *options]) == 0
     assert "not good figures: load 3.1 on 2 cores" in capsys.readouterr().out
@@ -329,7 +343,7 @@ def test_figures_of_a_busy_machine_are_not_called_good(
     ("option", "value"),
     [("--steps", "1,x"), ("--steps", "0"), ("--batch", "''"), ("--batch", "-3"), ("--samplers", "eulr")],
 )
-def test_mistakes_are_told_before_anything_is_measured(
+def test_mistakes_are_reported_before_anything_is_measured(
     option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

@@ -1,4 +1,4 @@
-"""`flowrl bench-latency`: what each sampler costs per action, and how near to the exact flow it ends."""
+"""`flowrl bench-latency`: the time of each sampler per call, and its distance to the exact flow."""
 
 from __future__ import annotations
 
@@ -42,19 +42,20 @@ def bench_latency(
     import torch
 
     from flowrl.experiments import latency
+    from flowrl.storage import files
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     candidates = latency.candidates(names, step_counts)
     torch.set_num_threads(threads)
-    subjects = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
-    out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is better known before than after
-    document = latency.run(subjects, candidates, batches, seed, report=say)
-    files = latency.save(document, out)
+    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
+    files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost
+    document = latency.run(policies, candidates, batches, seed, report=say)
+    written = latency.save(document, out)
     if as_json:
         print_json(document)
     else:
         _print(document)
-    say(f"wrote {', '.join(map(str, files))}")
+    say(f"wrote {', '.join(map(str, written))}")
     _suggest(ckpt, document)
 
 
@@ -71,7 +72,7 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _suggest(ckpt: Path | None, document: dict[str, Any]) -> None:
-    """Evaluating the checkpoint under the fastest sampler that is near enough, or timing one."""
+    """Print the command that evaluates the checkpoint under the fastest accurate sampler, or that times one."""
     from flowrl.experiments import build, latency
 
     if ckpt is not None:

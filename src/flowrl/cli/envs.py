@@ -32,15 +32,15 @@ def envs(
         else:
             lines = [[row["id"], row["episode"], row["recipe"], _origin(row)] for row in rows]
             print_table(["id", "steps", "recipe", "origin"], lines, numbers=("steps",))
-        next_command("flowrl envs flowrl/GridWorld-v0")
+        next_command("flowrl envs", descriptions.EXAMPLE)
         return
     description = descriptions.describe(id)
-    description["train"] = _train(description, recipes.get(id))
+    train = _train(description.values, recipes.get(id))
     if json:
-        print_json(description)
+        print_json(description.values | {"train": train})
     else:
-        print_facts(descriptions.facts(description))
-    next_command(description["train"])
+        print_facts(description.lines)
+    next_command(train)
 
 
 def _origin(row: dict[str, str]) -> str:
@@ -48,9 +48,9 @@ def _origin(row: dict[str, str]) -> str:
 
 
 def _train(description: dict[str, Any], recipe: str | None) -> str:
-    """The command that trains on it: with its own recipe, or with one for something like it."""
+    """Return the command that trains on it: with its recipe, or with that of a similar environment."""
     if recipe is not None:
         return f"flowrl train {recipe}"
     small = description["origin"] == "gymnasium classic_control"
-    like_it = "pendulum.yaml" if small else "halfcheetah.yaml"
-    return f"flowrl train {like_it} --set env.id={description['id']}"
+    similar = "pendulum.yaml" if small else "halfcheetah.yaml"
+    return f"flowrl train {similar} --set env.id={description['id']}"

@@ -1,4 +1,4 @@
-"""`flowrl eval`: how good is a policy, under any sampler."""
+"""`flowrl eval`: evaluate a policy, under any sampler."""
 
 from __future__ import annotations
 
@@ -56,24 +56,22 @@ def evaluate(
 
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
-    asked = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
-    subject = evaluate.open_checkpoint(ckpt)
+    request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    opened = evaluate.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
-    questions = list(dict.fromkeys(map(subject.heard, asked.each(sweep))))
+    requests = list(dict.fromkeys(map(opened.applicable, request.each(sweep))))
     if csv is not None:
         spreadsheet.check(csv)
-    answers = [evaluate.examine(subject, question) for question in questions]
-    rows = [answer.summary() for answer in answers]
+    results = [evaluate.evaluate_checkpoint(opened, each) for each in requests]
+    rows = [result.summary() for result in results]
     if json:
         print_json(rows if sweep or len(rows) > 1 else rows[0])
     else:
-        say(f"{subject.path}: {subject.title}, {episodes} episodes, seed {seed}")
+        say(f"{opened.path}: {opened.title}, {episodes} episodes, seed {seed}")
         columns, lines = _table(rows)
-        print_table(
-            columns, lines, [name for name in columns if name not in ("sampler", "noise", "return (95 %)")]
-        )
+        print_table(columns, lines, [name for name in columns if name not in TEXTS])
     if csv is not None:
-        spreadsheet.write([row for answer in answers for row in answer.by_clip()], csv)
+        spreadsheet.write([row for result in results for row in result.by_variant()], csv)
         say(f"written: {csv}")
     if rows[0]["sampler"] is None:  # a Gaussian policy
         next_command("flowrl play", ckpt)
@@ -88,8 +86,11 @@ def evaluate(
         )
 
 
+TEXTS = {"sampler", "noise", "return (95 %)"}  # columns that are not numbers
+
+
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells; the environment's own measures stand before the time per action."""
+    """Return headings and cells; the measures of the environment come before the time per action."""
     from flowrl.experiments.suite.trial import EvalSummary
 
     measures = [name for name in rows[0] if name not in EvalSummary.model_fields]

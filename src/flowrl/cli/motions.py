@@ -1,4 +1,4 @@
-"""`flowrl motions`: what the humanoid can be told to imitate."""
+"""`flowrl motions`: the motions that the humanoid can imitate."""
 
 from __future__ import annotations
 
@@ -65,21 +65,21 @@ def motions(
         videos.check(video)
     if convert is not None:
         check_suffix(convert, "--convert", "motions", (".npz",))
-    clips = [clip for clip, _ in load(sources)]
-    summaries = [summary(clip) for clip in clips]
+    loaded = [motion for motion, _ in load(sources)]
+    summaries = [summary(motion) for motion in loaded]
     if json:
         print_json([asdict(each) for each in summaries])
     else:
         print_table(COLUMNS, [line(each) for each in summaries], NUMBERS)
     if convert is not None:
-        write(clips, convert)
+        write(loaded, convert)
         say(f"written: {convert}")
     if sheet is not None:
-        motions.sheet(clips, sheet)
+        motions.sheet(loaded, sheet)
         say(f"written: {sheet}")
     if video is not None:
         with passing_line() as show:
-            motions.film(clips, video, lambda done, of: show(f"picture {done} of {of}"))
+            motions.film(loaded, video, lambda done, of: show(f"picture {done} of {of}"))
         say(f"written: {video}")
     if convert is not None:
         next_command("flowrl train humanoid.yaml", "--set", f"env.motions={convert}")
@@ -92,7 +92,7 @@ def motions(
 
 
 def list_gaits(json: bool) -> None:
-    """The gaits by name, and how one is changed."""
+    """Print the gaits by name, and the keys that change one."""
     from flowrl.envs.humanoid.motions.gaits import arm_styles, presets
 
     single = {presets.PREFIX + name: words for name, (_, words) in presets.SINGLES.items()}
@@ -113,7 +113,7 @@ def list_gaits(json: bool) -> None:
 
 
 def line(summary: Summary) -> list[str]:
-    """A motion's row in the table."""
+    """Return a motion's row in the table."""
     return [
         summary.name,
         f"{summary.seconds:.2f}",
@@ -127,13 +127,13 @@ def line(summary: Summary) -> list[str]:
     ]
 
 
-def write(clips: list[Motion], path: Path) -> None:
-    """Write the one motion there is as our own format; raises UsageError and StorageError."""
+def write(loaded: list[Motion], path: Path) -> None:
+    """Write the only motion in our own format; raises UsageError for several, and StorageError."""
     from flowrl.envs.humanoid.motions.importers import native
 
-    if len(clips) != 1:
+    if len(loaded) != 1:
         raise UsageError(
-            f"--convert writes one motion, and there are {len(clips)}: name one of them, such as {clips[0].source}."
+            f"--convert writes one motion, and there are {len(loaded)}: name one of them, such as {loaded[0].source}."
         )
     with replacing(path, "--convert") as part:
-        native.write(clips[0], part)
+        native.write(loaded[0], part)

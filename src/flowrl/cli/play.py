@@ -1,8 +1,9 @@
-"""`flowrl play`: a policy at work, as a video."""
+"""`flowrl play`: write a video of one or more policies."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ from flowrl.contracts.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
 NUMBERS = {"steps", "NFE", "episode", "return", "length"}
-LONGEST_SIDE = 4096  # pixels of a picture: what graphics libraries without a screen still draw
+# of every row; one more names what the episode was about, such as `motion`, where the environment has several
+KEYS = {"label", "sampler", "steps", "nfe", "noise", "episode", "return", "length", "success", "ended"}
+LONGEST_SIDE = 4096  # pixels of a picture: the most that graphics libraries draw without a screen
 
 
 def play(
@@ -63,11 +66,11 @@ def play(
     from flowrl.experiments import play
     from flowrl.experiments.evaluate import EvalRequest
 
-    asked = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    request = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     with passing_line() as show:
         result = play.play(
             ckpt,
-            asked,
+            request,
             compare or (),
             path=video,
             size=Size(*pixels(size)) if size is not None else None,
@@ -76,17 +79,17 @@ def play(
             progress=lambda episode, step: show(f"episode {episode}, step {step}"),
         )
     if json:
-        print_json(result.as_dict())
+        print_json(asdict(result))
         return
-    motions = any("motion" in row for row in result.episodes)
-    print_table((*COLUMNS, *["motion"] * motions), [_line(row) for row in result.episodes], NUMBERS)
+    variants = dict.fromkeys(key for row in result.episodes for key in row if key not in KEYS)
+    print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS)
     print(result.sentence)
-    alone = sampler is None and not compare and result.episodes[0]["sampler"] is not None
-    next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if alone else f"flowrl eval {ckpt}")
+    single = sampler is None and not compare and result.episodes[0]["sampler"] is not None
+    next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if single else f"flowrl eval {ckpt}")
 
 
 def pixels(text: str) -> tuple[int, int]:
-    """'320x240' → (320, 240); raises UsageError."""
+    """Parse '320x240' to (320, 240); raises UsageError."""
     match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
     if match is None or not all(16 <= int(side) <= LONGEST_SIDE for side in match.groups()):
         raise UsageError(
@@ -96,7 +99,7 @@ def pixels(text: str) -> tuple[int, int]:
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    """A row of the table under `COLUMNS`."""
+    """Return a row of the table under `COLUMNS`."""
     return [
         row["label"],
         row["sampler"] or "-",
@@ -107,5 +110,5 @@ def _line(row: dict[str, Any]) -> list[str]:
         f"{row['return']:.4g}" + ("" if row["ended"] else " (cut)"),
         {True: "yes", False: "no", None: "-"}[row["success"]],
         str(row["length"]),
-        *([row["motion"]] if "motion" in row else []),
+        *(row[key] for key in row if key not in KEYS),
     ]

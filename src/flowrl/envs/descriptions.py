@@ -1,21 +1,24 @@
-"""Which environments there are to train on, and what each is like: `flowrl envs`."""
+"""The environments that flowrl can train on, and facts on each of them: `flowrl envs`."""
 
 from __future__ import annotations
 
-import inspect
 import warnings
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+
+from flowrl.envs.families import FAMILIES, family_of
+from flowrl.envs.family import Facts
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
     from flowrl.envs.adapter import Adapter
 
-# Gymnasium's own environments with Box observations and actions, by origin: the package each needs, and which of
-# them (None: all). Known here because finding out means constructing every one of them.
+# Gymnasium's environments with Box observations and actions, by origin: the package each needs, and their names
+# (None: all). Listed here because finding out means constructing every one of them.
 GYMNASIUM: dict[str, tuple[str, set[str] | None]] = {
     "classic_control": ("gymnasium", {"Pendulum", "MountainCarContinuous"}),
     "mujoco": ("mujoco", None),
@@ -23,10 +26,14 @@ GYMNASIUM: dict[str, tuple[str, set[str] | None]] = {
 }
 
 
-def catalogue() -> list[dict[str, str]]:
-    """Id, origin and note of every environment that is registered and installed: ours, then Gymnasium's, then others.
+EXAMPLE = next(iter(FAMILIES[0].ids))
+"""An id to describe."""
 
-    No environment is constructed, so the spaces of others are not known to fit.
+
+def catalogue() -> list[dict[str, str]]:
+    """List id, origin and note of every registered and installed environment: ours, Gymnasium's, then others.
+
+    No environment is constructed, so the spaces of others may not fit.
     """
     rows = [row for spec in newest(list(gymnasium.registry.values())) if (row := entry(spec)) is not None]
     order = {"flowrl": 0, **{f"gymnasium {name}": 1 + place for place, name in enumerate(GYMNASIUM)}}
@@ -34,7 +41,7 @@ def catalogue() -> list[dict[str, str]]:
 
 
 def newest(specs: list[EnvSpec]) -> list[EnvSpec]:
-    """The highest version of every environment."""
+    """Return the highest version of every environment."""
     best: dict[tuple[str | None, str], EnvSpec] = {}
     for spec in specs:
         key = (spec.namespace, spec.name)
@@ -44,7 +51,7 @@ def newest(specs: list[EnvSpec]) -> list[EnvSpec]:
 
 
 def entry(spec: EnvSpec) -> dict[str, str] | None:
-    """One row of the catalogue; None for an environment without Box spaces, or whose package is missing."""
+    """Return a row of the catalogue; None for an environment without Box spaces, or whose package is missing."""
     origin = origin_of(spec)
     if origin.startswith("gymnasium"):
         package, names = GYMNASIUM.get(origin.partition(" ")[2], ("", set()))
@@ -56,8 +63,8 @@ def entry(spec: EnvSpec) -> dict[str, str] | None:
 
 
 def origin_of(spec: EnvSpec) -> str:
-    """Whose it is: 'flowrl', 'gymnasium mujoco', or the package of somebody else."""
-    if spec.namespace == "flowrl":
+    """Return 'flowrl', 'gymnasium mujoco', or the name of another package."""
+    if family_of(spec.id).env is not None:
         return "flowrl"
     module = spec.entry_point.split(":")[0] if isinstance(spec.entry_point, str) else ""
     if module.startswith("gymnasium.envs."):
@@ -65,39 +72,49 @@ def origin_of(spec: EnvSpec) -> str:
     return module.split(".")[0] or "gymnasium"
 
 
-def describe(id: str) -> dict[str, Any]:
-    """What is known of one environment, after making it and resetting it once."""
+@dataclass(frozen=True)
+class Description:
+    """Facts on one environment: as values for a JSON document, and as (name, text) for a table."""
+
+    values: dict[str, Any]
+    lines: list[tuple[str, str]]
+
+
+def describe(id: str) -> Description:
+    """Make the environment `id`, reset it once, and describe it; raises what `factory.make` does."""
     from flowrl.envs.factory import make
     from flowrl.envs.settings import EnvSettings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # an old version is said below
+        warnings.simplefilter("ignore", DeprecationWarning)  # `newer_version` reports an old version
         adapter = make(EnvSettings(id=id, count=1))
     try:
         adapter.reset(0)
         spec = gymnasium.registry[id]
         name = (spec.namespace, spec.name)
         (latest,) = newest([s for s in gymnasium.registry.values() if (s.namespace, s.name) == name])
-        description: dict[str, Any] = {"id": id, "origin": origin_of(spec)} | spaces_of(adapter)
-        description["episode_limit"] = spec.max_episode_steps
-        description["solved_at"] = spec.reward_threshold
-        description["newer_version"] = None if latest.id == spec.id else latest.id
-        description["native"] = adapter.native
-        description["exact_resume"] = adapter.exact_resume
-        description["inexact_because"] = adapter.inexact_because
+        values = {
+            "id": id,
+            "origin": origin_of(spec),
+            **spaces_of(adapter),
+            "episode_limit": spec.max_episode_steps,
+            "solved_at": spec.reward_threshold,
+            "newer_version": None if latest.id == spec.id else latest.id,
+            "native": adapter.native,
+            "exact_resume": adapter.exact_resume,
+            "inexact_because": adapter.inexact_because,
+        }
     finally:
         adapter.close()
-    if id == "flowrl/GridWorld-v0":
-        return description | gridworld_facts()
-    if id == "flowrl/HumanoidTrack-v0":
-        return description | humanoid_facts()
-    if origin_of(spec) == "flowrl":
-        return description | suite_facts(spec.name)
-    return description
+    further = family_of(id).facts(id)
+    values |= further.values
+    spaces = [line for name in ("observation", "action") for line in space_lines(name, values[name], further)]
+    others = [line for line in further.lines if line[0] not in ("observation", "action")]
+    return Description(values, [("id", id), *spaces, *episode_lines(values), *others, *running_lines(values)])
 
 
 def spaces_of(adapter: Adapter) -> dict[str, Any]:
-    """Shapes and bounds of the observation and the action."""
+    """Return shapes and bounds of the observation and the action."""
     facts: dict[str, Any] = {}
     for name, space in (("observation", adapter.observation_space), ("action", adapter.action_space)):
         low, high = space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist()
@@ -105,126 +122,35 @@ def spaces_of(adapter: Adapter) -> dict[str, Any]:
     return facts
 
 
-def gridworld_facts() -> dict[str, Any]:
-    """Rewards, episode limit and modes of GridWorld."""
-    from flowrl.envs.gridworld import DEATH_REWARD, GOAL_REWARD, MODES, layout
-
-    layouts = {mode: layout(mode) for mode in MODES}
-    cells = {
-        mode: {
-            "goal": int(at.goal.sum()),
-            "death": int(at.death.sum()),
-            "wall": int(at.wall.sum()),
-            "start": len(at.starts),
-        }
-        for mode, at in layouts.items()
-    }
-    return {
-        "episode_limit": 100,
-        "rewards": {"goal": GOAL_REWARD, "death": DEATH_REWARD, "else": 0.0},
-        "modes": cells,
-    }
+def space_lines(name: str, space: dict[str, Any], further: Facts) -> list[tuple[str, str]]:
+    """Return a line on the space `name`, and below it the family's lines on it."""
+    shape = "x".join(str(size) for size in space["shape"]) or "1"
+    first = (name, f"{shape} {space['dtype']}, {bounds(space['low'], space['high'])}")
+    return [first, *(("", text) for about, text in further.lines if about == name)]
 
 
-def suite_facts(task: str) -> dict[str, Any]:
-    """What a control task shows, what it rewards, how its episodes start, and its options."""
-    from flowrl.envs.dm_control.environment import DMControlVectorEnv
-    from flowrl.envs.dm_control.tasks import TASKS
-
-    kind, profiles = TASKS[task]
-    return {
-        "parts": DMControlVectorEnv(task, 1).arena.task.observation_parts,
-        "about": about(kind),
-        "options": {"profile": list(profiles)},
-    }
+def episode_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines on how long an episode is, and from which return on the task counts as solved."""
+    limit, solved_at = values["episode_limit"], values["solved_at"]
+    lines = [("episode", "no step limit" if limit is None else f"at most {limit} steps")]
+    return lines if solved_at is None else [*lines, ("solved at", f"return {solved_at:g}")]
 
 
-def humanoid_facts() -> dict[str, Any]:
-    """The same of the humanoid that imitates, and how many numbers of an observation each goal lets a policy see."""
-    from flowrl.envs.humanoid.episode_starts import SAMPLINGS
-    from flowrl.envs.humanoid.motions.gaits.presets import SETS, SINGLES
-    from flowrl.envs.humanoid.observation import FOLLOWED, PARTS, visible
-    from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack
-
-    gaits = [f"gait:{name}" for name in (*SINGLES, *SETS)]
-    return {
-        "parts": PARTS,
-        "visible": {goal: int(visible(goal).sum()) for goal in FOLLOWED},
-        "about": about(HumanoidTrack),
-        "settings": {
-            "goal": list(FOLLOWED),
-            "motions": sorted(gaits, key=lambda gait: gait != "gait:walk"),
-        },
-        "options": {
-            "sampling": list(SAMPLINGS),
-            "evaluation": ["false", "true"],
-            "self_collision": ["false", "true"],
-            "termination_distance": [f"{TOO_FAR} m"],
-        },
-    }
-
-
-def about(kind: type[Any]) -> dict[str, str]:
-    """What a task says of itself, by name: "Start: …. Observation (n): …. Reward: …." and no more of it."""
-    text = " ".join((inspect.getdoc(kind) or "").split())
-    return {
-        name.split()[0].lower(): words.removesuffix(".")
-        for name, _, words in (sentence.partition(": ") for sentence in text.split(". "))
-        if words
-    }
-
-
-def facts(description: dict[str, Any]) -> list[tuple[str, str]]:
-    """A description in words: (what, how)."""
-    told = [("id", description["id"])]
-    for name in ("observation", "action"):
-        space = description[name]
-        shape = "x".join(str(size) for size in space["shape"]) or "1"
-        told.append((name, f"{shape} {space['dtype']}, {bounds(space['low'], space['high'])}"))
-        if name == "observation" and "parts" in description:
-            parts = ", ".join(f"{part} {size}" for part, size in description["parts"].items())
-            told += [("", f"{parts}:"), ("", description["about"]["observation"])]
-            for goal, numbers in description.get("visible", {}).items():
-                told.append(("", f"goal {goal}: a policy sees {numbers} of these numbers"))
-        if name == "action" and "action" in description.get("about", {}):
-            told.append(("", description["about"]["action"]))
-    limit = description["episode_limit"]
-    told.append(("episode", "no step limit" if limit is None else f"at most {limit} steps"))
-    if description["solved_at"] is not None:
-        told.append(("solved at", f"return {description['solved_at']:g}"))
-    if "rewards" in description:
-        rewards = [
-            f"{name} {value:+g}" if value else f"{name} 0" for name, value in description["rewards"].items()
-        ]
-        told.append(("reward", ", ".join(rewards)))
-        for mode, cells in description["modes"].items():
-            counts = ", ".join(f"{count} {kind}" for kind, count in cells.items() if count)
-            told.append(("mode", f"{mode}: {counts} cells"))
-    if "about" in description:
-        about = description["about"]
-        told += [(name, about[name]) for name in ("start", "reward", "end") if name in about]
-        told += [(f"env.{name}", choices(values)) for name, values in description.get("settings", {}).items()]
-        told += [
-            ("env.options", f"{name}: {choices(values)}") for name, values in description["options"].items()
-        ]
-    told.append(
-        ("stepped", "natively, all together" if description["native"] else "by Gymnasium, one by one")
-    )
-    because = description["inexact_because"]
+def running_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines on how flowrl steps and resumes the environment, and on a newer version."""
     exact = "exact, bit for bit, in mid-episode"
-    told.append(("resume", exact if description["exact_resume"] else f"inexact, in new episodes: {because}"))
-    if description["newer_version"]:
-        told.append(("newer", description["newer_version"]))
-    return told
-
-
-def choices(values: list[str]) -> str:
-    """What an option can be; the first is what it is by itself."""
-    return ", ".join([f"{values[0]} (default)", *values[1:]])
+    lines = [
+        ("stepped", "natively, all together" if values["native"] else "by Gymnasium, one by one"),
+        (
+            "resume",
+            exact if values["exact_resume"] else f"inexact, in new episodes: {values['inexact_because']}",
+        ),
+    ]
+    return [*lines, ("newer", values["newer_version"])] if values["newer_version"] else lines
 
 
 def bounds(low: list[float], high: list[float]) -> str:
-    """The bounds of a box in short: one interval if all dimensions share it, else each; 'unbounded' for none."""
+    """Return the bounds of a box in short: one interval if all dimensions share it, else each, or 'unbounded'."""
     pairs = list(zip(low, high, strict=True))
     if len(set(pairs)) == 1:
         pairs = pairs[:1]

@@ -1,4 +1,4 @@
-"""From an id to an adapter: the environment found in Gymnasium's registry, built, and refused with a reason."""
+"""Make environments: find an id in Gymnasium's registry, build it, and explain what cannot be built."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from flowrl.contracts.errors import (
 )
 from flowrl.envs import opengl, state_capture
 from flowrl.envs.adapter import Adapter, close
-from flowrl.envs.registration import NATIVE
-from flowrl.envs.settings import EnvSettings
+from flowrl.envs.families import FAMILIES, family_of
+from flowrl.envs.settings import FAMILY_KEYS, EnvSettings
 from flowrl.envs.wrappers import GuardedEnv, RepeatedAction
 
 Way = Literal["sync", "async", "batch", "own"]
-"""`batch`: Gymnasium's environment by flowrl's own means; `own`: by the vector environment it is registered with."""
+"""`batch`: Gymnasium's id through a family's vector environment; `own`: the id of a family of ours."""
 
-RESERVED = {  # what `make` itself gives to gymnasium.make_vec, from the recipe's other keys
+RESERVED = {  # arguments of gymnasium.make_vec that `make` sets from the recipe's other keys
     "id",
     "num_envs",
     "vectorization_mode",
@@ -42,13 +42,12 @@ RESERVED = {  # what `make` itself gives to gymnasium.make_vec, from the recipe'
     "action_repeat",
 }
 
-
-KEYS = {"goal", "motions", "threads"}
-"""Arguments of flowrl's own environments for which the recipe has keys, beside `options`."""
+KEYS = FAMILY_KEYS | {"threads"}
+"""Keys of a recipe that are keyword arguments of flowrl's environments, and so are not in `options`."""
 
 
 def find(id: str) -> EnvSpec:
-    """The registered environment of that id; raises UsageError for one that imports code or is not there."""
+    """Return the registered environment; raise UsageError for an id that imports code or does not exist."""
     if ":" in id:
         raise UsageError(
             f"env.id {id!r}: ids with ':' import a module, which a configuration must not do. Register the "
@@ -69,18 +68,18 @@ def make(
     render_mode: str | None = None,
     evaluation: bool = False,
 ) -> Adapter:
-    """Build `count` (default: `settings.count`) environments.
+    """Make `count` (default: `settings.count`) environments.
 
-    With `evaluation` an environment that starts and ends its episodes otherwise then (HumanoidTrack) does so.
-    Where pictures are asked for, with `render_mode`, Gymnasium's own environments are stepped by Gymnasium, which
-    can draw them. Raises UsageError for an id, option, mode or space that flowrl cannot use, MissingDependency when the
-    environment's package is not installed, EnvironmentFailed when its construction fails.
+    `evaluation` is passed on to an environment that has an option of that name. With a `render_mode` Gymnasium's ids
+    are stepped by Gymnasium, which can draw them. Raises UsageError for an id, option, mode or space that flowrl
+    cannot use, MissingDependency when the environment's package is not installed, and EnvironmentFailed when its
+    construction fails.
     """
     spec = find(settings.id)
     for key in KEYS.intersection(settings.options):
-        if spec.namespace == "flowrl":
-            raise UsageError(f"env.options.{key}: write env.{key}, which {spec.id} is told by.")
-    taken = (RESERVED | own_arguments(spec)).intersection(settings.options)
+        if is_ours(spec):
+            raise UsageError(f"env.options.{key}: write env.{key}, which {spec.id} reads instead.")
+    taken = (RESERVED | fixed_arguments(spec)).intersection(settings.options)
     if taken:
         raise UsageError(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
@@ -106,17 +105,22 @@ def make(
     return Adapter(envs, settings)
 
 
-def way(spec: EnvSpec, settings: EnvSettings, render_mode: str | None) -> Way:
-    """How the environments are stepped: `settings.mode`, with `auto` decided.
+def is_ours(spec: EnvSpec) -> bool:
+    """Return whether a family of ours has registered the environment."""
+    return family_of(spec.id).env is not None
 
-    Raises UsageError where `batch` is asked for and flowrl cannot, and where `async` would lose what an environment
-    hides from the policy and measures.
+
+def way(spec: EnvSpec, settings: EnvSettings, render_mode: str | None) -> Way:
+    """Decide how the environments are stepped: `settings.mode`, with `auto` resolved.
+
+    Raises UsageError for `batch` where flowrl cannot, and for `async` where an environment hides a part of its
+    observation from the policy or has measures: a worker process does not report these.
     """
-    if spec.namespace == "flowrl" and spec.vector_entry_point is not None:
-        if settings.mode == "async" and hasattr(constructor(spec.vector_entry_point), "measures"):
+    if is_ours(spec):
+        if settings.mode == "async" and family_of(spec.id).measures:
             raise UsageError(
-                f"env.mode=async: a process per environment cannot tell what {spec.id} hides from the policy, nor what "
-                "it measures. Leave env.mode out: flowrl steps it on all cores."
+                f"env.mode=async: a process per environment does not report what {spec.id} hides from the policy, nor "
+                "what it measures. Leave env.mode out: flowrl steps it on all cores."
             )
         return "async" if settings.mode == "async" else "own"
     if settings.mode in ("sync", "async"):
@@ -128,10 +132,12 @@ def way(spec: EnvSpec, settings: EnvSettings, render_mode: str | None) -> Way:
 
 
 def not_native(spec: EnvSpec, options: dict[str, Any]) -> str:
-    """Why flowrl cannot step this environment itself, or an empty string."""
-    if spec.id not in NATIVE:
-        return f"flowrl does not know {spec.id} itself, only {', '.join(NATIVE)} and its own flowrl/… ids."
-    if not str(spec.entry_point).startswith("gymnasium.envs.mujoco.") or spec.kwargs:
+    """Return why flowrl cannot step this environment itself, or an empty string."""
+    family = family_of(spec.id)
+    if not family.replaces:
+        known = [id for each in FAMILIES if each.replaces for id in each.ids]
+        return f"flowrl does not know {spec.id} itself, only {', '.join(known)} and its own flowrl/… ids."
+    if not str(spec.entry_point).startswith(family.replaces) or spec.kwargs:
         return f"{spec.id} is registered here as something else than Gymnasium's own."
     others = sorted(options.keys() - {"max_episode_steps"})
     if others:
@@ -145,14 +151,12 @@ def not_native(spec: EnvSpec, options: dict[str, Any]) -> str:
 def built(
     spec: EnvSpec, mode: Way, count: int, named: dict[str, Any], settings: EnvSettings
 ) -> VectorEnv[Any, Any, Any]:
-    """`count` environments of `spec`, with the keyword arguments `named`."""
+    """Construct `count` environments of `spec`, with the keyword arguments `named`."""
     repeat = settings.action_repeat
     if mode == "batch":
-        from flowrl.envs.gymnasium_mujoco import tasks  # needs MuJoCo
-
-        return tasks.vector_env(
-            spec.id, count, named.get("max_episode_steps", spec.max_episode_steps), settings.threads, repeat
-        )
+        steps = named.get("max_episode_steps", spec.max_episode_steps)
+        make_envs = constructor(family_of(spec.id).vector_env)
+        return make_envs(spec.id, count, steps, settings.threads, repeat)
     if mode == "own":
         if "threads" in parameters(spec.vector_entry_point):
             named.setdefault("threads", settings.threads)
@@ -176,7 +180,7 @@ def built(
 
 
 def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
-    """Why the spaces of `envs` cannot be used, or an empty string."""
+    """Return why the spaces of `envs` cannot be used, or an empty string."""
     for name, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
         if not isinstance(space, spaces.Box):
             return (
@@ -190,7 +194,7 @@ def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
 
 
 def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
-    """What to tell the user when the construction of an environment raised `error`."""
+    """Return the error for the user when the construction of an environment raised `error`."""
     try:
         opengl.check()
     except MissingDependency as reason:
@@ -211,25 +215,24 @@ def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlErr
 
 
 def constructor_options(spec: EnvSpec) -> set[str]:
-    """The keyword arguments that the environment's constructor names."""
+    """Return the keyword arguments that a user may set of the environment's constructor."""
     if spec.entry_point is None:
         return set()
-    named = parameters(spec.entry_point)
-    named = named - KEYS if spec.namespace == "flowrl" else named
-    return (named | {"max_episode_steps"}) - RESERVED - own_arguments(spec) - {"self"}
+    named = parameters(spec.entry_point) - (KEYS if is_ours(spec) else set())
+    return (named | {"max_episode_steps"}) - RESERVED - fixed_arguments(spec) - {"self"}
 
 
 def constructor(entry_point: Any) -> Any:
-    """What a registered entry point, the thing itself or where it is to be imported from, makes environments by."""
+    """Return the class or function of a registered entry point, which may be its name `module:constructor`."""
     return entry_point if callable(entry_point) else load_env_creator(entry_point)
 
 
 def parameters(entry_point: Any) -> set[str]:
-    """The keyword arguments that a registered constructor names."""
+    """Return the keyword arguments of a registered constructor."""
     known = inspect.signature(constructor(entry_point)).parameters.values()
     return {p.name for p in known if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
-def own_arguments(spec: EnvSpec) -> set[str]:
-    """What the registration of one of flowrl's ids has decided, such as `task`."""
-    return set(spec.kwargs) if spec.namespace == "flowrl" else set()
+def fixed_arguments(spec: EnvSpec) -> set[str]:
+    """Return the keyword arguments that the registration of an id of ours fixes, such as `task`."""
+    return set(spec.kwargs) if is_ours(spec) else set()

@@ -20,10 +20,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs.family import Facts, Family
 
 ID = "flowrl/GridWorld-v0"
 SIZE = 25
 CENTRE = 12
+MAX_STEPS = 100
 GOAL_REWARD = 20.0
 DEATH_REWARD = -10.0
 
@@ -34,7 +36,7 @@ Block = tuple[slice, slice]  # x range, y range
 
 
 def span(first: int, last: int) -> slice:
-    """The cells first..last, both included."""
+    """Return the slice of the cells first..last, both included."""
     return slice(first, last + 1)
 
 
@@ -42,11 +44,11 @@ ALL = span(0, SIZE - 1)
 
 
 def around(x: int, y: int) -> Block:
-    """The 3 x 3 block around a cell."""
+    """Return the 3 x 3 block around a cell."""
     return span(x - 1, x + 1), span(y - 1, y + 1)
 
 
-# What lies where, as blocks of cells: mode -> kind of cell -> blocks.
+# mode -> kind of cell -> blocks of such cells
 BLOCKS: dict[str, dict[str, list[Block]]] = {
     "two_walls": {
         "goal": [(ALL, span(0, 1)), (ALL, span(23, 24))],
@@ -73,18 +75,18 @@ MODES = tuple(BLOCKS)
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Where a mode has its goal, death and wall cells."""
+    """The goal, death, wall and start cells of a mode."""
 
     mode: str
     goal: Mask  # (25, 25), [x, y]
     death: Mask  # (25, 25)
     wall: Mask  # (25, 25)
-    reward: Floats  # (25, 25): for being there: +20 on a goal, -10 on death, else 0
+    reward: Floats  # (25, 25): of a step that ends there: +20 on a goal, -10 on death, else 0
     starts: Cells  # (cells, 2): every cell that is none of the three
 
 
 def layout(mode: str) -> GridLayout:
-    """The layout of `mode`; raises UsageError for a name that is none of `MODES`."""
+    """Return the layout of `mode`; raise UsageError for a name that is none of `MODES`."""
     if mode not in BLOCKS:
         raise UsageError(
             f"GridWorld has no mode {mode!r}.{did_you_mean(str(mode), MODES)} The modes are {', '.join(MODES)}."
@@ -103,17 +105,17 @@ def layout(mode: str) -> GridLayout:
 
 
 def observe(cells: Cells) -> Floats:
-    """Observation (..., 2) in [-1, 1] of `cells` (..., 2): (cell - 12) / 12."""
+    """Return the observation (..., 2) in [-1, 1] of `cells` (..., 2): (cell - 12) / 12."""
     return (cells.astype(np.float32) - np.float32(CENTRE)) / np.float32(CENTRE)
 
 
 def cell_of(observation: Floats) -> Cells:
-    """The cells (..., 2) that look like `observation` (..., 2): the inverse of `observe`."""
+    """Return the cells (..., 2) whose observation is `observation` (..., 2): the inverse of `observe`."""
     return np.rint(observation * CENTRE + CENTRE).astype(np.int64)
 
 
 def move(cells: Cells, actions: NDArray[Any], wall: Mask) -> Cells:
-    """Where `actions` (..., 2) lead from `cells` (..., 2).
+    """Return the cells (..., 2) that `actions` (..., 2) lead to from `cells` (..., 2).
 
     step = round(clip(action, -1, 1)), with 0.5 rounded to 0; the border clips the step, a wall undoes it.
     Raises ValueError for an action that is not finite.
@@ -127,13 +129,13 @@ def move(cells: Cells, actions: NDArray[Any], wall: Mask) -> Cells:
 
 
 def start_cell(start: Sequence[int], where: GridLayout) -> Cells:
-    """`start` as a cell (2,); raises UsageError unless it is a free cell of the grid."""
+    """Return `start` as a cell (2,); raise UsageError unless it is a free cell of the grid."""
     try:
         pair = [int(value) for value in start]
-        whole = all(value == number for value, number in zip(start, pair, strict=True))
+        integral = all(value == number for value, number in zip(start, pair, strict=True))
     except (TypeError, ValueError):
-        pair, whole = [], False
-    if len(pair) != 2 or not whole or not all(0 <= value < SIZE for value in pair):
+        pair, integral = [], False
+    if len(pair) != 2 or not integral or not all(0 <= value < SIZE for value in pair):
         raise UsageError(f"GridWorld: start must be two whole numbers x, y in 0..{SIZE - 1}, not {start!r}.")
     x, y = pair
     for kind in ("goal", "death", "wall"):
@@ -145,7 +147,7 @@ def start_cell(start: Sequence[int], where: GridLayout) -> Cells:
 
 
 def picture(where: GridLayout, cell: Cells, pixels: int = 16) -> NDArray[np.uint8]:
-    """Image (25·pixels, 25·pixels, 3) of the grid with the agent in `cell` (2,); x to the right, y upwards."""
+    """Draw the grid with the agent in `cell` (2,): (25·pixels, 25·pixels, 3); x to the right, y upwards."""
     colours = np.full((SIZE, SIZE, 3), 245, dtype=np.uint8)
     colours[where.goal] = (86, 180, 120)
     colours[where.death] = (214, 92, 82)
@@ -158,14 +160,14 @@ def picture(where: GridLayout, cell: Cells, pixels: int = 16) -> NDArray[np.uint
 
 
 def steps_allowed(max_steps: int) -> int:
-    """`max_steps` itself; raises UsageError unless it is a whole number of at least 1."""
+    """Return `max_steps`; raise UsageError unless it is a whole number of at least 1."""
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
         raise UsageError(f"GridWorld: max_steps must be a whole number of at least 1, not {max_steps!r}.")
     return max_steps
 
 
 def box(low: float, high: float) -> spaces.Box:
-    """The two-dimensional box that observations and actions live in."""
+    """Return the two-dimensional space of observations or actions."""
     return spaces.Box(low, high, (2,), np.float32)
 
 
@@ -175,7 +177,7 @@ class GridWorldEnv(gymnasium.Env[Any, Any]):
     `mode` is one of `MODES`; an episode is truncated after `max_steps`; `start` = (x, y) fixes the start of
     every episode, otherwise it is uniform over the free cells. `reset(options={"start": (x, y)})` fixes one
     start. A goal reached on the last step counts as termination, not as truncation.
-    `info["is_success"]` says whether the agent stands on a goal.
+    `info["is_success"]` is whether the agent is on a goal.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
@@ -183,7 +185,7 @@ class GridWorldEnv(gymnasium.Env[Any, Any]):
     def __init__(
         self,
         mode: str = "two_walls",
-        max_steps: int = 100,
+        max_steps: int = MAX_STEPS,
         start: Sequence[int] | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -235,21 +237,12 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        mode: str = "two_walls",
-        max_steps: int = 100,
-        start: Sequence[int] | None = None,
-        render_mode: str | None = None,
-    ) -> None:
+    def __init__(self, num_envs: int = 1, **options: Any) -> None:
+        single = GridWorldEnv(**options)
         self.num_envs = num_envs
-        self.layout = layout(mode)
-        self.max_steps = steps_allowed(max_steps)
-        self.start = None if start is None else start_cell(start, self.layout)
-        self.render_mode = render_mode
-        self.single_observation_space = box(-1, 1)
-        self.single_action_space = box(-1, 1)
+        self.layout, self.max_steps, self.start = single.layout, single.max_steps, single.start
+        self.render_mode = single.render_mode
+        self.single_observation_space, self.single_action_space = box(-1, 1), box(-1, 1)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.cells: Cells = np.full((num_envs, 2), CENTRE)  # (envs, 2)
@@ -288,7 +281,7 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return observe(self.cells), reward.astype(np.float64), terminated, truncated, infos
 
     def _infos(self, success: Mask, done: Mask, finished: NDArray[np.int64]) -> dict[str, Any]:
-        """The info dictionary that Gymnasium's SyncVectorEnv gives for the single environment."""
+        """Return the info dictionary that Gymnasium's SyncVectorEnv returns for the single environment."""
         infos: dict[str, Any] = {}
         if finished.size:
             final_obs = np.full(self.num_envs, None, dtype=object)
@@ -310,7 +303,7 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return tuple(picture(self.layout, cell) for cell in self.cells)
 
     def state(self) -> dict[str, Any]:
-        """Everything the next steps depend on: cells, elapsed steps and the random generator."""
+        """Return everything the next steps depend on: cells, elapsed steps and the random generator."""
         return {
             "cells": self.cells.copy(),
             "elapsed": self.elapsed.copy(),
@@ -322,3 +315,28 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.cells = np.array(state["cells"], dtype=np.int64)
         self.elapsed = np.array(state["elapsed"])
         self._np_random = copy.deepcopy(state["random"])
+
+
+def facts(id: str) -> Facts:
+    """Return rewards, episode limit and the number of cells of each kind in every mode."""
+    modes = {
+        where.mode: {
+            **{kind: int(getattr(where, kind).sum()) for kind in ("goal", "death", "wall")},
+            "start": len(where.starts),
+        }
+        for where in map(layout, MODES)
+    }
+    lines = [("reward", f"goal {GOAL_REWARD:+g}, death {DEATH_REWARD:+g}, else 0")]
+    for mode, cells in modes.items():
+        counts = ", ".join(f"{count} {kind}" for kind, count in cells.items() if count)
+        lines.append(("mode", f"{mode}: {counts} cells"))
+    rewards = {"goal": GOAL_REWARD, "death": DEATH_REWARD, "else": 0.0}
+    return Facts({"episode_limit": MAX_STEPS, "rewards": rewards, "modes": modes}, lines)
+
+
+FAMILY = Family(
+    ids={ID: {}},
+    env="flowrl.envs.gridworld:GridWorldEnv",
+    vector_env="flowrl.envs.gridworld:GridWorldVectorEnv",
+    facts=facts,
+)

@@ -1,4 +1,4 @@
-"""The graphics library that MuJoCo draws with where there is no screen, and what to install where there is none."""
+"""The graphics library with which MuJoCo draws without a screen, and advice where none is installed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ INSTALL = (
     "Without a screen MuJoCo needs EGL or OSMesa: `apt-get install libegl1` (then MUJOCO_GL=egl), or "
     "`apt-get install libosmesa6` (then MUJOCO_GL=osmesa)."
 )
-SHADOWS = 1024  # pixels: a processor draws a picture in a third of the time that MuJoCo's usual 4096 take
+SHADOWS = 1024  # pixels: a CPU draws a picture in a third of the time of MuJoCo's default, 4096
 
 
 def library_without_screen() -> str:
-    """The value of MUJOCO_GL to draw with where there is no screen; empty where there is one, or no library."""
+    """Return the value of MUJOCO_GL for drawing without a screen; empty where there is a screen, or no library."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return ""
     return next((name for name, library in LIBRARIES if _loads(library)), "")
 
 
 def choose() -> None:
-    """Set MUJOCO_GL, unless it is set, for where there is no screen; MuJoCo reads it when it is first imported.
+    """Set MUJOCO_GL, unless it is set, where there is no screen; MuJoCo reads it when it is first imported.
 
     It stays unset where no library is installed: with the name of a missing one `import mujoco` would fail. Raises
-    MissingDependency where it is set so.
+    what `check` does.
     """
     check()
     library = library_without_screen()
@@ -40,8 +40,7 @@ def choose() -> None:
 
 
 def check() -> None:
-    """Raises MissingDependency where MUJOCO_GL keeps `import mujoco` from working: by a word that MuJoCo does not know,
-    or by a library that is not installed."""
+    """Raise MissingDependency where MUJOCO_GL makes `import mujoco` fail: an unknown value, or a missing library."""
     chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
     if sys.platform != "linux" or not chosen:
         return
@@ -59,7 +58,7 @@ def check() -> None:
 
 
 def refuse_off() -> None:
-    """Raises UsageError where MUJOCO_GL says that nothing is to be drawn."""
+    """Raise UsageError where MUJOCO_GL switches drawing off."""
     chosen = os.environ.get("MUJOCO_GL", "")
     if chosen.lower().strip() in OFF:
         raise UsageError(f"MUJOCO_GL={chosen} switches drawing off. Type `unset MUJOCO_GL` to draw.")
@@ -74,5 +73,5 @@ def _loads(library: str) -> bool:
 
 
 def lighten(model: Any) -> None:
-    """Make the pictures of an MjModel cheap to draw; before its first one."""
+    """Make the pictures of an MjModel cheaper to draw; call it before the first one."""
     model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, SHADOWS)

@@ -1,4 +1,4 @@
-"""Pictures of an environment, drawn without a display; and what to install where none can be drawn."""
+"""Pictures of an environment, drawn without a display; and advice where none can be drawn."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import FlowrlError, MissingDependency, UsageError, in_one_line
 from flowrl.envs import opengl
 from flowrl.envs.adapter import Adapter
-from flowrl.envs.factory import find, make
+from flowrl.envs.factory import constructor, find, is_ours, make
 from flowrl.envs.settings import EnvSettings
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
 MODE = "rgb_array"
-# The camera that follows the robot, in Gymnasium's MuJoCo models that have one: from where it looks by itself, a
-# robot that runs is soon out of sight.
+# The camera that follows the robot, in Gymnasium's MuJoCo models that have one: a robot that runs soon leaves the
+# picture of the default camera.
 TRACKING = "track"
 DEFAULT_RATE = 30.0  # pictures per second, of an environment that does not name its own
 BINDINGS = {"OpenGL", "glfw", "egl", "osmesa", "gl_context.py", "mujoco_rendering.py", "renderer.py"}
@@ -39,7 +39,7 @@ class Size(NamedTuple):
 
 
 def make_visible(settings: EnvSettings, size: Size) -> Adapter:
-    """One environment whose `render` gives pictures: of `size`, if its constructor takes width and height.
+    """Make one environment whose `render` draws pictures: of `size`, if its constructor takes width and height.
 
     Raises what `make` does, UsageError for an environment that cannot draw itself, and MissingDependency when
     what it draws with is not installed.
@@ -60,7 +60,7 @@ def make_visible(settings: EnvSettings, size: Size) -> Adapter:
 
 
 def picture(env: Adapter) -> Picture:
-    """What an environment of `make_visible` looks like now; at an episode's end, before the next one starts."""
+    """Draw an environment of `make_visible` (height, width, 3); at an episode's end, before the next one starts."""
     with _explained(env.settings.id):
         shown = env.render()[0]
     if not isinstance(shown, np.ndarray) or shown.ndim != 3:
@@ -69,21 +69,19 @@ def picture(env: Adapter) -> Picture:
 
 
 def rate(env: Adapter) -> float:
-    """Steps per second of the environment's own time."""
+    """Return the steps per second of simulated time."""
     return float(env.metadata.get("render_fps") or DEFAULT_RATE)
 
 
 def _creator(spec: EnvSpec) -> Any:
-    """The class or function that builds the environment; None where it cannot be imported (`make` says why)."""
-    entry = spec.vector_entry_point if spec.namespace == "flowrl" else spec.entry_point
-    entry = entry or spec.entry_point
+    """Return the class or function that builds the environment; None where it cannot be imported."""
     with suppress(ImportError, AttributeError):
-        return load_env_creator(entry) if isinstance(entry, str) else entry
+        return constructor(spec.vector_entry_point if is_ours(spec) else spec.entry_point)
     return None
 
 
 def _takes(creator: Any, names: set[str]) -> bool:
-    """Whether `creator` takes arguments of these names, itself or handing them on to a class that it extends."""
+    """Return whether `creator` takes arguments of these names, itself or in a class that it passes them on to."""
     if not isinstance(creator, type):
         return False
     for cls in creator.__mro__:
@@ -100,7 +98,7 @@ def _takes(creator: Any, names: set[str]) -> bool:
 
 @contextmanager
 def _explained(id: str) -> Iterator[None]:
-    """Failures to draw, told as what they come from: no graphics, a missing package, no pictures at all."""
+    """Raise failures to draw with their cause: no graphics, a missing package, no pictures at all."""
     try:
         yield
     except FlowrlError as error:
@@ -122,7 +120,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _of_graphics(error: BaseException) -> bool:
-    """Whether `error` comes out of an OpenGL binding or the code that opens one."""
+    """Return whether `error` was raised in an OpenGL binding or in the code that opens one."""
     files = [Path(frame.filename).parts[-4:] for frame in traceback.extract_tb(error.__traceback__)]
     return not isinstance(error, ValueError) and any(BINDINGS.intersection(parts) for parts in files)
 

@@ -1,26 +1,20 @@
-"""Which environment a run has, and how it is stepped."""
+"""The block `env` of a recipe: which environment a run has, and how it is stepped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, Strict, field_validator
+from pydantic import Field
 
 from flowrl.contracts.settings import Settings
+from flowrl.envs.families import FAMILIES
+
+FAMILY_SETTINGS = tuple(family.settings for family in FAMILIES if family.settings is not None)
+FAMILY_KEYS = frozenset(key for settings in FAMILY_SETTINGS for key in settings.model_fields)
 
 
-class MotionSource(Settings):
-    """Motions with a weight."""
-
-    source: str
-    """As in a list of `motions`: `gait:…`, a file, a folder, or a pattern such as `clips/*.npz`."""
-    weight: float = Field(1.0, gt=0)
-    """How often, relative to the other sources, one of these motions is trained on."""
-
-
-class EnvSettings(Settings):
-    """Which environment, and how it is run."""
+class EnvStepping(Settings):
+    """The keys of every environment that come before those of the families."""
 
     id: str
     """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
@@ -34,12 +28,11 @@ class EnvSettings(Settings):
     """Threads of the simulations that flowrl steps itself; 0: all cores. Results do not depend on them."""
     squash: Literal["clip", "tanh"] = "clip"
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
-    goal: Literal["full", "root_hands", "root"] | None = None
-    """HumanoidTrack: what of the reference motion the policy is told; null: full. Rewards always ask for all of it."""
-    motions: Annotated[tuple[str | MotionSource, ...], Strict(False)] | None = Field(
-        default=None, min_length=1
-    )
-    """HumanoidTrack: the motions to imitate, one or a list: `gait:…`, files, or `{source: …, weight: …}`."""
+
+
+class EnvSettings(*reversed(FAMILY_SETTINGS), EnvStepping):  # type: ignore[misc]
+    """Which environment, and how it is run."""
+
     action_repeat: int = Field(default=1, ge=1)
     """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come
     anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
@@ -47,16 +40,7 @@ class EnvSettings(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
 
-    @field_validator("motions", mode="before")
-    @classmethod
-    def _as_tuple(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | Mapping) else value
-
     def arguments(self) -> dict[str, Any]:
-        """All keyword arguments of the environment."""
-        named = dict(self.options)
-        if self.goal is not None:
-            named["goal"] = self.goal
-        if self.motions is not None:
-            named["motions"] = [m if isinstance(m, str) else m.model_dump() for m in self.motions]
-        return named
+        """Return all keyword arguments of the environment: its options, and the families' keys that are set."""
+        keys = self.model_dump(mode="json", include=set(FAMILY_KEYS))
+        return self.options | {key: value for key, value in keys.items() if value is not None}

@@ -1,7 +1,7 @@
-"""The exact state of an environment: what must be kept so that its next steps come out bit for bit the same.
+"""The exact state of an environment: all that its next steps depend on, bit for bit.
 
-`capture` reads it into plain Python values and NumPy arrays, `reinstate` puts it into a fresh environment that
-was made in the same way. Two sources make it up:
+`capture` reads it into plain Python values and NumPy arrays, `reinstate` puts it into a new environment with the
+same arguments. It consists of:
 
 * the plain attributes of the environment and of every wrapper around it (numbers, strings, arrays, containers
   of these, random generators), among them TimeLimit's count and the environment's own generator;
@@ -9,7 +9,7 @@ was made in the same way. Two sources make it up:
   they lag the integration state by a substep, so `mj_forward` must not recompute them.
 
 An environment with any other attribute that may change (a Box2D world, an emulator) cannot be captured exactly,
-and `capture` says which attribute is the reason. Out of sight are module globals and C extensions.
+and `capture` names that attribute. Module globals and the memory of C extensions are not seen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DERIVED = (
     *("qacc", "qfrc_actuator", "qfrc_constraint", "actuator_force", "sensordata"),
 )
 
-# Attributes that hold no state: constants, descriptions, code, windows.
+# Types of attributes without state: constants, descriptions, code.
 STATELESS = (
     gymnasium.Space,
     EnvSpec,
@@ -50,7 +50,7 @@ STATELESS = (
 )
 STATELESS_NAMES = {"env", "spec", "_cached_spec", "_saved_kwargs", "_metadata", "metadata", "mujoco_renderer"}
 
-# What a checkpoint's tensors can hold.
+# Types that a checkpoint's tensors can hold.
 ARRAY_TYPES = {np.dtype(np.bool_), np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
 ARRAY_TYPES |= {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
@@ -68,18 +68,18 @@ CONTAINERS = {"list": list, "tuple": tuple, "deque": deque}
 
 
 class Inexact(Exception):
-    """The state cannot be captured in full; the message says why."""
+    """The state cannot be captured exactly, for the reason in the message."""
 
 
 class Encoder:
-    """Values to plain Python and arrays. A mutable object that is met twice stays one object after decoding."""
+    """Encode values as plain Python and arrays. An object that occurs twice is one object after decoding, too."""
 
     def __init__(self) -> None:
         self.seen: dict[int, int] = {}  # identity of an object -> its number
-        self.alive: list[Any] = []  # the objects themselves, so that no identity is used twice
+        self.alive: list[Any] = []  # the objects, kept so that no identity is reused
 
     def encode(self, value: Any) -> Any:
-        """`value` for `Decoder.decode`; raises Inexact, naming the type, for what has no plain form."""
+        """Encode `value` for `Decoder.decode`; raises Inexact, with the type, for what has no plain form."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if id(value) in self.seen:
@@ -109,19 +109,20 @@ class Encoder:
         raise Inexact(f"a {type(value).__name__}")
 
     def _refuse_overlap(self, array: np.ndarray) -> None:
-        """Two arrays that share memory without being one object would come back as two."""
+        """Raise Inexact for arrays that share memory without being one object: decoding would separate them."""
         for other in self.alive[:-1]:
             if isinstance(other, np.ndarray) and np.may_share_memory(array, other):
                 raise Inexact("an array that shares its memory with another one")
 
 
 class Decoder:
-    """What `Encoder` wrote back to values; one decoder for everything that one encoder wrote."""
+    """Decode what an `Encoder` wrote; use one decoder for everything from one encoder."""
 
     def __init__(self) -> None:
         self.known: dict[int, Any] = {}
 
     def decode(self, value: Any) -> Any:
+        """Return the value that `Encoder.encode` was given."""
         if not isinstance(value, dict):
             return value
         if value["kind"] == "same":
@@ -145,7 +146,7 @@ class Decoder:
 
 
 def layers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
-    """The wrappers around an environment, outermost first, and the environment itself."""
+    """Return the wrappers around an environment, outermost first, and the environment itself."""
     found = [env]
     while isinstance(found[-1], gymnasium.Wrapper):
         found.append(found[-1].env)
@@ -153,7 +154,7 @@ def layers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
 
 
 def attributes(layer: gymnasium.Env[Any, Any]) -> dict[str, Any]:
-    """The attributes of one layer that may hold state."""
+    """Return the attributes of one layer that may hold state."""
     return {
         name: value
         for name, value in vars(layer).items()
@@ -164,24 +165,24 @@ def attributes(layer: gymnasium.Env[Any, Any]) -> dict[str, Any]:
 
 
 def is_constant(value: Any) -> bool:
-    """Whether `value` is a frozen dataclass: a description, not a state."""
+    """Return whether `value` is a frozen dataclass: a description, not a state."""
     parameters = getattr(type(value), "__dataclass_params__", None)
     return parameters is not None and parameters.frozen
 
 
 def is_mujoco(value: Any) -> bool:
-    """Whether `value` is MuJoCo's model or data, which are captured by MuJoCo's own means."""
+    """Return whether `value` is MuJoCo's model or data, which MuJoCo's own functions capture."""
     return type(value).__module__.startswith("mujoco.") and type(value).__name__ in ("MjModel", "MjData")
 
 
 def physics(env: gymnasium.Env[Any, Any]) -> tuple[Any, Any] | None:
-    """(model, data) of a MuJoCo environment, else None."""
+    """Return (model, data) of a MuJoCo environment, else None."""
     model, data = getattr(env.unwrapped, "model", None), getattr(env.unwrapped, "data", None)
     return (model, data) if is_mujoco(model) and is_mujoco(data) else None
 
 
 def model_checksum(env: gymnasium.Env[Any, Any]) -> int | None:
-    """A checksum of everything in the MuJoCo model of `env`; None without one."""
+    """Return a checksum (CRC-32) of the MuJoCo model of `env`; None without a model."""
     found = physics(env)
     if found is None:
         return None
@@ -193,7 +194,7 @@ def model_checksum(env: gymnasium.Env[Any, Any]) -> int | None:
 
 
 def capture(env: gymnasium.Env[Any, Any], checksum: int | None = None) -> dict[str, Any]:
-    """The state of `env` and of the wrappers around it, as plain Python values and NumPy arrays.
+    """Return the state of `env` and of the wrappers around it, as plain Python values and NumPy arrays.
 
     `checksum` is the `model_checksum` of the environment when it was made. Raises Inexact, with the reason,
     when the state cannot be captured in full.
@@ -222,7 +223,7 @@ def capture(env: gymnasium.Env[Any, Any], checksum: int | None = None) -> dict[s
 
 
 def reinstate(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
-    """Put `state`, captured from an environment made in the same way, into `env` and its wrappers."""
+    """Put `state`, captured from an environment with the same arguments, into `env` and its wrappers."""
     decoder = Decoder()
     for layer, values in zip(layers(env), state["layers"], strict=True):
         for name, value in values.items():
@@ -240,7 +241,7 @@ def reinstate(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
 
 
 def put(layer: gymnasium.Env[Any, Any], name: str, value: Any) -> None:
-    """Set an attribute. A live view into a simulator's memory stays that view and is filled in place."""
+    """Set an attribute. A live view into a simulator's memory is filled in place."""
     now = vars(layer).get(name)
     if isinstance(value, np.ndarray) and isinstance(now, np.ndarray) and is_foreign(now):
         now[...] = value
@@ -249,7 +250,7 @@ def put(layer: gymnasium.Env[Any, Any], name: str, value: Any) -> None:
 
 
 def is_foreign(array: np.ndarray) -> bool:
-    """Whether the memory of `array` belongs to something that is no NumPy array."""
+    """Return whether the memory of `array` belongs to something that is no NumPy array."""
     base: Any = array
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
@@ -257,7 +258,7 @@ def is_foreign(array: np.ndarray) -> bool:
 
 
 def configure_mujoco_log(console: bool, file: bool) -> None:
-    """Where MuJoCo's warnings go: the console (stderr), and MUJOCO_LOG.TXT in the current folder."""
+    """Choose where MuJoCo's warnings go: the console (stderr), and MUJOCO_LOG.TXT in the current folder."""
     import mujoco
 
     config = mujoco.MjLogConfig.get()
@@ -267,31 +268,31 @@ def configure_mujoco_log(console: bool, file: bool) -> None:
 
 @contextmanager
 def quiet_mujoco() -> Iterator[None]:
-    """Keep the model compiler's notes, one per environment, off the console; errors are raised all the same.
+    """Suppress the notes of the model compiler, one per environment; errors are raised as usual.
 
     MUJOCO_LOG.TXT stays off afterwards too.
     """
     configure_mujoco_log(console=False, file=False)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "compiler attribute")  # MjSpec's way of saying them
+            warnings.filterwarnings("ignore", "compiler attribute")  # how MjSpec prints them
             yield
     finally:
         configure_mujoco_log(console=True, file=False)
 
 
 def as_tensors(tree: Any) -> Any:
-    """A nested value with its NumPy arrays as tensors, as a checkpoint holds them."""
+    """Return a nested value with its NumPy arrays as tensors, as a checkpoint holds them."""
     return mapped(tree, np.ndarray, torch.from_numpy)
 
 
 def as_arrays(tree: Any) -> Any:
-    """A nested value with its tensors as NumPy arrays."""
+    """Return a nested value with its tensors as NumPy arrays."""
     return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy())
 
 
 def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """`tree` of dicts and lists with `change` applied to its leaves of type `kind`."""
+    """Return `tree` of dicts and lists with `change` applied to its leaves of type `kind`."""
     if isinstance(tree, kind):
         return change(tree)
     if isinstance(tree, dict):

@@ -16,9 +16,9 @@ SUCCESS = ("is_success", "success")  # the info keys under which environments re
 
 
 class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """The outermost wrapper of every sub-environment: tells failures in one line, keeps infos small, holds `state`.
+    """The outermost wrapper of every sub-environment: failures in one line, small infos, and a `state` to restore.
 
-    It may live in a worker process, where Ctrl-C must be left to the process that owns the run.
+    In a worker process it ignores Ctrl-C, which the main process of the run handles.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -59,7 +59,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def state(self) -> dict[str, Any]:
-        """The captured state, or {"inexact": why}."""
+        """The captured state, or {"inexact": reason}."""
         try:
             return state_capture.capture(self.env, self._checksum)
         except state_capture.Inexact as reason:
@@ -71,7 +71,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 class RepeatedAction(RepeatAction[Any, Any]):
-    """`RepeatAction` whose `render_fps` is that of what it shows: the actions' rate."""
+    """`RepeatAction` whose `render_fps` is the rate of the actions."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], num_repeats: int) -> None:
         super().__init__(env, num_repeats)

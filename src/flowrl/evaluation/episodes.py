@@ -1,4 +1,4 @@
-"""How good a policy is: whole episodes, their returns, and how far the mean can be trusted."""
+"""The evaluation of a policy: complete episodes, their returns, and the intervals of their means."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ import torch
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import EnvironmentFailed
-from flowrl.contracts.protocols import Act, Env
+from flowrl.contracts.protocols import Act, Env, Step
 from flowrl.evaluation import statistics
 
-LONGEST_EPISODE = 1_000_000  # steps; an episode that is still running then is taken to have no end
+LONGEST_EPISODE = 1_000_000  # steps; an episode that is still running then is assumed to have no end
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The episodes of one evaluation; episode k of slot i stands at index k x slots + i."""
+    """The episodes of one evaluation; episode k of slot i has the index k x slots + i."""
 
     returns: NDArray[np.float64]  # (episodes,) sum of the rewards, not discounted
     lengths: NDArray[np.int64]  # (episodes,) steps
-    successes: NDArray[np.float64]  # (episodes,) 1, 0, or nan where the environment did not say
-    measures: dict[str, NDArray[np.float64]]  # (episodes,) each: what else the environment says of an episode
-    clips: NDArray[np.str_]  # (episodes,) the motion that an episode followed, "" where there is none
-    actions: int  # how many were computed, those of slots that were already done included
-    act_seconds: float  # wall time spent computing them
+    successes: NDArray[np.float64]  # (episodes,) 1, 0, or nan where the environment does not report it
+    measures: dict[str, NDArray[np.float64]]  # (episodes,) each: further numbers that the environment reports
+    variants: NDArray[np.str_]  # (episodes,) names from `Env.variants`, "" where there are none
+    actions: int  # computed in all, also for slots whose episodes were complete
+    act_seconds: float  # wall time of computing them
 
-    def by_clip(self) -> Iterator[tuple[str, Evaluation]]:
-        """Each motion in the order of its first episode, and the episodes that followed it."""
-        for clip in dict.fromkeys(self.clips.tolist()):
-            own = self.clips == clip
+    def by_variant(self) -> Iterator[tuple[str, Evaluation]]:
+        """Yield each variant, in the order of its first episode, with its episodes alone."""
+        for variant in dict.fromkeys(self.variants.tolist()):
+            rows = self.variants == variant
             yield (
-                clip,
+                variant,
                 replace(
                     self,
-                    returns=self.returns[own],
-                    lengths=self.lengths[own],
-                    successes=self.successes[own],
-                    measures={name: values[own] for name, values in self.measures.items()},
-                    clips=self.clips[own],
+                    returns=self.returns[rows],
+                    lengths=self.lengths[rows],
+                    successes=self.successes[rows],
+                    measures={name: values[rows] for name, values in self.measures.items()},
+                    variants=self.variants[rows],
                 ),
             )
 
@@ -51,6 +51,47 @@ class Evaluation:
     def action_us(self) -> float:
         """Microseconds of wall time per action."""
         return 1e6 * self.act_seconds / self.actions
+
+
+class EpisodeLog:
+    """The running episodes of all slots, and the results of those that count."""
+
+    def __init__(self, slots: int, episodes: int, variants: tuple[str, ...]) -> None:
+        self.count = 0  # episodes that have ended, of those that count
+        self.returns = np.zeros(episodes)
+        self.lengths = np.zeros(episodes, dtype=np.int64)
+        self.successes = np.full(episodes, math.nan)
+        self.measures: dict[str, NDArray[np.float64]] = {}
+        self.variants = np.full(episodes, "", dtype=object)
+        self._names = variants
+        self._index = np.arange(slots)  # (slots,) of the running episodes
+        self._total, self._length = np.zeros(slots), np.zeros(slots, dtype=np.int64)  # so far
+
+    def add(self, step: Step) -> bool:
+        """Add one step of all slots; returns whether an episode that counts has ended."""
+        self._total += step.reward.numpy()
+        self._length += 1
+        ended = (step.terminated | step.truncated).numpy()
+        counted = ended & (self._index < len(self.returns))
+        index = self._index[counted]
+        self.returns[index] = self._total[counted]
+        self.lengths[index] = self._length[counted]
+        self.successes[index] = step.success.numpy()[counted]
+        for name, values in step.measures.items():
+            of_all = self.measures.setdefault(name, np.full(len(self.returns), math.nan))
+            of_all[index] = values.numpy()[counted]
+        if step.variant is not None:
+            self.variants[index] = [self._names[int(number)] for number in step.variant.numpy()[counted]]
+        self._index[ended] += len(ended)
+        self._total[ended] = 0
+        self._length[ended] = 0
+        self.count += len(index)
+        return len(index) > 0
+
+    def endless(self, longest: int) -> int | None:
+        """Return a slot whose episode, one that counts, has run for `longest` steps; None if there is none."""
+        slots = np.flatnonzero((self._length >= longest) & (self._index < len(self.returns)))
+        return int(slots[0]) if len(slots) else None
 
 
 @torch.no_grad()
@@ -63,74 +104,48 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     longest: int = LONGEST_EPISODE,
 ) -> Evaluation:
-    """Play exactly `episodes` episodes, ended or truncated, without favouring short ones.
+    """Play exactly `episodes` episodes, terminated or truncated, without favouring short ones.
 
-    Taking the first episodes to end would count too many short ones: a slot that fails early gets the next
-    try sooner. So the share of each slot is fixed beforehand, the first episodes % slots slots playing one
+    Taking the first episodes to end would count too many short ones: a slot that fails early starts its next
+    episode sooner. So the share of each slot is fixed beforehand, the first episodes % slots slots playing one
     more, and what a slot plays beyond its share is ignored.
 
     Deterministic for a `seed` as far as `act` is: a policy that draws noise must bring its own generator.
-    `progress` is told the number of episodes done whenever it grows. Raises EnvironmentFailed when an
+    `progress` is called with the number of episodes done whenever it grows. Raises EnvironmentFailed when an
     episode is still running after `longest` steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
-    slots = env.count
-    returns = np.zeros(episodes)
-    lengths = np.zeros(episodes, dtype=np.int64)
-    successes = np.full(episodes, math.nan)
-    measures: dict[str, NDArray[np.float64]] = {}
-    clips = np.full(episodes, "", dtype=object)
-
+    log = EpisodeLog(env.count, episodes, env.variants)
     obs = env.reset(seed)
-    current = np.arange(slots)  # (slots,) the index of the episode that each slot is playing
-    total, length = np.zeros(slots), np.zeros(slots, dtype=np.int64)  # of that episode so far
-    done, actions, act_seconds = 0, 0, 0.0
-    while done < episodes:
+    actions, act_seconds = 0, 0.0
+    while log.count < episodes:
         started = time.perf_counter()
         action = act(obs)
         act_seconds += time.perf_counter() - started
-        actions += slots
+        actions += env.count
 
         step = env.step(action)
         obs = step.obs
-        total += step.reward.numpy()
-        length += 1
-        ended = (step.terminated | step.truncated).numpy()
-        counted = ended & (current < episodes)
-        index = current[counted]
-        returns[index] = total[counted]
-        lengths[index] = length[counted]
-        successes[index] = step.success.numpy()[counted]
-        for name, values in step.measures.items():
-            measures.setdefault(name, np.full(episodes, math.nan))[index] = values.numpy()[counted]
-        if step.clip is not None:
-            clips[index] = [env.clips[int(clip)] for clip in step.clip[torch.from_numpy(counted)]]
-        current[ended] += slots
-        total[ended] = 0
-        length[ended] = 0
-
-        done += len(index)
-        if progress and len(index):
-            progress(done)
-        endless = (length >= longest) & (current < episodes)
-        if endless.any():
+        if log.add(step) and progress:
+            progress(log.count)
+        if (slot := log.endless(longest)) is not None:
             raise EnvironmentFailed(
-                f"An episode of environment {endless.argmax()} is still running after {longest} steps, so "
+                f"An episode of environment {slot} is still running after {longest} steps, so "
                 "the evaluation would not end. Give it a time limit: env.options.max_episode_steps."
             )
-    return Evaluation(returns, lengths, successes, measures, clips.astype(np.str_), actions, act_seconds)
+    variants = log.variants.astype(np.str_)
+    return Evaluation(log.returns, log.lengths, log.successes, log.measures, variants, actions, act_seconds)
 
 
 def summary(
     evaluation: Evaluation, *, sampler: str | None, steps: int | None, nfe: float | None, noise: str | None
 ) -> dict[str, Any]:
-    """The evaluation in numbers, ready for JSON; None (null) where a number is not known.
+    """Summarise an evaluation as plain numbers, ready for JSON; None (null) where a number is not known.
 
-    `return_ci95` is the bootstrap interval of the mean and `return_iqm_ci95` that of the interquartile
-    mean, both [low, high]; `success_ci95` is Wilson's; measures of the environment stand with their means.
-    What was evaluated is passed through: the sampler's
-    name, its number of steps, its velocity evaluations per action and the noise mode.
+    `return_ci95` is the bootstrap interval of the mean and `return_iqm_ci95` that of the interquartile mean, both
+    [low, high]; `success_ci95` is Wilson's; measures of the environment are averaged. The arguments are passed
+    through: the sampler's name, its number of steps, its velocity evaluations per action and the noise mode.
     """
     returns = evaluation.returns
     succeeded = _succeeded(evaluation.successes)
@@ -156,9 +171,9 @@ def summary(
 
 
 def _succeeded(successes: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """(episodes,) 1 or 0, or None when the environment never spoke of success.
+    """Return (episodes,) 1 or 0, or None when the environment reported no success or failure at all.
 
-    Silence about one episode among others counts as failure: an environment that mentions successes only
+    An episode without a report among others counts as a failure: an environment that reports successes only
     would otherwise have a rate of 1.
     """
     return None if np.isnan(successes).all() else np.nan_to_num(successes, nan=0.0)

@@ -1,7 +1,6 @@
-"""How long one whole action takes: samplers timed side by side, each with its error.
+"""The time per action of samplers, measured in turns so that a disturbance affects all, and the error of each.
 
-Candidates take turns, so that what disturbs one disturbs all; whether the machine was quiet enough for the
-figures to mean anything is said by `flowrl.evaluation.machine`.
+`flowrl.evaluation.machine` judges whether the machine was quiet enough for the figures to be good.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from flowrl.flow.nfe import CountingVelocity
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed
 ADAPTIVE_CALLS = 32  # over which that of an adaptive sampler is taken, at most: they are slow
-INPUTS = 8  # pairs (observations, noise) that the calls go round, so that no single draw is the figure
+INPUTS = 8  # pairs (observations, noise) that the calls cycle through
 
 
 # ---------------------------------------------------------------------------------------------- timing
@@ -31,11 +30,11 @@ INPUTS = 8  # pairs (observations, noise) that the calls go round, so that no si
 
 @dataclass(frozen=True)
 class Effort:
-    """How often a call is timed: `enough` times if `seconds` suffice for that, but never less than `least`."""
+    """The number of timed calls: `enough` if `seconds` suffice for that, but at least `least`."""
 
     enough: int = 200  # two of them above the 99th percentile
     seconds: float = 0.12
-    least: int = 12  # of a call so slow that its 99th percentile is out of reach
+    least: int = 12  # for a call that is too slow to estimate its 99th percentile
 
 
 USUAL = Effort()
@@ -43,12 +42,12 @@ USUAL = Effort()
 
 @dataclass(frozen=True)
 class Timing:
-    """What a call cost, and the processor it got meanwhile."""
+    """Percentiles of the time of a call, and the share of a processor that it had."""
 
     p50_us: float
     p90_us: float
-    p99_us: float  # of fewer than a hundred calls: nearly the slowest
-    calls: int  # that the percentiles rest on
+    p99_us: float  # with fewer than a hundred calls: nearly the slowest
+    calls: int  # timed
     cpu_share: float  # processor seconds of our process per second of wall time, > 1 with several threads
 
 
@@ -66,7 +65,7 @@ def race(
 ) -> list[Timing]:
     """Time each of `calls` as `measure` does, but in turns: a share of each, then the next share of each.
 
-    The order is reversed every round, so that a drift of the machine hits first and last alike.
+    The order is reversed every round, so that a drift of the machine affects the first and the last call alike.
     """
     share = Effort(
         enough=math.ceil(effort.enough / rounds),
@@ -87,7 +86,7 @@ def race(
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Calls timed one after the other."""
+    """Times of consecutive calls."""
 
     calls_ns: list[int]
     cpu_ns: int
@@ -128,12 +127,27 @@ def _no_garbage_collection() -> Iterator[None]:
 
 # --------------------------------------------------------------------------------------------- samplers
 
+Key = tuple[str, int | None]  # a sampler's name and its number of steps
 Inputs = tuple[Tensor, Tensor]  # observations (batch, observation), noise (batch, action)
 
 
 @dataclass(frozen=True)
+class FlowInputs:
+    """A velocity field with the sizes of its inputs."""
+
+    field: VelocityField
+    observation_size: int
+    action_size: int
+
+    def draw(self, rows: int, random: torch.Generator) -> Inputs:
+        """Draw observations and noise from N(0, 1)."""
+        obs = torch.randn(rows, self.observation_size, generator=random)
+        return obs, torch.randn(rows, self.action_size, generator=random)
+
+
+@dataclass(frozen=True)
 class Grade:
-    """What a sampler gives at one batch size, and what it asks of the network."""
+    """The accuracy of a sampler at one batch size, and its number of velocity evaluations."""
 
     nfe: float  # velocity evaluations per call, counted; for an adaptive sampler the mean over its calls
     endpoint_error: float  # of its actions, relative to the spread of the exact ones
@@ -153,14 +167,12 @@ class Row:
     p99_us: float
     calls: int
     cpu_share: float
-    pareto: bool  # no other row of this batch size is both faster (p50) and nearer
+    pareto: bool  # no other row of this batch size is both faster (p50) and more accurate
 
 
 def bench(
-    field: VelocityField,
-    observation_size: int,
-    action_size: int,
-    samplers: Mapping[tuple[str, int | None], Sampler],
+    flow: FlowInputs,
+    samplers: Mapping[Key, Sampler],
     batches: Sequence[int],
     seed: int,
     *,
@@ -170,53 +182,49 @@ def bench(
 ) -> list[Row]:
     """Time and grade every sampler of `samplers`, by (name, steps), at every batch size.
 
-    What is timed is one whole generation of actions as a robot pays for it: the observations bound to
-    `field`, and given noise carried from t = 0 to t = 1, without gradients. Observations and noise are
-    N(0, 1) from `seed`, the same for all. `reference` is a sampler so exact that its endpoints count as the
-    truth: an adaptive one with a tight tolerance. `report` hears what is being measured, and which sampler
-    raised and was therefore left out.
+    A timed call generates actions as a robot does: it binds observations to the field and integrates given noise
+    from t = 0 to t = 1, without gradients. Observations and noise are N(0, 1) from `seed`, the same for all samplers.
+    The endpoints of `reference`, an adaptive sampler with a tight tolerance, count as exact. `report` is called with
+    a line on each batch size, and on each sampler that raised and is therefore left out.
     """
     random = torch.Generator().manual_seed(seed)
-
-    def draw(rows: int) -> Inputs:
-        obs = torch.randn(rows, observation_size, generator=random)
-        return obs, torch.randn(rows, action_size, generator=random)
-
-    obs, noise = draw(ENDPOINT_ROWS)
-    exact = reference_endpoints(field, obs, noise, reference)
+    obs, noise = flow.draw(ENDPOINT_ROWS, random)
+    exact = reference_endpoints(flow.field, obs, noise, reference)
     rows: list[Row] = []
     for batch in batches:
-        inputs = [draw(batch) for _ in range(INPUTS)]
+        inputs = [flow.draw(batch, random) for _ in range(INPUTS)]
         report(f"batch {batch}, {len(samplers)} samplers")
-        grades: dict[tuple[str, int | None], Grade] = {}
+        grades: dict[Key, Grade] = {}
         for key, sampler in samplers.items():
             try:
-                nfe = evaluations(field, sampler, inputs)
-                endpoints = _endpoints(field, sampler, obs, noise, batch)
+                nfe = evaluations(flow.field, sampler, inputs)
+                endpoints = _endpoints(flow.field, sampler, obs, noise, batch)
                 grades[key] = Grade(nfe, endpoint_error(endpoints, exact))
-            except Exception as failure:  # a stranger's sampler may raise anything: the others go on
+            except Exception as failure:  # a third-party sampler may raise anything: the others go on
                 report(f"left out {key[0]}: {type(failure).__name__}: {failure}")
-        timings = race([_in_turn(field, samplers[key], inputs) for key in grades], effort)
-        optimal = pareto.front(
-            [timing.p50_us for timing in timings],
-            [grade.endpoint_error for grade in grades.values()],
-            better="lower",
-        )
-        rows += [
-            Row(sampler=name, steps=steps, batch=batch, pareto=bool(mark), **vars(grade), **vars(timing))
-            for ((name, steps), grade), timing, mark in zip(grades.items(), timings, optimal, strict=True)
-        ]
+        timings = race([_in_turn(flow.field, samplers[key], inputs) for key in grades], effort)
+        rows += _rows(batch, grades, timings)
     return rows
 
 
+def _rows(batch: int, grades: Mapping[Key, Grade], timings: Sequence[Timing]) -> list[Row]:
+    """Join grades and timings, and mark the Pareto front."""
+    errors = [grade.endpoint_error for grade in grades.values()]
+    optimal = pareto.front([timing.p50_us for timing in timings], errors, better="lower")
+    return [
+        Row(sampler=name, steps=steps, batch=batch, pareto=bool(mark), **vars(grade), **vars(timing))
+        for ((name, steps), grade), timing, mark in zip(grades.items(), timings, optimal, strict=True)
+    ]
+
+
 def generate(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tensor) -> Tensor:
-    """Actions (batch, action) for `obs` (batch, observation) from `noise` (batch, action), no gradients."""
+    """Generate actions (batch, action) for `obs` (batch, observation) from `noise` (batch, action)."""
     with torch.inference_mode():
         return sampler(field.bind(obs), noise, 0.0, 1.0)
 
 
 def evaluations(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -> float:
-    """Mean number of velocity evaluations (NFE) per call over `inputs`."""
+    """Return the mean number of velocity evaluations (NFE) per call over `inputs`."""
     if _has_fixed_grid(sampler):
         inputs = inputs[:1]
     count = 0
@@ -229,7 +237,7 @@ def evaluations(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]
 
 
 def reference_endpoints(field: VelocityField, obs: Tensor, noise: Tensor, reference: Sampler) -> Tensor:
-    """Where `reference` carries `noise` (rows, action): in float64 if `field` can, else in float32."""
+    """Integrate `noise` (rows, action) with `reference`: in float64 if `field` can, else in float32."""
     exact_field = copy.deepcopy(field).double() if isinstance(field, nn.Module) else field
     if not _computes_in_float64(exact_field, obs[:1], noise[:1]):
         return generate(field, reference, obs, noise)
@@ -245,7 +253,7 @@ def _computes_in_float64(field: VelocityField, obs: Tensor, noise: Tensor) -> bo
 
 
 def endpoint_error(endpoints: Tensor, exact: Tensor) -> float:
-    """Distance of `endpoints` to the first of the `exact` ones (rows, action), relative to the exact ones' spread.
+    """Return the distance of `endpoints` to the first of the `exact` ones (rows, action), relative to their spread.
 
     sqrt(mean (x - y)²) / sqrt(mean over action dimensions of Var over rows of y)
     """
@@ -255,7 +263,7 @@ def endpoint_error(endpoints: Tensor, exact: Tensor) -> float:
 
 
 def _in_turn(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -> Callable[[], Tensor]:
-    """A call without arguments that goes round `inputs`."""
+    """Return a call without arguments that cycles through `inputs`."""
     turn = 0
 
     def call() -> Tensor:
@@ -268,7 +276,7 @@ def _in_turn(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -
 
 
 def _endpoints(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tensor, batch: int) -> Tensor:
-    """Where `sampler` carries `noise`, or as much of it as an adaptive sampler is given."""
+    """Integrate `noise` with `sampler`; with an adaptive one at most the first rows."""
     # Rows of one call share the steps of an adaptive sampler: there the error depends on the batch size.
     size = len(noise) if _has_fixed_grid(sampler) else min(batch, len(noise))
     starts = range(0, len(noise), size)[:ADAPTIVE_CALLS]
@@ -276,5 +284,5 @@ def _endpoints(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tenso
 
 
 def _has_fixed_grid(sampler: Sampler) -> bool:
-    """Does it cost the same for every input? Then it says so beforehand (see `flowrl.contracts.protocols.Sampler`)."""
+    """Return whether the NFE is the same for every input (see `flowrl.contracts.protocols.Sampler`)."""
     return isinstance(getattr(sampler, "nfe", None), int)

@@ -1,7 +1,4 @@
-"""The machine that figures are taken on, and whether it was quiet enough for them to be good.
-
-A time measured on a busy machine says more about the machine than about the code.
-"""
+"""The machine of a measurement, and whether it was quiet enough for the figures to be good."""
 
 from __future__ import annotations
 
@@ -14,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-OWN_SHARE = 0.9  # of the wall time that our process must have had the processor, or somebody else took it
-OTHERS_SHARE = 0.25  # of the cores that everything else on the machine may use while we measure
+OWN_SHARE = 0.9  # of the wall time: the least processor time of our process for good figures
+OTHERS_SHARE = 0.25  # of the cores: the most that other programs may use meanwhile
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the figures were taken on."""
+    """The machine of a measurement."""
 
     processor: str
     cores: int  # that this process may use
@@ -31,7 +28,7 @@ class Machine:
 
 
 def machine() -> Machine:
-    """This machine, as PyTorch is set now."""
+    """Describe this machine, with the present settings of PyTorch."""
     return Machine(
         processor=_processor(),
         cores=len(cores()),
@@ -44,33 +41,33 @@ def machine() -> Machine:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether figures may be called good: was the machine ours while we measured?"""
+    """Whether the figures of a measurement are good, and what the machine did meanwhile."""
 
     good: bool
     reason: str  # why not, in one line; empty when good
-    load_before: float | None  # average length of the run queue over a minute; None where it is not told
+    load_before: float | None  # average length of the run queue over a minute; None where unknown
     load_after: float | None
-    others: float | None  # cores that everything else on the machine used meanwhile, if the system tells
-    cpu_share: float  # processor seconds per second of wall time, that nine measurements in ten got
+    others: float | None  # cores that other programs used meanwhile; None where unknown
+    cpu_share: float  # processor seconds per second of wall time, of at least nine measurements in ten
 
 
-class Watch:
-    """Watches the machine from its making to `verdict`."""
+class LoadMonitor:
+    """Measures the load of the machine from construction to `verdict`."""
 
     def __init__(self) -> None:
         self._load = load()
         self._start = (time.monotonic(), time.process_time(), _busy_seconds())
 
     def verdict(self, cpu_shares: Sequence[float]) -> Verdict:
-        """Judge the time since the making of this watch, by that and by the processor seconds per second of
-        wall time that each measurement meanwhile got."""
+        """Judge the time since construction; `cpu_shares` are the processor seconds per second of wall time of each
+        measurement."""
         wall, cpu, busy = self._start
         others = None
         busy_now = _busy_seconds()
         if busy is not None and busy_now is not None:
             used = (busy_now - busy) - (time.process_time() - cpu)
             others = max(0.0, used / (time.monotonic() - wall))
-        # One measurement in ten may have met a passing disturbance; its own percentiles show it.
+        # One measurement in ten may be disturbed; its percentiles show it.
         cpu_share = sorted(cpu_shares)[len(cpu_shares) // 10] if cpu_shares else 1.0
         return judge(len(cores()), self._load, load(), others, cpu_share)
 
@@ -82,43 +79,40 @@ def judge(
     others: float | None,
     cpu_share: float,
 ) -> Verdict:
-    """The verdict on a measurement, from what was seen of the machine.
-
-    `others` is the best witness; without it the load before the start, when we did not run, must do.
-    """
+    """Judge a measurement by `others` where known, else by the load before it, and by our own processor share."""
     limit = OTHERS_SHARE * core_count
-    told = "" if load_before is None else f"load {load_before:.1f} on {core_count} cores, "
+    queue = "" if load_before is None else f"load {load_before:.1f} on {core_count} cores, "
     reason = ""
     if others is not None and others > limit:
-        reason = f"{told}other programs used {others:.1f} cores meanwhile"
+        reason = f"{queue}other programs used {others:.1f} cores meanwhile"
     elif others is None and load_before is not None and load_before > limit:
-        reason = f"{told}before the measurement began"
+        reason = f"{queue}before the measurement began"
     elif cpu_share < OWN_SHARE:
-        reason = f"{told}this process had the processor for only {cpu_share:.0%} of the time"
+        reason = f"{queue}this process had the processor for only {cpu_share:.0%} of the time"
     return Verdict(not reason, reason, load_before, load_after, others, cpu_share)
 
 
 def load() -> float | None:
-    """Processes running or waiting to run, averaged over the last minute; None where nobody counts them."""
+    """Return the processes running or waiting to run, averaged over the last minute; None where unknown."""
     try:
         return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows has no load average
+    except OSError:
         return None
 
 
 def cores() -> list[int]:
-    """The numbers of the processor cores that this process may use."""
+    """Return the numbers of the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that the cores we may use were busy since the start of the machine (Linux: /proc/stat)."""
+    """Return the busy seconds since boot of the cores that we may use (Linux: /proc/stat), or None."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()
         ticks_per_second = os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return None
     ours = {f"cpu{core}" for core in cores()}
     ticks = 0

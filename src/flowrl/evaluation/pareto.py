@@ -1,4 +1,4 @@
-"""The Pareto front: which choices no other choice beats in both what it costs and what it gives."""
+"""The Pareto front: the choices that no other choice beats in both cost and quality."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Better = Literal["higher", "lower"]
 
 
 def front(cost: ArrayLike, quality: ArrayLike, better: Better = "higher") -> NDArray[np.bool_]:
-    """Which of the points (cost, quality) no other one beats: (points,) bool.
+    """Return which of the points (cost, quality) no other one beats: (points,) bool.
 
-    A point is beaten by one that costs no more and is no worse, and is cheaper or better (so equal points
-    stand or fall together). A point with a number that is not finite is beaten.
+    A point is beaten by one that costs no more and is no worse, and is cheaper or better (so of equal points
+    either all are beaten or none). A point with a number that is not finite is beaten.
     """
     cost = np.asarray(cost, dtype=float)
     gain = np.asarray(quality, dtype=float) * (1 if better == "higher" else -1)

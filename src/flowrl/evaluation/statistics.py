@@ -1,10 +1,9 @@
-"""How far a mean over episodes or seeds can be trusted: mean, interquartile mean and their intervals.
+"""Means and interquartile means over episodes or seeds, with their confidence intervals.
 
-What is said of several tasks together is said of strata: one array of scores per task, whose runs are drawn
-anew within their task (Agarwal et al., "Deep RL at the Edge of the Statistical Precipice", arXiv 2108.13264).
+Statistics over several tasks take strata: one array of scores per task, whose runs are resampled within their task
+(Agarwal et al., "Deep RL at the Edge of the Statistical Precipice", arXiv 2108.13264).
 
-Every interval is two-sided. Where the data say nothing (no value, or one value and hence no spread) the
-result is nan instead of an interval that looks certain.
+Every interval is two-sided. Without a spread (no value, or one) an interval is nan.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ CHUNK = 1_000_000  # resampled values held at once: 8 MB, whatever the number of
 
 
 def mean(values: ArrayLike) -> NDArray[np.float64]:
-    """Mean over the last axis, which holds at least one value."""
+    """Return the mean over the last axis, which holds at least one value."""
     return np.asarray(np.asarray(values, dtype=np.float64).mean(axis=-1))
 
 
 def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
-    """Mean of the middle half of the last axis: sorted, without the ⌊n/4⌋ smallest and the ⌊n/4⌋ largest.
+    """Return the mean of the middle half of the last axis: without the ⌊n/4⌋ smallest and the ⌊n/4⌋ largest.
 
-    Cuts outliers as the median does and wastes half as much data; the same numbers as
+    It resists outliers as the median does and discards half as much data; the same numbers as
     `scipy.stats.trim_mean(x, 0.25)` (Agarwal et al., arXiv 2108.13264).
     """
     x = np.asarray(values, dtype=np.float64)
@@ -41,13 +40,13 @@ def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
 
 
 def deviation(values: ArrayLike) -> float:
-    """Standard deviation √(Σ (xᵢ - x̄)² / (n-1)); nan for fewer than two values."""
+    """Return the standard deviation √(Σ (xᵢ - x̄)² / (n-1)); nan for fewer than two values."""
     x = _vector(values)
     return float(x.std(ddof=1)) if x.size > 1 else nan
 
 
 def standard_error(values: ArrayLike) -> float:
-    """Standard error of the mean: the standard deviation divided by √n; nan for fewer than two values."""
+    """Return the standard error of the mean: the standard deviation divided by √n; nan for fewer than two values."""
     x = _vector(values)
     return deviation(x) / sqrt(x.size) if x.size > 1 else nan
 
@@ -60,10 +59,10 @@ def bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of a statistic (Efron 1979); the same for the same seed.
+    """Return the percentile bootstrap interval of a statistic (Efron 1979); the same for the same seed.
 
-    The values are drawn anew with replacement `resamples` times, and the interval runs from the
-    (1-level)/2 to the (1+level)/2 quantile of the statistic of these draws. (nan, nan) for fewer than
+    The values are resampled with replacement `resamples` times, and the interval runs from the
+    (1-level)/2 to the (1+level)/2 quantile of the statistic of these samples. (nan, nan) for fewer than
     two values.
     """
     x = _vector(values)
@@ -82,7 +81,7 @@ def bootstrap(
 
 
 def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a success rate (Wilson 1927); (nan, nan) without trials.
+    """Return Wilson's score interval of a success rate (Wilson 1927); (nan, nan) without trials.
 
     With p = successes/trials, n = trials and z the normal quantile of `level`:
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z √(p(1-p)/n) it has a width at p = 0
@@ -101,23 +100,26 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
 
 
 def stratified_mean(strata: Strata) -> NDArray[np.float64]:
-    """Mean over the tasks of the mean over each one's runs: every task counts the same."""
+    """Return the mean over the tasks of the mean over each one's runs: every task has the same weight."""
     return np.asarray(np.mean([mean(runs) for runs in strata], axis=0))
 
 
 def stratified_interquartile_mean(strata: Strata) -> NDArray[np.float64]:
-    """Interquartile mean of all runs of all tasks together: every run counts the same."""
+    """Return the interquartile mean of all runs of all tasks together: every run has the same weight."""
     return interquartile_mean(np.concatenate(list(strata), axis=-1))
 
 
 def probability_of_improvement(x: Strata, y: Strata) -> NDArray[np.float64]:
-    """How likely a run of `x` is better than one of `y` on the same task: mean over the tasks of
-    P(X > Y) + ½ P(X = Y), each over all pairs of runs (Mann and Whitney's U divided by their number)."""
+    """Return how likely a run of `x` is better than one of `y` on the same task.
+
+    The mean over the tasks of P(X > Y) + ½ P(X = Y), each over all pairs of runs (Mann and Whitney's U divided by
+    their number).
+    """
     return np.asarray(np.mean([_share_above(a, b) for a, b in zip(x, y, strict=True)], axis=0))
 
 
 def performance_profile(strata: Strata, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., thresholds): mean over the tasks of the share of runs whose score is above each threshold."""
+    """Return (..., thresholds): the mean over the tasks of the share of runs whose score is above each threshold."""
     above = [(runs[..., None] > thresholds).mean(axis=-2) for runs in strata]
     return np.asarray(np.mean(above, axis=0))
 
@@ -130,9 +132,9 @@ def stratified_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap interval (low, high) of a statistic over tasks; the same for the same seed.
+    """Return the percentile bootstrap interval (low, high) of a statistic over tasks; the same for the same seed.
 
-    The runs (runs,) of each task are drawn anew with replacement among themselves, so that every resample
+    The runs (runs,) of each task are resampled with replacement among themselves, so that every resample
     has as many runs of a task as there are. nan where a task has fewer than two runs: it would not vary.
     """
     sizes = np.array([_vector(runs).size for runs in strata])
@@ -154,7 +156,7 @@ def stratified_bootstrap(
 
 
 def _share_above(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of pairs (x, y) of the last axes with x > y, ties counting half."""
+    """Return the share of pairs (x, y) of the last axes with x > y, ties counting half."""
     difference = x[..., :, None] - y[..., None, :]
     return np.asarray((np.sign(difference).mean(axis=(-1, -2)) + 1) / 2)
 

@@ -1,4 +1,4 @@
-"""Evaluating a checkpoint as asked: which sampler, which noise, which environment."""
+"""The evaluation of a checkpoint, under any sampler, noise and environment."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs import adapter, factory
+from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.experiments.build import (
     LoadedPolicy,
@@ -32,7 +33,7 @@ SLOTS = 64  # environments played together, at most
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """What is asked of a checkpoint; None stands for what the run was trained with."""
+    """The options of one evaluation of a checkpoint; None means the value of the training run."""
 
     sampler: str | None = None
     steps: int | None = None
@@ -43,14 +44,14 @@ class EvalRequest:
     env: str | None = None
 
     def each(self, steps: list[int] | None) -> Iterator[EvalRequest]:
-        """The question once per sampler in a list such as euler:10,heun:5, per number of steps, and per noise
-        mode in a list such as random,zero."""
+        """Yield a request per sampler in a list such as euler:10,heun:5, per number of steps, and per noise mode in
+        a list such as random,zero."""
         noises = self.noise.split(",") if self.noise is not None else [None]
         for name in self.sampler.split(",") if self.sampler is not None else [None]:
-            own = replace(self, sampler=name)
+            request = replace(self, sampler=name)
             if name is not None and (match := re.fullmatch(r"(.+):(\d+)", name.strip())):
-                own = replace(self, sampler=match[1], steps=int(match[2]))
-            for each in [own] if steps is None else [replace(own, steps=number) for number in steps]:
+                request = replace(self, sampler=match[1], steps=int(match[2]))
+            for each in [request] if steps is None else [replace(request, steps=number) for number in steps]:
                 yield from (replace(each, noise=noise and noise.strip()) for noise in noises)
 
 
@@ -64,62 +65,65 @@ class LoadedCheckpoint:
 
     @property
     def title(self) -> str:
+        """'fpo on flowrl/GridWorld-v0, 98,304 env steps'"""
         return f"{self.config.algorithm} on {self.config.env.id}, {self.content['progress']['env_steps']:,} env steps"
 
-    def heard(self, question: EvalRequest) -> EvalRequest:
+    def applicable(self, request: EvalRequest) -> EvalRequest:
         """Drop the options that this policy ignores: a policy without a flow has no sampler."""
         if not kind_of(self.config).uses_sampler:
-            return replace(question, sampler=None, steps=None)
-        return question
+            return replace(request, sampler=None, steps=None)
+        return request
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The answer to a question; its tables have the keys of `flowrl.evaluation.episodes.summary`."""
+    """The result of one request; its tables have the keys of `flowrl.evaluation.episodes.summary`."""
 
     evaluation: Evaluation
     facts: dict[str, Any]
+    variant_key: str  # the key under which tables name the variant of an episode, such as `motion`
 
     def summary(self) -> dict[str, Any]:
-        """Of all episodes."""
+        """Summarise all episodes."""
         return summary(self.evaluation, **self.facts)
 
-    def by_clip(self) -> list[dict[str, Any]]:
-        """Of the episodes of each motion, named by `motion`; of all of them where the environment has none."""
+    def by_variant(self) -> list[dict[str, Any]]:
+        """Summarise the episodes of each variant; all episodes together where the environment has no variants."""
         return [
-            ({"motion": clip} if clip else {}) | summary(episodes, **self.facts)
-            for clip, episodes in self.evaluation.by_clip()
+            ({self.variant_key: variant} if variant else {}) | summary(episodes, **self.facts)
+            for variant, episodes in self.evaluation.by_variant()
         ]
 
 
 def open_checkpoint(path: Path) -> LoadedCheckpoint:
-    """Verify and open a checkpoint or a run folder's; raises CheckpointError."""
+    """Verify and open a checkpoint, or that of a run folder; raises CheckpointError."""
     found = checkpoint.find(path)
     content = checkpoint.load(found)
     return LoadedCheckpoint(found, content, load_config(content))
 
 
-def examine(subject: LoadedCheckpoint, question: EvalRequest) -> EvalResult:
-    """Play the episodes and sum them up; raises UsageError when a name, option or environment does not fit."""
-    loaded = load(subject, question)
-    env = factory.make(loaded.config.env, count=min(SLOTS, question.episodes), evaluation=True)
+def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalResult:
+    """Play the episodes; raises UsageError when a name, option or environment does not fit."""
+    loaded = load(opened, request)
+    env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
-        result = evaluate(loaded.policy, env, episodes=question.episodes, seed=question.seed)
+        result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed)
     finally:
         env.close()
-    return EvalResult(result, facts(loaded))
+    variants = family_of(loaded.config.env.id).variants
+    return EvalResult(result, facts(loaded), variants.name if variants else "")
 
 
-def load(subject: LoadedCheckpoint, question: EvalRequest) -> LoadedPolicy:
-    """The policy, acting as asked; raises UsageError when a name or option does not fit."""
-    config = configured(subject, question)
+def load(opened: LoadedCheckpoint, request: EvalRequest) -> LoadedPolicy:
+    """Load the policy with the requested options; raises UsageError when a name or option does not fit."""
+    config = configured(opened, request)
     prepare_process(config)
-    return load_policy(subject.content, config, seed=question.seed)
+    return load_policy(opened.content, config, seed=request.seed)
 
 
 def facts(loaded: LoadedPolicy) -> dict[str, Any]:
-    """How the policy makes its actions: sampler and its steps, velocity evaluations per action, noise mode."""
+    """Return how the policy generates actions: sampler, its steps, velocity evaluations per action, noise mode."""
     return {
         "sampler": loaded.config.sampler.name if loaded.policy.sampler is not None else None,
         "steps": getattr(loaded.policy.sampler, "steps", None),
@@ -128,48 +132,50 @@ def facts(loaded: LoadedPolicy) -> dict[str, Any]:
     }
 
 
-def configured(subject: LoadedCheckpoint, question: EvalRequest) -> Config:
-    """The run's configuration with what is asked for in its place."""
-    if question.noise is not None and question.noise not in get_args(NoiseMode):
+def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
+    """Return the run's configuration with the requested options set; raises UsageError."""
+    if request.noise is not None and request.noise not in get_args(NoiseMode):
         modes = get_args(NoiseMode)
         raise UsageError(
-            f"--noise {question.noise}: expected {', '.join(modes)}.{did_you_mean(question.noise, modes)}"
+            f"--noise {request.noise}: expected {', '.join(modes)}.{did_you_mean(request.noise, modes)}"
         )
-    values = subject.config.model_dump(mode="json")
+    values = opened.config.model_dump(mode="json")
     sampler = values["sampler"]
     places: dict[KeyPath, Place] = {}
-    if question.sampler is not None:
-        places["sampler", "name"] = Place(f"--sampler {question.sampler}", None, ())
-        if question.sampler != sampler["name"]:
-            sampler = {"name": question.sampler}  # options of another sampler would not fit this one
-    if question.steps is not None:
-        places["sampler", "steps"] = Place(f"--steps {question.steps}", None, ())
-        sampler = sampler | {"steps": question.steps}
+    if request.sampler is not None:
+        places["sampler", "name"] = Place(f"--sampler {request.sampler}", None, ())
+        if request.sampler != sampler["name"]:
+            sampler = {"name": request.sampler}  # options of another sampler would not fit this one
+    if request.steps is not None:
+        places["sampler", "steps"] = Place(f"--steps {request.steps}", None, ())
+        sampler = sampler | {"steps": request.steps}
     values["sampler"] = sampler
-    values["noise"] = question.noise or values["noise"]
-    if question.env is not None and question.env != values["env"]["id"]:
-        values["env"] = values["env"] | {"id": question.env, "options": {}}
-    changed = recipe.apply(recipe.Recipe(str(subject.path), values, places), question.overrides)
+    values["noise"] = request.noise or values["noise"]
+    if request.env is not None and request.env != values["env"]["id"]:
+        values["env"] = values["env"] | {"id": request.env, "options": {}}
+    changed = recipe.apply(recipe.Recipe(str(opened.path), values, places), request.overrides)
     if not changed.place(("sampler", "name")).is_override:
-        refuse_file_sampler(subject.config, subject.path, f"--sampler {subject.config.sampler.name}")
+        refuse_file_sampler(opened.config, opened.path, f"--sampler {opened.config.sampler.name}")
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
-    _refuse_another_goal(subject, config)
+    _refuse_another_mask(opened, config)
     return config
 
 
-def _refuse_another_goal(subject: LoadedCheckpoint, config: Config) -> None:
-    """A policy sees what its checkpoint says, whatever is set; raise UsageError rather than let it seem otherwise."""
-    trained, asked = subject.config.env, config.env
-    if asked.id == trained.id and asked.goal != trained.goal:
-        raise UsageError(
-            f"env.goal={asked.goal}: the policy in {subject.path} was trained with goal {trained.goal or 'full'} and "
-            "sees no more and no less. Leave --set env.goal out, or train one with it."
-        )
+def _refuse_another_mask(opened: LoadedCheckpoint, config: Config) -> None:
+    """Raise UsageError for another value of a key that decides what the policy sees: its checkpoint fixes that."""
+    trained, requested = opened.config.env, config.env
+    for key, default in family_of(trained.id).fixed_by_training.items():
+        was, wanted = getattr(trained, key), getattr(requested, key)
+        if requested.id == trained.id and wanted != was:
+            raise UsageError(
+                f"env.{key}={wanted}: the policy in {opened.path} was trained with {key} {was or default} and sees no "
+                f"more and no less. Leave --set env.{key} out, or train one with it."
+            )
 
 
 def check_sizes(loaded: LoadedPolicy, env: adapter.Adapter) -> None:
-    """Raise UsageError unless the policy's observations and actions are of the environment's sizes."""
+    """Raise UsageError unless the policy's observations and actions have the environment's sizes."""
     if (loaded.observation_size, loaded.action_size) != (env.observation_size, env.action_size):
         raise UsageError(
             f"--env {env.settings.id}: it has {env.observation_size} observation and {env.action_size} action "

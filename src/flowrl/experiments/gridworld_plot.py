@@ -1,4 +1,4 @@
-"""What GridWorld policies do, as a picture: sampled actions over the grid, episodes from the centre."""
+"""A picture of GridWorld policies: sampled actions over the grid, and episodes from the centre."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ def draw(runs: Sequence[Path], out: Path, *, seed: int = 0) -> None:
 
     Raises UsageError for a run that is not of GridWorld, or of another mode than the first.
     """
-    subjects = [open_checkpoint(run) for run in runs]
-    modes = {mode(subject) for subject in subjects}
+    opened = [open_checkpoint(run) for run in runs]
+    modes = {mode(each) for each in opened}
     if len(modes) > 1:
         raise UsageError(
-            f"plot --field: the runs are of different modes ({', '.join(sorted(modes))}); draw them apart."
+            f"plot --field: the runs are of different modes ({', '.join(sorted(modes))}). Draw a file per mode."
         )
     where = gridworld.layout(modes.pop())
     masks = action_field.FieldLayout(where.goal.T, where.death.T, where.wall.T)
-    style.save(action_field.draw(masks, [panel(subject, where, seed) for subject in subjects]), out)
+    style.save(action_field.draw(masks, [panel(each, where, seed) for each in opened]), out)
 
 
-def mode(subject: LoadedCheckpoint) -> str:
-    """The GridWorld mode of a run; raises UsageError when it is of another environment."""
-    env = subject.config.env
+def mode(opened: LoadedCheckpoint) -> str:
+    """Return the GridWorld mode of a run; raises UsageError when it is of another environment."""
+    env = opened.config.env
     if env.id != gridworld.ID:
-        raise UsageError(f"{subject.path}: --field draws GridWorld policies, this one acts in {env.id}.")
+        raise UsageError(f"{opened.path}: --field draws GridWorld policies, this one is for {env.id}.")
     return str(env.options.get("mode", gridworld.MODES[0]))
 
 
-def panel(subject: LoadedCheckpoint, where: gridworld.GridLayout, seed: int) -> action_field.FieldPanel:
-    """One policy, with its own sampler and random noise."""
-    config = subject.config.model_copy(update={"noise": "random"})
-    policy = load_policy(subject.content, config, seed=seed).policy
+def panel(opened: LoadedCheckpoint, where: gridworld.GridLayout, seed: int) -> action_field.FieldPanel:
+    """Return the panel of one policy, with the sampler of its run and random noise."""
+    config = opened.config.model_copy(update={"noise": "random"})
+    policy = load_policy(opened.content, config, seed=seed).policy
     free = where.starts
     cells = free[((free - gridworld.CENTRE) % EVERY == 0).all(axis=1)]
     obs = torch.from_numpy(gridworld.observe(cells)).repeat_interleave(SAMPLES, dim=0)
     actions = policy(obs).clamp(-1, 1).numpy().reshape(len(cells), SAMPLES, 2)
-    return action_field.FieldPanel(title(subject), cells, actions, trajectories(policy, subject, EPISODES))
+    return action_field.FieldPanel(title(opened), cells, actions, trajectories(policy, opened, EPISODES))
 
 
-def title(subject: LoadedCheckpoint) -> str:
-    """'FPO, 98,304 env steps'"""
-    return f"{subject.config.algorithm.upper()}, {subject.content['progress']['env_steps']:,} env steps"
+def title(opened: LoadedCheckpoint) -> str:
+    """Return 'FPO, 98,304 env steps'."""
+    return f"{opened.config.algorithm.upper()}, {opened.content['progress']['env_steps']:,} env steps"
 
 
-def trajectories(policy: Policy, subject: LoadedCheckpoint, episodes: int) -> list[NDArray[Any]]:
-    """The cells (steps + 1, 2) that `episodes` episodes from the centre go through."""
+def trajectories(policy: Policy, opened: LoadedCheckpoint, episodes: int) -> list[NDArray[Any]]:
+    """Return the cells (steps + 1, 2) of each of `episodes` episodes from the centre."""
     centre = (gridworld.CENTRE, gridworld.CENTRE)
-    options = subject.config.env.options | {"start": centre}
-    env = factory.make(subject.config.env.model_copy(update={"options": options}), count=episodes)
+    options = opened.config.env.options | {"start": centre}
+    env = factory.make(opened.config.env.model_copy(update={"options": options}), count=episodes)
     try:
         obs = env.reset(seed=0)
         paths = [[gridworld.cell_of(row)] for row in obs.numpy()]

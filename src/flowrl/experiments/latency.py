@@ -1,4 +1,4 @@
-"""Timing samplers as asked: on networks of standard sizes or a checkpoint's policy, the result as one document."""
+"""The measurement of samplers, on networks of standard sizes or a checkpoint's policy, as one document."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 
 from flowrl import __version__
 from flowrl.contracts.errors import UsageError
-from flowrl.contracts.protocols import Sampler, VelocityField
-from flowrl.evaluation.latency import Row, bench
-from flowrl.evaluation.machine import Watch, machine
+from flowrl.contracts.protocols import Sampler
+from flowrl.evaluation.latency import FlowInputs, Key, Row, bench
+from flowrl.evaluation.machine import LoadMonitor, machine
 from flowrl.experiments.build import load_policy, refuse_file_sampler
 from flowrl.experiments.evaluate import open_checkpoint
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
@@ -27,10 +27,11 @@ from flowrl.storage.files import write_text
 # M: Humanoid-v5.
 STANDARD_SIZES = {"S": (17, 6, (32, 32, 32, 32)), "M": (376, 17, (256, 256, 256))}
 
-# Random weights with a small output are nearly straight flows, on which one Euler step would look perfect.
-# This makes Euler 10 as wrong as on trained policies: about a tenth of the actions' spread.
+# Random weights with a small output are nearly straight flows, on which one Euler step has almost no error.
+# With this scale Euler 10 has the error that it has on trained policies: about a tenth of the actions' spread.
 STANDARD_OUTPUT_SCALE = 24.0
 
+DOCUMENT = "latency.json"
 REFERENCE = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
 
 COLUMNS = ["sampler", "steps", "NFE", "p50 µs", "p90 µs", "p99 µs", "calls", "error", "Pareto"]
@@ -41,33 +42,29 @@ LEGEND = [
     "Pareto: no other row of the table is both faster and nearer",
 ]
 
-Key = tuple[str, int | None]  # a sampler's name and its number of steps
-
 
 @dataclass(frozen=True)
 class BenchmarkedPolicy:
-    """A velocity field to be timed, and the sampler it was trained with, if it was."""
+    """A flow to be timed, and the sampler of its training, if it was trained."""
 
     name: str
-    field: VelocityField
-    observation_size: int
-    action_size: int
+    flow: FlowInputs
     own: tuple[Key, Sampler] | None = None
 
 
 def standard(seed: int) -> list[BenchmarkedPolicy]:
-    """The standard sizes, with random weights."""
-    subjects = []
+    """Return networks of the standard sizes with random weights."""
+    policies = []
     for name, (observation_size, action_size, hidden) in STANDARD_SIZES.items():
         torch.manual_seed(seed)
         settings = NetworkSettings(hidden=hidden, activation="silu", output_scale=STANDARD_OUTPUT_SCALE)
         field = FlowNetwork(observation_size, action_size, settings)
-        subjects.append(BenchmarkedPolicy(name, field, observation_size, action_size))
-    return subjects
+        policies.append(BenchmarkedPolicy(name, FlowInputs(field, observation_size, action_size)))
+    return policies
 
 
 def trained(path: Path) -> BenchmarkedPolicy:
-    """The policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow."""
+    """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow."""
     opened = open_checkpoint(path)
     config = opened.config
     refuse_file_sampler(config, opened.path, f"flowrl eval {path} --sampler {config.sampler.name}")
@@ -81,57 +78,56 @@ def trained(path: Path) -> BenchmarkedPolicy:
     run = opened.path.resolve().parent.name
     name = run if opened.path.name == checkpoint.LATEST else f"{run}-{opened.path.stem}"
     key = (config.sampler.name, getattr(own, "steps", None))
-    return BenchmarkedPolicy(name, field, loaded.observation_size, loaded.action_size, (key, own))
+    flow = FlowInputs(field, loaded.observation_size, loaded.action_size)
+    return BenchmarkedPolicy(name, flow, (key, own))
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
-    """The samplers to time, all that are installed for no `names`: those that take steps with each number of
-    steps, the others once. Raises UsageError for a name that is not known."""
+    """Make the samplers called `names`, or all that are installed: those that take steps with each number of steps,
+    the others once. Raises UsageError for an unknown name."""
     made: dict[Key, Sampler] = {}
     for name in names or registry.names():
         try:
             made |= {(name, count): registry.make(name, {"steps": count}) for count in step_counts}
-        except UsageError:  # no option `steps`, or no such sampler, which making it without says again
+        except UsageError:  # no option `steps`; or no such sampler, which raises again
             made[name, None] = registry.make(name)
     return made
 
 
 def run(
-    subjects: Sequence[BenchmarkedPolicy],
+    policies: Sequence[BenchmarkedPolicy],
     samplers: Mapping[Key, Sampler],
     batches: Sequence[int],
     seed: int,
     *,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Time `samplers` and its own on every subject; the whole result, as latency.json holds it."""
+    """Time `samplers` and its own on every policy; returns the result as latency.json holds it."""
     reference = registry.make(*REFERENCE)
-    watch = Watch()
+    monitor = LoadMonitor()
     networks, shares = [], []
-    for subject in subjects:
+    for policy in policies:
         rows = bench(
-            subject.field,
-            subject.observation_size,
-            subject.action_size,
-            dict(samplers) | dict([subject.own] if subject.own else []),
+            policy.flow,
+            dict(samplers) | dict([policy.own] if policy.own else []),
             batches,
             seed,
             reference=reference,
-            report=lambda line, name=subject.name: report(f"{name}: {line}"),  # type: ignore[misc]
+            report=lambda line, name=policy.name: report(f"{name}: {line}"),  # type: ignore[misc]
         )
         shares += [row.cpu_share for row in rows]
         networks.append(
             {
-                "network": subject.name,
-                "observation_size": subject.observation_size,
-                "action_size": subject.action_size,
-                "own_sampler": subject.own[0] if subject.own else None,
+                "network": policy.name,
+                "observation_size": policy.flow.observation_size,
+                "action_size": policy.flow.action_size,
+                "own_sampler": policy.own[0] if policy.own else None,
                 "rows": [_as_document(row) for row in rows],
             }
         )
     return {
         "flowrl": __version__,
-        **asdict(watch.verdict(shares)),
+        **asdict(monitor.verdict(shares)),
         "machine": asdict(machine()),
         "seed": seed,
         "networks": networks,
@@ -145,13 +141,13 @@ def _as_document(row: Row) -> dict[str, Any]:
 
 def save(document: dict[str, Any], out: Path) -> list[Path]:
     """Write latency.json and the figures into the folder `out`; returns their paths."""
-    file = out / "latency.json"
+    file = out / DOCUMENT
     write_text(file, json.dumps(document, indent=2, allow_nan=False) + "\n")
     return [file, *_draw(document, out)]
 
 
 def _draw(document: dict[str, Any], out: Path) -> list[Path]:
-    """One figure per network and batch size: endpoint error over NFE and over time per action."""
+    """Draw a figure per network and batch size: endpoint error over NFE and over time per action."""
     from flowrl.reporting.plots import pareto_front, style
 
     files = []
@@ -171,11 +167,11 @@ def _draw(document: dict[str, Any], out: Path) -> list[Path]:
     return files
 
 
-# ------------------------------------------------------------------------------------------------ in words
+# ------------------------------------------------------------------------------------------------- as text
 
 
 def tables(document: dict[str, Any]) -> list[tuple[dict[str, Any], int, list[dict[str, Any]]]]:
-    """(network, batch size, rows): what is compared with each other."""
+    """Return (network, batch size, rows) for each table."""
     return [
         (network, batch, [row for row in network["rows"] if row["batch"] == batch])
         for network in document["networks"]
@@ -184,13 +180,13 @@ def tables(document: dict[str, Any]) -> list[tuple[dict[str, Any], int, list[dic
 
 
 def heading(network: dict[str, Any], batch: int) -> str:
-    """What stands above a table."""
+    """Return the heading of a table."""
     sizes = f"observation {network['observation_size']}, action {network['action_size']}"
     return f"{network['network']} ({sizes}), {batch} action{'s' * (batch > 1)} per call"
 
 
 def line(row: dict[str, Any], own: Key | None) -> list[str]:
-    """A row of the table under `COLUMNS`; `own` is the sampler that the policy was trained with."""
+    """Return a row of the table under `COLUMNS`; `own` is the sampler that the policy was trained with."""
     return [
         row["sampler"] + (" (training)" if own == (row["sampler"], row["steps"]) else ""),
         str(row["steps"] or "-"),
@@ -203,7 +199,7 @@ def line(row: dict[str, Any], own: Key | None) -> list[str]:
 
 
 def conditions(document: dict[str, Any]) -> list[str]:
-    """The machine, and whether its figures are good."""
+    """Return the lines on the machine, and on whether its figures are good."""
     machine = document["machine"]
     loads = [f"{document[key]:.1f}" for key in ("load_before", "load_after") if document[key] is not None]
     threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
@@ -217,7 +213,7 @@ def conditions(document: dict[str, Any]) -> list[str]:
 
 
 def fastest(document: dict[str, Any], largest_error: float = 0.05) -> dict[str, Any] | None:
-    """The row of the first network that takes least time per action among those near enough to the exact flow."""
+    """Return the fastest row per action of the first network whose error is below `largest_error`, or None."""
     known = [row for row in document["networks"][0]["rows"] if row["endpoint_error"] is not None]
     near = [row for row in known if row["endpoint_error"] < largest_error]
     return min(near, key=lambda row: row["p50_us"] / row["batch"], default=None)

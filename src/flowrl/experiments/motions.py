@@ -19,8 +19,8 @@ from flowrl.storage.files import check_suffix, replacing
 
 SUFFIXES = (".png", ".webp", ".jpg")
 TALLEST = {".webp": 16_383, ".jpg": 65_500}  # pixels of a picture
-POSES = 10  # of each motion, on a sheet
-SPAN = 4.0  # s of a motion from its beginning that a sheet shows, at most
+POSES = 10  # per motion on a sheet
+SPAN = 4.0  # s from the beginning of a motion: the most that a sheet shows
 POSE = (200, 150)  # pixels, height and width, on a sheet
 PANEL = (240, 320)  # pixels, height and width, in a video
 MOST_PANELS = 16  # of a video
@@ -28,11 +28,11 @@ NO_LIMIT = (10_000, 10_000)
 
 
 def check_sheet(path: Path) -> None:
-    """UsageError for a suffix in which no sheet is written."""
+    """Raise UsageError for a suffix in which no sheet is written."""
     check_suffix(path, "--sheet", "sheets", SUFFIXES)
 
 
-def sheet(clips: Sequence[Motion], path: Path) -> None:
+def sheet(motions: Sequence[Motion], path: Path) -> None:
     """Draw a row of poses for every motion, evenly spaced in time, into the picture `path`.
 
     Raises UsageError for another suffix, MissingDependency where nothing can be drawn, and StorageError.
@@ -40,64 +40,66 @@ def sheet(clips: Sequence[Motion], path: Path) -> None:
     from PIL import Image
 
     check_sheet(path)
-    height, most = (POSE[0] + video.CAPTION) * len(clips), TALLEST.get(path.suffix.lower())
+    height, most = (POSE[0] + video.CAPTION) * len(motions), TALLEST.get(path.suffix.lower())
     if most is not None and height > most:
         raise UsageError(
-            f"--sheet {path}: {len(clips)} motions are {height:,} pixels high, and {path.suffix} ends at {most:,}. "
+            f"--sheet {path}: {len(motions)} motions are {height:,} pixels high, and {path.suffix} ends at {most:,}. "
             f"Type --sheet {path.with_suffix('.png')}, or name fewer motions."
         )
     rows = []
-    with drawing(POSE) as portraitist:
-        for clip in clips:
-            shown = min(SPAN, clip.seconds)
+    with drawing(POSE) as renderer:
+        for motion in motions:
+            shown = min(SPAN, motion.seconds)
             frames = np.linspace(0, shown * CONTROL_RATE, POSES).round().astype(int)
-            poses = np.concatenate([portraitist.picture(clip.qpos[frame]) for frame in frames], axis=1)
+            poses = np.concatenate([renderer.picture(motion.qpos[frame]) for frame in frames], axis=1)
             facts = (
-                f"{clip.seconds:.1f} s, of which {shown:.1f} s" if shown < clip.seconds else f"{shown:.1f} s"
+                f"{motion.seconds:.1f} s, of which {shown:.1f} s"
+                if shown < motion.seconds
+                else f"{shown:.1f} s"
             )
-            rows.append(video.compose([VideoPanel(poses, clip.name, facts)], NO_LIMIT))
-    whole = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
+            rows.append(video.compose([VideoPanel(poses, motion.name, facts)], NO_LIMIT))
+    picture = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
     top = 0
     for row in rows:
-        whole.paste(row, (0, top))
+        picture.paste(row, (0, top))
         top += row.height
     with replacing(path, "--sheet") as part:
-        whole.save(part)
+        picture.save(part)
 
 
 def film(
-    clips: Sequence[Motion], path: Path, progress: Callable[[int, int], None] = lambda done, of: None
+    motions: Sequence[Motion], path: Path, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> None:
     """Play the motions side by side into the video `path`, in real time, until the longest is over.
 
-    A motion that loops is repeated, another one stays in its last pose. Nothing moves it: its poses are shown.
+    A motion that loops is repeated, another one stays in its last pose. Poses are shown without physics.
     Raises UsageError for another suffix or too many motions, MissingDependency and StorageError.
     """
     video.check(path)
-    if len(clips) > MOST_PANELS:
-        raise UsageError(f"{len(clips)} motions do not fit in one video: choose at most {MOST_PANELS}.")
-    longest = max(clip.seconds for clip in clips)
-    played = [unrolled(clip, longest) for clip in clips]
-    frames = max(len(clip.qpos) for clip in played)
-    with drawing(PANEL) as portraitist, video.writing(path) as reel:
+    if len(motions) > MOST_PANELS:
+        raise UsageError(f"{len(motions)} motions do not fit in one video: choose at most {MOST_PANELS}.")
+    longest = max(motion.seconds for motion in motions)
+    played = [unrolled(motion, longest) for motion in motions]
+    frames = max(len(motion.qpos) for motion in played)
+    with drawing(PANEL) as renderer, video.writing(path) as reel:
         for frame in range(frames):
             progress(frame + 1, frames)
-            panels = [_panel(portraitist, clip, frame) for clip in played]
+            panels = [_panel(renderer, motion, frame) for motion in played]
             reel.add(video.compose(panels, NO_LIMIT), 1 / CONTROL_RATE)
 
 
-def _panel(portraitist: PoseRenderer, clip: Motion, frame: int) -> VideoPanel:
-    over = frame >= len(clip.qpos)
-    pose = clip.qpos[min(frame, len(clip.qpos) - 1)]
-    time = min(frame / CONTROL_RATE, clip.seconds)
-    return VideoPanel(portraitist.picture(pose), clip.name, f"{time:.1f} s", "ended" if over else "running")
+def _panel(renderer: PoseRenderer, motion: Motion, frame: int) -> VideoPanel:
+    over = frame >= len(motion.qpos)
+    pose = motion.qpos[min(frame, len(motion.qpos) - 1)]
+    time = min(frame / CONTROL_RATE, motion.seconds)
+    return VideoPanel(renderer.picture(pose), motion.name, f"{time:.1f} s", "ended" if over else "running")
 
 
 @contextmanager
 def drawing(size: tuple[int, int]) -> Iterator[PoseRenderer]:
-    """Someone who draws poses, height and width in pixels, and lets go of the graphics afterwards."""
-    portraitist = PoseRenderer(*size)
+    """Open a renderer of poses, height and width in pixels, and release its graphics afterwards."""
+    renderer = PoseRenderer(*size)
     try:
-        yield portraitist
+        yield renderer
     finally:
-        portraitist.close()
+        renderer.close()

@@ -1,11 +1,11 @@
-"""Playing trained policies into a video: whole episodes, side by side, from the same starts under the same noise."""
+"""Videos of trained policies: complete episodes, side by side, from the same starts under the same noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import rendering
+from flowrl.envs.families import family_of
 from flowrl.envs.rendering import Size
 from flowrl.envs.settings import EnvSettings
 from flowrl.experiments.evaluate import (
@@ -27,16 +28,16 @@ from flowrl.experiments.suite.trial import trial_of
 from flowrl.reporting import video
 
 PANELS = 16  # at most
-RATE = 30.0  # frames per second, at most, unless asked otherwise
-PICTURE = Size(320, 240)  # of environments that can be asked for a size
+RATE = 30.0  # frames per second, at most, by default
+PICTURE = Size(320, 240)  # of environments that take a size, by default
 LARGEST = Size(640, 480)  # of the others
-LONGEST = 10_000  # steps of an episode, unless asked otherwise
+LONGEST = 10_000  # steps of an episode, by default
 PAUSE = 1.0  # seconds that the end of an episode is shown
 
 
 @dataclass(frozen=True)
 class Playback:
-    """A video, and what can be seen in it."""
+    """A video file and the episodes in it."""
 
     video: str
     frames: int
@@ -54,14 +55,10 @@ class Playback:
             f"{self.bytes / 1e6:.2g} MB"
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, as `--json` prints them."""
-        return asdict(self)
-
 
 def play(
     ckpt: Path,
-    question: EvalRequest,
+    request: EvalRequest,
     others: Sequence[str] = (),
     *,
     path: Path | None = None,
@@ -70,82 +67,82 @@ def play(
     max_steps: int | None = None,
     progress: Callable[[int, int], None] = lambda episode, step: None,
 ) -> Playback:
-    """Play `question.episodes` episodes of a checkpoint into a video, by default play.webp beside it.
+    """Play `request.episodes` episodes of a checkpoint into a video, by default play.webp beside it.
 
-    Every sampler and noise mode in the question makes a panel, and so does each of `others`: another
-    checkpoint, or a sampler such as heun:4. Episode k starts from seed `question.seed` + k - 1 in every panel.
+    Every sampler and noise mode of the request has a panel, and so has each of `others`: another
+    checkpoint, or a sampler such as heun:4. Episode k starts from seed `request.seed` + k - 1 in every panel.
     An episode is cut after `max_steps`. Time runs as in the environment: steps are left out to stay
-    below `fps` frames per second. `progress` is told the episode and step that is being played.
+    below `fps` frames per second. `progress` is called with the episode and step that is being played.
 
-    Raises UsageError for what does not fit together or cannot be drawn, MissingDependency where something to
-    draw or write with is not installed, CheckpointError and StorageError.
+    Raises UsageError for what does not fit together or cannot be drawn, MissingDependency where a package for
+    drawing or writing is not installed, CheckpointError and StorageError.
     """
     if path is not None:
         video.check(path)
-    casts = cast(ckpt, question, others)
-    path = path or casts[0][0].path.with_name("play.webp")
+    panels = plan_panels(ckpt, request, others)
+    path = path or panels[0][0].path.with_name("play.webp")
     with ExitStack() as stack:
         players = []
-        for subject, asked in casts:
-            players.append(Player(subject, asked, size or PICTURE))
+        for opened, each in panels:
+            players.append(Player(opened, each, size or PICTURE))
             stack.callback(players[-1].env.close)
         check_same_task(players)
         every = max(1, math.ceil(rendering.rate(players[0].env) / fps))
         shown_for = every / rendering.rate(players[0].env)  # seconds
 
         count, rows, frame_size = 0, [], (0, 0)
-        film = stack.enter_context(video.writing(path))
-        for episode in range(1, question.episodes + 1):
-            for last, panels in watch(players, question, episode, every, max_steps or LONGEST, progress):
-                frame = video.compose(panels, size or LARGEST)
-                film.add(frame, PAUSE if last else shown_for)
+        writer = stack.enter_context(video.writing(path))
+        for episode in range(1, request.episodes + 1):
+            for last, drawn in play_episode(players, request, episode, every, max_steps or LONGEST, progress):
+                frame = video.compose(drawn, size or LARGEST)
+                writer.add(frame, PAUSE if last else shown_for)
                 count, frame_size = count + 1, frame.size
             rows += [player.row(episode) for player in players]
     return Playback(str(path), count, 1 / shown_for, *frame_size, path.stat().st_size, rows)
 
 
-def cast(
-    ckpt: Path, question: EvalRequest, others: Sequence[str]
+def plan_panels(
+    ckpt: Path, request: EvalRequest, others: Sequence[str]
 ) -> list[tuple[LoadedCheckpoint, EvalRequest]]:
-    """Who plays in which panel."""
-    subjects = {ckpt: open_checkpoint(ckpt)}
-    asked = [(ckpt, each) for each in question.each(None)]
+    """Return the checkpoint and the request of each panel, each combination once; raises UsageError for too many."""
+    opened = {ckpt: open_checkpoint(ckpt)}
+    requests = [(ckpt, each) for each in request.each(None)]
     for other in others:
         if is_checkpoint(other):
-            subjects[Path(other)] = open_checkpoint(Path(other))
-            asked += [(Path(other), each) for each in question.each(None)]
+            opened[Path(other)] = open_checkpoint(Path(other))
+            requests += [(Path(other), each) for each in request.each(None)]
         else:
-            asked += [(ckpt, each) for each in replace(question, sampler=other).each(None)]
-    heard = dict.fromkeys((path, subjects[path].heard(each)) for path, each in asked)
-    panels = [(subjects[path], each) for path, each in heard]
-    if len(panels) > PANELS:
-        raise UsageError(f"{len(panels)} panels do not fit in one video: choose at most {PANELS}.")
-    return panels
+            requests += [(ckpt, each) for each in replace(request, sampler=other).each(None)]
+    distinct = dict.fromkeys((path, opened[path].applicable(each)) for path, each in requests)
+    if len(distinct) > PANELS:
+        raise UsageError(f"{len(distinct)} panels do not fit in one video: choose at most {PANELS}.")
+    return [(opened[path], each) for path, each in distinct]
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether `name` means a checkpoint or a run folder, there or not, rather than a sampler."""
+    """Return whether `name` means a checkpoint or run folder, existing or not, and no sampler."""
     return Path(name).exists() or name.endswith(".pt") or ("/" in name and ".py:" not in name)
 
 
 def check_same_task(players: Sequence[Player]) -> None:
-    """Raise UsageError unless all players act in the same environment with the same options, equally often."""
+    """Raise UsageError unless all players have the same environment, options and `action_repeat`."""
     configs = [player.loaded.config.env for player in players]
     for env in configs:
         if arguments(env) != arguments(configs[0]):
             raise UsageError(
-                f"side by side, all must play the same: one policy's environment is {told(configs[0])}, another's "
-                f"{told(env)}. Give them the same with --env ID or --set env.options.KEY=VALUE, or play them apart."
+                f"side by side, all must play the same: one policy's environment is {described(configs[0])}, another's "
+                f"{described(env)}. Give them the same with --env ID or --set env.options.KEY=VALUE, or make a video "
+                "of each."
             )
 
 
 def arguments(env: EnvSettings) -> dict[str, object]:
-    """What makes an environment what it is."""
+    """Return the settings in which the environments of two panels must agree."""
     repeat = {"action_repeat": env.action_repeat} if env.action_repeat > 1 else {}
     return {"id": env.id} | env.options | repeat
 
 
-def told(env: EnvSettings) -> str:
+def described(env: EnvSettings) -> str:
     """'flowrl/GridWorld-v0 with mode=cshape'"""
     options = ", ".join(f"{key}={value}" for key, value in arguments(env).items() if key != "id")
     return f"{env.id} with {options}" if options else env.id
@@ -154,37 +151,37 @@ def told(env: EnvSettings) -> str:
 class Player:
     """A policy in an environment: one panel."""
 
-    def __init__(self, subject: LoadedCheckpoint, question: EvalRequest, size: Size) -> None:
-        self.loaded = load(subject, question)
+    def __init__(self, opened: LoadedCheckpoint, request: EvalRequest, size: Size) -> None:
+        self.loaded = load(opened, request)
         self.env = rendering.make_visible(self.loaded.config.env, size)
         try:
             check_sizes(self.loaded, self.env)
         except UsageError:
             self.env.close()
             raise
-        self.label = label(subject)
+        self.label = label(opened)
         self._start_over()
 
     def _start_over(self) -> None:
         self.total, self.length = 0.0, 0
-        self.success: bool | None = None  # None where the environment does not say
+        self.success: bool | None = None  # None where the environment does not report it
         self.ended = False  # by the environment
         self.over = False  # ended, or cut
 
     def start(self, seed: int, episode: int) -> None:
-        """Begin the episode of that number; the same `seed` gives every player the same start and the same noise.
+        """Start the episode of that number; the same `seed` gives every player the same start and the same noise.
 
-        Of several motions the next one is shown in every episode."""
+        Where the environment has several variants, each episode shows the next one."""
         self._start_over()
         self.loaded.policy.noise.generator.manual_seed(seed)
         self.obs = self.env.reset(seed)
-        for _ in range((episode - 1) % max(1, len(self.env.clips))):
+        for _ in range((episode - 1) % max(1, len(self.env.variants))):
             self.obs = self.env.reset(None)
-        self.motion = next(iter(self.env.showing), None)
+        self.variant = next(iter(self.env.current_variants), None)
         self.picture = rendering.picture(self.env)
 
     def step(self, max_steps: int) -> None:
-        """One action."""
+        """Act once; an episode of `max_steps` is over."""
         step = self.env.step(self.loaded.policy(self.obs))
         self.obs = step.obs
         self.total += float(step.reward)
@@ -195,16 +192,17 @@ class Player:
             self.success = bool(step.success)
 
     def look(self) -> None:
-        """Draw the environment as it is now."""
+        """Draw the environment in its present state."""
         self.picture = rendering.picture(self.env)
 
     def row(self, episode: int) -> dict[str, Any]:
-        """The episode in numbers."""
+        """Return the episode's numbers, as the table and the JSON document have them."""
+        variants = family_of(self.env.settings.id).variants
         return {
             "label": self.label,
             **facts(self.loaded),
             "episode": episode,
-            **({} if self.motion is None else {"motion": self.motion}),
+            **({variants.name: self.variant} if variants and self.variant is not None else {}),
             "return": self.total,
             "length": self.length,
             "success": self.success,
@@ -212,15 +210,13 @@ class Player:
         }
 
     def panel(self, episode: str) -> video.VideoPanel:
-        """The picture and its caption."""
-        made = facts(self.loaded)
-        sampler = (
-            made["sampler"] and f"{made['sampler']}:{made['steps']}" if made["steps"] else made["sampler"]
-        )
-        noise = f"{made['noise']} noise" if made["noise"] != "random" else None
-        title = [self.label, sampler, noise, episode, self.motion]
-        told = [
-            f"NFE {made['nfe']:.3g}" if made["nfe"] is not None else None,
+        """Return the picture with its caption."""
+        how = facts(self.loaded)
+        sampler = how["sampler"] and f"{how['sampler']}:{how['steps']}" if how["steps"] else how["sampler"]
+        noise = f"{how['noise']} noise" if how["noise"] != "random" else None
+        title = [self.label, sampler, noise, episode, self.variant]
+        numbers = [
+            f"NFE {how['nfe']:.3g}" if how["nfe"] is not None else None,
             f"step {self.length}",
             f"{'final return' if self.ended else 'return'} {self.total:.1f}",
             {True: "success", False: "failure", None: None}[self.success],
@@ -229,43 +225,44 @@ class Player:
         if self.success is not None:
             tone = "success" if self.success else "failure"
         return video.VideoPanel(
-            self.picture, " · ".join(filter(None, title)), " · ".join(filter(None, told)), tone
+            self.picture, " · ".join(filter(None, title)), " · ".join(filter(None, numbers)), tone
         )
 
 
-def label(subject: LoadedCheckpoint) -> str:
-    """'hopper-fpo · FPO': the run and its algorithm; of a cell of a suite its recipe and seed, 'hopper seed0 · FPO'."""
-    path = subject.path.resolve()
+def label(opened: LoadedCheckpoint) -> str:
+    """Return 'hopper-fpo · FPO', the run and its algorithm; for a trial of a suite 'hopper seed0 · FPO'."""
+    path = opened.path.resolve()
     name, of_suite = path.parent.name, trial_of(path.parent)
     if of_suite is not None:
         name = f"{of_suite.recipe} {name}"
     if path.stem != "ckpt":
         name = f"{name} {path.stem}"
-    return f"{name} · {subject.config.algorithm.upper()}"
+    return f"{name} · {opened.config.algorithm.upper()}"
 
 
 def _reason(players: Sequence[Player]) -> str:
-    """Where the policies were trained on other motions: so, and what to type."""
-    if all(player.env.clips == players[0].env.clips for player in players):
+    """Return why the starts differ, and what to type, where the environments have different variants."""
+    variants = family_of(players[0].env.settings.id).variants
+    if variants is None or all(player.env.variants == players[0].env.variants for player in players):
         return ""
-    return ", for the policies imitate other motions (--set env.motions=gait:walk gives all the same)"
+    return f", for {variants.differ}"
 
 
-def watch(
+def play_episode(
     players: Sequence[Player],
-    question: EvalRequest,
+    request: EvalRequest,
     episode: int,
     every: int,
     max_steps: int,
     progress: Callable[[int, int], None],
 ) -> Iterator[tuple[bool, list[video.VideoPanel]]]:
-    """One episode: after the start, every `every` steps and the end, whether it is the end, and the panels.
+    """Play one episode; yield (whether it is the end, panels) after the start, every `every` steps and the end.
 
-    Who is done keeps its last picture until all are. Raises UsageError when the starts differ.
+    A player whose episode is over keeps its last picture. Raises UsageError when the starts differ.
     """
-    number = f"episode {episode}/{question.episodes}" if question.episodes > 1 else ""
+    number = f"episode {episode}/{request.episodes}" if request.episodes > 1 else ""
     for player in players:
-        player.start(question.seed + episode - 1, episode)
+        player.start(request.seed + episode - 1, episode)
     if any(not torch.equal(player.obs, players[0].obs) for player in players):
         raise UsageError(
             f"{players[0].env.settings.id} starts differently under the same seed{_reason(players)}, so that panels "

@@ -14,9 +14,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RepeatAction
 
 from flowrl.contracts.errors import TrainingDiverged
-from flowrl.envs import registration, state_capture
-from flowrl.envs.adapter import Step
+from flowrl.contracts.protocols import Step
+from flowrl.envs import state_capture
 from flowrl.envs.factory import make
+from flowrl.envs.gymnasium_mujoco.family import IDS
 from flowrl.envs.gymnasium_mujoco.tasks import TASKS, vector_env
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
@@ -49,7 +50,7 @@ def move(env: gymnasium.Env[Any, Any], ours: TaskVectorEnv, row: int = 0) -> np.
 
 
 def test_the_list_and_the_table_name_the_same_environments() -> None:
-    assert sorted(registration.NATIVE) == EVERY
+    assert sorted(IDS) == EVERY
 
 
 @pytest.mark.parametrize("id", EVERY)

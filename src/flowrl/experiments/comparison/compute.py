@@ -13,7 +13,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl.envs import registration
+from flowrl.envs.families import family_of
 from flowrl.evaluation import statistics
 from flowrl.evaluation.statistics import Strata
 from flowrl.experiments.comparison import caveats
@@ -40,8 +40,6 @@ ScoresByMode = Mapping[
     str, Mapping[str, Strata]
 ]  # algorithm -> noise mode -> scores of its runs, task by task
 
-CONTROL_RANGE = (0.0, 1000.0)  # of a control task's return: 1000 steps of rewards in [0, 1]
-HUMANOID_RANGE = (0.0, 300.0)  # of HumanoidTrack's: 300 steps of rewards up to 1
 THRESHOLDS = 101  # points of a performance profile
 PROFILE_RESAMPLES = 2_000
 
@@ -69,15 +67,13 @@ def compare(suites: LoadedSuites, modes: Sequence[str] = MODES, scale: Scale | N
 
 
 def scale_for(grid: LoadedSuites, task: str) -> Scale:
-    """The known range of the task's returns, else from the least to the greatest return that is compared."""
+    """Return the known range of the task's returns, else from the least to the greatest return compared."""
     groups = grid.on(task).values()
-    ids = {group.config["env"]["id"] for group in groups}
-    if any("max_episode_steps" in group.config["env"]["options"] for group in groups):
-        ids = {""}  # episodes are not as long as is known
-    if all(map(registration.is_suite_task, ids)):
-        return Scale(*CONTROL_RANGE, "the range of a control task's return")
-    if ids == {registration.HUMANOID}:
-        return Scale(*HUMANOID_RANGE, "the range of a humanoid's return")
+    envs = [group.config["env"] for group in groups]
+    known, *others = {family_of(env["id"]).return_range for env in envs}
+    usual_length = not any("max_episode_steps" in env["options"] for env in envs)
+    if known is not None and not others and usual_length:
+        return Scale(known.low, known.high, f"the range of {known.of}")
     returns = np.concatenate([group.returns(mode) for group in groups for mode in MODES])
     return Scale(
         float(returns.min()), float(returns.max()), "the least and the greatest return compared here"

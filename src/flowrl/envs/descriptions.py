@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -133,8 +132,8 @@ def suite_facts(task: str) -> dict[str, Any]:
 
     kind, profiles = TASKS[task]
     return {
-        "parts": DMControlVectorEnv(task, 1).arena.task.observation_parts,
-        "about": about(kind),
+        "parts": DMControlVectorEnv(task, 1).runner.task.observation_parts,
+        "about": dict(kind.facts),
         "options": {"profile": list(profiles)},
     }
 
@@ -150,7 +149,7 @@ def humanoid_facts() -> dict[str, Any]:
     return {
         "parts": PARTS,
         "visible": {goal: int(visible(goal).sum()) for goal in FOLLOWED},
-        "about": about(HumanoidTrack),
+        "about": dict(HumanoidTrack.facts),
         "settings": {
             "goal": list(FOLLOWED),
             "motions": sorted(gaits, key=lambda gait: gait != "gait:walk"),
@@ -161,16 +160,6 @@ def humanoid_facts() -> dict[str, Any]:
             "self_collision": ["false", "true"],
             "termination_distance": [f"{TOO_FAR} m"],
         },
-    }
-
-
-def about(kind: type[Any]) -> dict[str, str]:
-    """What a task says of itself, by name: "Start: …. Observation (n): …. Reward: …." and no more of it."""
-    text = " ".join((inspect.getdoc(kind) or "").split())
-    return {
-        name.split()[0].lower(): words.removesuffix(".")
-        for name, _, words in (sentence.partition(": ") for sentence in text.split(". "))
-        if words
     }
 
 

@@ -54,6 +54,15 @@ class Capturable(Protocol):
 
 
 @runtime_checkable
+class TensorVectorEnv(Protocol):
+    """A vector environment that also steps in torch tensors (ours for MuJoCo do; see `TaskVectorEnv`)."""
+
+    def reset_tensors(self, seed: int | None) -> Tensor: ...
+
+    def step_tensors(self, actions: Tensor) -> Any: ...
+
+
+@runtime_checkable
 class Staggers(Protocol):
     """A vector environment that can set its episodes apart in time (ours for MuJoCo can)."""
 
@@ -89,10 +98,12 @@ class Adapter:
         self.clips: tuple[str, ...] = getattr(envs, "clips", ())
         self._whole = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
+        self._tensors = envs if isinstance(envs, TensorVectorEnv) else None
         self._broken = False  # whether a call was left without an answer
         self._steps = 0
         self._seed: int | None = None
         self._ends: dict[str, Any] = {}  # final_info of the episodes that the last step ended
+        self._ended: Tensor | None = None  # their rows, where `_ends` holds tensors of those rows alone
         self._inexact_because: str | None = None
         if self._each is not None:
             self._each.set_attr("index", list(range(self.count)))
@@ -140,7 +151,10 @@ class Adapter:
 
         `seed` gives every environment its own independent stream of random numbers; None keeps the streams.
         """
-        self._seed, self._steps, self._ends = seed, 0, {}
+        self._seed, self._steps, self._ends, self._ended = seed, 0, {}, None
+        if self._tensors is not None:
+            self.obs = self._finite("observation", self._guarded(self._tensors.reset_tensors, seed).float())
+            return self.obs
         seeds: Any = seed
         if seed is not None and self._each is not None:
             seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(self.count)]
@@ -163,6 +177,8 @@ class Adapter:
         when an environment raises.
         """
         bounded = self.bound(self._finite("action", action.detach().to("cpu", torch.float32)))
+        if self._tensors is not None:
+            return self._step_tensors(self._tensors, bounded)
         raw = bounded.numpy().reshape(self._action_shape).astype(self._action_type, copy=False)
         self._steps += 1
         obs, reward, terminated, truncated, info = self._guarded(self._envs.step, raw)
@@ -173,12 +189,31 @@ class Adapter:
             rows = torch.from_numpy(finished)
             last = self._finite("final observation", self._tensor(info["final_obs"][finished].tolist()), rows)
             successor = self.obs.index_copy(0, rows, last)
+        return self._result(
+            torch.from_numpy(np.asarray(reward, dtype=np.float32)),
+            torch.from_numpy(np.asarray(terminated, dtype=np.bool_)),
+            torch.from_numpy(np.asarray(truncated, dtype=np.bool_)),
+            successor,
+        )
+
+    def _step_tensors(self, envs: TensorVectorEnv, action: Tensor) -> Step:
+        """Step without NumPy."""
+        self._steps += 1
+        step = self._guarded(envs.step_tensors, action)
+        self.obs = successor = self._finite("observation", step.obs.float())
+        self._ends, self._ended = step.final_info, step.ended
+        if len(step.ended):
+            last = self._finite("final observation", step.final_obs.float(), step.ended)
+            successor = self.obs.index_copy(0, step.ended, last)
+        return self._result(step.reward.float(), step.terminated, step.truncated, successor)
+
+    def _result(self, reward: Tensor, terminated: Tensor, truncated: Tensor, successor: Tensor) -> Step:
         judged = next((key for key in SUCCESS if key in self._ends), SUCCESS[0])
         return Step(
             obs=self.obs,
-            reward=self._finite("reward", torch.from_numpy(np.asarray(reward, dtype=np.float32))),
-            terminated=torch.from_numpy(np.asarray(terminated, dtype=np.bool_)),
-            truncated=torch.from_numpy(np.asarray(truncated, dtype=np.bool_)),
+            reward=self._finite("reward", reward),
+            terminated=terminated,
+            truncated=truncated,
             successor=successor,
             success=self._told(judged),
             measures={name: self._told(name) for name in self._measures},
@@ -252,6 +287,11 @@ class Adapter:
         Where the last step ended an episode it shows that end: the environment has kept it in `final_info`
         under "render", for its own picture is already of the restart.
         """
+        if self._ended is not None and "render" in self._ends:
+            ends = dict(zip(self._ended.tolist(), self._ends["render"].numpy(), strict=True))
+            if len(ends) == self.count:
+                return tuple(ends.values())
+            return tuple(ends.get(row, now) for row, now in enumerate(self._guarded(self._envs.render)))
         if all(self._ends.get("_render", [False])):
             return tuple(self._ends["render"])
         pictures = list(self._guarded(self._envs.render))
@@ -281,7 +321,9 @@ class Adapter:
     def _told(self, name: str) -> Tensor:
         """What the environments say under `name` of the episodes that ended (count,); nan for the others."""
         values = torch.full((self.count,), torch.nan)
-        if name in self._ends:
+        if name in self._ends and self._ended is not None:
+            values[self._ended] = self._ends[name].float()
+        elif name in self._ends:
             by = np.asarray(self._ends[f"_{name}"], dtype=np.bool_)
             values[torch.from_numpy(by)] = torch.from_numpy(
                 np.asarray(self._ends[name], dtype=np.float32)[by]

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
 from flowrl.envs.humanoid.observation import WHERE
-from flowrl.envs.humanoid.tracking import RADIANS
+from flowrl.envs.humanoid.tracking import ACTION_SCALE
 from flowrl.evaluation.machine import machine
 
 TURNS = 25
@@ -48,7 +48,7 @@ def timed(call: Callable[[Any], Any], given: list[Any]) -> tuple[float, float]:
 def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
     """Medians over the turns; rates in environment steps per (CPU-)second."""
     env = HumanoidTrackVectorEnv(count, motions=motions, threads=threads)
-    simulation, constants = env.arena.simulation, env.arena.constants
+    simulation, constants = env.runner.simulation, env.runner.constants
     batch = Batch(simulation.model, count, threads)
     control = batch.bind("ctrl")
     random = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
 
     def act(noise: NDArray[np.float64]) -> None:
         nonlocal shown, ends
-        action = shown[:, WHERE["goal_joint_angles"]] / RADIANS + noise
+        action = shown[:, WHERE["goal_joint_angles"]] / ACTION_SCALE + noise
         taken.append(action.astype(np.float32))
         shown, _, terminated, truncated, _ = env.step(taken[-1])
         ends += int((terminated | truncated).sum())

@@ -96,7 +96,7 @@ def clocked(env: Adapter) -> list[float]:
     """The seconds of every call of the physics of a native environment from now on."""
     vector = env._envs
     assert isinstance(vector, TaskVectorEnv)
-    simulation, seconds = vector.arena.simulation, []
+    simulation, seconds = vector.runner.simulation, []
     step = simulation.step
 
     def timed(substeps: int = 1, rows: torch.Tensor | None = None) -> None:

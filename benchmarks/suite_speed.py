@@ -72,7 +72,7 @@ def steps(step: Callable[[Any], Any], actions: Any) -> float:
 def stepper(task: str, suite: DMControlVectorEnv) -> Callable[[Any], None]:
     """The physics alone, from the present states of `suite`."""
     kind, profiles = TASKS[task]
-    simulation = suite.arena.simulation
+    simulation = suite.runner.simulation
     batch = Batch(simulation.model, COUNT)
     for field in kind.varied:
         batch.expand(field)[:] = simulation.expand(field).numpy()
@@ -145,7 +145,7 @@ def measure(task: str, python: Path | None) -> dict[str, Any]:
     start = median(seconds(suite.reset) for _ in range(5))
     raw = stepper(task, suite)
     random = np.random.default_rng(0)
-    shape = (COUNT, suite.arena.action_size)
+    shape = (COUNT, suite.runner.action_size)
     probe = random.uniform(-1, 1, (WARMING + 5, *shape)).astype(np.float32)
     number = WARMING + max(2, int(TURN_SECONDS / steps(raw, probe)))
     number = min(number, suite.max_episode_steps // TURNS - 1)

@@ -213,7 +213,7 @@ def test_simulations_run_on_the_threads_that_are_asked_for(id: str) -> None:
     spec = find(id)
     envs = built(spec, way(spec, settings, None), 3, {}, settings)
     assert isinstance(envs, TaskVectorEnv)
-    assert envs.arena.simulation.threads == 1
+    assert envs.runner.simulation.threads == 1
     envs.close()
 
 

@@ -6,7 +6,6 @@ a record must import neither torch nor MuJoCo: `flowrl envs` reads every record.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -85,7 +84,7 @@ def task_facts(
     `parts` are names and sizes of what an observation consists of; `options` and `settings` list the values of
     keyword arguments and of the family's keys, the default first; `more` are further values for the JSON document.
     """
-    about = described(task)
+    about = dict(task.facts)
     values = {"parts": parts, **(more or {}), "about": about}
     lines = [
         ("observation", ", ".join(f"{name} {size}" for name, size in parts.items()) + ":"),
@@ -98,18 +97,6 @@ def task_facts(
         lines += [(f"env.{name}", choices(known)) for name, known in settings.items()]
     lines += [("env.options", f"{name}: {choices(known)}") for name, known in options.items()]
     return Facts(values | {"options": options}, lines)
-
-
-def described(task: type[Any]) -> Mapping[str, str]:
-    """Return the facts on a task by name: start, observation, reward, and where it has them action and end."""
-    if facts := getattr(task, "facts", {}):
-        return dict(facts)
-    text = " ".join((inspect.getdoc(task) or "").split())  # until every task class has `facts`
-    return {
-        name.split()[0].lower(): words.removesuffix(".")
-        for name, _, words in (sentence.partition(": ") for sentence in text.split(". "))
-        if words
-    }
 
 
 def choices(values: Sequence[str]) -> str:

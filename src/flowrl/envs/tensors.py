@@ -22,7 +22,9 @@ class TensorStep:
     truncated: Tensor  # (count,) bool
     ended: Tensor  # (rows,) int64: the environments whose episode ended
     final_obs: Tensor  # (rows, observation): the last of each ended episode
-    final_info: Mapping[str, Tensor]  # (rows,) each: numbers of each ended episode, by name
+    final_info: Mapping[
+        str, Tensor
+    ]  # (rows,) each, by name; "render": last pictures (rows, height, width, 3)
 
 
 @runtime_checkable

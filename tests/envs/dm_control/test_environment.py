@@ -59,11 +59,11 @@ def test_registered_in_both_forms(name: str) -> None:
     several = gymnasium.make_vec(f"flowrl/{name}-v0", num_envs=3, profile="playground")
     assert isinstance(several, DMControlVectorEnv)
     assert several.max_episode_steps == 1000
-    assert several.arena.constants == profiles["playground"]
+    assert several.runner.constants == profiles["playground"]
     assert several.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     assert several.metadata["render_fps"] == single.metadata["render_fps"]
     assert several.metadata["render_fps"] == round(1 / profiles["dmc"].control_timestep)
-    assert several.action_space.shape == (3, several.arena.simulation.model.nu)
+    assert several.action_space.shape == (3, several.runner.simulation.model.nu)
     assert several.single_action_space.dtype == np.float32
 
 
@@ -143,7 +143,7 @@ def test_the_final_observation_is_the_true_successor(name: str) -> None:
             assert infos == {}
     np.testing.assert_array_equal(np.stack(infos["final_obs"]), successor)
     assert (obs != successor).any(axis=1).all()
-    np.testing.assert_array_equal(obs, cut.arena.task.observation())
+    np.testing.assert_array_equal(obs, cut.runner.task.observation())
 
 
 @pytest.mark.parametrize("profile", ["dmc", "playground"])
@@ -154,7 +154,7 @@ def test_what_a_restart_shows_belongs_to_its_own_state(name: str, profile: str) 
     suite.reset(seed=0)
     for actions in actions_for(suite, 40):
         obs, *_ = suite.step(actions)
-    simulation, kind = suite.arena.simulation, TASKS[name][0]
+    simulation, kind = suite.runner.simulation, TASKS[name][0]
     fields = {field: simulation.bind(field) for field in ("qpos", "qvel", "qacc_warmstart")}
     fields |= {field: simulation.expand(field) for field in kind.varied}
     for row in range(6):
@@ -166,7 +166,7 @@ def test_what_a_restart_shows_belongs_to_its_own_state(name: str, profile: str) 
 def test_an_episode_is_1000_steps_and_rows_keep_their_own_time() -> None:
     suite = DMControlVectorEnv("PointMass", 2)
     suite.reset(seed=0)
-    suite.arena.elapsed[1] = 10
+    suite.runner.elapsed[1] = 10
     truncated = [suite.step(np.zeros((2, 2), np.float32))[3] for _ in range(1000)]
     ends = np.argwhere(np.stack(truncated)).tolist()
     assert ends == [[989, 1], [999, 0]]  # counted from 0
@@ -273,7 +273,7 @@ def test_a_state_out_of_bounds_shows_in_observation_and_reward(name: str, value:
     )
     for each in (suite, whole):
         each.reset(seed=0)
-    suite.arena.simulation.bind("qvel")[1] = value
+    suite.runner.simulation.bind("qvel")[1] = value
     for step, actions in enumerate(actions_for(suite, 8), start=1):
         obs, reward, *_, infos = suite.step(actions)
         expected_obs, expected_reward, *_, expected = whole.step(actions)
@@ -290,7 +290,7 @@ def test_a_state_out_of_bounds_shows_in_observation_and_reward(name: str, value:
 def test_flowrl_stops_at_a_state_that_is_not_finite() -> None:
     adapter = make(EnvSettings(id="flowrl/CheetahRun-v0", count=2))
     adapter.reset(0)
-    adapter._envs.arena.simulation.bind("qpos")[1, 4] = np.nan
+    adapter._envs.runner.simulation.bind("qpos")[1, 4] = np.nan
     with pytest.raises(TrainingDiverged, match="environment 1 is not finite"):
         adapter.step(torch.zeros(2, 6))
 
@@ -299,7 +299,7 @@ def test_no_log_file_appears(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     suite = DMControlVectorEnv("CheetahRun")
     suite.reset(seed=0)
-    suite.arena.simulation.bind("qpos")[0, 4] = np.nan
+    suite.runner.simulation.bind("qpos")[0, 4] = np.nan
     suite.step(np.zeros((1, 6), np.float32))
     assert list(tmp_path.iterdir()) == []
 
@@ -387,7 +387,7 @@ def test_an_error_of_the_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*_: Any) -> None:
         raise RuntimeError("stack overflow")
 
-    monkeypatch.setattr(adapter._envs.arena.simulation, "step", fail)
+    monkeypatch.setattr(adapter._envs.runner.simulation, "step", fail)
     with pytest.raises(EnvironmentFailed, match="stack overflow"):
         adapter.step(torch.zeros(1, 2))
 
@@ -431,7 +431,7 @@ def test_the_last_picture_is_of_the_end_of_a_hold_cut_short() -> None:
             action_repeat=repeat,
         )
         suite.reset(seed=0)
-        suite.arena.elapsed[0] = 3
+        suite.runner.elapsed[0] = 3
         try:
             suite.render()
         except MissingDependency as reason:

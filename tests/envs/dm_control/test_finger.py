@@ -16,7 +16,7 @@ from torch import Tensor
 from flowrl.envs.dm_control.finger import FingerSpin, FingerTurn
 from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 RADIUS = {"FingerTurnEasy": 0.07, "FingerTurnHard": 0.03}
@@ -24,14 +24,14 @@ NAMES = ["FingerSpin", *RADIUS]
 REST = (1.5, 0.0)  # proximal and distal angles that keep the finger away from the spinner
 
 
-def play(name: str, count: int, profile: str = "dmc") -> tuple[Simulation, Any]:
+def play(name: str, count: int, profile: str = "dmc") -> tuple[MujocoBatch, Any]:
     """The task over `count` simulations, at the model's default state."""
     kind, profiles = TASKS[name]
-    simulation = Simulation(kind.build(profiles[profile]), count, kind.derived, kind.varied, threads=1)
+    simulation = MujocoBatch(kind.build(profiles[profile]), count, kind.derived, kind.varied, threads=1)
     return simulation, kind(simulation, profiles[profile])
 
 
-def reset(name: str, count: int, profile: str = "dmc", seed: int = 0) -> tuple[Simulation, Any]:
+def reset(name: str, count: int, profile: str = "dmc", seed: int = 0) -> tuple[MujocoBatch, Any]:
     """The task over `count` simulations, at starts of its own."""
     simulation, task = play(name, count, profile)
     task.reset(torch.arange(count), torch.Generator().manual_seed(seed))
@@ -190,7 +190,7 @@ def test_targets_lie_all_around_the_hinge(profile: str) -> None:
     angle = torch.atan2(target[:, 0], target[:, 2])
     quarters = torch.histc(angle, 4, -math.pi, math.pi)
     assert (quarters - 500).abs().max() < 4 * math.sqrt(2000 * 0.25 * 0.75)  # four standard deviations
-    tip = task.finger.tip()
+    tip = task.tip()
     assert abs(float((target[:, ::2] * tip).mean())) < 4 * 0.13**2 * math.sqrt(
         0.5 / 2000
     )  # independent of it

@@ -14,7 +14,7 @@ import torch
 from flowrl.envs.dm_control.fish import PROFILES, FishSwim
 from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 UP, DOWN = (
@@ -24,14 +24,14 @@ UP, DOWN = (
 MOUTH = (0.0, 0.0745, 0.1)  # where the mouth is at the model's default state
 
 
-def play(count: int, profile: str = "dmc") -> tuple[Simulation, FishSwim]:
+def play(count: int, profile: str = "dmc") -> tuple[MujocoBatch, FishSwim]:
     """The task over `count` simulations, at the model's default state."""
     constants = PROFILES[profile]
-    simulation = Simulation(FishSwim.build(constants), count, FishSwim.derived, FishSwim.varied, threads=1)
+    simulation = MujocoBatch(FishSwim.build(constants), count, FishSwim.derived, FishSwim.varied, threads=1)
     return simulation, FishSwim(simulation, constants)
 
 
-def reset(count: int, profile: str = "dmc", seed: int = 0) -> tuple[Simulation, FishSwim]:
+def reset(count: int, profile: str = "dmc", seed: int = 0) -> tuple[MujocoBatch, FishSwim]:
     """The task over `count` simulations, at starts of its own."""
     simulation, task = play(count, profile)
     task.reset(torch.arange(count), torch.Generator().manual_seed(seed))

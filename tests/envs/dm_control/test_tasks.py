@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import mujoco
 import numpy as np
@@ -22,20 +22,20 @@ from flowrl.envs.dm_control import cheetah
 from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.task import DMControlConstants
 from flowrl.envs.dm_control.tasks import TASKS
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 OURS = ["BallInCup", "CartpoleBalance", "CheetahRun", "PointMass", "ReacherEasy", "ReacherHard"]
 
 
-def play(name: str, count: int, profile: str = "dmc") -> tuple[Simulation, Any]:
+def play(name: str, count: int, profile: str = "dmc") -> tuple[MujocoBatch, Any]:
     """The task over `count` simulations, at the model's default state."""
     kind, profiles = TASKS[name]
-    simulation = Simulation(kind.build(profiles[profile]), count, kind.derived, kind.varied, threads=1)
+    simulation = MujocoBatch(kind.build(profiles[profile]), count, kind.derived, kind.varied, threads=1)
     return simulation, kind(simulation, profiles[profile])
 
 
-def start(name: str, count: int, profile: str = "dmc", seed: int = 0) -> tuple[Simulation, Any]:
+def start(name: str, count: int, profile: str = "dmc", seed: int = 0) -> tuple[MujocoBatch, Any]:
     """The task over `count` simulations, at starts of its own."""
     simulation, task = play(name, count, profile)
     task.reset(torch.arange(count), torch.Generator().manual_seed(seed))
@@ -213,7 +213,7 @@ def test_cheetah_draws_every_leg_joint_within_its_range(monkeypatch: pytest.Monk
 
     original = cheetah.uniform
     monkeypatch.setattr(cheetah, "uniform", uniform)
-    monkeypatch.setattr(Simulation, "step", lambda *_: None)
+    monkeypatch.setattr(MujocoBatch, "step", lambda *_: None)
     simulation, _ = start("CheetahRun", 4000)
     degrees = [(-30, 60), (-50, 50), (-230, 50), (-57, 0.4), (-70, 50), (-28, 28)]
     for joint, (low, high) in enumerate(degrees):
@@ -406,4 +406,6 @@ def test_constants_are_numbers_of_one_frozen_object() -> None:
             assert isinstance(constants, DMControlConstants)
             with pytest.raises(AttributeError):
                 constants.timestep = 1.0  # type: ignore[misc]
-        assert kind.__init__.__annotations__["constants"] == kind.build.__annotations__["constants"]
+        bases = [base for cls in kind.__mro__ for base in vars(cls).get("__orig_bases__", ())]
+        declared = next(arguments[0] for base in bases if isinstance((arguments := get_args(base))[0], type))
+        assert {type(constants) for constants in profiles.values()} == {declared}

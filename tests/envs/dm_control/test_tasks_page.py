@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowrl.envs.dm_control.tasks import TASKS, chosen
+from flowrl.envs.dm_control.tasks import TASKS, find_task
 from flowrl.envs.simulation.task_runner import TaskRunner
 
 PAGE = Path(__file__).parents[3] / "docs" / "tasks.md"
@@ -21,7 +21,7 @@ ROWS = {
 def test_the_page_says_what_the_task_is(task: str) -> None:
     _, observation, size, actions, control_step, *physics = ROWS[task]
     for profile, described in zip(("dmc", "playground"), physics, strict=True):
-        kind, constants = chosen(task, profile)
+        kind, constants = find_task(task, profile)
         arena = TaskRunner(kind, constants, 1)
         assert (
             described

@@ -44,7 +44,7 @@ def move(env: gymnasium.Env[Any, Any], ours: TaskVectorEnv, row: int = 0) -> np.
     env.reset()
     physics: Any = env.unwrapped
     mujoco.mj_resetData(physics.model, physics.data)
-    qpos, qvel = (ours.arena.simulation.bind(field)[row].numpy() for field in ("qpos", "qvel"))
+    qpos, qvel = (ours.runner.simulation.bind(field)[row].numpy() for field in ("qpos", "qvel"))
     physics.set_state(qpos, qvel)
     return np.asarray(physics._get_obs())
 
@@ -120,10 +120,10 @@ def test_rows_end_and_restart_each_in_its_own_time(id: str, repeat: int) -> None
 def test_an_episode_is_1000_steps() -> None:
     ours = native("HalfCheetah-v5", 2)
     ours.reset(seed=0)
-    ours.arena.elapsed[:] = 998, 500
+    ours.runner.elapsed[:] = torch.tensor([998, 500])
     zeros = np.zeros((2, 6), np.float32)
     assert [ours.step(zeros)[3].tolist() for _ in range(3)] == [[False, False], [True, False], [False, False]]
-    assert ours.arena.elapsed.tolist() == [1, 503]
+    assert ours.runner.elapsed.tolist() == [1, 503]
 
 
 @pytest.mark.parametrize("id", EVERY)
@@ -139,7 +139,7 @@ def test_starts_are_distributed_as_theirs(id: str) -> None:
         env.reset()
         drawn.append((physics.data.qpos - physics.init_qpos, physics.data.qvel - physics.init_qvel))
     for place, (field, start) in enumerate((("qpos", physics.init_qpos), ("qvel", physics.init_qvel))):
-        off = ours.arena.simulation.bind(field).numpy() - start
+        off = ours.runner.simulation.bind(field).numpy() - start
         expected = np.stack([pair[place] for pair in drawn])
         assert (off.std(0) > 0).all() and abs(off.mean()) < 0.05 * noise
         assert np.abs(off).mean() == pytest.approx(np.abs(expected).mean(), rel=0.07)
@@ -201,7 +201,7 @@ def test_a_state_that_is_not_finite_is_seen(id: str, capfd: pytest.CaptureFixtur
     adapter = make(EnvSettings(id=id, count=3, mode="batch"))
     adapter.reset(seed=0)
     envs_of: Any = adapter._envs
-    envs_of.arena.simulation.bind("qvel")[1, 0] = np.nan
+    envs_of.runner.simulation.bind("qvel")[1, 0] = np.nan
     with pytest.raises(TrainingDiverged, match="environment 1 is not finite"):
         adapter.step(torch.zeros(3, adapter.action_size))
     assert "unstable" in capfd.readouterr().err

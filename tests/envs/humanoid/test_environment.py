@@ -251,16 +251,16 @@ def test_evaluation_of_what_loops_begins_in_any_phase() -> None:
     """So a policy without noise plays as many episodes as it is asked for, not one again and again. All are whole."""
     env = several(64, motions=["gait:walk"], evaluation=True)
     env.reset(seed=0)
-    began = env.arena.task.time.clone()
+    began = env.runner.task.time.clone()
     assert len(began.unique()) > 30
-    assert int(began.max()) + 300 <= int(env.arena.task.reference.lengths[0]) - 2
+    assert int(began.max()) + 300 <= int(env.runner.task.reference.lengths[0]) - 2
     env.reset(seed=0)
-    np.testing.assert_array_equal(env.arena.task.time, began)
+    np.testing.assert_array_equal(env.runner.task.time, began)
 
 
 def test_what_loops_lasts_as_long_as_episodes_do() -> None:
     env = several(1, motions=["gait:walk"], max_episode_steps=900)
-    assert env.arena.task.reference.lengths.tolist() == [900 + 4 * 30 + 1]
+    assert env.runner.task.reference.lengths.tolist() == [900 + 4 * 30 + 1]
 
 
 def test_the_numbers_of_an_episode_are_those_of_its_places() -> None:
@@ -293,7 +293,7 @@ def test_the_numbers_of_an_episode_are_those_of_its_places() -> None:
 
 def test_segments_touch_one_another_on_demand() -> None:
     touching = [
-        int((several(1, self_collision=on).arena.simulation.model.geom_contype > 0).sum())
+        int((several(1, self_collision=on).runner.simulation.model.geom_contype > 0).sum())
         for on in (False, True)
     ]
     assert touching == [1, 16]
@@ -322,7 +322,7 @@ def test_training_ends_where_a_segment_is_too_far(distance: float) -> None:
 def test_sources_have_weights() -> None:
     motions = [{"source": "gait:walk", "weight": 3.0}, "gait:stand", standing()]
     env = several(1, motions=motions)
-    reference = env.arena.task.reference
+    reference = env.runner.task.reference
     np.testing.assert_allclose(reference.weights, [0.6, 0.2, 0.2])
 
 
@@ -375,8 +375,8 @@ def test_the_ghost_stands_beside_the_humanoid() -> None:
     env = several(1, motions=[standing()])
     env.reset(seed=0)
     expected = standing().qpos[0] - 0.8 * np.eye(35)[0]
-    np.testing.assert_array_equal(env.arena.task.ghost(0), expected)
-    assert env.arena.task.reference.qpos[0, 0] == 0  # it is not the reference itself that has moved
+    np.testing.assert_array_equal(env.runner.task.ghost(0), expected)
+    assert env.runner.task.reference.qpos[0, 0] == 0  # it is not the reference itself that has moved
 
 
 def test_pictures_show_the_reference_as_a_ghost() -> None:
@@ -394,9 +394,9 @@ def test_pictures_show_the_reference_as_a_ghost() -> None:
         (picture,) = env.render() or ()
     except MissingDependency as reason:
         pytest.skip(str(reason))
-    simulation = env.arena.simulation
+    simulation = env.runner.simulation
     alone = simulation.render(0, 96, 128, "follow")
-    beside = simulation.render(0, 96, 128, "follow", ghost=standing().qpos[0])
+    beside = simulation.render(0, 96, 128, "follow", ghost=torch.from_numpy(standing().qpos[0]))
     assert picture.shape == (96, 128, 3)
     changed = (alone != beside).any(2)
     assert changed.sum() > 20

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowrl.envs.humanoid.episode_starts import Drawn, InTurn
+from flowrl.envs.humanoid.episode_starts import RandomStarts, RoundRobinStarts
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, STANDING_HEIGHT, build
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.reference import Reference, velocities
@@ -50,7 +50,7 @@ def test_a_gathered_frame_is_what_mujoco_computes() -> None:
             moving = np.empty(6)
             kind = mujoco.mjtObj.mjOBJ_XBODY
             mujoco.mj_objectVelocity(MODEL, data, kind, body + 1, moving, flg_local=0)
-            np.testing.assert_allclose(found.spin[row, body], moving[:3], rtol=0, atol=1e-13)
+            np.testing.assert_allclose(found.angular_velocity[row, body], moving[:3], rtol=0, atol=1e-13)
             np.testing.assert_allclose(found.velocity[row, body], moving[3:], rtol=0, atol=1e-13)
 
 
@@ -94,12 +94,12 @@ def three(weights: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Reference:
     return Reference([(circling(4 + number), weight) for number, weight in enumerate(weights)], MODEL)
 
 
-def drawn(starts: Drawn, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def drawn(starts: RandomStarts, count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return starts.draw(torch.arange(count), torch.Generator().manual_seed(seed))
 
 
 def test_starts_go_by_weight_and_are_uniform_in_every_frame_but_the_last_two() -> None:
-    clips, frames = drawn(Drawn(three((1.0, 0.0, 3.0)), by_failure=False), 20_000)
+    clips, frames = drawn(RandomStarts(three((1.0, 0.0, 3.0)), by_failure=False), 20_000)
     shares = clips.bincount(minlength=3) / 20_000
     np.testing.assert_allclose(shares, [0.25, 0, 0.75], atol=0.015)  # five standard errors
     assert shares[1] == 0
@@ -111,10 +111,10 @@ def test_starts_go_by_weight_and_are_uniform_in_every_frame_but_the_last_two() -
 def test_failures_shift_the_weight_by_their_count() -> None:
     """Two clips at p = 1/2: a failure counts 1/(2 p) = 1, so F = (1, 2) and p = (1/3, 2/3). Then one of the second
     counts 1/(2 · 2/3) = 3/4, and one of the first 1/(2 · 1/3) = 3/2: F = (2.5, 2.75)."""
-    starts = Drawn(Reference([(circling(4), 1.0), (circling(5), 1.0)], MODEL), by_failure=True)
-    starts.failed(torch.tensor([1]))
+    starts = RandomStarts(Reference([(circling(4), 1.0), (circling(5), 1.0)], MODEL), by_failure=True)
+    starts.record_failures(torch.tensor([1]))
     np.testing.assert_allclose(starts.probabilities(), [1 / 3, 2 / 3])
-    starts.failed(torch.tensor([0, 1]))
+    starts.record_failures(torch.tensor([0, 1]))
     np.testing.assert_allclose(starts.counts, [2.5, 2.75])
     shares = drawn(starts, 20_000)[0].bincount() / 20_000
     np.testing.assert_allclose(shares, [2.5 / 5.25, 2.75 / 5.25], atol=0.018)
@@ -123,30 +123,30 @@ def test_failures_shift_the_weight_by_their_count() -> None:
 def test_equal_failure_rates_leave_equal_shares() -> None:
     """Without weighing each failure by how often its clip was drawn, the first to fail would be drawn, and so fail,
     more and more (Pólya's urn)."""
-    starts, random = Drawn(three(), by_failure=True), torch.Generator().manual_seed(0)
+    starts, random = RandomStarts(three(), by_failure=True), torch.Generator().manual_seed(0)
     for _ in range(2000):
-        starts.failed(starts.draw(torch.arange(4), random)[0])
+        starts.record_failures(starts.draw(torch.arange(4), random)[0])
     np.testing.assert_allclose(starts.probabilities(), [1 / 3] * 3, atol=0.03)
 
 
 def test_a_clip_that_fails_twice_as_often_is_drawn_twice_as_often() -> None:
-    starts, random = Drawn(three(), by_failure=True), torch.Generator().manual_seed(0)
+    starts, random = RandomStarts(three(), by_failure=True), torch.Generator().manual_seed(0)
     for _ in range(5000):
         clips = starts.draw(torch.arange(4), random)[0]
         fails = torch.rand(4, generator=random) < torch.tensor([0.2, 0.4, 0.4])[clips]
-        starts.failed(clips[fails])
+        starts.record_failures(clips[fails])
     np.testing.assert_allclose(starts.probabilities(), [0.2, 0.4, 0.4], atol=0.03)
 
 
 def test_uniform_starts_do_not_mind_failures() -> None:
-    starts = Drawn(three(), by_failure=False)
-    starts.failed(torch.tensor([1, 1, 1]))
+    starts = RandomStarts(three(), by_failure=False)
+    starts.record_failures(torch.tensor([1, 1, 1]))
     np.testing.assert_allclose(starts.probabilities(), [1 / 3] * 3)
 
 
 def test_in_turn_covers_the_clips_row_by_row_whichever_end_first() -> None:
     """Episode k of row i of 2 shows clip (2 k + i) mod 3, at its first frame."""
-    starts, random = InTurn(three(), count=2, steps=4), torch.Generator()
+    starts, random = RoundRobinStarts(three(), count=2, steps=4), torch.Generator()
 
     def shown(rows: list[int]) -> list[int]:
         clips, frames = starts.draw(torch.tensor(rows), random)
@@ -158,13 +158,13 @@ def test_in_turn_covers_the_clips_row_by_row_whichever_end_first() -> None:
     assert shown([1]) == [2]  # 4 + 1
     assert shown([0]) == [2]  # 2 + 0
     assert shown([0, 1]) == [1, 1]  # 4 + 0, 6 + 1
-    starts.forget()
+    starts.clear()
     assert shown([0, 1]) == [0, 1]
 
 
 def test_in_turn_begins_anywhere_that_leaves_a_whole_episode() -> None:
     """Episodes of 2 steps from frame f end at frame f + 2, with one more to tell of: f + 3 is in the clip."""
-    starts, random = InTurn(three(), count=3, steps=2), torch.Generator().manual_seed(0)
+    starts, random = RoundRobinStarts(three(), count=3, steps=2), torch.Generator().manual_seed(0)
     frames = torch.stack([starts.draw(torch.arange(3), random)[1] for _ in range(6000)])
     for clip, possible in enumerate((1, 2, 3)):  # clips of 4, 5 and 6 frames
         shares = frames[:, clip].bincount() / 6000

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowrl.envs.humanoid import reward
 from flowrl.envs.humanoid.environment import HumanoidTrackVectorEnv
-from flowrl.envs.humanoid.kinematics import Bodies
+from flowrl.envs.humanoid.kinematics import BodyStates
 from flowrl.envs.humanoid.metrics import TrackingMetrics
 from flowrl.envs.humanoid.model import BODIES, HANDS, JOINTS, STANDING_HEIGHT, build
 from flowrl.envs.humanoid.motions.motion import Motion
@@ -58,7 +58,7 @@ def track(*clips: Motion, **options: Any) -> HumanoidTrackVectorEnv:
     return env
 
 
-def bodies(**joints: float) -> Bodies:
+def bodies(**joints: float) -> BodyStates:
     """Standing with these joint angles."""
     qpos = standing(2).qpos[:1].copy()
     for name, angle in joints.items():
@@ -67,11 +67,11 @@ def bodies(**joints: float) -> Bodies:
 
 
 def changed(
-    of: Bodies, which: int, by: tuple[float, float, float], body: int | slice = slice(None)
-) -> Bodies:
+    of: BodyStates, which: int, by: tuple[float, float, float], body: int | slice = slice(None)
+) -> BodyStates:
     vectors = of.vectors.clone()
     vectors[:, which, body] += torch.tensor(by, dtype=torch.float64)
-    return Bodies(vectors, of.rotation)
+    return BodyStates(vectors, of.rotation)
 
 
 # ------------------------------------------------------------------------------------------------------ reward
@@ -121,7 +121,7 @@ def test_effort_is_power_up_to_a_tenth() -> None:
 
 def test_in_the_references_state_only_effort_is_missing() -> None:
     env = track(num_envs=5)
-    task = env.arena.task
+    task = env.runner.task
     power = (task.torques * task.rates).abs().sum(1)
     assert (power > 1).all()
     expected = 1 - (5e-5 * power).clamp(max=0.1)
@@ -215,8 +215,8 @@ def test_the_observation_is_that_of_a_slow_loop() -> None:
     shown, qvel = env.reset(seed=3)[0], velocities(clip.qpos, MODEL)
     random = np.random.default_rng(0)
     for step in range(4):
-        state = {name: env.arena.simulation.bind(name).numpy() for name in ("qpos", "qvel")}
-        for row, frame in enumerate(env.arena.task.time.tolist()):
+        state = {name: env.runner.simulation.bind(name).numpy() for name in ("qpos", "qvel")}
+        for row, frame in enumerate(env.runner.task.time.tolist()):
             goal = min(frame + 1, 39)
             expected = told(state["qpos"][row], state["qvel"][row], clip.qpos[goal], qvel[goal])
             np.testing.assert_allclose(shown[row], expected, rtol=0, atol=1e-11, err_msg=f"step {step}")
@@ -252,8 +252,8 @@ def test_where_it_heads_is_not_to_be_seen(angle: float) -> None:
 def test_some_rows_alone_are_shown_as_among_all() -> None:
     env = track(num_envs=6)
     env.step(np.ones((6, 28), np.float32))
-    task, rows = env.arena.task, torch.tensor([1, 2, 5])
-    np.testing.assert_array_equal(task.shown_in(rows), task.observation()[rows])
+    task, rows = env.runner.task, torch.tensor([1, 2, 5])
+    np.testing.assert_array_equal(task.observation_rows(rows), task.observation()[rows])
 
 
 # ------------------------------------------------------------------------------------------------------ action
@@ -262,7 +262,7 @@ def test_some_rows_alone_are_shown_as_among_all() -> None:
 def test_an_action_of_one_aims_half_a_radian_away() -> None:
     """At rest in the zero pose a motor pulls with stiffness · 0.5 rad · a, up to its limit; a counts up to 6."""
     env = track(standing(), num_envs=1)
-    simulation, torques = env.arena.simulation, env.arena.task.torques
+    simulation, torques = env.runner.simulation, env.runner.task.torques
     neck, knee = JOINTS.index("head_y"), JOINTS.index("left_shin_y")
     for action, at_neck, at_knee in ((0.5, 25, 125), (1.0, 50, 150), (0.01, 0.5, 2.5), (-0.2, -10, -50)):
         simulation.bind("ctrl").fill_(action)
@@ -280,7 +280,7 @@ def test_an_action_of_one_aims_half_a_radian_away() -> None:
 
 def displaced(env: HumanoidTrackVectorEnv, row: int, metres: float) -> None:
     """Carry a humanoid sideways."""
-    env.arena.simulation.bind("qpos")[row, 1] += metres
+    env.runner.simulation.bind("qpos")[row, 1] += metres
 
 
 def test_training_ends_where_a_body_is_a_quarter_metre_away() -> None:
@@ -301,7 +301,7 @@ def test_a_single_body_is_enough_in_training_and_not_in_evaluation() -> None:
     ends = []
     for evaluation in (False, True):
         env = track(raised, num_envs=1, evaluation=evaluation)
-        env.arena.simulation.bind("qpos")[:, 7:] = 0
+        env.runner.simulation.bind("qpos")[:, 7:] = 0
         ends.append(bool(env.step(STILL)[2][0]))
     assert ends == [True, False]
 
@@ -327,14 +327,14 @@ def test_a_clips_end_truncates_where_its_last_frame_is_still_the_next() -> None:
     env = track(clip, num_envs=2, evaluation=True)
     action = np.zeros((2, 28), np.float32)
     for step in range(1, 5):
-        assert env.arena.task.time.tolist() == [step - 1] * 2
+        assert env.runner.task.time.tolist() == [step - 1] * 2
         *_, terminated, truncated, infos = env.step(action)
         assert not terminated.any()
         assert truncated.tolist() == [step == 4] * 2
     last = np.stack(infos["final_obs"])
     np.testing.assert_array_equal(last[:, WHERE["goal_joint_angles"]], clip.qpos[[5, 5], 7:])
     np.testing.assert_allclose(infos["final_info"]["alive_s"], [4 / 30] * 2)
-    assert env.arena.task.time.tolist() == [0, 0]
+    assert env.runner.task.time.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e11])
@@ -343,7 +343,7 @@ def test_a_clips_end_truncates_where_its_last_frame_is_still_the_next() -> None:
 def test_a_lost_simulation_ends_its_episode_without_reward(value: float, evaluation: bool) -> None:
     """The others do not notice, and the next episode is whole."""
     env, whole = (track(standing(), num_envs=3, evaluation=evaluation) for _ in range(2))
-    env.arena.simulation.bind("qvel")[1] = value
+    env.runner.simulation.bind("qvel")[1] = value
     action = np.zeros((3, 28), np.float32)
     obs, reward, terminated, _, infos = env.step(action)
     expected_obs, expected, *_ = whole.step(action)
@@ -360,8 +360,8 @@ def test_a_lost_simulation_ends_its_episode_without_reward(value: float, evaluat
 def test_failures_of_episodes_are_told_to_the_sampling() -> None:
     """Row 1 fails at clip c, with p = 1/2: that is one failure more, and the others' starts are none."""
     env = track(standing(), swaying(), num_envs=4, sampling="failure")
-    task = env.arena.task
-    clip = int(task.clip[1])
+    task = env.runner.task
+    clip = int(task.motion[1])
     displaced(env, 1, 1.0)
     env.step(np.zeros((4, 28), np.float32))
     assert task.starts.counts.tolist() == [2.0 if number == clip else 1.0 for number in (0, 1)]
@@ -377,16 +377,16 @@ def test_failures_of_episodes_are_told_to_the_sampling() -> None:
 def test_the_numbers_of_a_record_by_hand() -> None:
     """Step 1: everything 5 cm aside. Step 2: the right hand alone 10 cm: 100/15 mm on average, 100/6 of the arms."""
     record, rows = TrackingMetrics(2), torch.tensor([1])
-    record.begin(torch.arange(2))
+    record.reset(torch.arange(2))
     no, yes = torch.tensor([False, False]), torch.tensor([True, True])
     aside = torch.zeros(2, 15, 3, dtype=torch.float64)
     aside[:, :, 0], aside[:, :, 1] = 0.03, -0.04
-    record.add(aside, near=yes, failed=no)
+    record.update(aside, near=yes, failed=no)
     hand = torch.zeros(2, 15, 3, dtype=torch.float64)
     hand[:, HANDS[0], 2] = 0.1
-    record.add(hand, near=no, failed=no)
-    record.add(torch.zeros(2, 15, 3), near=yes, failed=no)
-    told = {name: value.item() for name, value in record.numbers(rows).items()}
+    record.update(hand, near=no, failed=no)
+    record.update(torch.zeros(2, 15, 3), near=yes, failed=no)
+    told = {name: value.item() for name, value in record.compute(rows).items()}
     assert told == {
         "success": 1,
         "alive_s": 3 / 30,
@@ -398,22 +398,22 @@ def test_the_numbers_of_a_record_by_hand() -> None:
     }
     legs = torch.zeros(2, 15, 3, dtype=torch.float64)
     legs[:, BODIES.index("left_foot"), 0] = 0.06
-    record.begin(rows)
-    record.add(legs, near=yes, failed=no)
-    record.add(100 * legs, near=no, failed=yes)  # and no step that failed
-    told = {name: value.item() for name, value in record.numbers(rows).items()}
+    record.reset(rows)
+    record.update(legs, near=yes, failed=no)
+    record.update(100 * legs, near=no, failed=yes)  # and no step that failed
+    told = {name: value.item() for name, value in record.compute(rows).items()}
     assert (told["success"], told["alive_s"], told["strict_alive_s"]) == (0, 1 / 30, 1 / 30)
     assert (told["arms_mm"], told["legs_mm"]) == (0, pytest.approx(10))
-    assert record.numbers(torch.tensor([0]))["alive_s"].item() == 4 / 30  # and not of the last step
+    assert record.compute(torch.tensor([0]))["alive_s"].item() == 4 / 30  # and not of the last step
 
 
 def test_a_step_that_was_lost_has_no_error() -> None:
     record = TrackingMetrics(1)
     yes, no = torch.tensor([True]), torch.tensor([False])
     away = torch.full((1, 15, 3), 0.1, dtype=torch.float64)
-    assert record.numbers(torch.tensor([0]))["mpjpe_mm"].isnan()
-    record.add(away, near=yes, failed=no)
-    record.add(away * torch.nan, near=no, failed=yes)
-    told = record.numbers(torch.tensor([0]))
+    assert record.compute(torch.tensor([0]))["mpjpe_mm"].isnan()
+    record.update(away, near=yes, failed=no)
+    record.update(away * torch.nan, near=no, failed=yes)
+    told = record.compute(torch.tensor([0]))
     assert told["mpjpe_mm"].item() == pytest.approx(100 * math.sqrt(3))
     assert told["alive_s"].item() == 1 / 30

@@ -1,4 +1,4 @@
-"""Simulation against MuJoCo's own loop, its exact snapshots, and what it does with a state that is not finite."""
+"""MujocoBatch against MuJoCo's own loop, its exact snapshots, and what it does with a state that is not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from flowrl.contracts.errors import MissingDependency
 from flowrl.envs import opengl
 from flowrl.envs.simulation import mujoco_batch as module
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 
 # A ball that falls on a plate with a touch sensor, beside a pendulum with a motor; a post that may stand anywhere.
 MODEL = """
@@ -49,7 +49,7 @@ def controls(steps: int, count: int) -> torch.Tensor:
     )
 
 
-def scattered(simulation: Simulation) -> None:
+def scattered(simulation: MujocoBatch) -> None:
     """Every simulation in another state, so that none is right by being a copy of its neighbour."""
     qpos = simulation.bind("qpos")
     qpos[:, 1] = torch.linspace(-2, 2, simulation.count)
@@ -59,7 +59,7 @@ def scattered(simulation: Simulation) -> None:
 
 def test_it_steps_as_mujoco_does_with_derived_fields_brought_up_to_date(model: mujoco.MjModel) -> None:
     """mj_step n times, then mj_step1: position and velocity fields are new, touch is of the last substep."""
-    simulation = Simulation(model, 3, derived=ALL)
+    simulation = MujocoBatch(model, 3, derived=ALL)
     scattered(simulation)
     qpos, qvel, ctrl = (simulation.bind(field) for field in ("qpos", "qvel", "ctrl"))
     places, readings = (simulation.bind(field) for field in ALL)
@@ -81,7 +81,7 @@ def test_it_steps_as_mujoco_does_with_derived_fields_brought_up_to_date(model: m
 
 
 def test_without_derived_fields_the_states_are_the_same(model: mujoco.MjModel) -> None:
-    plain, derived = Simulation(model, 4), Simulation(model, 4, derived=ALL)
+    plain, derived = MujocoBatch(model, 4), MujocoBatch(model, 4, derived=ALL)
     latest = plain.latest("sensordata")
     for each in (plain, derived):
         scattered(each)
@@ -96,7 +96,7 @@ def test_without_derived_fields_the_states_are_the_same(model: mujoco.MjModel) -
 
 
 def test_latest_velocity_sensors_are_one_substep_old(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 2)
+    simulation = MujocoBatch(model, 2)
     readings, qvel = simulation.latest("sensordata"), simulation.bind("qvel")
     scattered(simulation)
     for _ in range(5):
@@ -108,7 +108,7 @@ def test_latest_velocity_sensors_are_one_substep_old(model: mujoco.MjModel) -> N
 
 def test_external_forces_are_those_of_the_last_substep(model: mujoco.MjModel) -> None:
     """mj_step, then mj_rnePostConstraint; zero after a reset, in whose rows alone."""
-    simulation = Simulation(model, 3, forces=True)
+    simulation = MujocoBatch(model, 3, forces=True)
     scattered(simulation)
     forces, qpos = simulation.external_forces(), simulation.bind("qpos")
     data = [mujoco.MjData(model) for _ in range(3)]
@@ -122,16 +122,16 @@ def test_external_forces_are_those_of_the_last_substep(model: mujoco.MjModel) ->
             mujoco.mj_rnePostConstraint(model, each)
             np.testing.assert_array_equal(forces[row], each.cfrc_ext)
     assert (forces.abs().amax((1, 2)) > 1).all()  # the ball has come to lie on the plate
-    kept, elsewhere = simulation.snapshot(), Simulation(model, 3, forces=True)
+    kept, elsewhere = simulation.snapshot(), MujocoBatch(model, 3, forces=True)
     simulation.reset(torch.tensor([1]))
     assert forces.any(2).any(1).tolist() == [True, False, True]
     elsewhere.restore(kept)
     np.testing.assert_array_equal(elsewhere.external_forces()[1], data[1].cfrc_ext)
     with pytest.raises(ValueError, match="without `forces`"):
-        Simulation(model, 1).external_forces()
+        MujocoBatch(model, 1).external_forces()
 
 
-def trace(simulation: Simulation, fields: tuple[str, ...], steps: int = 60) -> list[torch.Tensor]:
+def trace(simulation: MujocoBatch, fields: tuple[str, ...], steps: int = 60) -> list[torch.Tensor]:
     found = []
     for control in controls(steps, simulation.count):
         simulation.bind("ctrl")[:] = control
@@ -144,7 +144,7 @@ def trace(simulation: Simulation, fields: tuple[str, ...], steps: int = 60) -> l
 def test_the_number_of_threads_shows_nowhere(model: mujoco.MjModel, fields: tuple[str, ...]) -> None:
     runs = []
     for threads in (1, 2, 5):
-        simulation = Simulation(model, 17, derived=fields, threads=threads)
+        simulation = MujocoBatch(model, 17, derived=fields, threads=threads)
         scattered(simulation)
         runs.append(trace(simulation, fields))
     for other in runs[1:]:
@@ -155,7 +155,7 @@ def test_the_number_of_threads_shows_nowhere(model: mujoco.MjModel, fields: tupl
 def test_a_snapshot_restored_elsewhere_continues_bit_for_bit(
     model: mujoco.MjModel, fields: tuple[str, ...]
 ) -> None:
-    first = Simulation(model, 5, derived=fields, varied=("geom_pos", "dof_damping"), threads=2)
+    first = MujocoBatch(model, 5, derived=fields, varied=("geom_pos", "dof_damping"), threads=2)
     first.latest("qacc")
     first.expand("dof_damping")[:, 1] = torch.arange(5) * 0.3
     first.expand("geom_pos")[:, 1, 0] = torch.arange(5)
@@ -164,7 +164,7 @@ def test_a_snapshot_restored_elsewhere_continues_bit_for_bit(
     snapshot = first.snapshot()
     now = {field: first.bind(field).clone() for field in fields}
 
-    second = Simulation(model, 5, derived=fields, varied=("geom_pos", "dof_damping"), threads=1)
+    second = MujocoBatch(model, 5, derived=fields, varied=("geom_pos", "dof_damping"), threads=1)
     acceleration = second.latest("qacc")
     trace(second, fields, steps=3)
     second.restore(snapshot)
@@ -175,7 +175,7 @@ def test_a_snapshot_restored_elsewhere_continues_bit_for_bit(
 
 
 def test_a_snapshot_is_a_copy(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 2, derived=ALL, varied=("geom_pos",))
+    simulation = MujocoBatch(model, 2, derived=ALL, varied=("geom_pos",))
     snapshot = simulation.snapshot()
     kept = {name: tensor.clone() for name, tensor in snapshot.items()}
     simulation.expand("geom_pos")[:] = 7
@@ -185,7 +185,7 @@ def test_a_snapshot_is_a_copy(model: mujoco.MjModel) -> None:
 
 
 def test_tensors_are_views_of_the_simulators_memory(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 2, derived=("geom_xpos",))
+    simulation = MujocoBatch(model, 2, derived=("geom_xpos",))
     places = simulation.bind("geom_xpos")
     simulation.bind("qpos")[1, 0] = 0.25
     simulation.forward()
@@ -195,7 +195,7 @@ def test_tensors_are_views_of_the_simulators_memory(model: mujoco.MjModel) -> No
 
 
 def test_each_simulation_has_its_own_value_of_a_varied_field(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 2, varied=("dof_damping",))
+    simulation = MujocoBatch(model, 2, varied=("dof_damping",))
     simulation.expand("dof_damping")[1, 1] = 5
     simulation.bind("qvel")[:, 1] = 1
     simulation.step(20)
@@ -204,7 +204,7 @@ def test_each_simulation_has_its_own_value_of_a_varied_field(model: mujoco.MjMod
 
 
 def test_rows_are_stepped_and_reset_alone(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 3)
+    simulation = MujocoBatch(model, 3)
     rows = torch.tensor([0, 2])
     simulation.step(4, rows)
     time = simulation.bind("time")
@@ -215,7 +215,7 @@ def test_rows_are_stepped_and_reset_alone(model: mujoco.MjModel) -> None:
 
 
 def test_contacts_are_counted_at_the_present_state(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 3)
+    simulation = MujocoBatch(model, 3)
     simulation.bind("qpos")[:, 0] = torch.tensor([0.0, -0.25, -0.35])  # its underside is at 0.4 above 0.1
     assert simulation.contacts(torch.tensor([0, 1, 2])).tolist() == [0, 0, 1]
     assert simulation.contacts(torch.tensor([1, 2])).tolist() == [0, 1]
@@ -226,39 +226,39 @@ def test_contacts_are_counted_at_the_present_state(model: mujoco.MjModel) -> Non
 def test_a_state_that_is_not_finite_stays_so_and_leaves_the_others_alone(
     model: mujoco.MjModel, fields: tuple[str, ...], value: float
 ) -> None:
-    broken, whole = (Simulation(model, 3, derived=fields, threads=1) for _ in range(2))
+    broken, whole = (MujocoBatch(model, 3, derived=fields, threads=1) for _ in range(2))
     for each in (broken, whole):
         scattered(each)
     broken.bind("qvel")[1, 1] = value
     for ours, theirs in zip(trace(broken, fields, 10), trace(whole, fields, 10), strict=True):
         assert torch.equal(ours[[0, 2]], theirs[[0, 2]])
     assert broken.bind("qpos").isfinite().all(1).tolist() == [True, False, True]
-    assert broken.lost().tolist() == [False, True, False]
+    assert broken.unstable().tolist() == [False, True, False]
     whole.restore(broken.snapshot())
-    assert whole.lost().tolist() == [False, True, False]
+    assert whole.unstable().tolist() == [False, True, False]
     broken.reset(torch.tensor([1]))
     broken.step()
     assert broken.bind("qpos").isfinite().all()
-    assert not broken.lost().any()
+    assert not broken.unstable().any()
 
 
 def test_a_state_that_came_back_from_beyond_all_bounds_is_lost(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 2, varied=("dof_damping",))
+    simulation = MujocoBatch(model, 2, varied=("dof_damping",))
     simulation.expand("dof_damping")[:, 1] = 1e6
     simulation.bind("qvel")[0, 1] = 1e11
     simulation.step(10)
     assert simulation.bind("qvel").abs().max() < 1
-    assert simulation.lost().tolist() == [True, False]
+    assert simulation.unstable().tolist() == [True, False]
 
 
 def test_the_callers_model_is_left_as_it_was(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 1)
+    simulation = MujocoBatch(model, 1)
     assert model.opt.disableflags == 0
     assert simulation.model.opt.disableflags == mujoco.mjtDisableBit.mjDSBL_AUTORESET
 
 
 def test_undeclared_fields_are_refused(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 1, derived=("xpos",), varied=("geom_pos",))
+    simulation = MujocoBatch(model, 1, derived=("xpos",), varied=("geom_pos",))
     with pytest.raises(ValueError, match="'xmat' among its `derived`"):
         simulation.bind("xmat")
     with pytest.raises(ValueError, match="'site_pos' among its `varied`"):
@@ -268,7 +268,7 @@ def test_undeclared_fields_are_refused(model: mujoco.MjModel) -> None:
 # --------------------------------------------------------------------------------------------------- pictures
 
 
-def drawn(simulation: Simulation, row: int, **options: Any) -> np.ndarray:
+def drawn(simulation: MujocoBatch, row: int, **options: Any) -> np.ndarray:
     try:
         return simulation.render(row, **options)
     except MissingDependency as reason:
@@ -282,7 +282,7 @@ def red(picture: np.ndarray) -> int:
 
 
 def test_a_picture_shows_one_simulation_with_its_own_model(model: mujoco.MjModel) -> None:
-    simulation = Simulation(model, 2, varied=("geom_pos",))
+    simulation = MujocoBatch(model, 2, varied=("geom_pos",))
     post = model.geom("post").id
     simulation.expand("geom_pos")[0, post] = torch.tensor([0.0, 0.0, 1.0])
     simulation.expand("geom_pos")[1, post] = torch.tensor([0.0, 9.0, -9.0])
@@ -305,7 +305,7 @@ def test_what_to_install_where_nothing_can_be_drawn(
 
     monkeypatch.setattr(module.mujoco, "Renderer", refuse)
     with pytest.raises(MissingDependency, match=r"no platform library.*libegl1.*libosmesa6"):
-        Simulation(model, 1).render(0)
+        MujocoBatch(model, 1).render(0)
 
 
 @pytest.mark.parametrize(("screen", "chosen"), [("", "egl"), (":0", "")])

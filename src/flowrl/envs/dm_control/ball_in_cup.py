@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
+from flowrl.envs.simulation.protocol import Simulation
+from flowrl.envs.simulation.task import uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,32 +36,27 @@ PROFILES = {
 }
 
 
-class BallInCup:
-    """Start: the ball uniform in a box around the cup, but not in touch with it; all at rest.
+class BallInCup(DMControlTask[BallInCupConstants]):
+    """Swing a ball on a string into a cup."""
 
-    Observation (8): positions of cup and ball in x and z, their velocities.
-    Reward: 1 where the ball is wholly within the target box in the cup, else 0.
-    """
-
-    observation_parts: ClassVar = {"position": 4, "velocity": 4}
-    derived: ClassVar[tuple[str, ...]] = ()
-    varied: ClassVar[tuple[str, ...]] = ()
-
-    @staticmethod
-    def build(constants: BallInCupConstants) -> mujoco.MjModel:
-        return compiled("ball_in_cup", constants)
+    model = "ball_in_cup"
+    facts: ClassVar = {
+        "start": "the ball uniform in a box around the cup, but not in touch with it; all at rest",
+        "observation": "positions of cup and ball in x and z, their velocities",
+        "reward": "1 where the ball is completely within the target box in the cup, else 0",
+    }
+    observation_parts: Mapping[str, int] = {"position": 4, "velocity": 4}
 
     def __init__(self, simulation: Simulation, constants: BallInCupConstants) -> None:
+        super().__init__(simulation, constants)
         model = simulation.model
-        self.simulation = simulation
-        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
-        self.low, self.high = torch.tensor((constants.start_x, constants.start_z), dtype=torch.float64).T
+        self.low, self.high = simulation.constant((constants.start_x, constants.start_z)).T
         x_and_z = [0, 2]
-        self.cup_origin = torch.tensor(model.body("cup").pos[x_and_z])
-        self.ball_origin = torch.tensor(model.body("ball").pos[x_and_z])
-        self.target_in_cup = torch.tensor(model.site("target").pos[x_and_z])
-        room = model.site("target").size[x_and_z] - model.geom("ball").size[0]
-        self.room = torch.tensor(room)  # (2,) m, for the ball's centre around the target's
+        self.cup_origin = simulation.constant(model.body("cup").pos[x_and_z])
+        self.ball_origin = simulation.constant(model.body("ball").pos[x_and_z])
+        self.target_in_cup = simulation.constant(model.site("target").pos[x_and_z])
+        margin = model.site("target").size[x_and_z] - model.geom("ball").size[0]
+        self.margin = simulation.constant(margin)  # (2,) m, for the ball's centre around the target's
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
         while len(rows):
@@ -73,4 +69,4 @@ class BallInCup:
     def reward(self) -> Tensor:
         target = self.cup_origin + self.qpos[:, :2] + self.target_in_cup
         ball = self.ball_origin + self.qpos[:, 2:]
-        return ((target - ball).abs() < self.room).all(1).double()
+        return ((target - ball).abs() < self.margin).all(1).to(self.qpos.dtype)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import mujoco
 import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.reward import quadratic, tolerance
-from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
+from flowrl.envs.simulation.protocol import Simulation
+from flowrl.envs.simulation.task import normal, uniform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,41 +34,34 @@ PROFILES = {
 }
 
 
-class CartpoleBalance:
-    """Start: cart near the middle, pole nearly upright, both nearly at rest.
+class CartpoleBalance(DMControlTask[CartpoleConstants]):
+    """Keep a pole upright on a cart."""
 
-    Observation (5): the cart's position, cosine and sine of the pole's angle, both velocities.
-    Reward: upright · small control · small angular velocity · near the middle, each from its floor up to 1:
-    (cos + 1)/2 · (4 + tolerance)/5 · (1 + tolerance)/2 · (1 + tolerance)/2.
-    """
-
-    observation_parts: ClassVar = {"position": 3, "velocity": 2}
-    derived: ClassVar[tuple[str, ...]] = ()
-    varied: ClassVar[tuple[str, ...]] = ()
-
-    @staticmethod
-    def build(constants: CartpoleConstants) -> mujoco.MjModel:
-        return compiled("cartpole", constants)
+    model = "cartpole"
+    facts: ClassVar = {
+        "start": "cart near the middle, pole nearly upright, both nearly at rest",
+        "observation": "the cart's position, cosine and sine of the pole's angle, both velocities",
+        "reward": "upright · small control · small angular velocity · near the middle, each from its floor up to 1: "
+        "(cos + 1)/2 · (4 + tolerance)/5 · (1 + tolerance)/2 · (1 + tolerance)/2",
+    }
+    observation_parts: Mapping[str, int] = {"position": 3, "velocity": 2}
 
     def __init__(self, simulation: Simulation, constants: CartpoleConstants) -> None:
-        self.constants = constants
-        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
-        self.ctrl = simulation.bind("ctrl")
-        self.reach = torch.tensor([constants.start_position, constants.start_angle], dtype=torch.float64)
+        super().__init__(simulation, constants)
+        self.reach = simulation.constant([constants.start_position, constants.start_angle])
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
         self.qpos[rows] = uniform(-self.reach, self.reach, len(rows), random)
-        velocity = torch.randn(len(rows), 2, dtype=torch.float64, generator=random)
-        self.qvel[rows] = self.constants.start_velocity * velocity
+        self.qvel[rows] = self.constants.start_velocity * normal(self.qvel, len(rows), random)
 
     def observation(self) -> Tensor:
         cart, angle = self.qpos[:, :1], self.qpos[:, 1:]
         return torch.cat((cart, angle.cos(), angle.sin(), self.qvel), dim=1)
 
     def reward(self) -> Tensor:
-        numbers = self.constants
+        constants = self.constants
         upright = (self.qpos[:, 1].cos() + 1) / 2
         small_control = tolerance(self.ctrl[:, 0], margin=1, sigmoid=quadratic, value_at_margin=0)
-        small_velocity = tolerance(self.qvel[:, 1], margin=numbers.velocity_margin)
-        centred = tolerance(self.qpos[:, 0], margin=numbers.position_margin)
+        small_velocity = tolerance(self.qvel[:, 1], margin=constants.velocity_margin)
+        centred = tolerance(self.qpos[:, 0], margin=constants.position_margin)
         return upright * ((4 + small_control) / 5) * ((1 + small_velocity) / 2) * ((1 + centred) / 2)

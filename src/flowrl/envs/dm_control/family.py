@@ -17,7 +17,7 @@ def facts(id: str) -> Facts:
 
     name = FAMILY.ids[id]["task"]
     task, profiles = TASKS[name]
-    parts = DMControlVectorEnv(name, 1).arena.task.observation_parts
+    parts = DMControlVectorEnv(name, 1).runner.task.observation_parts
     return task_facts(task, parts, {"profile": list(profiles)})
 
 

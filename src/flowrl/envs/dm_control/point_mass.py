@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import mujoco
 import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.reward import quadratic, tolerance
-from flowrl.envs.dm_control.task import DMControlConstants, compiled, uniform
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
+from flowrl.envs.simulation.protocol import Simulation
+from flowrl.envs.simulation.task import uniform
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointMassConstants(DMControlConstants):
-    """PointMass's numbers; its target's radius stands in the model."""
+    """PointMass's numbers; the model gives its target's radius."""
 
 
 PROFILES = {
@@ -27,27 +28,21 @@ PROFILES = {
 }
 
 
-class PointMass:
-    """Start: anywhere in the arena, at rest.
+class PointMass(DMControlTask[PointMassConstants]):
+    """Push a ball to the middle of an arena."""
 
-    Observation (4): position in x and y from the target in the middle, velocity.
-    Reward: near the target · small control, (4 + mean tolerance of the controls)/5.
-    """
-
-    observation_parts: ClassVar = {"position": 2, "velocity": 2}
-    derived: ClassVar[tuple[str, ...]] = ()
-    varied: ClassVar[tuple[str, ...]] = ()
-
-    @staticmethod
-    def build(constants: PointMassConstants) -> mujoco.MjModel:
-        return compiled("point_mass", constants)
+    model = "point_mass"
+    facts: ClassVar = {
+        "start": "anywhere in the arena, at rest",
+        "observation": "position in x and y from the target in the middle, velocity",
+        "reward": "near the target · small control, (4 + mean tolerance of the controls)/5",
+    }
+    observation_parts: Mapping[str, int] = {"position": 2, "velocity": 2}
 
     def __init__(self, simulation: Simulation, constants: PointMassConstants) -> None:
-        model = simulation.model
-        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
-        self.ctrl = simulation.bind("ctrl")
-        self.low, self.high = torch.tensor(model.jnt_range).T
-        self.target_radius = float(model.geom("target").size[0])
+        super().__init__(simulation, constants)
+        self.low, self.high = simulation.constant(simulation.model.jnt_range).T
+        self.target_radius = float(simulation.model.geom("target").size[0])
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
         self.qpos[rows] = uniform(self.low, self.high, len(rows), random)

@@ -1,7 +1,7 @@
-"""DM-Control tasks (arXiv 1801.00690) on `mujoco.batch`, each written once over all its simulations.
+"""The table of the DM-Control tasks (arXiv 1801.00690) and their numbers by profile.
 
-The profile `dmc` follows dm_control step for step. `playground` takes the numbers of MuJoCo Playground (arXiv
-2502.08844): time steps, solver options, contacts, starts. What of it is not taken over: docs/tasks.md.
+The profile `dmc` reproduces dm_control step for step. `playground` has the numbers of MuJoCo Playground (arXiv
+2502.08844): time steps, solver options, contacts, starts. The differences that remain are listed in docs/tasks.md.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, DMControlConstants]]] = {
 """A task's name -> its class, and its numbers by profile."""
 
 
-def chosen(task: str, profile: str) -> tuple[type[Task[Any]], DMControlConstants]:
-    """A task's class and the numbers of one of its profiles; raises UsageError for names that do not exist."""
+def find_task(task: str, profile: str) -> tuple[type[Task[Any]], DMControlConstants]:
+    """Return a task's class and the numbers of a profile; raises UsageError for names that do not exist."""
     if task not in TASKS:
         raise UsageError(
             f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}."

@@ -1,25 +1,18 @@
-"""Ant: four legs that are paid for getting along x, less for control and for hitting the ground."""
+"""Ant: a body on four legs, rewarded for moving along x, minus costs of control and of contact forces."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.envs.gymnasium_mujoco.task import (
-    GymnasiumConstants,
-    compiled,
-    control_cost,
-    control_step,
-    scatter,
-)
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.gymnasium_mujoco.task import GymnasiumConstants, GymnasiumTask
+from flowrl.envs.simulation.protocol import Simulation
 
 TORSO = 1
-UNSEEN = 2  # positions, x and y, that are left out of the observation
+HIDDEN = 2  # positions, x and y, that are left out of the observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,59 +29,52 @@ class AntConstants(GymnasiumConstants):
 ANT = AntConstants(model="ant", substeps=5, start_noise=0.1, start_velocity="normal")
 
 
-class Ant:
-    """Observation: positions but x and y, velocities, clipped outer forces on each body.
+class Ant(GymnasiumTask[AntConstants]):
+    """Walk along x on four legs.
 
-    Reward: Δx/Δt of the torso + 1 while healthy - 0.5 Σ action² - 0.0005 Σ force². The torso's x is the last
-    substep's, as Gymnasium reads it. The episode is terminated where the torso leaves its heights.
+    The torso's x is the last substep's, as Gymnasium reads it.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ()
-    varied: ClassVar[tuple[str, ...]] = ()
-    reads_forces: ClassVar = True
-
-    @staticmethod
-    def build(constants: AntConstants) -> mujoco.MjModel:
-        return compiled(constants)
+    facts: ClassVar = {
+        "observation": "positions but x and y, velocities, clipped outer forces on each body",
+        "reward": "Δx/Δt of the torso + 1 while healthy - 0.5 Σ action² - 0.0005 Σ force²",
+        "end": "the torso leaves its range of heights, or a number is not finite",
+    }
+    reads_forces = True
 
     def __init__(self, simulation: Simulation, constants: AntConstants) -> None:
-        self.simulation, self.constants = simulation, constants
-        self.ctrl, self.qpos, self.qvel = (simulation.bind(field) for field in ("ctrl", "qpos", "qvel"))
+        super().__init__(simulation, constants)
         self.forces = simulation.external_forces().flatten(1)  # the world's, which are zero, come first
         self.x = simulation.latest("xpos")[:, TORSO, 0]
         self.x_before = self.x.clone()
-        self.control_step = control_step(simulation, constants)
         self.observation_parts = {
-            "position": self.qpos.shape[1] - UNSEEN,
+            "position": self.qpos.shape[1] - HIDDEN,
             "velocity": self.qvel.shape[1],
             "force": self.forces.shape[1] - 6,
         }
 
-    def reset(self, rows: Tensor, random: torch.Generator) -> None:
-        scatter(self.simulation, self.constants, rows, random)
-
-    def before(self) -> None:
+    def before_step(self) -> None:
         self.x_before.copy_(self.x)
 
     def observation(self) -> Tensor:
-        return torch.cat((self.qpos[:, UNSEEN:], self.qvel, self.clipped()[:, 6:]), dim=1)
+        return torch.cat((self.qpos[:, HIDDEN:], self.qvel, self.clipped_forces()[:, 6:]), dim=1)
 
     def reward(self) -> Tensor:
-        numbers = self.constants
-        gain = (self.x - self.x_before) / self.control_step + numbers.healthy_reward * self.healthy()
-        contact = numbers.contact_price * self.clipped().square().sum(1)
-        return gain - (control_cost(numbers.control_price, self.ctrl) + contact)
+        constants = self.constants
+        gain = (self.x - self.x_before) / self.control_timestep + constants.healthy_reward * self.healthy()
+        contact = constants.contact_price * self.clipped_forces().square().sum(1)
+        return gain - (self.control_cost(constants.control_price) + contact)
 
     def terminated(self) -> Tensor:
         return ~self.healthy()
 
     def healthy(self) -> Tensor:
-        """Where (count,) the torso is neither too low nor too high, and all numbers are finite."""
+        """Return where (count,) the torso is neither too low nor too high, and all numbers are finite."""
         low, high = self.constants.healthy_height
         height = self.qpos[:, 2]
         finite = self.qpos.isfinite().all(1) & self.qvel.isfinite().all(1)
         return finite & (low <= height) & (height <= high)
 
-    def clipped(self) -> Tensor:
-        """The forces (count, 6 · bodies), clipped."""
+    def clipped_forces(self) -> Tensor:
+        """Return the forces (count, 6 · bodies), clipped."""
         return self.forces.clamp(-self.constants.most_force, self.constants.most_force)

@@ -1,7 +1,7 @@
-"""Gymnasium's MuJoCo environments, version 5, on `mujoco.batch`: its models, its numbers, all rows in one step.
+"""Gymnasium's MuJoCo environments, version 5, on `mujoco.batch`: its models, its numbers, all rows together.
 
-Observations, rewards and ends are Gymnasium's from equal states under equal actions (float32, as its action
-spaces say); starts have its distribution, from torch's random numbers. Only the default arguments are known here.
+From equal states under equal actions (float32, as its action spaces say), observations, rewards and ends are
+Gymnasium's; initial states have its distribution, from torch's random numbers. Only default arguments are supported.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ TASKS: dict[str, tuple[type[Task[Any]], TaskConstants]] = {
     "Swimmer-v5": (locomotion.Locomotion, locomotion.SWIMMER),
     "Walker2d-v5": (locomotion.BalancedLocomotion, locomotion.WALKER2D),
 }
-"""An id -> its task's class and numbers."""
+"""An id -> the class and the numbers of its task."""
 
 
 def vector_env(
     id: str, num_envs: int, max_episode_steps: int | None = None, threads: int = 0, action_repeat: int = 1
 ) -> TaskVectorEnv:
-    """`num_envs` environments of one of TASKS stepped together, on `threads` threads (0: all cores)."""
-    kind, constants = TASKS[id]
-    arena = TaskRunner(kind, constants, num_envs, threads)
-    return TaskVectorEnv(arena, max_episode_steps, action_repeat=action_repeat)
+    """Make `num_envs` environments of one of TASKS stepped together, on `threads` threads (0: all cores)."""
+    runner = TaskRunner(*TASKS[id], num_envs, threads)
+    return TaskVectorEnv(runner, max_episode_steps, action_repeat)

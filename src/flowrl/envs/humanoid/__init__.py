@@ -1,1 +1,1 @@
-"""A physics humanoid that imitates reference motions, told all of them or only a part (HumanoidTrack)."""
+"""A physics humanoid that imitates reference motions, with all or a part of the goal observed (HumanoidTrack)."""

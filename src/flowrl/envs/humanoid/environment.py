@@ -1,44 +1,43 @@
-"""Gymnasium's two views of HumanoidTrack: one environment, and many stepped together."""
+"""The two Gymnasium interfaces of HumanoidTrack: one environment, and many stepped together."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.envs.humanoid.episode_starts import SAMPLINGS, Sampling
+from flowrl.contracts.errors import UsageError
+from flowrl.envs.humanoid.episode_starts import Sampling
 from flowrl.envs.humanoid.metrics import MEASURES
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
-from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Tracking
+from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants, one_of
 from flowrl.envs.simulation.single_env import TaskEnv
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv, at_least_one
 
-# frames by which what loops is longer than an episode, which may begin in any of them
+# frames by which a loop is longer than an episode, which may begin in any of them
 SPARE = 4 * CONTROL_RATE
-Name = TypeVar("Name", bound=str)
 Motions = Sequence[str | Mapping[str, Any] | Motion]
 
 
 class HumanoidTrackEnv(TaskEnv):
     """One humanoid that imitates motions.
 
-    `goal` says what of the reference a policy may see: `policy_mask` (667,). The observation holds it all. `motions`
-    are sources for `flowrl.envs.humanoid.motions.library`, or clips. Episodes begin anywhere in them, drawn by
-    `sampling`: `uniform`, or by `failure` those more often that fail more often. With `evaluation` each motion is
-    shown in turn from its first frame, or, where it loops or is longer than an episode, from any that leaves a whole
-    one, and an episode ends where the bodies are 0.5 m away on average; else where one of them is
-    `termination_distance` (m) away. With `self_collision` the segments touch one another, not only the floor. An
-    episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` puts around the environment, truncates
-    it after 300 steps, 10 s. The info tells the numbers of `record.Record` of the episode so far, and its motion as
-    `clip`. Pictures show the reference as a ghost.
+    `goal` chooses the part of the reference that a policy may observe: `policy_mask` (667,). The observation contains
+    all of it. `motions` are sources for `flowrl.envs.humanoid.motions.library`, or motions. Episodes begin anywhere
+    in them, drawn by `sampling`: `uniform`, or by `failure` those more often that fail more often. With `evaluation`
+    each motion is shown in turn from its first frame, or, where it loops or is longer than an episode, from any frame
+    that leaves a complete one, and an episode ends where the bodies are 0.5 m away on average; else where one of them
+    is `termination_distance` (m) away. With `self_collision` the segments collide with one another, not only with the
+    floor. An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` adds, truncates it after 300
+    steps, 10 s. The info holds the numbers of `metrics.TrackingMetrics` of the episode so far, and the index of its
+    motion as `clip`. Pictures show the reference as a ghost.
     """
 
     def __init__(
@@ -52,20 +51,27 @@ class HumanoidTrackEnv(TaskEnv):
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
-        camera: int | str = "follow",
+        camera: int | str | None = None,
     ) -> None:
-        constants = chosen(motions, sampling, evaluation, self_collision, termination_distance)
-        arena = TaskRunner(HumanoidTrack, constants, count=1, threads=1)
-        super().__init__(arena, render_mode, (height, width, camera))
-        self.action_space = action_space(arena)
+        constants = track_constants(
+            motions,
+            sampling=sampling,
+            evaluation=evaluation,
+            self_collision=self_collision,
+            termination_distance=termination_distance,
+        )
+        runner = TaskRunner(HumanoidTrack, constants, count=1, threads=1)
+        super().__init__(runner, render_mode, height, width, camera)
+        self.action_space = action_space(runner)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
 
 
 class HumanoidTrackVectorEnv(TaskVectorEnv):
-    """`num_envs` humanoids stepped together; options as in `HumanoidTrackEnv`.
+    """`num_envs` humanoids stepped together; `goal`, `motions` and the other `options` are those of
+    `HumanoidTrackEnv`.
 
-    `info["final_info"]` tells the numbers of each episode that has ended, `clip` among them: which of `clips` it was.
-    Results do not depend on `threads` (0: all cores).
+    `info["final_info"]` holds the numbers of each episode that has ended, and as `clip` the index of its motion in
+    `clips`. Results do not depend on `threads` (0: all cores).
     """
 
     measures = MEASURES
@@ -75,82 +81,46 @@ class HumanoidTrackVectorEnv(TaskVectorEnv):
         num_envs: int = 1,
         goal: Goal = "full",
         motions: Motions = ("gait:walk",),
-        sampling: Sampling = "uniform",
-        evaluation: bool = False,
-        self_collision: bool = False,
-        termination_distance: float = TOO_FAR,
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
-        camera: int | str = "follow",
+        camera: int | str | None = None,
         threads: int = 0,
+        **options: Any,
     ) -> None:
-        constants = chosen(
-            motions, sampling, evaluation, self_collision, termination_distance, max_episode_steps
-        )
-        arena = TaskRunner(HumanoidTrack, constants, num_envs, threads)
-        super().__init__(arena, max_episode_steps, render_mode, (height, width, camera))
-        self.single_action_space = action_space(arena)
+        constants = track_constants(motions, max_episode_steps, **options)
+        runner = TaskRunner(HumanoidTrack, constants, num_envs, threads)
+        super().__init__(runner, None, 1, render_mode, height, width, camera)
+        self.single_action_space = action_space(runner)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.clips = tuple(clip.source for clip, _ in constants.clips)
+        self.clips = tuple(motion.source for motion, _ in constants.motions)
         self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
 
     @property
     def showing(self) -> tuple[str, ...]:
-        """Of each row the clip that its episode imitates."""
-        return tuple(self.clips[clip] for clip in cast(HumanoidTrack, self.arena.task).clip)
+        """The source of the motion that each row's episode imitates."""
+        return tuple(self.clips[motion] for motion in cast(HumanoidTrack, self.runner.task).motion)
 
 
-def action_space(arena: TaskRunner) -> spaces.Box:
-    """All of ℝ²⁸: an action of 1 is 0.5 rad, so a policy's own scale is the right one, and needs no bounds to be
-    scaled to. The motors clip what is beyond 6."""
-    return spaces.Box(-np.inf, np.inf, (arena.action_size,), np.float32)
+def action_space(runner: TaskRunner) -> spaces.Box:
+    """Return all of ℝ²⁸: an action of 1 is 0.5 rad, so a policy's own scale is the right one, and needs no bounds to be
+    scaled to. The motors clamp what is beyond 6."""
+    return spaces.Box(-np.inf, np.inf, (runner.action_size,), np.float32)
 
 
-def chosen(
-    motions: Motions,
-    sampling: Sampling,
-    evaluation: bool,
-    self_collision: bool,
-    termination_distance: float,
-    max_episode_steps: int | None = None,
-) -> Tracking:
-    """The task's numbers from the environment's options; raises UsageError for one that does not exist."""
-    number = isinstance(termination_distance, int | float) and not isinstance(termination_distance, bool)
-    if not (number and termination_distance > 0):
-        raise UsageError(
-            "env.options.termination_distance of HumanoidTrack is a length in m, such as 0.25, not "
-            f"{termination_distance!r}."
-        )
-    for option, flag in (("evaluation", evaluation), ("self_collision", self_collision)):
-        if not isinstance(flag, bool):
-            raise UsageError(f"env.options.{option} of HumanoidTrack is true or false, not {flag!r}.")
-    steps = Tracking.episode_steps if max_episode_steps is None else max_episode_steps
+def track_constants(
+    motions: Motions, max_episode_steps: int | None = None, **options: Any
+) -> HumanoidTrackConstants:
+    """Load the motions and make the task's constants; raises UsageError for an option that is not possible."""
+    steps = HumanoidTrackConstants.episode_steps if max_episode_steps is None else max_episode_steps
     steps = at_least_one("max_episode_steps", steps)
-    return Tracking(
-        episode_steps=steps,
-        clips=tuple(loaded(motions, (steps + SPARE) / CONTROL_RATE)),
-        sampling=one_of(SAMPLINGS, sampling, "sampling"),
-        evaluation=evaluation,
-        self_collision=self_collision,
-        termination_distance=termination_distance,
-    )
-
-
-def one_of(known: Collection[Name], name: Name, option: str) -> Name:
-    """`name` itself; raises UsageError unless it is known."""
-    if not isinstance(name, str) or name not in known:
-        place = option if option == "goal" else f"options.{option}"
-        raise UsageError(
-            f"env.{place}: HumanoidTrack has no {option} {name!r}.{did_you_mean(str(name), known)} "
-            f"There are {', '.join(known)}."
-        )
-    return name
+    sources = tuple(loaded(motions, (steps + SPARE) / CONTROL_RATE))
+    return HumanoidTrackConstants(episode_steps=steps, motions=sources, **options)
 
 
 def loaded(motions: Motions, seconds: float) -> list[tuple[Motion, float]]:
-    """The motions and their weights, 1 for a clip, those that loop repeated until they last `seconds`.
+    """Load the motions and their weights, 1 for a motion itself, and repeat those that loop until they last `seconds`.
 
     Raises UsageError unless it is a list with something in it.
     """
@@ -159,4 +129,4 @@ def loaded(motions: Motions, seconds: float) -> list[tuple[Motion, float]]:
     sources = [motion for motion in motions if not isinstance(motion, Motion)]
     found = load(sources) if sources else []
     found += [(motion, 1.0) for motion in motions if isinstance(motion, Motion)]
-    return [(unrolled(clip, seconds), weight) for clip, weight in found]
+    return [(unrolled(motion, seconds), weight) for motion, weight in found]

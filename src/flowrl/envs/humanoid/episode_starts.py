@@ -1,4 +1,7 @@
-"""Which clip an episode imitates, and from which frame on."""
+"""The choice of the motion that an episode imitates, and of its first frame.
+
+Counts and draws are kept on the CPU in float64, so that a seed gives the same starts in every simulation.
+"""
 
 from __future__ import annotations
 
@@ -11,80 +14,83 @@ from flowrl.envs.humanoid.reference import Reference
 
 Sampling = Literal["uniform", "failure"]
 SAMPLINGS: tuple[Sampling, ...] = ("uniform", "failure")
-Start = tuple[Tensor, Tensor]  # clip and frame, each (rows,) int64
+Start = tuple[Tensor, Tensor]  # motion and frame, each (rows,) int64
 
 
-class Starts(Protocol):
-    """How new episodes begin. What it counts while episodes run is in `counts`, and changes in place."""
+class EpisodeStarts(Protocol):
+    """A rule by which new episodes begin. Its state is `counts`, which is updated in place."""
 
     counts: Tensor
 
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
-        """Clip and first frame of the new episodes in `rows` (rows,)."""
+        """Draw motion and first frame of the new episodes in `rows` (rows,)."""
         ...
 
-    def failed(self, clips: Tensor) -> None:
-        """Take note of the clips (failures,) whose imitation has just failed."""
+    def record_failures(self, motions: Tensor) -> None:
+        """Count the motions (failures,) whose imitation has just failed."""
         ...
 
-    def forget(self) -> None:
-        """Be as new."""
+    def clear(self) -> None:
+        """Reset the counts."""
         ...
 
 
-class Drawn:
-    """Reference state initialisation (Peng et al. 2018): a clip by its weight, and any of its frames but the last two,
-    so that the episode has a step, and its end a next frame to tell of.
+class RandomStarts:
+    """Reference state initialisation (Peng et al. 2018, arXiv 1804.02717): a motion by its weight, and any of its
+    frames but the last two, so that the episode has a step, and its last observation a next frame.
 
-    `by_failure` draws clip c with probability p ∝ weight · F after PHC's soft PMCP (Luo et al. 2023), where F counts
-    its failures, and one more. PHC counts in evaluations, which show every clip once. Here episodes count
-    themselves, and a clip that is drawn more often has more to fail in: so each counts 1 / (clips · p) failures.
+    `by_failure` draws motion c with probability p ∝ weight · F after PHC's soft PMCP (Luo et al. 2023, arXiv
+    2305.06456), where F is one plus the number of its failures. PHC counts in evaluations, which show every motion
+    once. Here training episodes are counted, and a motion that is drawn more often has more opportunities to fail:
+    so each failure counts 1 / (motions · p).
     """
 
     def __init__(self, reference: Reference, by_failure: bool) -> None:
-        self.reference, self.by_failure = reference, by_failure
-        self.counts = torch.ones(len(reference.names), dtype=torch.float64)  # F, (clips,)
+        self.weights, self.by_failure = reference.weights, by_failure
+        self.lengths = reference.lengths.cpu()
+        self.counts = torch.ones(len(reference.names), dtype=torch.float64)  # F, (motions,)
 
     def probabilities(self) -> Tensor:
-        """(clips,), of being drawn next."""
-        share = self.reference.weights * self.counts
+        """Return the probability (motions,) of each motion to be drawn next."""
+        share = self.weights * self.counts
         return share / share.sum()
 
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
-        clip = torch.multinomial(self.probabilities(), len(rows), replacement=True, generator=random)
-        place = torch.rand(len(rows), dtype=torch.float64, generator=random)
-        return clip, (place * (self.reference.lengths[clip] - 2).clamp(min=1)).long()
+        motion = torch.multinomial(self.probabilities(), len(rows), replacement=True, generator=random)
+        fraction = torch.rand(len(rows), dtype=torch.float64, generator=random)
+        return motion, (fraction * (self.lengths[motion] - 2).clamp(min=1)).long()
 
-    def failed(self, clips: Tensor) -> None:
-        if self.by_failure and len(clips):
-            each = 1 / (len(self.counts) * self.probabilities()[clips])
-            self.counts.index_add_(0, clips, each)
+    def record_failures(self, motions: Tensor) -> None:
+        if self.by_failure and len(motions):
+            each = 1 / (len(self.counts) * self.probabilities()[motions])
+            self.counts.index_add_(0, motions, each)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self.counts.fill_(1)
 
 
-class InTurn:
-    """Every clip in turn: episode k of row i shows clip (k · rows + i) modulo the number of clips.
+class RoundRobinStarts:
+    """Every motion in turn: episode k of row i shows motion (k · rows + i) modulo the number of motions.
 
-    So any first n episodes, taken row by row, cover the clips evenly, whichever of them end early. A clip begins at
-    its first frame; one that is longer than an episode of `steps`, as those that loop are, at any that leaves a whole
-    one. So episodes differ that are played without noise.
+    So any first n episodes, taken row by row, cover the motions evenly, whichever of them end early. A motion begins
+    at its first frame; one that is longer than an episode of `steps`, such as a loop, at any frame that leaves a
+    complete one. So episodes without action noise differ from one another, too.
     """
 
     def __init__(self, reference: Reference, count: int, steps: int) -> None:
-        self.clips = len(reference.names)
-        self.latest = (reference.lengths - 2 - steps).clamp(min=0)  # (clips,) first frame of an episode
+        self.motions = len(reference.names)
+        # (motions,) last possible first frame of an episode
+        self.latest = (reference.lengths.cpu() - 2 - steps).clamp(min=0)
         self.counts = torch.zeros(count, dtype=torch.int64)  # episodes begun, (rows,)
 
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
-        clip = (self.counts[rows] * len(self.counts) + rows) % self.clips
+        motion = (self.counts[rows] * len(self.counts) + rows) % self.motions
         self.counts[rows] += 1
-        place = torch.rand(len(rows), dtype=torch.float64, generator=random)
-        return clip, (place * (self.latest[clip] + 1)).long()
+        fraction = torch.rand(len(rows), dtype=torch.float64, generator=random)
+        return motion, (fraction * (self.latest[motion] + 1)).long()
 
-    def failed(self, clips: Tensor) -> None:
+    def record_failures(self, motions: Tensor) -> None:
         pass
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self.counts.zero_()

@@ -1,4 +1,4 @@
-"""What the humanoid's bodies do at a moment: where they are, how they are turned and how they move."""
+"""Positions, orientations and velocities of the humanoid's bodies, over a batch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 from flowrl.envs.humanoid.model import ROOT
 
-PLACE, VELOCITY, SPIN, AXES = 0, 1, 2, slice(3, 6)
+POSITION, VELOCITY, ANGULAR_VELOCITY, AXES = 0, 1, 2, slice(3, 6)
 VECTORS = 6
 
 
-class Bodies(NamedTuple):
-    """A batch of moments, each of all 15 bodies; float64, seen from the world."""
+class BodyStates(NamedTuple):
+    """A batch of states of all 15 bodies, in the world's frame."""
 
-    vectors: Tensor  # (count, VECTORS, 15, 3): place, velocity, spin, and the axes x, y and z
-    rotation: Tensor  # (count, 15, 4) unit quaternion w, x, y, z: the axes once more
+    vectors: Tensor  # (count, VECTORS, 15, 3): position, velocity, angular velocity, and the axes x, y and z
+    rotation: Tensor  # (count, 15, 4) unit quaternion w, x, y, z: the orientation of the axes
 
     @property
     def position(self) -> Tensor:
-        """(count, 15, 3) m, of each body's frame: where it hangs on its parent."""
-        return self.vectors[:, PLACE]
+        """(count, 15, 3) m, of each body's frame: where it is attached to its parent."""
+        return self.vectors[:, POSITION]
 
     @property
     def velocity(self) -> Tensor:
@@ -30,9 +30,9 @@ class Bodies(NamedTuple):
         return self.vectors[:, VELOCITY]
 
     @property
-    def spin(self) -> Tensor:
+    def angular_velocity(self) -> Tensor:
         """(count, 15, 3) rad/s."""
-        return self.vectors[:, SPIN]
+        return self.vectors[:, ANGULAR_VELOCITY]
 
     @property
     def axes(self) -> Tensor:
@@ -40,33 +40,36 @@ class Bodies(NamedTuple):
         return self.vectors[:, AXES]
 
 
-def moving(position: Tensor, rotation: Tensor, matrix: Tensor, motion: Tensor, centre: Tensor) -> Bodies:
-    """Bodies from MuJoCo's fields `xpos`, `xquat`, `xmat`, `cvel` and, of the tree's root, `subtree_com` (count, 3).
+def body_states(
+    position: Tensor, rotation: Tensor, matrix: Tensor, motion: Tensor, centre: Tensor
+) -> BodyStates:
+    """Compute the states from MuJoCo's fields `xpos`, `xquat`, `xmat`, `cvel` and, of the tree's root, `subtree_com`
+    (count, 3).
 
-    `cvel` is the spin, and the velocity of what would be at the tree's centre of mass if it moved with the body.
+    `cvel` is the angular velocity, and the velocity of the point of the body at the tree's centre of mass.
     """
-    spin = motion[..., :3]
-    velocity = motion[..., 3:] + torch.linalg.cross(spin, position - centre[:, None])
-    axes = matrix.unflatten(-1, (3, 3)).unbind(-1)  # MuJoCo's matrices stand row by row
-    return Bodies(torch.stack((position, velocity, spin, *axes), dim=1), rotation)
+    angular_velocity = motion[..., :3]
+    velocity = motion[..., 3:] + torch.linalg.cross(angular_velocity, position - centre[:, None])
+    axes = matrix.unflatten(-1, (3, 3)).unbind(-1)  # MuJoCo's matrices are stored by rows
+    return BodyStates(torch.stack((position, velocity, angular_velocity, *axes), dim=1), rotation)
 
 
-def heading(bodies: Bodies) -> Tensor:
-    """Cosine and sine (count, 2) of the angle about z from the world's x to where the root's x points.
+def heading(bodies: BodyStates) -> Tensor:
+    """Compute cosine and sine (count, 2) of the angle about z from the world's x to where the root's x points.
 
-    A root that looks straight up or down has the heading of the world.
+    A root whose x points straight up or down has the heading of the world.
     """
     ahead = bodies.axes[:, 0, ROOT]
     angle = torch.atan2(ahead[:, 1], ahead[:, 0])
     return torch.stack((angle.cos(), angle.sin()), dim=1)
 
 
-def turned_back(vectors: Tensor, turn: Tensor) -> Tensor:
-    """`vectors` (count, …, 3) as seen by one who is turned about z by `turn`, cosine and sine (count, 2)."""
+def rotate_back(vectors: Tensor, turn: Tensor) -> Tensor:
+    """Rotate `vectors` (count, …, 3) about z by minus the angle of `turn`, its cosine and sine (count, 2)."""
     cos, sin = turn.unflatten(0, (-1, *[1] * (vectors.ndim - 2))).unbind(-1)
     x, y, z = vectors.unbind(-1)
-    seen = torch.empty_like(vectors)
-    torch.mul(x, cos, out=seen[..., 0]).addcmul_(y, sin)
-    torch.mul(y, cos, out=seen[..., 1]).addcmul_(x, sin, value=-1)
-    seen[..., 2] = z
-    return seen
+    rotated = torch.empty_like(vectors)
+    torch.mul(x, cos, out=rotated[..., 0]).addcmul_(y, sin)
+    torch.mul(y, cos, out=rotated[..., 1]).addcmul_(x, sin, value=-1)
+    rotated[..., 2] = z
+    return rotated

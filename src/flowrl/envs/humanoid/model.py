@@ -1,8 +1,8 @@
 """The humanoid: 15 segments, 28 hinges, 45 kg, from the tables below.
 
 Lengths, masses, gains and torque limits are those of DeepMimic's humanoid (Peng et al. 2018, arXiv 1804.02717,
-published as `humanoid3d.txt`), turned so that x points forward, y to the left and z up; the joint ranges are ours.
-At the zero pose it stands straight with hanging arms, at STANDING_HEIGHT.
+published as `humanoid3d.txt`), turned so that x points forward, y to the left and z up; the joint ranges are our own.
+In the zero pose it stands straight with hanging arms, its pelvis at STANDING_HEIGHT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Shape:
-    """A segment's geometry: centre in the segment's frame, and sizes as MuJoCo counts them; m."""
+    """A segment's geometry: centre in the segment's frame, and sizes by MuJoCo's conventions; m."""
 
     kind: Literal["sphere", "capsule", "box"]
     centre: Vector
@@ -36,7 +36,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Motors:
-    """Every hinge of a segment: ranges about x, y and z in degrees (None: no such hinge), controller and limit."""
+    """The hinges of a segment: ranges about x, y and z in degrees (None: no such hinge), controller and limit."""
 
     x: tuple[float, float] | None = None
     y: tuple[float, float] | None = None
@@ -47,7 +47,7 @@ class Motors:
 
 @dataclass(frozen=True)
 class Segment:
-    """A body of the humanoid, where it hangs on its parent, and how it is driven there."""
+    """A body of the humanoid, its place on its parent, and the motors of its hinges."""
 
     name: str
     parent: str | None
@@ -62,12 +62,12 @@ OUT: dict[Side, float] = {"right": -1.0, "left": 1.0}  # where y points outward
 
 
 def outward(side: Side, most: float, inward: float) -> tuple[float, float]:
-    """A range about x in which a limb moves outward by `most` degrees, and inward."""
+    """Return a range about x in which a limb moves outward by `most` degrees, and inward."""
     return (-most, inward) if side == "right" else (-inward, most)
 
 
 def arm(side: Side) -> tuple[Segment, ...]:
-    """Upper arm, forearm and hand."""
+    """Return upper arm, forearm and hand."""
     upper_arm, forearm = f"{side}_upper_arm", f"{side}_forearm"
     return (
         Segment(
@@ -85,7 +85,7 @@ def arm(side: Side) -> tuple[Segment, ...]:
 
 
 def leg(side: Side) -> tuple[Segment, ...]:
-    """Thigh, shin and foot."""
+    """Return thigh, shin and foot."""
     thigh, shin = f"{side}_thigh", f"{side}_shin"
     return (
         Segment(
@@ -139,9 +139,9 @@ JOINTS: tuple[str, ...] = tuple(
 
 
 def build(self_collision: bool = False) -> mujoco.MjModel:
-    """The compiled model: the humanoid over a floor, a position controller on every hinge.
+    """Compile the model: the humanoid over a floor, a position controller on every hinge.
 
-    Segments touch the floor alone, or with `self_collision` one another, too. `ctrl` are angles in rad.
+    Segments collide with the floor alone, or with `self_collision` with one another, too. `ctrl` are angles in rad.
     """
     spec = mujoco.MjSpec()
     spec.memory = WORKSPACE
@@ -159,7 +159,7 @@ def build(self_collision: bool = False) -> mujoco.MjModel:
             body.add_freejoint(name="root")
         _shape(body, segment, self_collision)
         _hinges(spec, body, segment)
-    bodies["pelvis"].add_light(  # a light casts shadows around itself alone
+    bodies["pelvis"].add_light(  # a light casts shadows only near itself
         mode=mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM,
         pos=(0, 0, 5),
         dir=(0, 0, -1),
@@ -175,7 +175,7 @@ def build(self_collision: bool = False) -> mujoco.MjModel:
 
 
 def _scenery(spec: mujoco.MjSpec) -> None:
-    """Sky and floor."""
+    """Add sky and floor."""
     spec.add_texture(
         name="sky",
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
@@ -218,7 +218,7 @@ def _shape(body: mujoco.MjsBody, segment: Segment, self_collision: bool) -> None
         pos=shape.centre,
         size=[*shape.size, *[0.0] * (3 - len(shape.size))],
         mass=segment.mass,
-        contype=int(self_collision),  # the floor's is 1, and everything answers to 1
+        contype=int(self_collision),  # the floor's is 1, with which everything collides
         conaffinity=1,
         friction=(1, 0.05, 0.05),
         rgba=(0.45, 0.55, 0.7, 1),
@@ -226,7 +226,7 @@ def _shape(body: mujoco.MjsBody, segment: Segment, self_collision: bool) -> None
 
 
 def _hinges(spec: mujoco.MjSpec, body: mujoco.MjsBody, segment: Segment) -> None:
-    """The segment's hinges in series, each with its position controller."""
+    """Add the segment's hinges in series, each with its position controller."""
     motors = segment.motors
     for number, axis in enumerate("xyz"):
         limits = getattr(motors, axis)

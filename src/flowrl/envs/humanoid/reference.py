@@ -1,4 +1,4 @@
-"""The motions to imitate: every frame's state, and what the bodies do in it, ready to be gathered."""
+"""The reference motions as tensors: the state of every frame, and the states of the bodies in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.envs.humanoid.kinematics import VECTORS, Bodies, moving
+from flowrl.envs.humanoid.kinematics import VECTORS, BodyStates, body_states
 from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE
 from flowrl.envs.humanoid.motions.motion import Motion
 
@@ -19,45 +19,50 @@ OF_BODIES = slice(1, 1 + len(BODIES))  # of MuJoCo's bodies: all but the world
 
 
 class Reference:
-    """The frames of all clips one after another; about 3 kB a frame.
+    """The frames of all motions one after another, in `dtype` on `device`; about 3 kB a frame in float64.
 
-    Frames are CONTROL_RATE apart, so a time is a whole number. Beyond a clip's last frame is its last frame. Raises
-    ValueError where there is no clip, or a weight is negative, or none is positive.
+    Frames are 1 / CONTROL_RATE apart, so a time is an integer. After a motion's last frame that frame is repeated.
+    Raises ValueError where there is no motion, or a weight is negative, or none is positive.
     """
 
-    def __init__(self, clips: Sequence[tuple[Motion, float]], model: mujoco.MjModel) -> None:
-        weights = torch.tensor([weight for _, weight in clips], dtype=torch.float64)
+    def __init__(
+        self,
+        motions: Sequence[tuple[Motion, float]],
+        model: mujoco.MjModel,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | None = None,
+    ) -> None:
+        weights = torch.tensor([weight for _, weight in motions], dtype=torch.float64)
         if not (weights >= 0).all() or not weights.sum() > 0 or not weights.isfinite().all():
             raise ValueError(
-                f"the clips' weights {weights.tolist()} are not numbers >= 0 with a positive sum"
+                f"the motions' weights {weights.tolist()} are not numbers >= 0 with a positive sum"
             )
-        self.names = tuple(clip.name for clip, _ in clips)
-        self.weights = weights / weights.sum()  # (clips,)
-        self.lengths = torch.tensor([len(clip.qpos) for clip, _ in clips])  # (clips,) frames
-        self.first = self.lengths.cumsum(0) - self.lengths  # (clips,) where a clip begins among the frames
-        qpos = np.concatenate([clip.qpos for clip, _ in clips])
-        qvel = np.concatenate([velocities(clip.qpos, model) for clip, _ in clips])
-        self.qpos, self.qvel = torch.from_numpy(qpos), torch.from_numpy(qvel)  # (frames, 35), (frames, 34)
-        self.digest = hashlib.sha256(
-            qpos.tobytes() + self.lengths.numpy().tobytes()
-        ).digest()  # of the motions
+        self.names = tuple(motion.name for motion, _ in motions)
+        self.weights = weights / weights.sum()  # (motions,) float64 on the CPU, for draws
+        lengths = torch.tensor([len(motion.qpos) for motion, _ in motions])
+        self.lengths = lengths.to(device)  # (motions,) frames
+        self.first = self.lengths.cumsum(0) - self.lengths  # (motions,) index of a motion's first frame
+        qpos = np.concatenate([motion.qpos for motion, _ in motions])
+        qvel = np.concatenate([velocities(motion.qpos, model) for motion, _ in motions])
+        self.digest = hashlib.sha256(qpos.tobytes() + lengths.numpy().tobytes()).digest()
         bodies = kinematics(qpos, qvel, model)
-        self._vectors = bodies.vectors.flatten(1)  # (frames, VECTORS · 15 · 3): a row is gathered faster so
-        self._rotation = bodies.rotation.flatten(1)
+        # (frames, 35), (frames, 34), and flat, because a row is gathered faster so: (frames, VECTORS · 15 · 3)
+        arrays = torch.from_numpy(qpos), torch.from_numpy(qvel), *(part.flatten(1) for part in bodies)
+        self.qpos, self.qvel, self._vectors, self._rotation = (array.to(device, dtype) for array in arrays)
 
-    def frame(self, clip: Tensor, time: Tensor) -> Tensor:
-        """Where (count,) frame `time` of `clip` stands in `qpos` and `qvel`."""
-        return self.first[clip] + torch.minimum(time, self.lengths[clip] - 1)
+    def frame(self, motion: Tensor, time: Tensor) -> Tensor:
+        """Return the index (count,) in `qpos` and `qvel` of frame `time` of `motion`, each (count,)."""
+        return self.first[motion] + torch.minimum(time, self.lengths[motion] - 1)
 
-    def at(self, clip: Tensor, time: Tensor) -> Bodies:
-        """What the bodies do in frame `time` (count,) of `clip` (count,)."""
-        frame = self.frame(clip, time)
+    def at(self, motion: Tensor, time: Tensor) -> BodyStates:
+        """Return the states of the bodies in frame `time` (count,) of `motion` (count,)."""
+        frame = self.frame(motion, time)
         vectors = self._vectors.index_select(0, frame).unflatten(1, (VECTORS, len(BODIES), 3))
-        return Bodies(vectors, self._rotation.index_select(0, frame).unflatten(1, (len(BODIES), 4)))
+        return BodyStates(vectors, self._rotation.index_select(0, frame).unflatten(1, (len(BODIES), 4)))
 
 
 def velocities(qpos: NDArray[np.float64], model: mujoco.MjModel) -> NDArray[np.float64]:
-    """`qvel` (frames, 34) of a clip's `qpos`: central differences, and at the two ends one-sided ones."""
+    """Compute `qvel` (frames, 34) of a motion's `qpos` (frames, 35): central differences, one-sided at the ends."""
     qvel = np.empty((len(qpos), model.nv))
     last = len(qpos) - 1
     for frame in range(len(qpos)):
@@ -68,8 +73,8 @@ def velocities(qpos: NDArray[np.float64], model: mujoco.MjModel) -> NDArray[np.f
     return qvel
 
 
-def kinematics(qpos: NDArray[np.float64], qvel: NDArray[np.float64], model: mujoco.MjModel) -> Bodies:
-    """What the bodies do in states `qpos` (frames, 35) and `qvel` (frames, 34), by MuJoCo's own kinematics."""
+def kinematics(qpos: NDArray[np.float64], qvel: NDArray[np.float64], model: mujoco.MjModel) -> BodyStates:
+    """Compute the states of the bodies for `qpos` (frames, 35) and `qvel` (frames, 34) by MuJoCo's kinematics."""
     data = mujoco.MjData(model)
     fields = {
         name: np.empty((len(qpos), len(BODIES), getattr(data, name).shape[1]))
@@ -84,4 +89,4 @@ def kinematics(qpos: NDArray[np.float64], qvel: NDArray[np.float64], model: mujo
         for name, values in fields.items():
             values[frame] = getattr(data, name)[OF_BODIES]
         centre[frame] = data.subtree_com[OF_BODIES.start]
-    return moving(*(torch.from_numpy(values) for values in (*fields.values(), centre)))
+    return body_states(*(torch.from_numpy(values) for values in (*fields.values(), centre)))

@@ -7,17 +7,16 @@ import numpy as np
 
 from flowrl.envs.humanoid.model import BODIES, ROOT, build
 from flowrl.envs.humanoid.motions.quaternions import Array
-from flowrl.envs.simulation.mujoco_batch import Image, renderer
+from flowrl.envs.simulation.mujoco_batch import renderer
+from flowrl.envs.simulation.protocol import Image
 
 DISTANCE = 2.9  # m, from the camera to the centre of mass, which it looks at
-AZIMUTH, ELEVATION = (
-    112.0,
-    -8.0,
-)  # degrees: from the right and a little ahead of who walks along x, and from above
+# degrees: from the right, a little ahead of a walk along x, and a little from above
+AZIMUTH, ELEVATION = 112.0, -8.0
 
 
 class PoseRenderer:
-    """Draws poses in pictures (height, width, 3); raises MissingDependency where there is nothing to draw with."""
+    """Draws poses as pictures (height, width, 3); raises MissingDependency without a graphics library."""
 
     def __init__(self, height: int, width: int) -> None:
         self._model = build()
@@ -29,12 +28,12 @@ class PoseRenderer:
         self._renderer = renderer(self._model, height, width)
 
     def picture(self, pose: Array) -> Image:
-        """The humanoid in `pose` (35,), a frame of a motion."""
+        """Draw the humanoid in `pose` (35,), a frame of a motion."""
         self._data.qpos[:] = pose
         mujoco.mj_forward(self._model, self._data)
         self._renderer.update_scene(self._data, self._camera)
         return np.array(self._renderer.render())
 
     def close(self) -> None:
-        """Let go of the graphics."""
+        """Release the renderer."""
         self._renderer.close()

@@ -1,4 +1,4 @@
-"""How well the humanoid imitates: PHC's reward (Luo et al. 2023), of the whole body whatever the policy is told.
+"""PHC's reward for imitation (Luo et al. 2023, arXiv 2305.06456), of all bodies whatever the policy observes.
 
 PHC's effort costs ten times as much, without a limit, and nothing in the first three steps.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from flowrl.envs.humanoid.kinematics import AXES, Bodies
+from flowrl.envs.humanoid.kinematics import AXES, BodyStates
 
 EFFORT_PRICE = 5e-5  # per W
 MOST_EFFORT_COST = 0.1
 
 
-def imitation(own: Bodies, reference: Bodies) -> Tensor:
-    """(count,) in [0, 1]: 0.5 exp(-100 e_pos) + 0.3 exp(-10 e_rot) + 0.1 exp(-0.1 e_vel) + 0.1 exp(-0.1 e_ang).
+def imitation(own: BodyStates, reference: BodyStates) -> Tensor:
+    """Compute (count,) in [0, 1]: 0.5 exp(-100 e_pos) + 0.3 exp(-10 e_rot) + 0.1 exp(-0.1 e_vel) + 0.1 exp(-0.1 e_ang).
 
-    The errors are means over the bodies: of the squared differences in place (m²), velocity (m²/s²) and spin
-    (rad²/s²), over x, y and z, too, and of the squared angle (rad²).
+    The errors are means over the bodies: of the squared differences in position (m²), velocity (m²/s²) and
+    angular velocity (rad²/s²), over x, y and z, too, and of the squared angle (rad²).
     """
     difference = own.vectors[:, : AXES.start] - reference.vectors[:, : AXES.start]
     e_pos, e_vel, e_ang = difference.square().mean((2, 3)).unbind(1)
@@ -32,16 +32,16 @@ def imitation(own: Bodies, reference: Bodies) -> Tensor:
 
 
 def squared_angle(first: Tensor, second: Tensor) -> Tensor:
-    """Of the rotation between two unit quaternions (…, 4), in rad²; 0 exactly where they are equal.
+    """Compute the squared angle between two unit quaternions (…, 4), in rad²; exactly 0 where they are equal.
 
-    On the sphere of quaternions, where q and -q are one rotation, it is the distance of half that angle:
-    the chord d between the nearer two spans θ/2 = 2 asin(d/2).
+    On the sphere of quaternions, where q and -q are one rotation, their distance is half that angle: the chord d
+    between the nearer two spans θ/2 = 2 asin(d/2).
     """
     chord = torch.minimum((first - second).square().sum(-1), (first + second).square().sum(-1)).sqrt()
     return (4 * (chord / 2).asin()).square()
 
 
 def effort(torque: Tensor, rate: Tensor) -> Tensor:
-    """What (count,) the motors' power costs, of torques in N m and joint velocities in rad/s, (count, 28) each."""
+    """Compute the cost (count,) of the motors' power from torques in N m and joint velocities in rad/s, (count, 28)."""
     power = (torque * rate).abs().sum(1)
     return (EFFORT_PRICE * power).clamp(max=MOST_EFFORT_COST)

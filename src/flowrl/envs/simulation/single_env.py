@@ -6,10 +6,11 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from flowrl.envs.simulation.mujoco_batch import Image
+from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import (
     Observation,
@@ -21,19 +22,24 @@ from flowrl.envs.simulation.vector_env import (
 
 
 class TaskEnv(gymnasium.Env[Any, Any]):
-    """The one episode of `arena`; the info tells what the task does. `picture` is as in `TaskVectorEnv`."""
+    """The one episode of `runner`; the info is the task's report. Pictures are as in `TaskVectorEnv`."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
-        self, arena: TaskRunner, render_mode: str | None, picture: tuple[int, int, int | str]
+        self,
+        runner: TaskRunner,
+        render_mode: str | None = None,
+        height: int = 240,
+        width: int = 320,
+        camera: int | str | None = None,
     ) -> None:
-        self.arena = arena
-        self.metadata = self.metadata | {"render_fps": arena.rate}
+        self.runner = runner
+        self.metadata = self.metadata | {"render_fps": runner.control_rate}
         self.render_mode = render_mode
-        self.picture = drawable(arena, *picture)
-        self.observation_space: spaces.Box = observation_space(arena)
-        self.action_space: spaces.Box = action_space(arena)
+        self.picture = drawable(runner, height, width, camera)
+        self.observation_space: spaces.Box = observation_space(runner)
+        self.action_space: spaces.Box = action_space(runner)
         self.seeded = False
 
     def reset(
@@ -41,17 +47,18 @@ class TaskEnv(gymnasium.Env[Any, Any]):
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None or not self.seeded:
-            self.arena.seed(seed_from(self.np_random))
+            self.runner.seed(seed_from(self.np_random))
             self.seeded = True
-        return self.arena.start(self.arena.everyone)[0].numpy(), {}
+        return self.runner.reset(self.runner.all_rows)[0].numpy(force=True), {}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated = self.arena.step(np.asarray(action)[None])
-        told = {name: numbers[0].item() for name, numbers in self.arena.report(self.arena.everyone).items()}
-        return observation[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), told
+        observation, reward, terminated, truncated = self.runner.step(torch.tensor(np.asarray(action))[None])
+        report = self.runner.report(self.runner.all_rows)
+        info = {name: numbers[0].item() for name, numbers in report.items()}
+        return observation[0].numpy(force=True), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Image | None:
-        return self.arena.render(0, *self.picture) if self.render_mode == "rgb_array" else None
+        return self.runner.render(0, *self.picture) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        self.arena.close()
+        self.runner.close()

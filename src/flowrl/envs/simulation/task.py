@@ -1,161 +1,139 @@
-"""What a task is: a model, a distribution of starts, an observation, a reward and an end, over all simulations.
+"""The class with which a robot task is written: a model, initial states, an observation, a reward and an end.
 
-A task is written once over the batch: its tensors have a row per simulation, and it never loops over them.
-Its numbers stand in a frozen dataclass, so that a variant of a task is a set of numbers.
+A task is written once over the batch: its tensors have a row per simulation, and it never loops over them. Its
+numbers are the fields of a frozen dataclass, so that a variant of a task is another set of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Generic, TypeVar
 
 import mujoco
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.envs.simulation.mujoco_batch import Simulation
+from flowrl.envs.simulation.protocol import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConstants:
-    """The numbers that every task has; a task adds its own in a subclass."""
+    """The numbers of every task; a task adds its own in a subclass."""
 
-    substeps: int  # physics steps of one control step
+    substeps: int  # physics steps per control step
     episode_steps: int = 1000  # control steps after which an episode is truncated
+    camera: int | str = 0  # of pictures, by name or number
 
 
-Numbers = TypeVar("Numbers", bound=TaskConstants, contravariant=True)
+Constants = TypeVar("Constants", bound=TaskConstants)
 
 
-class Task(Protocol[Numbers]):
-    """One task over `simulation.count` simulations; it holds no state but the simulation's, unless it `Remembers`.
+class Task(Generic[Constants]):
+    """A task over `simulation.count` simulations. A subclass must give `observation_parts`, `build`, `reset`,
+    `observation` and `reward`; everything else has a default that does nothing.
 
-    The environment resets the simulations before `reset` and brings the derived fields up to date after it.
-    A task that has more to it is one of the protocols below, too.
+    A task reads and writes tensors that are live views of the simulation (`simulation.bind("qpos")`), binds them once
+    in `__init__`, and makes its own tensors with `simulation.constant(…)`, so that it runs in the simulation's dtype
+    on its device. The order of calls at an episode's start is: the simulation is reset to the model's default
+    state, `reset`, `simulation.forward`, `observation_rows`; in a control step: `before_step`, the physics,
+    `after_step`, `observation`, `reward`, `terminated`, `truncated`.
     """
+
+    observation_parts: Mapping[str, int]
+    """Name and size of the parts of an observation, in order."""
+    facts: ClassVar[Mapping[str, str]] = {}
+    """Descriptions for `flowrl envs`, by the names `start`, `action`, `observation`, `reward` and `end`."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """The MjData fields beyond the state that it binds. Each step costs more where there are any."""
+    varied: ClassVar[tuple[str, ...]] = ()
+    """The MjModel fields that `reset` changes in each simulation, such as the position of a target."""
+    reads_forces: ClassVar[bool] = False
+    """Whether it calls `simulation.external_forces()`, which cost time."""
+    terminates_if_unstable: ClassVar[bool] = False
+    """Whether it treats an unstable simulation as the end of an episode (in `observation`, `reward` and `terminated`,
+    by `simulation.unstable()`). Otherwise observation and reward become NaN there, which stops a training run."""
+
+    @classmethod
+    def build(cls, constants: Constants) -> mujoco.MjModel:
+        """Compile the model."""
+        raise NotImplementedError
+
+    def __init__(self, simulation: Simulation, constants: Constants) -> None:
+        """Keep the arguments; a subclass extends this to bind the fields that it reads."""
+        self.simulation, self.constants = simulation, constants
 
     @property
-    def observation_parts(self) -> dict[str, int]:
-        """Name and size of what an observation consists of, in order."""
-        ...
-
-    derived: ClassVar[tuple[str, ...]]
-    """The MjData fields beyond the state that it reads (see `Simulation`); best none."""
-    varied: ClassVar[tuple[str, ...]]
-    """The MjModel fields that a reset changes in each simulation: where targets are."""
-
-    @staticmethod
-    def build(constants: Numbers) -> mujoco.MjModel:
-        """The compiled model."""
-        ...
-
-    def __init__(self, simulation: Simulation, constants: Numbers) -> None:
-        """Bind the fields that it reads, once."""
-        ...
+    def control_timestep(self) -> float:
+        """Seconds per control step."""
+        return float(self.simulation.model.opt.timestep * self.constants.substeps)
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
-        """Draw new starts for `rows` (rows,) int64, which are in the model's default state."""
-        ...
+        """Draw initial states for `rows` (rows,) int64, which are in the model's default state.
+
+        Draw with `uniform` and `normal` from this module: they give equal numbers for every dtype and device.
+        """
+        raise NotImplementedError
 
     def observation(self) -> Tensor:
-        """A new tensor (count, observation) float64."""
-        ...
+        """Compute the observations as a new tensor (count, observation)."""
+        raise NotImplementedError
+
+    def observation_rows(self, rows: Tensor) -> Tensor:
+        """Compute `observation()[rows]` as a new tensor (rows, observation); override it where less work will do."""
+        return self.observation()[rows]
 
     def reward(self) -> Tensor:
-        """For having come to the present state under the present `ctrl`: a new tensor (count,) float64."""
-        ...
+        """Compute the reward (count,), a new tensor, for arriving in the present state under the present `ctrl`."""
+        raise NotImplementedError
 
+    def terminated(self) -> Tensor | None:
+        """Return where (count,) bool, a new tensor, the present state ends the episode, without a future to value.
 
-@runtime_checkable
-class LooksBack(Protocol):
-    """A task whose reward compares the state with the one before the control step."""
+        None: nowhere.
+        """
+        return None
 
-    def before(self) -> None:
-        """Keep what the reward will need; called with the new `ctrl` in place, before the physics."""
-        ...
+    def truncated(self) -> Tensor | None:
+        """Return where (count,) bool, a new tensor, the episode is cut short though its future still has a value.
 
+        None: nowhere. The limit `episode_steps` is applied by the environment.
+        """
+        return None
 
-@runtime_checkable
-class Terminates(Protocol):
-    """A task that can end an episode for good: there is no future to value."""
+    def before_step(self) -> None:
+        """Keep what the reward compares with; called with the new `ctrl` in place, before the physics."""
 
-    def terminated(self) -> Tensor:
-        """Where (count,) bool the present state ends the episode."""
-        ...
+    def after_step(self) -> None:
+        """Update the task's own state; called after the physics, before the other methods."""
 
-
-@runtime_checkable
-class ReadsForces(Protocol):
-    """A task that reads `simulation.external_forces()`; its class says so, for they have their price."""
-
-    reads_forces: ClassVar[bool]
-
-
-@runtime_checkable
-class Remembers(Protocol):
-    """A task with a state of its own beside the simulation's."""
-
-    def after(self) -> None:
-        """Follow the physics: called after each control step, before anything is asked about the new state."""
-        ...
-
-    def forget(self) -> None:
-        """Be as new, for all random numbers begin anew; called before the `reset` of all rows."""
-        ...
+    def clear(self) -> None:
+        """Reset the task's own state; called when the random generator is seeded, before a `reset` of all rows."""
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of its state."""
-        ...
+        """Copy the task's own state, beyond the simulation's."""
+        return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a copy."""
-        ...
-
-
-@runtime_checkable
-class ShowsRows(Protocol):
-    """A task that can show a part of the rows for less, which pays where few of many episodes start together."""
-
-    def shown_in(self, rows: Tensor) -> Tensor:
-        """`observation()[rows]`, as a new tensor (rows, observation)."""
-        ...
-
-
-@runtime_checkable
-class Truncates(Protocol):
-    """A task that can cut an episode short whose future still has a value."""
-
-    def truncated(self) -> Tensor:
-        """Where (count,) bool the present state is the last."""
-        ...
-
-
-@runtime_checkable
-class Reports(Protocol):
-    """A task that tells numbers of an episode, for the environment's info."""
+        """Continue from a `state()`."""
 
     def report(self, rows: Tensor) -> dict[str, Tensor]:
-        """Of the episodes of `rows` so far: (rows,) each, by name."""
-        ...
+        """Return numbers (rows,) about the present episodes of `rows`, by their names in the environment's info."""
+        return {}
+
+    def ghost(self, row: int) -> Tensor | None:
+        """Return the `qpos` (nq,) of a second, transparent body in the pictures of simulation `row`, or None."""
+        return None
 
 
-@runtime_checkable
-class EndsWhereLost(Protocol):
-    """A task that takes a lost simulation for the end of an episode. Others show NaN there, which ends a training.
+def uniform(low: Tensor, high: Tensor, rows: int, random: torch.Generator) -> Tensor:
+    """Draw (rows, size) independent uniform numbers between the bounds `low` and `high` (size,), in their dtype.
 
-    It looks at `simulation.lost()` itself, for its observation, its reward and its end.
+    They are drawn in float64 on the CPU, so that a seed gives the same initial states in every simulation.
     """
+    return low + (high - low) * torch.rand(rows, len(low), dtype=torch.float64, generator=random).to(low)
 
-    ends_where_lost: ClassVar[bool]
 
-
-@runtime_checkable
-class HasGhost(Protocol):
-    """A task that shows a second state of the model in its pictures, as a ghost."""
-
-    def ghost(self, row: int) -> NDArray[np.float64]:
-        """The `qpos` of the ghost beside simulation `row`."""
-        ...
+def normal(like: Tensor, rows: int, random: torch.Generator) -> Tensor:
+    """Draw (rows, size) standard normal numbers for the field `like` (count, size), as `uniform` draws its own."""
+    return torch.randn(rows, like.shape[1], dtype=torch.float64, generator=random).to(like)

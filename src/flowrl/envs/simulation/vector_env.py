@@ -1,4 +1,4 @@
-"""Many episodes of a task as one Gymnasium vector environment."""
+"""Many episodes of a task as one Gymnasium vector environment, with a second interface of torch tensors."""
 
 from __future__ import annotations
 
@@ -11,39 +11,44 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.envs.simulation.mujoco_batch import Image
-from flowrl.envs.simulation.task_runner import StepResult, TaskRunner
+from flowrl.envs.simulation.protocol import Image
+from flowrl.envs.simulation.task_runner import StepResult, TaskRunner, one_thread
+from flowrl.envs.tensors import TensorStep
 
-Observation = NDArray[np.float64]  # (…, observation)
-
-
-def observation_space(arena: TaskRunner) -> spaces.Box:
-    """What one environment shows: the task's numbers, unbounded and in double precision."""
-    return spaces.Box(-np.inf, np.inf, (arena.observation_size,), np.float64)
+Observation = NDArray[np.floating[Any]]  # (…, observation)
 
 
-def action_space(arena: TaskRunner) -> spaces.Box:
-    """What one environment takes: the actuators' ranges. MuJoCo clamps what lies outside."""
-    low, high = arena.simulation.model.actuator_ctrlrange.astype(np.float32).T
+def observation_space(runner: TaskRunner) -> spaces.Box:
+    """Return the space of one observation: unbounded, in the simulation's precision."""
+    precision = torch.empty(0, dtype=runner.simulation.dtype).numpy().dtype.type
+    return spaces.Box(-np.inf, np.inf, (runner.observation_size,), precision)
+
+
+def action_space(runner: TaskRunner) -> spaces.Box:
+    """Return the space of one action: the actuators' ranges, to which MuJoCo clamps."""
+    low, high = runner.simulation.model.actuator_ctrlrange.astype(np.float32).T
     return spaces.Box(low, high, dtype=np.float32)
 
 
 def seed_from(random: np.random.Generator) -> int:
-    """A seed for torch's generator, drawn from Gymnasium's."""
+    """Draw a seed for torch's generator from Gymnasium's."""
     return int(random.integers(2**63))
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
-    """The episodes of `arena` stepped together, with SAME_STEP autoreset.
+    """The episodes of `runner` stepped together, with SAME_STEP autoreset.
 
     An episode ends where the task terminates or truncates it, or is truncated after `max_episode_steps` (None: the
-    task's own number). It is reset in the step that ended it: its row of the observation is the new start,
-    `info["final_obs"]` holds the last observation of the old episode (None for the others), and
-    `info["final_info"]` what the task tells of it. One random generator serves all rows. `picture` is the height and
-    width of what `render` gives, and the camera. An action is held for `action_repeat` control steps, or until its
-    episode ends, and their rewards are summed.
+    task's own number). It is reset in the step that ended it: its row of the observation is the first of the next
+    episode, `info["final_obs"]` holds the last observation of the old one (None for the others), and
+    `info["final_info"]` the task's report of it. One random generator serves all rows. An action is held for
+    `action_repeat` control steps, or until its episode ends, and their rewards are summed. Pictures are `height` x
+    `width` from the model's `camera`, a name or a number (None: the task's own).
+
+    `reset_tensors` and `step_tensors` do the same without NumPy; `reset` and `step` convert their results.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
@@ -53,126 +58,185 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def __init__(
         self,
-        arena: TaskRunner,
+        runner: TaskRunner,
         max_episode_steps: int | None = None,
-        render_mode: str | None = None,
-        picture: tuple[int, int, int | str] = (240, 320, 0),
         action_repeat: int = 1,
+        render_mode: str | None = None,
+        height: int = 240,
+        width: int = 320,
+        camera: int | str | None = None,
     ) -> None:
-        self.arena = arena
+        self.runner = runner
         self.action_repeat = at_least_one("action_repeat", action_repeat)
-        self.metadata = self.metadata | {"render_fps": arena.rate / action_repeat}
-        self.num_envs = arena.count
+        self.metadata = self.metadata | {"render_fps": runner.control_rate / action_repeat}
+        self.num_envs = runner.count
         if max_episode_steps is None:
-            max_episode_steps = arena.constants.episode_steps
+            max_episode_steps = runner.constants.episode_steps
         self.max_episode_steps = at_least_one("max_episode_steps", max_episode_steps)
         self.render_mode = render_mode
-        self.picture = drawable(arena, *picture)
-        self.single_observation_space = observation_space(arena)
-        self.single_action_space = action_space(arena)
-        self.observation_space = batch_space(self.single_observation_space, arena.count)
-        self.action_space = batch_space(self.single_action_space, arena.count)
+        self.picture = drawable(runner, height, width, camera)
+        self.single_observation_space = observation_space(runner)
+        self.single_action_space = action_space(runner)
+        self.observation_space = batch_space(self.single_observation_space, runner.count)
+        self.action_space = batch_space(self.single_action_space, runner.count)
         self.seeded = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         if options:
-            raise UsageError(f"reset takes no options here, not {', '.join(options)}: all rows begin anew.")
+            raise UsageError(f"reset takes no options here, not {', '.join(options)}: it resets all rows.")
+        return self.reset_tensors(seed).numpy(force=True), {}
+
+    def reset_tensors(self, seed: int | None = None) -> Tensor:
+        """Begin a new episode in every row and return the observations (count, observation).
+
+        `seed` seeds the random generator; None continues it, or seeds it at random in the first reset.
+        """
         super().reset(seed=seed)
         if seed is not None or not self.seeded:
-            self.arena.seed(seed_from(self.np_random))
+            self.runner.seed(seed_from(self.np_random))
             self.seeded = True
-        return self.arena.start(self.arena.everyone).numpy(), {}
+        return self.runner.reset(self.runner.all_rows)
 
     def stagger(self) -> NDArray[np.int64]:
-        """Take each running episode to have run for a random number of steps, so that the time limit does not cut
-        all of them at once; those numbers (num_envs,)."""
-        self.arena.elapsed[:] = self.np_random.integers(0, self.max_episode_steps, self.num_envs)
-        return self.arena.elapsed.copy()
+        """Set the elapsed steps of each running episode to a random number, so that the time limit does not truncate
+        all of them at once; returns those numbers (num_envs,)."""
+        elapsed = self.np_random.integers(0, self.max_episode_steps, self.num_envs)
+        self.runner.elapsed.copy_(torch.from_numpy(elapsed))
+        return elapsed
 
     def step(
         self, actions: NDArray[Any]
-    ) -> tuple[Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[Observation, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        step = self.step_tensors(torch.tensor(np.asarray(actions)))
+        returned = (step.obs, step.reward, step.terminated, step.truncated)
+        obs, reward, terminated, truncated = (tensor.numpy(force=True) for tensor in returned)
+        return obs, reward, terminated, truncated, self._infos(step) if len(step.ended) else {}
+
+    def _infos(self, step: TensorStep) -> dict[str, Any]:
+        """Return Gymnasium's info about the episodes that ended, with a row per environment and a mask per entry."""
+        rows = step.ended.numpy(force=True)
+        ended = np.zeros(self.num_envs, dtype=np.bool_)
+        ended[rows] = True
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_obs[rows] = np.fromiter(step.final_obs.numpy(force=True), dtype=object, count=len(rows))
         final_info: dict[str, Any] = {}
-        outcome = self._control_step(np.asarray(actions))
-        ended = outcome.terminated | outcome.truncated
-        self._report(ended, final_info)
-        for _ in range(self.action_repeat - 1):
-            if ended.all():
-                break
-            later = self._control_step(np.asarray(actions))
-            outcome = _where(~ended, later, outcome)
-            just = (later.terminated | later.truncated) & ~ended
-            self._report(just, final_info)
-            ended = ended | just
-        infos: dict[str, Any] = {}
-        shown = outcome.observation.numpy()  # torch would wake its threads for a few rows
-        if ended.any():
-            final_obs = np.full(self.num_envs, None, dtype=object)
-            final_obs[ended] = np.fromiter(shown[ended], dtype=object, count=int(ended.sum()))
-            infos = {"final_obs": final_obs, "_final_obs": ended, "final_info": final_info}
-            infos["_final_info"] = ended.copy()
-            shown[ended] = self.arena.start(torch.from_numpy(np.flatnonzero(ended))).numpy()
-        return shown, outcome.reward.numpy(), outcome.terminated, outcome.truncated, infos
+        for name, tensor in step.final_info.items():
+            values = tensor.numpy(force=True)
+            final_info[name] = np.zeros((self.num_envs, *values.shape[1:]), dtype=values.dtype)
+            final_info[name][rows] = values
+            final_info[f"_{name}"] = ended.copy()
+        infos = {"final_obs": final_obs, "_final_obs": ended, "final_info": final_info}
+        return infos | {"_final_info": ended.copy()}
 
-    def _control_step(self, actions: NDArray[Any]) -> StepResult:
-        outcome = self.arena.step(actions)
-        return outcome._replace(truncated=outcome.truncated | (self.arena.elapsed >= self.max_episode_steps))
+    def step_tensors(self, actions: Tensor) -> TensorStep:
+        """Apply `actions` (count, action) for `action_repeat` control steps, and reset the episodes that ended.
 
-    def _report(self, ended: NDArray[np.bool_], final_info: dict[str, Any]) -> None:
-        """Put what the task tells of the rows that have just `ended` into `final_info`, and their last picture, as
-        Gymnasium's SyncVectorEnv does for the single environment."""
-        if not ended.any():
-            return
-        told = self.arena.report(torch.from_numpy(np.flatnonzero(ended)))
+        Raises ValueError for an action that is not finite or has another shape.
+        """
+        with one_thread():
+            outcome = self._control_step(actions)
+            ended = outcome.terminated | outcome.truncated
+            reports = [self._report(ended)]
+            for _ in range(self.action_repeat - 1):
+                if ended.all():
+                    break
+                later = self._control_step(actions)
+                outcome = _accumulated(outcome, later, ~ended)
+                ended_now = (later.terminated | later.truncated) & ~ended
+                reports.append(self._report(ended_now))
+                ended = ended | ended_now
+            rows, final_info = _merged(reports)
+            obs = outcome.observation
+            final_obs = obs[rows]
+            if len(rows):
+                obs[rows] = self.runner.reset(rows)
+        return TensorStep(
+            obs, outcome.reward, outcome.terminated, outcome.truncated, rows, final_obs, final_info
+        )
+
+    def _control_step(self, actions: Tensor) -> StepResult:
+        outcome = self.runner.step(actions)
+        return outcome._replace(truncated=outcome.truncated | (self.runner.elapsed >= self.max_episode_steps))
+
+    def _report(self, ended: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the rows that have just `ended` (count,) with the task's report and the last pictures of them.
+
+        Gymnasium's SyncVectorEnv reports the pictures of single environments likewise.
+        """
+        rows = ended.nonzero().flatten()
+        if not len(rows):
+            return rows, {}
+        report = self.runner.report(rows)
         if (pictures := self.render()) is not None:
-            told = told | {"render": np.stack(pictures)[ended]}
-        for name, numbers in told.items():
-            if name not in final_info:
-                final_info[name] = np.zeros((self.num_envs, *numbers.shape[1:]), dtype=numbers.dtype)
-                final_info[f"_{name}"] = np.zeros(self.num_envs, dtype=np.bool_)
-            final_info[name][ended] = numbers
-            final_info[f"_{name}"] |= ended
+            report = report | {"render": torch.from_numpy(np.stack(pictures)).to(rows.device)[rows]}
+        return rows, report
 
     def render(self) -> tuple[Image, ...] | None:
         if self.render_mode != "rgb_array":
             return None
-        return tuple(self.arena.render(row, *self.picture) for row in range(self.num_envs))
+        return tuple(self.runner.render(row, *self.picture) for row in range(self.num_envs))
 
     def state(self) -> dict[str, Any]:
-        """Everything the next steps depend on: simulations, elapsed steps and the random generators."""
+        """Copy everything that the next steps depend on, as NumPy arrays: simulations, elapsed steps, generators."""
         random = copy.deepcopy(self.np_random)
-        return {"arena": self.arena.state(), "random": random, "seeded": self.seeded}
+        return {"arena": _as_arrays(self.runner.state()), "random": random, "seeded": self.seeded}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of an environment with the same options and `num_envs`."""
-        self.arena.restore(state["arena"])
+        self.runner.restore(_as_tensors(state["arena"]))
         self._np_random = copy.deepcopy(state["random"])
         self.seeded = state["seeded"]
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.arena.close()
+        self.runner.close()
 
 
-def _where(running: NDArray[np.bool_], later: StepResult, earlier: StepResult) -> StepResult:
-    """`earlier`, and in the rows still `running` what `later` added to it."""
-    rows = torch.from_numpy(running)
+def _accumulated(earlier: StepResult, later: StepResult, running: Tensor) -> StepResult:
+    """Add `later` to `earlier` in the rows that were still `running` (count,) bool."""
     return StepResult(
-        torch.where(rows[:, None], later.observation, earlier.observation),
-        torch.where(rows, earlier.reward + later.reward, earlier.reward),
+        torch.where(running[:, None], later.observation, earlier.observation),
+        torch.where(running, earlier.reward + later.reward, earlier.reward),
         earlier.terminated | (running & later.terminated),
         earlier.truncated | (running & later.truncated),
     )
 
 
-def drawable(arena: TaskRunner, height: int, width: int, camera: int | str) -> tuple[int, int, int | str]:
-    """What `render` is asked for; raises UsageError for a size or a camera that there is not.
+def _merged(reports: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Join reports of different rows into one, in ascending order of the rows."""
+    if len(reports) == 1:
+        return reports[0]
+    rows, order = torch.cat([rows for rows, _ in reports]).sort()
+    filled = [report for _, report in reports if report]
+    names = filled[0] if filled else ()
+    return rows, {name: torch.cat([report[name] for report in filled])[order] for name in names}
 
-    A model without cameras is seen by the free one, -1, in place of its first.
+
+def _as_arrays(state: Any) -> Any:
+    """Convert the tensors in nested dicts to NumPy arrays."""
+    if isinstance(state, dict):
+        return {name: _as_arrays(part) for name, part in state.items()}
+    return state.numpy(force=True)
+
+
+def _as_tensors(state: Any) -> Any:
+    """Convert the NumPy arrays in nested dicts to tensors."""
+    if isinstance(state, dict):
+        return {name: _as_tensors(part) for name, part in state.items()}
+    return torch.from_numpy(np.asarray(state))
+
+
+def drawable(
+    runner: TaskRunner, height: int, width: int, camera: int | str | None
+) -> tuple[int, int, int | str]:
+    """Return height, width and camera of the pictures; raises UsageError for a size or a camera that does not exist.
+
+    None is the task's own camera. The camera 0 of a model without cameras is the free one, -1.
     """
-    model = arena.simulation.model
+    model = runner.simulation.model
     names = [model.camera(number).name for number in range(model.ncam)]
+    camera = runner.constants.camera if camera is None else camera
     if camera == 0 and not names:
         camera = -1
     numbered = isinstance(camera, int) and not isinstance(camera, bool) and -1 <= camera < model.ncam
@@ -185,7 +249,7 @@ def drawable(arena: TaskRunner, height: int, width: int, camera: int | str) -> t
 
 
 def at_least_one(name: str, value: int) -> int:
-    """`value` itself; raises UsageError, with its `name`, unless it is a whole number of at least 1."""
+    """Return `value`; raises UsageError, with its `name`, unless it is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
     return value

@@ -93,7 +93,7 @@ def write(motion: Motion, path: Path) -> None:
             body_pos_w=bodies.position.numpy(),
             body_quat_w=bodies.rotation.numpy(),
             body_lin_vel_w=bodies.velocity.numpy(),
-            body_ang_vel_w=bodies.spin.numpy(),
+            body_ang_vel_w=bodies.angular_velocity.numpy(),
             joint_names=np.array(JOINTS),
             body_names=np.array(BODIES),
             loop=np.array(motion.loops),

@@ -28,9 +28,7 @@ OPTIMUM = 121 / 21
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, default=10)
     options.add_argument("--runs", type=Path, default=Path("runs/gridworld-benchmark"))
     options.add_argument("--out", type=Path, default=Path("docs/results"))
@@ -57,12 +55,7 @@ def measure(algorithm: str, seed: int, runs: Path) -> dict[str, Any]:
     loaded = evaluate.open_checkpoint(folder)
     request = evaluate.EvalRequest(episodes=EPISODES, seed=1, noise="random")
     result = evaluate.evaluate_checkpoint(loaded, request).summary()
-    row = {
-        "algorithm": algorithm,
-        "seed": seed,
-        "train_s": trained["seconds"],
-        "env_steps": trained["env_steps"],
-    }
+    row = {"algorithm": algorithm, "seed": seed, "train_s": trained["seconds"], "env_steps": trained["env_steps"]}
     row |= {"success": result["success_rate"], "length": result["length_mean"]}
     for noise in ("random", "zero"):
         row |= {f"{noise}_{key}": value for key, value in from_centre(loaded, noise).items()}
@@ -73,16 +66,7 @@ def train(algorithm: str, seed: int, folder: Path) -> dict[str, Any]:
     """Train a run unless it was trained before; return the JSON document of `flowrl train`."""
     record = folder / "trained.json"
     if not record.exists():
-        command = [
-            sys.executable,
-            "-m",
-            "flowrl",
-            "train",
-            "gridworld.yaml",
-            "--json",
-            "--out",
-            str(folder.parent),
-        ]
+        command = [sys.executable, "-m", "flowrl", "train", "gridworld.yaml", "--json", "--out", str(folder.parent)]
         command += ["--name", folder.name, "--set", f"algorithm={algorithm}", "--seed", str(seed)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         record.write_text(done.stdout)
@@ -109,11 +93,7 @@ def check_targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"bar": "success >= 0.99, median of 5", "reached": success, "met": success >= 0.99},
         {"bar": "length <= 6.2, median of 5", "reached": length, "met": length <= 6.2},
         {"bar": "training <= 6.5 s, median of 5", "reached": seconds, "met": seconds <= 6.5},
-        {
-            "bar": "both walls >= 20 % from the centre in >= 7 of 10",
-            "reached": both,
-            "met": both >= 0.7 * len(rows),
-        },
+        {"bar": "both walls >= 20 % from the centre in >= 7 of 10", "reached": both, "met": both >= 0.7 * len(rows)},
     ]
 
 
@@ -122,12 +102,7 @@ COLUMNS = ["algorithm", "seed", "train s", "success", "length", "up", "down", "r
 
 def line(row: dict[str, Any]) -> str:
     shares = [row["random_up"], row["random_down"], row["random_reached"], row["zero_reached"]]
-    numbers = [
-        f"{row['train_s']:.1f}",
-        f"{row['success']:.3f}",
-        f"{row['length']:.2f}",
-        *(f"{s:.2f}" for s in shares),
-    ]
+    numbers = [f"{row['train_s']:.1f}", f"{row['success']:.3f}", f"{row['length']:.2f}", *(f"{s:.2f}" for s in shares)]
     return "| " + " | ".join([row["algorithm"], str(row["seed"]), *numbers]) + " |"
 
 

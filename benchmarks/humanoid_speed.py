@@ -90,9 +90,7 @@ def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--motions", nargs="+", default=["gait:walk"], metavar="SOURCE")
     parser.add_argument("--count", type=int, default=256, help="environments stepped together")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")

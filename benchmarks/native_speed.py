@@ -33,9 +33,7 @@ TURN_SECONDS = 0.3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ids", nargs="*", default=IDS, metavar="ID")
     parser.add_argument("--counts", nargs="+", type=int, default=[32, 256], help="environments together")
     parser.add_argument("--turns", type=int, default=15, help="of each way")

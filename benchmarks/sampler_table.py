@@ -24,16 +24,14 @@ from flowrl.experiments.build import load_policy
 from flowrl.reporting.plots import pareto_front, style
 
 SAMPLERS = ["euler:10", "midpoint:5", "heun:5", "rk4:4", "dopri5"]
-FRONT = [
-    f"{name}:{steps}" for name in ("euler", "midpoint", "heun", "ab2", "rk4") for steps in (1, 2, 4, 8)
-] + ["dopri5"]
+FRONT = [f"{name}:{steps}" for name in ("euler", "midpoint", "heun", "ab2", "rk4") for steps in (1, 2, 4, 8)] + [
+    "dopri5"
+]
 EPISODES = 1000
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--runs", type=Path, default=Path("runs/sampler-benchmark"))
     options.add_argument("--out", type=Path, default=Path("docs/results"))
@@ -41,10 +39,7 @@ def main() -> int:
     out, runs = arguments.out, arguments.runs
     out.mkdir(parents=True, exist_ok=True)
     results = [
-        result
-        for trained in SAMPLERS
-        for seed in range(arguments.seeds)
-        for result in measure(trained, seed, runs)
+        result for trained in SAMPLERS for seed in range(arguments.seeds) for result in measure(trained, seed, runs)
     ]
     (out / "sampler_table.json").write_text(json.dumps(results, indent=1) + "\n")
     (out / "sampler_table.md").write_text(table(results))
@@ -80,10 +75,7 @@ def measure(trained: str, seed: int, runs: Path) -> list[dict[str, Any]]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Format success / length, medians over the seeds, with a row per training sampler."""
-    lines = [
-        "| trained with \\ evaluated with | " + " | ".join(SAMPLERS) + " |",
-        "|---" * (len(SAMPLERS) + 1) + "|",
-    ]
+    lines = ["| trained with \\ evaluated with | " + " | ".join(SAMPLERS) + " |", "|---" * (len(SAMPLERS) + 1) + "|"]
     for trained in SAMPLERS:
         entries = []
         for evaluated in SAMPLERS:
@@ -102,9 +94,7 @@ def draw_front(folder: Path, out: Path) -> None:
         result = evaluate.evaluate_checkpoint(loaded, request).summary()
         latency = single_action_us(loaded, request)
         name = result["sampler"] if result["steps"] is None else f"{result['sampler']} {result['steps']}"
-        rows.append(
-            {"sampler": name, "nfe": result["nfe"], "latency_us": latency, "length": result["length_mean"]}
-        )
+        rows.append({"sampler": name, "nfe": result["nfe"], "latency_us": latency, "length": result["length_mean"]})
         choices.append(pareto_front.Choice(result["sampler"], result["nfe"], latency, result["length_mean"]))
     (out / "front.json").write_text(json.dumps(rows, indent=1) + "\n")
     style.save(pareto_front.draw(choices, "mean episode length", better="lower"), out / "front.png")

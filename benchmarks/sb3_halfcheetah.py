@@ -37,12 +37,7 @@ the repository, that uses flowrl's torch, gymnasium and mujoco (so that nothing 
 where `python` is the one that has flowrl."""
 
 SB3_DEFAULTS = {"envs": 1, "rollout_steps": 2048, "minibatch": 64, "epochs": 10}
-SB3_SPREAD = {
-    "envs": 16,
-    "rollout_steps": 128,
-    "minibatch": 64,
-    "epochs": 10,
-}  # the same 2048 steps per rollout
+SB3_SPREAD = {"envs": 16, "rollout_steps": 128, "minibatch": 64, "epochs": 10}  # the same 2048 steps per rollout
 SB3_NETWORKS = {"actor": [64, 64], "critic": [64, 64], "activation": "tanh"}
 
 
@@ -108,9 +103,7 @@ def comparisons(options: argparse.Namespace) -> list[tuple[str, list[str], dict[
     ]
 
 
-def measure(
-    name: str, ours: list[str], theirs: dict[str, Any], options: argparse.Namespace
-) -> dict[str, Any]:
+def measure(name: str, ours: list[str], theirs: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Measure one row: `rounds` measurements of each side, in turns."""
     settings = json.dumps(theirs | {"steps": options.steps, "threads": options.threads})
     sb3 = [options.sb3_python, __file__, "--side", "sb3", "--settings", settings]
@@ -217,19 +210,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--sb3-python", default=sys.executable, help="the interpreter that has Stable-Baselines3"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sb3-python", default=sys.executable, help="the interpreter that has Stable-Baselines3")
     parser.add_argument("--recipe", default="halfcheetah.yaml", help="flowrl's recipe")
     parser.add_argument("--steps", type=int, default=32768, help="environment steps per measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads, on both sides")
-    parser.add_argument(
-        "--out", type=Path, default=Path("sb3_halfcheetah.json"), help="the file of the results"
-    )
+    parser.add_argument("--out", type=Path, default=Path("sb3_halfcheetah.json"), help="the file of the results")
     parser.add_argument("--side", choices=["sb3"], help=argparse.SUPPRESS)
     parser.add_argument("--settings", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -23,9 +23,7 @@ from flowrl.envs.dm_control.tasks import TASKS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=256)
     parser.add_argument("--learned", type=Path, default=Path("docs/results/suite.json.xz"))
     options = parser.parse_args()

@@ -176,9 +176,7 @@ def shown(rate: float | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK")
     parser.add_argument("--others", type=Path, metavar="PYTHON", help="a Python with envpool and dm_control")
     parser.add_argument("--out", type=Path, help="where the figures go as JSON")

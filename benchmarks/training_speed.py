@@ -43,9 +43,7 @@ SETTINGS = [  # of PAPER
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default=PAPER)
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -69,9 +67,7 @@ def main() -> None:
         "recipe": options.recipe,
         "settings": settings,
     }
-    print(
-        f"{figures['env_steps_per_s']:,.0f} env steps/s on {options.threads} threads (median of {len(rows)})"
-    )
+    print(f"{figures['env_steps_per_s']:,.0f} env steps/s on {options.threads} threads (median of {len(rows)})")
     for part, value in seconds.items():
         share = f"{value / seconds['all']:6.0%}" if part in ("environments", "sampling", "update") else ""
         print(f"  {part:<14}{1e6 * value / steps:8.1f} us per env step{share}")

@@ -93,12 +93,7 @@ def literals(annotation: Any) -> list[Any]:
 
 
 def presets() -> str:
-    lines = [
-        "## Algorithms",
-        "",
-        "The preset of each `algorithm`, every part of which may be set separately:",
-        "",
-    ]
+    lines = ["## Algorithms", "", "The preset of each `algorithm`, every part of which may be set separately:", ""]
     for name, preset in ALGORITHMS.items():
         lines.append(f"- `{name}`: " + ", ".join(f"`{key} = {value}`" for key, value in leaves(preset)))
     return "\n".join(lines) + "\n"

@@ -43,9 +43,6 @@ LONGEST_FILE = 350  # lines
 REFUSED_WORDS = re.compile(r"\b(told|tells|anew|heard|strangers?|whoever)\b", re.IGNORECASE)
 
 
-ENABLED_LATER = pytest.mark.xfail(reason="the tree is being brought to comply", strict=False)
-
-
 def source_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -70,11 +67,7 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[tupl
                 kept = module.split(".")[: len(module.split(".")) - node.level + is_package]
                 origin = ".".join([*kept, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and _name_of(node.func) in (
-            "import_module",
-            "__import__",
-            "find_spec",
-        ):
+        elif isinstance(node, ast.Call) and _name_of(node.func) in ("import_module", "__import__", "find_spec"):
             for argument in node.args[:1]:
                 if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                     yield node.lineno, argument.value
@@ -144,9 +137,7 @@ def test_policies_can_be_deployed_without_training() -> None:
 
 @pytest.mark.parametrize("arguments", [["-c", "import flowrl"], ["-m", "flowrl", "--help"]])
 def test_torch_is_imported_only_where_it_is_needed(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=True)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "flowrl" in imported
     assert "torch" not in imported
@@ -175,13 +166,9 @@ def class_names(source: str) -> list[str]:
     return [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
 
 
-@ENABLED_LATER
 def test_class_names_are_unique() -> None:
     count = Counter(
-        name
-        for folder in (SOURCE, SAMPLERS)
-        for path in source_files(folder)
-        for name in class_names(path.read_text())
+        name for folder in (SOURCE, SAMPLERS) for path in source_files(folder) for name in class_names(path.read_text())
     )
     assert len(count) > 100
     assert [name for name, uses in count.items() if uses > 1] == []
@@ -198,7 +185,6 @@ def functions(source: str, is_command: bool = False) -> Iterator[tuple[str, int]
             yield node.name, (node.end_lineno or first) - first + 1
 
 
-@ENABLED_LATER
 def test_no_function_is_long() -> None:
     found = [
         f"{module_name(path, folder)}.{name}: {lines} lines"
@@ -210,7 +196,6 @@ def test_no_function_is_long() -> None:
     assert found == []
 
 
-@ENABLED_LATER
 def test_no_file_is_long() -> None:
     found = [
         f"{module_name(path, folder)}: {lines} lines"
@@ -221,7 +206,6 @@ def test_no_file_is_long() -> None:
     assert found == []
 
 
-@ENABLED_LATER
 def test_refused_words_are_not_used() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {word.group()}"
@@ -279,10 +263,7 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("flowrl.training.learner", "from flowrl.flow.matching import cfm_loss\nfrom . import ratio"),
-        (
-            "flowrl.samplers.conformance",
-            "from flowrl.samplers import registry\nfrom flowrl import __version__",
-        ),
+        ("flowrl.samplers.conformance", "from flowrl.samplers import registry\nfrom flowrl import __version__"),
         ("flowrl.config.recipe", "from flowrl.config.schema import Config"),
         ("flowrl.cli.train", "from flowrl.experiments.train import train\nfrom flowrl.cli.output import say"),
         ("flowrl.envs.factory", "from .gridworld import GridWorld\nimport numpy"),

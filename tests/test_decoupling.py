@@ -14,9 +14,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "flowrl"
 SAMPLERS = ROOT / "samplers" / "flowrl_samplers"
 
-ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
-    "flowrl.samplers"
-]
+ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["flowrl.samplers"]
 WITHOUT_SAMPLERS = [
     *sorted((SOURCE / "training").rglob("*.py")),
     *sorted((SOURCE / "flow").rglob("*.py")),
@@ -79,10 +77,7 @@ def test_a_mention_is_found(source: str) -> None:
 
 
 def test_a_docstring_may_mention_the_other_package() -> None:
-    assert (
-        list(mentions('"""Unlike flowrl_samplers."""\nimport flowrl_samplers_of_mine', "flowrl_samplers"))
-        == []
-    )
+    assert list(mentions('"""Unlike flowrl_samplers."""\nimport flowrl_samplers_of_mine', "flowrl_samplers")) == []
 
 
 def sampler_words(source: str) -> list[str]:
@@ -99,9 +94,7 @@ def sampler_words(source: str) -> list[str]:
 def test_training_flow_policies_and_networks_name_no_sampler() -> None:
     assert len(WITHOUT_SAMPLERS) > 15
     found = [
-        f"{path.relative_to(ROOT)}:{word}"
-        for path in WITHOUT_SAMPLERS
-        for word in sampler_words(path.read_text())
+        f"{path.relative_to(ROOT)}:{word}" for path in WITHOUT_SAMPLERS for word in sampler_words(path.read_text())
     ]
     assert found == []
 

@@ -10,20 +10,12 @@ import pytest
 from tests.test_architecture import SOURCE, source_files
 
 FAMILY_FILES = (
-    *(
-        "envs/families.py",
-        "envs/gridworld.py",
-        "envs/dm_control/",
-        "envs/gymnasium_mujoco/",
-        "envs/humanoid/",
-    ),
+    *("envs/families.py", "envs/gridworld.py", "envs/dm_control/", "envs/gymnasium_mujoco/", "envs/humanoid/"),
     *("cli/motions.py", "experiments/motions.py", "experiments/gridworld_plot.py"),
 )
 """The folders of the families, the table of all, and the commands that only one family has."""
 
-ENVIRONMENT = re.compile(
-    r"flowrl/\w+-v\d|humanoid|DMControl|(CheetahRun|HalfCheetah|Hopper)-v\d", re.IGNORECASE
-)
+ENVIRONMENT = re.compile(r"flowrl/\w+-v\d|humanoid|DMControl|(CheetahRun|HalfCheetah|Hopper)-v\d", re.IGNORECASE)
 
 
 def family_names(source: str) -> list[str]:

@@ -82,14 +82,7 @@ def test_the_wheels_metadata(wheel: zipfile.ZipFile) -> None:
 def test_the_source_distribution_holds_all_that_its_tests_read(sdist: Path) -> None:
     for part in ("src", "samplers", "tests", "docs", "scripts", "benchmarks", ".github"):
         assert contents(ROOT / part) - IGNORED_RESULTS <= contents(sdist / part), part
-    for name in (
-        "README.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "CITATION.cff",
-        "pyproject.toml",
-        "constraints.txt",
-    ):
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "pyproject.toml", "constraints.txt"):
         assert (sdist / name).is_file()
     for name in ("Makefile", "CHANGELOG.md", ".pre-commit-config.yaml", ".ci/run"):
         assert (sdist / name).is_file()
@@ -100,10 +93,7 @@ def test_the_source_distribution_passes_its_tests(sdist: Path) -> None:
     """The tests that read other files than Python's sources, in the unpacked archive."""
     tests = (
         *("tests/test_architecture.py", "tests/test_decoupling.py", "tests/test_project_files.py"),
-        *(
-            "tests/config/test_docs.py",
-            "tests/samplers/test_readme.py",
-        ),
+        *("tests/config/test_docs.py", "tests/samplers/test_readme.py"),
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     environment = os.environ | {"PYTHONPATH": f"{sdist / 'src'}{os.pathsep}{sdist / 'samplers'}"}

@@ -72,9 +72,7 @@ class Dopri5:
         tolerance = {"rtol": self.rtol, "atol": self.atol}
         try:
             odeint(derivative, x, interval, **tolerance, method="dopri5", options=options)
-        except (
-            AssertionError
-        ) as error:  # raised by torchdiffeq when the state or the step is no longer a number
+        except AssertionError as error:  # raised by torchdiffeq when the state or the step is no longer a number
             raise IntegrationFailed(
                 f"dopri5 cannot continue from {t0:g} to {t1:g} ({error}): is the velocity finite there?"
             ) from error

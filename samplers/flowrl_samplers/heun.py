@@ -6,10 +6,7 @@ from typing import ClassVar
 
 from flowrl_samplers._plan import FixedGrid, Plan, Tableau, runge_kutta
 
-TABLEAU = Tableau(
-    a=((1.0,),),
-    b=(1 / 2, 1 / 2),
-)
+TABLEAU = Tableau(a=((1.0,),), b=(1 / 2, 1 / 2))
 
 
 class Heun(FixedGrid):

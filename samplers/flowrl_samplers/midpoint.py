@@ -6,10 +6,7 @@ from typing import ClassVar
 
 from flowrl_samplers._plan import FixedGrid, Plan, Tableau, runge_kutta
 
-TABLEAU = Tableau(
-    a=((1 / 2,),),
-    b=(0.0, 1.0),
-)
+TABLEAU = Tableau(a=((1 / 2,),), b=(0.0, 1.0))
 
 
 class Midpoint(FixedGrid):

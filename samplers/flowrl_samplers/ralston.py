@@ -6,10 +6,7 @@ from typing import ClassVar
 
 from flowrl_samplers._plan import FixedGrid, Plan, Tableau, runge_kutta
 
-TABLEAU = Tableau(
-    a=((2 / 3,),),
-    b=(1 / 4, 3 / 4),
-)
+TABLEAU = Tableau(a=((2 / 3,),), b=(1 / 4, 3 / 4))
 
 
 class Ralston(FixedGrid):

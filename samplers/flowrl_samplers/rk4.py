@@ -6,10 +6,7 @@ from typing import ClassVar
 
 from flowrl_samplers._plan import FixedGrid, Plan, Tableau, runge_kutta
 
-TABLEAU = Tableau(
-    a=((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)),
-    b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
-)
+TABLEAU = Tableau(a=((1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), b=(1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
 
 class RK4(FixedGrid):

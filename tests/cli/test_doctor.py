@@ -35,17 +35,7 @@ def test_a_working_installation_is_usable(capsys: pytest.CaptureFixture[str]) ->
     assert code == 0
     assert document["usable"] is True
     found = states(document)
-    for name in (
-        "python",
-        "flowrl-cli",
-        "torch",
-        "torchdiffeq",
-        "gymnasium",
-        "mujoco",
-        "numpy",
-        "pydantic",
-        "typer",
-    ):
+    for name in ("python", "flowrl-cli", "torch", "torchdiffeq", "gymnasium", "mujoco", "numpy", "pydantic", "typer"):
         assert found[name] == "ok"
     for name in ("torch on cpu", "simulation", "rendering", "samplers", "recipes"):
         assert found[name] == "ok"
@@ -100,18 +90,14 @@ def test_requirements_of_other_interpreters_and_groups_are_not_needed(
     assert [states(document)[name] for name in ("[video]", "[test]")] == ["ok", "ok"]
 
 
-def test_a_version_with_a_local_part_and_a_pre_release_fulfil_a_requirement(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_version_with_a_local_part_and_a_pre_release_fulfil_a_requirement(monkeypatch: pytest.MonkeyPatch) -> None:
     for version in ("2.13.0+cpu", "2.13", "2.14.0rc1"):
         monkeypatch.setattr(installation.metadata, "version", lambda name, found=version: found)
         assert installation._fulfilled(Requirement("torch>=2.6"))
         assert not installation._fulfilled(Requirement("torch>=2.15"))
 
 
-def test_the_doctor_runs_without_packaging(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_doctor_runs_without_packaging(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "packaging.requirements", None)
     code, document = outcome(capsys)
     assert code == 8

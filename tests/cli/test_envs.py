@@ -29,13 +29,7 @@ def test_the_list_has_ours_first_and_only_what_can_be_trained_on() -> None:
     rows = json.loads(printed("--json"))
     ids = [row["id"] for row in rows]
     assert rows[0]["origin"] == "flowrl"
-    assert {
-        "flowrl/GridWorld-v0",
-        "Pendulum-v1",
-        "MountainCarContinuous-v0",
-        "Hopper-v5",
-        "Humanoid-v5",
-    } <= set(ids)
+    assert {"flowrl/GridWorld-v0", "Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5", "Humanoid-v5"} <= set(ids)
     assert not {"CartPole-v1", "Hopper-v4", "Acrobot-v1", "Taxi-v4", "phys2d/Pendulum-v0"} & set(ids)
     assert len(ids) == len(set(ids))
     origins = [row["origin"] for row in rows]
@@ -66,12 +60,7 @@ def test_a_control_task_is_described_in_words(task: str) -> None:
 
 def test_a_description() -> None:
     found = json.loads(printed("Pendulum-v1", "--json"))
-    assert found["observation"] == {
-        "shape": [3],
-        "dtype": "float32",
-        "low": [-1, -1, -8],
-        "high": [1, 1, 8],
-    }
+    assert found["observation"] == {"shape": [3], "dtype": "float32", "low": [-1, -1, -8], "high": [1, 1, 8]}
     assert found["action"] == {"shape": [1], "dtype": "float32", "low": [-2], "high": [2]}
     assert (found["episode_limit"], found["exact_resume"]) == (200, True)
     assert found["train"] == "flowrl train pendulum.yaml"

@@ -25,9 +25,7 @@ learner: {epochs: 1, minibatches: 1, critic: {hidden: [4]}}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     (folder / "track.yaml").write_text(TRACK)
-    assert (
-        cli.run(["train", str(folder / "track.yaml"), "--out", str(folder), "--name", "run", "--json"]) == 0
-    )
+    assert cli.run(["train", str(folder / "track.yaml"), "--out", str(folder), "--name", "run", "--json"]) == 0
     return folder / "run"
 
 
@@ -43,29 +41,21 @@ def test_the_table_goes_to_a_file_motion_by_motion(
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["noise"], row["motion"]) for row in rows] == [
-        (noise, clip)
-        for noise in ("random", "zero")
-        for clip in ("gait:step:seconds=2", "gait:walk:seconds=2")
+        (noise, clip) for noise in ("random", "zero") for clip in ("gait:step:seconds=2", "gait:walk:seconds=2")
     ]
     assert [row["episodes"] for row in rows] == ["2"] * 4
     for total, parts in zip(totals, (rows[:2], rows[2:]), strict=True):
         for name in ("return_mean", "alive_s", "mpjpe_mm", "arms_mm", "length_mean", "success_rate"):
             assert sum(float(row[name]) for row in parts) / 2 == pytest.approx(total[name])
         assert {row["sampler"] for row in parts} == {"euler"}
-    assert (
-        float(rows[0]["return_ci95_low"])
-        <= float(rows[0]["return_mean"])
-        <= float(rows[0]["return_ci95_high"])
-    )
+    assert float(rows[0]["return_ci95_low"]) <= float(rows[0]["return_mean"]) <= float(rows[0]["return_ci95_high"])
 
 
 def test_a_table_that_cannot_be_written_is_reported_before_an_episode_is_played(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    code = cli.run(
-        ["eval", str(trained), "--episodes", "1", "--csv", str(tmp_path / "file" / "t.csv"), "--json"]
-    )
+    code = cli.run(["eval", str(trained), "--episodes", "1", "--csv", str(tmp_path / "file" / "t.csv"), "--json"])
     printed = capsys.readouterr()
     assert code == 6
     assert "--csv" in printed.err
@@ -90,14 +80,9 @@ def test_a_gaussian_policy_is_evaluated_once_whatever_the_samplers(
     (tmp_path / "grid.yaml").write_text(
         "algorithm: ppo\ntotal_steps: 32\nenv: {id: flowrl/GridWorld-v0, count: 2}\nrollout: {steps: 16}\n"
     )
-    assert (
-        cli.run(["train", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--name", "run", "--json"])
-        == 0
-    )
+    assert cli.run(["train", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--name", "run", "--json"]) == 0
     capsys.readouterr()
-    assert (
-        cli.run(["eval", str(tmp_path / "run"), "--sampler", "euler,heun", "--episodes", "2", "--json"]) == 0
-    )
+    assert cli.run(["eval", str(tmp_path / "run"), "--sampler", "euler,heun", "--episodes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["episodes"] == 2
 
 

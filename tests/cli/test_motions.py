@@ -56,9 +56,7 @@ def test_a_motion_is_described_in_figures(capsys: pytest.CaptureFixture[str]) ->
     assert row["remarks"] == []
 
 
-def test_what_is_the_matter_with_a_motion_is_remarked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_the_matter_with_a_motion_is_remarked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (clip,) = presets.motions(GAIT)
     native.write(clip, tmp_path / "own.npz")
     with np.load(tmp_path / "own.npz") as file:
@@ -98,9 +96,7 @@ def test_a_video_shows_the_motions_until_the_longest_is_over(tmp_path: Path) -> 
     with Image.open(video) as image:
         assert image.n_frames == 15
         assert image.size[0] == 3 * 320 + 2 * 4
-        frames = [
-            np.asarray(picture.convert("RGB"), dtype=np.int64) for picture in ImageSequence.Iterator(image)
-        ]
+        frames = [np.asarray(picture.convert("RGB"), dtype=np.int64) for picture in ImageSequence.Iterator(image)]
     late = np.abs(frames[10] - frames[14])[60:]  # below the captions
     cycle, _, once = np.split(late[:, : 3 * 320], 3, axis=1)
     assert cycle.max() > 100
@@ -147,9 +143,7 @@ def test_a_mistake_is_reported(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     for option, name in (("--convert", "x.npz"), ("--sheet", "x.png"), ("--video", "x.webp")):
         assert cli.run(["motions", GAIT, option, str(tmp_path / "file" / name)]) == 6

@@ -97,12 +97,8 @@ def frames_of(path: str | Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".GIF"])
-def test_a_frame_per_step_and_one_of_the_start(
-    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    result = played(
-        ["flow", "--max-steps", "6", "--seed", "1", "--video", str(tmp_path / f"x{suffix}")], capsys
-    )
+def test_a_frame_per_step_and_one_of_the_start(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = played(["flow", "--max-steps", "6", "--seed", "1", "--video", str(tmp_path / f"x{suffix}")], capsys)
     (episode,) = result["episodes"]
     frames = frames_of(result["video"])
     assert result["frames"] == len(frames) == episode["length"] + 1
@@ -124,9 +120,7 @@ def test_it_is_written_beside_the_checkpoint_and_reported(capsys: pytest.Capture
 def test_panels_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two samplers of one checkpoint, a third sampler, and another checkpoint, which has no sampler."""
     arguments = ["flow", "--sampler", "euler:1,rk4:4", "--compare", "dopri5", "--compare", "gauss/best.pt"]
-    result = played(
-        [*arguments, "--max-steps", "3", "--size", "100x100", "--video", str(tmp_path / "x.gif")], capsys
-    )
+    result = played([*arguments, "--max-steps", "3", "--size", "100x100", "--video", str(tmp_path / "x.gif")], capsys)
     episodes = result["episodes"]
     assert [(row["sampler"], row["steps"]) for row in episodes] == [
         ("euler", 1), ("rk4", 4), ("dopri5", None), (None, None)
@@ -167,9 +161,7 @@ def test_of_several_motions_every_episode_shows_the_next(
     assert [row["motion"] for row in rows] == ["gait:stand", "gait:step", "gait:stand"]
 
 
-def test_steps_are_left_out_to_stay_below_the_frame_rate(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_steps_are_left_out_to_stay_below_the_frame_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """10 steps per second in at most 4 frames: every third step, and the end."""
     common = ["flow", "--set", "env.options.start=[12,12]", "--video", str(tmp_path / "x.webp")]
     result = played([*common, "--max-steps", "7", "--fps", "4"], capsys)
@@ -308,9 +300,7 @@ def test_a_bad_command_line(
 
 def test_different_tasks_do_not_stand_side_by_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = folder / "other.yaml"
-    recipe.write_text(
-        (folder / "flow.yaml").read_text().replace("count: 4", "count: 4, options: {mode: cshape}")
-    )
+    recipe.write_text((folder / "flow.yaml").read_text().replace("count: 4", "count: 4, options: {mode: cshape}"))
     assert cli.run(["train", str(recipe), "--out", ".", "--name", "other", "--json"]) == 0
     code, said = result_of(["flow", "--compare", "other"], capsys)
     assert code == 2
@@ -340,9 +330,7 @@ def has_osmesa() -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    sys.platform != "linux" or has_osmesa(), reason="needs a graphics library that is missing"
-)
+@pytest.mark.skipif(sys.platform != "linux" or has_osmesa(), reason="needs a graphics library that is missing")
 @pytest.mark.parametrize("env", ["flowrl/PointMass-v0", "InvertedPendulum-v5"])
 def test_what_to_install_where_nothing_can_be_drawn(env: str, tmp_path: Path) -> None:
     """In a process of its own: MuJoCo chooses its graphics when it is first imported."""
@@ -374,9 +362,7 @@ def players(*samplers: str, seed: int = 0) -> list[play.Player]:
     return [play.Player(opened, request, play.PICTURE) for opened, request in panels]
 
 
-def scenes(
-    players: list[play.Player], seed: int, max_steps: int = 100
-) -> list[tuple[bool, list[video.VideoPanel]]]:
+def scenes(players: list[play.Player], seed: int, max_steps: int = 100) -> list[tuple[bool, list[video.VideoPanel]]]:
     request = EvalRequest(episodes=1, seed=seed)
     return list(play.play_episode(players, request, 1, 1, max_steps, lambda episode, step: None))
 
@@ -457,10 +443,7 @@ def test_panels_in_rows(count: int, columns: int, rows: int) -> None:
 
 
 def test_frames_are_even_and_pictures_keep_their_proportions() -> None:
-    assert video.compose([panel(301, 201)], (640, 480)).size == (
-        302,
-        video.CAPTION + 202 - 1 + 1 - 201 % 2 + 1,
-    )
+    assert video.compose([panel(301, 201)], (640, 480)).size == (302, video.CAPTION + 202 - 1 + 1 - 201 % 2 + 1)
     assert video.compose([panel(1000, 500)], (640, 480)).size == (640, video.CAPTION + 320)
 
 
@@ -473,9 +456,7 @@ def test_a_long_caption_stays_in_its_panel() -> None:
     assert usual.tobytes() != long.tobytes()
 
 
-@pytest.mark.parametrize(
-    ("unit", "expected"), [(1, [33, 34, 33, 33, 34, 33]), (10, [30, 40, 30, 30, 40, 30])]
-)
+@pytest.mark.parametrize(("unit", "expected"), [(1, [33, 34, 33, 33, 34, 33]), (10, [30, 40, 30, 30, 40, 30])])
 def test_rounded_durations_do_not_drift(unit: int, expected: list[int]) -> None:
     """Thirty frames per second, in whole (hundredths of) thousandths: 200 ms after six frames either way."""
     film = video.PillowVideo()

@@ -56,11 +56,7 @@ def test_a_broken_sampler_is_listed_with_its_reason(
     assert run(["samplers", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["broken"]["error"] == "ModuleNotFoundError: No module named 'no_such_package'"
-    assert (rows["broken"]["order"], rows["broken"]["nfe_per_step"], rows["broken"]["options"]) == (
-        None,
-        None,
-        [],
-    )
+    assert (rows["broken"]["order"], rows["broken"]["nfe_per_step"], rows["broken"]["options"]) == (None, None, [])
     assert rows["heun"]["error"] is None
 
 
@@ -98,9 +94,7 @@ def test_check_of_a_wrong_sampler_exits_with_7(tmp_path: Path, capsys: pytest.Ca
         (["check", "nowhere.py:X"], "there is no file nowhere.py"),
     ],
 )
-def test_wrong_arguments_exit_with_2(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments_exit_with_2(arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["samplers", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -8,13 +8,7 @@ import sys
 
 import pytest
 
-QUICK = [
-    ["--help"],
-    ["--version"],
-    ["train", "--help"],
-    ["eval", "--help"],
-    ["bench-latency", "--help"],
-]
+QUICK = [["--help"], ["--version"], ["train", "--help"], ["eval", "--help"], ["bench-latency", "--help"]]
 HEAVY = ("torch", "torchdiffeq", "mujoco", "gymnasium", "matplotlib", "tensorboard")
 LIMIT = 0.6  # processor seconds; 0.4 is the aim, the rest is for slow machines
 

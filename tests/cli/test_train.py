@@ -108,11 +108,7 @@ COMMANDS = [  # command line, exit code, what the message must name
     (["eval", "run", "--sampler", "bad.py:Silent"], 2, ["Silent", "NoneType"]),
     (["eval", "run", "--sampler", "bad.py:Crashing"], 2, ["ZeroDivisionError", "bad.py:16"]),
     (["eval", "run", "--sampler", "bad.py:Undefined"], 3, ["action", "sampler"]),
-    (
-        ["train", "good.yaml", "--set", "env.id=flowrl/CheetahRun-v0", "--set", "env.options={task: x}"],
-        2,
-        ["task"],
-    ),
+    (["train", "good.yaml", "--set", "env.id=flowrl/CheetahRun-v0", "--set", "env.options={task: x}"], 2, ["task"]),
     (["eval", "run", "--set", "sampler.stpes=3"], 2, ["stpes", "steps"]),
     (["eval", "run", "--episodes", "2", "--min-return", "1e9"], 7, ["1e+09"]),
     (["bench-latency", "missing.pt"], 4, ["missing.pt"]),
@@ -176,9 +172,7 @@ def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[i
 
 
 @pytest.mark.parametrize(("wrong", "names"), CONFIGS, ids=[wrong for wrong, _ in CONFIGS])
-def test_a_bad_recipe(
-    wrong: str, names: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_bad_recipe(wrong: str, names: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     key = wrong.split(":")[0]
     kept = [line for line in GOOD.strip().splitlines() if not line.startswith(f"{key}:")]
     bad = tmp_path / "bad.yaml"
@@ -242,11 +236,7 @@ def test_a_foreign_checkpoint_cannot_run_a_file(
     content = checkpoint.load(folder / "run/ckpt.pt")
     content["config"]["sampler"] = {"name": f"{planted}:Sampler"}
     checkpoint.save(tmp_path / "ckpt.pt", content)
-    for command in (
-        ["eval", str(tmp_path)],
-        ["bench-latency", str(tmp_path)],
-        ["train", "--resume", str(tmp_path)],
-    ):
+    for command in (["eval", str(tmp_path)], ["bench-latency", str(tmp_path)], ["train", "--resume", str(tmp_path)]):
         code, message = printed(command, capsys)
         assert code == 2, message
         assert "planted.py" in message
@@ -320,9 +310,7 @@ def test_a_wrong_sampler_of_an_algorithms_section_is_reported_with_its_place(
     Path("recipe.yaml").write_text(GOOD + "fpo++:\n  sampler:\n    stpes: 4\n")
     code, message = printed(["train", "recipe.yaml", "--set", "algorithm=fpo++"], capsys)
     assert code == 2 and "recipe.yaml line 11, key fpo++.sampler.stpes: " in message
-    assert (
-        cli.run(["train", "recipe.yaml", "--set", "algorithm=ppo", "--dry-run"]) == 0
-    )  # a Gaussian has none
+    assert cli.run(["train", "recipe.yaml", "--set", "algorithm=ppo", "--dry-run"]) == 0  # a Gaussian has none
 
 
 @pytest.mark.parametrize(
@@ -330,10 +318,7 @@ def test_a_wrong_sampler_of_an_algorithms_section_is_reported_with_its_place(
     [
         (["--sampler", "hein"], "--sampler hein: there is no sampler 'hein'. Did you mean 'heun'?"),
         (["--sampler", "dopri5", "--steps", "3"], "--steps 3: sampler 'dopri5' has no option 'steps'"),
-        (
-            ["--set", "sampler.stpes=3"],
-            "--set sampler.stpes=3, key sampler.stpes: sampler 'euler' has no option",
-        ),
+        (["--set", "sampler.stpes=3"], "--set sampler.stpes=3, key sampler.stpes: sampler 'euler' has no option"),
     ],
 )
 def test_a_wrong_sampler_of_an_evaluation_is_reported_with_its_place(
@@ -392,9 +377,7 @@ def test_dry_run_makes_the_environment(
     assert code == 2 and "has no option 'foo'" in message
 
 
-def test_dry_run_prints_a_recipe_that_trains_the_same(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_dry_run_prints_a_recipe_that_trains_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.run(["train", "good.yaml", "--set", "learner.clip=0.3", "--dry-run"]) == 0
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(capsys.readouterr().out)

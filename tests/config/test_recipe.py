@@ -154,9 +154,7 @@ def test_every_value_knows_its_line() -> None:
 
 
 def test_settings_take_lists_for_tuples_and_whole_numbers_for_real_ones() -> None:
-    built = build(
-        "policy: {kind: flow, hidden: [3, 4], limits: [-1, 1]}\nlearner: {clip: 1, max_grad_norm: null}"
-    )
+    built = build("policy: {kind: flow, hidden: [3, 4], limits: [-1, 1]}\nlearner: {clip: 1, max_grad_norm: null}")
     assert isinstance(built.policy, Flow)
     assert built.policy.hidden == (3, 4)
     assert built.policy.limits == (-1.0, 1.0)
@@ -166,9 +164,7 @@ def test_settings_take_lists_for_tuples_and_whole_numbers_for_real_ones() -> Non
     )
 
 
-def test_a_file_is_read_and_wins_over_a_shipped_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_read_and_wins_over_a_shipped_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "flowrl.config"
     (package / "recipes" / "paper").mkdir(parents=True)
     (package / "recipes" / "gridworld.yaml").write_text("seed: 1\n")
@@ -187,15 +183,7 @@ def test_a_file_is_read_and_wins_over_a_shipped_recipe(
     assert recipe.read("gridworld.yaml").values == {"seed": 3}
     assert recipe.read(here / "gridworld.yaml").name == str(here / "gridworld.yaml")
 
-    for wrong in (
-        "gridwrold.yaml",
-        "gridwrold",
-        "../flowrl.config/recipes",
-        "a\0b",
-        "x" * 5000,
-        "",
-        "gridworld.yml",
-    ):
+    for wrong in ("gridwrold.yaml", "gridwrold", "../flowrl.config/recipes", "a\0b", "x" * 5000, "", "gridworld.yml"):
         with pytest.raises(UsageError) as caught:
             recipe.read(wrong)
         if wrong.startswith("gridwrold"):
@@ -276,9 +264,7 @@ ppo:
     assert recipe.layered(read, sections, "fpo++").values["learner"] == {"clip": 0.1, "epochs": 3}
 
     wrong = recipe.layered(recipe.parse(b"fpo:\n  learner:\n    clpi: 1\n", "x.yaml"), sections, "fpo")
-    with pytest.raises(
-        UsageError, match=r"x.yaml line 3, key fpo.learner.clpi: unknown key. Did you mean 'clip'"
-    ):
+    with pytest.raises(UsageError, match=r"x.yaml line 3, key fpo.learner.clpi: unknown key. Did you mean 'clip'"):
         recipe.validate(Root, wrong)
     with pytest.raises(UsageError, match="line 1, key fpo: expected a block of keys, got 3"):
         recipe.layered(recipe.parse(b"fpo: 3", "x.yaml"), sections, "fpo")
@@ -394,21 +380,12 @@ BAD_VALUES: list[tuple[str, list[str]]] = [
     ("policy: {kind: gaussian, std: 0}\n", ["key policy.std: must be > 0, got 0."]),
     ("policy: 3\n", ["key policy: expected a block of keys, got 3."]),
     ("policy: {kind: flow, hidden: 64}\n", ["policy.hidden: expected a list, got 64. Write [64]."]),
-    (
-        "policy: {kind: flow, hidden: [64, '64']}\n",
-        ["policy.hidden[1]: expected a whole number", "without quotes"],
-    ),
+    ("policy: {kind: flow, hidden: [64, '64']}\n", ["policy.hidden[1]: expected a whole number", "without quotes"]),
     ("policy: {kind: flow, hidden: []}\n", ["policy.hidden: needs 1 or more values, got []."]),
     ("policy: {kind: flow, limits: [1]}\n", ["policy.limits: the list ends too early"]),
-    (
-        "policy: {kind: flow, limits: [1, 2, 3]}\n",
-        ["policy.limits: may have 2 values at most, got [1, 2, 3]."],
-    ),
+    ("policy: {kind: flow, limits: [1, 2, 3]}\n", ["policy.limits: may have 2 values at most, got [1, 2, 3]."]),
     ("learner: {learning_rate: x}\n", ["learning_rate: expected a number or a block of keys"]),
-    (
-        "learner: {learning_rate: {first: 1, lst: 2}}\n",
-        ["learning_rate.lst: unknown key. Did you mean 'last'?"],
-    ),
+    ("learner: {learning_rate: {first: 1, lst: 2}}\n", ["learning_rate.lst: unknown key. Did you mean 'last'?"]),
     ("learner: {learning_rate: {last: 2}}\n", ["learner.learning_rate.first: this key is missing"]),
     ("learner: {learning_rate: {first: x}}\n", ["learner.learning_rate.first: expected a number"]),
 ]
@@ -476,8 +453,7 @@ def test_settings_built_in_python_are_as_strict_and_frozen() -> None:
 
 def test_several_mistakes_are_counted_and_listed_in_the_order_of_the_file() -> None:
     message = refusal(
-        "learner:\n  gama: 1\nseed: x\nenv: {id: a, cuont: 3}\ntotal_steps: 1.5\npolicy: 3\n",
-        "rollout.steps=q",
+        "learner:\n  gama: 1\nseed: x\nenv: {id: a, cuont: 3}\ntotal_steps: 1.5\npolicy: 3\n", "rollout.steps=q"
     )
     assert message.startswith("--set rollout.steps=q, key rollout.steps: expected a whole number")
     assert "And 5 more: x.yaml line 2, key learner.gama: unknown key; x.yaml line 3, key seed:" in message
@@ -503,11 +479,7 @@ _yaml_like = st.text(alphabet="abe:{}[]-,&*!|>'\"%@#?~ \t\n\\.0123_U", max_size=
 
 @pytest.mark.slow
 @_fuzz
-@given(
-    st.one_of(
-        st.binary(max_size=80), _yaml_like.map(str.encode), st.text(max_size=40).map(lambda t: t.encode())
-    )
-)
+@given(st.one_of(st.binary(max_size=80), _yaml_like.map(str.encode), st.text(max_size=40).map(lambda t: t.encode())))
 @example(b'"\\U00110000"')
 @example(b"2026-99-99: 1")
 @example(b"? {a: b}\n: 1")
@@ -524,10 +496,7 @@ def test_any_bytes_are_a_recipe_or_a_usage_error(tmp_path: Path, data: bytes) ->
 
 
 @_fuzz
-@given(
-    st.one_of(_yaml_like, st.text(max_size=40)),
-    st.sampled_from(["seed=", "learner.clip=", "env.options=", ""]),
-)
+@given(st.one_of(_yaml_like, st.text(max_size=40)), st.sampled_from(["seed=", "learner.clip=", "env.options=", ""]))
 def test_any_override_is_applied_or_a_usage_error(text: str, key: str) -> None:
     try:
         build("seed: 1\n", key + text)
@@ -540,23 +509,7 @@ def test_any_override_is_applied_or_a_usage_error(text: str, key: str) -> None:
 _texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=30),
     st.sampled_from(
-        [
-            "1e-3",
-            "2e6",
-            "no",
-            "on",
-            "",
-            "~",
-            "null",
-            "010",
-            "1:30",
-            "0x1F",
-            ".inf",
-            "- a",
-            "a: b",
-            "a #b",
-            "*a",
-        ]
+        ["1e-3", "2e6", "no", "on", "", "~", "null", "010", "1:30", "0x1F", ".inf", "- a", "a: b", "a #b", "*a"]
     ),
     st.sampled_from(
         ["x\ny", "x\n\n", "\ttab", " x ", "#", "=", "<<", "1_000", "1.", ".5", "2026-01-31", "true", "'", '"']
@@ -587,11 +540,7 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.slow
 @_fuzz
-@given(
-    st.dictionaries(
-        st.text(string.ascii_letters + "_+1", min_size=1, max_size=8), _values, min_size=1, max_size=4
-    )
-)
+@given(st.dictionaries(st.text(string.ascii_letters + "_+1", min_size=1, max_size=8), _values, min_size=1, max_size=4))
 def test_what_is_written_is_read_back_the_same(values: dict[str, Any]) -> None:
     text = yaml_reader.write(values)
     assert same(yaml_reader.parse(text.encode(), "x.yaml")[0], values)

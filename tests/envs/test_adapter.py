@@ -28,9 +28,7 @@ class Scripted(gymnasium.Env[Any, Any]):
 
     observation_space = spaces.Box(-np.inf, np.inf, (2, 2), np.float64)
 
-    def __init__(
-        self, fault: str = "", low: Any = -1.0, high: Any = 1.0, size: int = 1, length: int = 3
-    ) -> None:
+    def __init__(self, fault: str = "", low: Any = -1.0, high: Any = 1.0, size: int = 1, length: int = 3) -> None:
         low, high = np.broadcast_to(low, size), np.broadcast_to(high, size)
         self.action_space = spaces.Box(low.astype(np.float32), high.astype(np.float32))
         self.fault, self.length, self.taken, self.steps = fault, length, 0.0, 0
@@ -66,9 +64,7 @@ gymnasium.register("flowrl-test/Scripted-v0", Scripted)
 
 
 def scripted(count: int = 1, mode: Any = "sync", squash: Any = "clip", **options: Any) -> Adapter:
-    settings = EnvSettings(
-        id="flowrl-test/Scripted-v0", count=count, mode=mode, squash=squash, options=options
-    )
+    settings = EnvSettings(id="flowrl-test/Scripted-v0", count=count, mode=mode, squash=squash, options=options)
     adapter = make(settings)
     adapter.reset(seed=0)
     return adapter
@@ -215,8 +211,7 @@ def test_a_seed_decides_everything(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
-    [("obs", "the observation of environment 1"), ("reward", "the reward of environment 1")],
+    ("fault", "said"), [("obs", "the observation of environment 1"), ("reward", "the reward of environment 1")]
 )
 def test_what_is_not_finite_stops_the_run_and_is_named(fault: str, said: str) -> None:
     adapter = scripted(count=3, fault=fault)
@@ -262,9 +257,7 @@ def test_a_reset_that_raises_is_reported() -> None:
         scripted(fault="reset")
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"count": 0}, {"count": 2.0}, {"mode": "fast"}, {"squash": "sin"}, {"n": 1}]
-)
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"count": 2.0}, {"mode": "fast"}, {"squash": "sin"}, {"n": 1}])
 def test_settings_are_strict(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         EnvSettings(**{"id": "Pendulum-v1"} | wrong)
@@ -338,11 +331,7 @@ class Tensors(VectorEnv[Any, Any, Any]):
         final_obs, success = np.full(self.num_envs, None, dtype=object), np.zeros(self.num_envs)
         for row, last, value in zip(step.ended, step.final_obs, step.final_info["success"], strict=True):
             final_obs[int(row)], success[int(row)] = last.numpy(), value
-        info = {
-            "final_obs": final_obs,
-            "_final_obs": ends,
-            "final_info": {"success": success, "_success": ends},
-        }
+        info = {"final_obs": final_obs, "_final_obs": ends, "final_info": {"success": success, "_success": ends}}
         return step.obs.numpy(), step.reward.numpy(), ends, step.truncated.numpy(), info if ends.any() else {}
 
 

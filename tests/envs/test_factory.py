@@ -150,9 +150,7 @@ def test_pictures_are_gymnasiums() -> None:
     adapter.close()
 
 
-def test_a_native_id_with_another_registration_is_stepped_by_gymnasium(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_native_id_with_another_registration_is_stepped_by_gymnasium(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = EnvSpec("Hopper-v5", entry_point="gymnasium.envs.mujoco.hopper_v5:HopperEnv")
     monkeypatch.setitem(gymnasium.registry, "Hopper-v5", spec)
     for changed in ({"kwargs": {"healthy_reward": 0.0}}, {"entry_point": Track}):

@@ -34,9 +34,7 @@ fpo: {sampler: {name: euler, steps: 2}}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source of flowrl, the toy family planted in it, and a recipe."""
     folder = tmp_path_factory.mktemp("families")
-    shutil.copytree(
-        ROOT / "src" / "flowrl", folder / "src" / "flowrl", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(ROOT / "src" / "flowrl", folder / "src" / "flowrl", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(__file__).with_name("toy_family.py"), folder / "src" / "flowrl" / "envs")
     table = folder / "src" / "flowrl" / "envs" / "families.py"
     before = table.read_text()
@@ -119,18 +117,13 @@ def test_train_reads_the_keys_of_a_planted_family(results: dict[str, Any], folde
 def test_a_planted_family_resumes_exactly(results: dict[str, Any], folder: Path) -> None:
     output(results, "train a part"), output(results, "resume")
     straight, parts = (
-        [
-            json.loads(line)["return_mean"]
-            for line in (folder / run / "metrics.jsonl").read_text().splitlines()
-        ]
+        [json.loads(line)["return_mean"] for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
         for run in ("runs/bead", "runs/parts")
     )
     assert straight == parts and len(straight) == 8
 
 
-def test_eval_reports_measures_and_variants_of_a_planted_family(
-    results: dict[str, Any], folder: Path
-) -> None:
+def test_eval_reports_measures_and_variants_of_a_planted_family(results: dict[str, Any], folder: Path) -> None:
     values = json.loads(output(results, "eval"))
     assert values["episodes"] == 12 and values["length_mean"] == 8 and values["distance_m"] > 0
     assert values["success_rate"] is not None and 0 < values["return_mean"] < 8
@@ -141,9 +134,7 @@ def test_eval_reports_measures_and_variants_of_a_planted_family(
     assert "was trained with friction 0.25" in refusal(results, "eval otherwise")
 
 
-def test_suite_and_compare_know_the_return_range_of_a_planted_family(
-    results: dict[str, Any], folder: Path
-) -> None:
+def test_suite_and_compare_know_the_return_range_of_a_planted_family(results: dict[str, Any], folder: Path) -> None:
     output(results, "suite"), output(results, "compare")
     scale = json.loads((folder / "out" / "compare.json").read_text())["tasks"]["bead"]["scale"]
     assert (scale["low"], scale["high"], scale["reason"]) == (0, 8, "the range of a bead's return")

@@ -26,21 +26,13 @@ def near(x: int, y: int, centres: list[tuple[int, int]]) -> bool:
 # The layouts once more, as conditions on (x, y): goal, death, wall.
 CONDITIONS: dict[str, tuple[Callable[[int, int], bool], ...]] = {
     "two_walls": (lambda x, y: y in (0, 1, 23, 24), NOWHERE, NOWHERE),
-    "three_goals": (
-        lambda x, y: near(x, y, [(12, 18), (7, 7), (17, 7)]),
-        lambda x, y: near(x, y, [(12, 12)]),
-        NOWHERE,
-    ),
+    "three_goals": (lambda x, y: near(x, y, [(12, 18), (7, 7), (17, 7)]), lambda x, y: near(x, y, [(12, 12)]), NOWHERE),
     "tree_in_the_middle": (
         lambda x, y: x in (23, 24) and 10 <= y <= 14,
         lambda x, y: 13 <= x <= 17 and 10 <= y <= 14,
         NOWHERE,
     ),
-    "two_slits": (
-        lambda x, y: x == 24,
-        NOWHERE,
-        lambda x, y: x == 15 and not (4 <= y <= 7 or 17 <= y <= 20),
-    ),
+    "two_slits": (lambda x, y: x == 24, NOWHERE, lambda x, y: x == 15 and not (4 <= y <= 7 or 17 <= y <= 20)),
     "cshape": (
         lambda x, y: 10 <= x <= 14 and 10 <= y <= 14,
         NOWHERE,
@@ -120,9 +112,7 @@ def test_every_start_can_reach_a_goal(mode: str) -> None:
         ("cshape", (6, 7), (1.0, 0.0), (6, 7)),
     ],
 )
-def test_moves(
-    mode: str, cell: tuple[int, int], action: tuple[float, float], arrival: tuple[int, int]
-) -> None:
+def test_moves(mode: str, cell: tuple[int, int], action: tuple[float, float], arrival: tuple[int, int]) -> None:
     at = move(np.array(cell), np.array(action, dtype=np.float32), layout(mode).wall)
     assert tuple(at) == arrival
 
@@ -145,12 +135,7 @@ def test_observation() -> None:
     ],
 )
 def test_rewards_and_ends(
-    mode: str,
-    start: tuple[int, int],
-    action: tuple[int, int],
-    reward: float,
-    terminated: bool,
-    success: bool,
+    mode: str, start: tuple[int, int], action: tuple[int, int], reward: float, terminated: bool, success: bool
 ) -> None:
     env = GridWorldEnv(mode)
     env.reset(options={"start": start})

@@ -59,9 +59,7 @@ CASES = [
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize(("id", "count", "options"), CASES, ids=[case[0] for case in CASES])
 def test_interrupted_is_uninterrupted(id: str, count: int, options: dict[str, Any], mode: str) -> None:
-    settings = EnvSettings(
-        id=id, count=min(count, 2) if mode == "async" else count, mode=mode, options=options
-    )
+    settings = EnvSettings(id=id, count=min(count, 2) if mode == "async" else count, mode=mode, options=options)
     through = make(settings)
     through.reset(seed=11)
     actions = torch.randn(84, through.count, through.action_size, generator=torch.manual_seed(0))
@@ -151,10 +149,7 @@ def test_generators_continue(kind: Any) -> None:
     generator.integers(10, dtype=np.int32)  # leaves half a word behind
     back = round_trip(generator)
     assert back.normal(size=5).tolist() == generator.normal(size=5).tolist()
-    assert (
-        back.integers(10, size=3, dtype=np.int32).tolist()
-        == generator.integers(10, size=3, dtype=np.int32).tolist()
-    )
+    assert back.integers(10, size=3, dtype=np.int32).tolist() == generator.integers(10, size=3, dtype=np.int32).tolist()
 
 
 def test_what_was_one_object_stays_one() -> None:

@@ -40,18 +40,11 @@ class BeadVectorEnv(VectorEnv[Any, Any, Any]):
     places = PLACES
 
     def __init__(
-        self,
-        num_envs: int = 1,
-        friction: float = 0.0,
-        max_episode_steps: int = STEPS,
-        render_mode: str | None = None,
+        self, num_envs: int = 1, friction: float = 0.0, max_episode_steps: int = STEPS, render_mode: str | None = None
     ) -> None:
         self.num_envs, self.friction, self.render_mode = num_envs, friction, render_mode
         self.max_episode_steps = max_episode_steps
-        self.single_observation_space, self.single_action_space = (
-            BeadEnv.observation_space,
-            BeadEnv.action_space,
-        )
+        self.single_observation_space, self.single_action_space = (BeadEnv.observation_space, BeadEnv.action_space)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.x, self.side, self.elapsed = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64), 0

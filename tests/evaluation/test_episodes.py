@@ -16,14 +16,7 @@ from torch import Tensor
 
 from flowrl.contracts.errors import EnvironmentFailed
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
-from flowrl.evaluation.statistics import (
-    bootstrap,
-    deviation,
-    interquartile_mean,
-    mean,
-    standard_error,
-    wilson,
-)
+from flowrl.evaluation.statistics import bootstrap, deviation, interquartile_mean, mean, standard_error, wilson
 from flowrl.experiments.suite.trial import EvalSummary
 
 
@@ -247,9 +240,7 @@ def evaluation_of(
 
 
 def test_summary_has_the_promised_keys_and_hand_worked_numbers() -> None:
-    result = summary(
-        evaluation_of([1, 2, 3, 10], [1, 0, 1, 1]), sampler="heun", steps=8, nfe=16, noise="random"
-    )
+    result = summary(evaluation_of([1, 2, 3, 10], [1, 0, 1, 1]), sampler="heun", steps=8, nfe=16, noise="random")
     promised = "return_mean return_iqm return_ci95 success_rate length_mean episodes"
     assert {*promised.split(), "sampler", "steps", "nfe", "noise", "action_us"} <= result.keys()
     assert result["return_mean"] == 4  # 16/4
@@ -301,11 +292,7 @@ def test_summary_of_one_episode_claims_no_certainty() -> None:
 
 def test_silence_about_success_is_failure_where_the_environment_knows_the_word() -> None:
     result = summary(
-        evaluation_of([0, 0, 0, 0], [1, math.nan, math.nan, 1]),
-        sampler="euler",
-        steps=1,
-        nfe=1,
-        noise="fixed",
+        evaluation_of([0, 0, 0, 0], [1, math.nan, math.nan, 1]), sampler="euler", steps=1, nfe=1, noise="fixed"
     )
     assert result["success_rate"] == 0.5
 
@@ -371,9 +358,7 @@ def test_bootstrap_does_not_depend_on_the_chunks_it_works_in(monkeypatch: pytest
     interval = bootstrap(x, resamples=999)
     assert interval == bootstrap(x, resamples=999)
     assert interval != bootstrap(x, resamples=999, seed=1)
-    monkeypatch.setattr(
-        "flowrl.evaluation.statistics.CHUNK", 7 * 40
-    )  # 142 chunks of seven draws, and one of five
+    monkeypatch.setattr("flowrl.evaluation.statistics.CHUNK", 7 * 40)  # 142 chunks of seven draws, and one of five
     assert interval == bootstrap(x, resamples=999)
 
 
@@ -396,11 +381,7 @@ def test_bootstrap_agrees_with_scipys(statistic: Callable[..., np.ndarray]) -> N
     stats = pytest.importorskip("scipy.stats")
     x = np.random.default_rng(8).exponential(size=100)
     theirs = stats.bootstrap(
-        (x,),
-        partial(_along_axis, statistic),
-        method="percentile",
-        n_resamples=10_000,
-        rng=np.random.default_rng(1),
+        (x,), partial(_along_axis, statistic), method="percentile", n_resamples=10_000, rng=np.random.default_rng(1)
     ).confidence_interval
     # Each end scatters by 2.7 % of the statistic's deviation (see above), their difference by √2 of that.
     tolerance = 4 * math.sqrt(2) * 0.027 * (theirs.high - theirs.low) / (2 * 1.96)
@@ -416,12 +397,7 @@ def _along_axis(statistic: Callable[..., np.ndarray], x: np.ndarray, axis: int) 
 @pytest.mark.parametrize(
     ("successes", "trials", "low", "high"),
     [
-        (
-            8,
-            10,
-            0.4902,
-            0.9433,
-        ),  # Newcombe (1998): z² = 3.8415, (0.8 + 0.19207 ± 1.96 √(0.016 + 0.0096)) / 1.38415
+        (8, 10, 0.4902, 0.9433),  # Newcombe (1998): z² = 3.8415, (0.8 + 0.19207 ± 1.96 √(0.016 + 0.0096)) / 1.38415
         (81, 263, 0.2553, 0.3662),  # Newcombe (1998), table I, method 3
         (0, 10, 0.0, 0.2775),  # z² / (10 + z²) = 3.8415/13.8415
         (10, 10, 0.7225, 1.0),

@@ -140,12 +140,7 @@ def test_two_euler_steps_on_a_gaussian_flow_err_by_half() -> None:
 def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, euler_std: float) -> None:
     field = GaussianField(mu=0, sigma=sigma)
     (row,) = bench(
-        FlowInputs(field, 1, 40),
-        {("euler", steps): euler(steps)},
-        [1],
-        0,
-        reference=field.endpoint,
-        effort=ONCE,
+        FlowInputs(field, 1, 40), {("euler", steps): euler(steps)}, [1], 0, reference=field.endpoint, effort=ONCE
     )
     # x_1 = euler_std eps instead of sigma eps; the mean square of the noise is its variance to 1 %
     assert row.endpoint_error == pytest.approx(1 - euler_std / sigma, rel=1e-2)
@@ -208,9 +203,7 @@ def test_counted_evaluations_are_the_declared_ones(name: str, steps: int) -> Non
 def test_a_row_for_every_sampler_and_batch_with_the_front_of_each_batch() -> None:
     samplers = {("euler", steps): euler(steps) for steps in (1, 16)}
     field = GaussianField(mu=0, sigma=0.5)
-    rows = bench(
-        FlowInputs(field, 1, 2), samplers, [1, 7], 0, reference=field.endpoint, effort=Effort(enough=100)
-    )
+    rows = bench(FlowInputs(field, 1, 2), samplers, [1, 7], 0, reference=field.endpoint, effort=Effort(enough=100))
     assert [(row.sampler, row.steps, row.batch, row.nfe) for row in rows] == [
         ("euler", 1, 1, 1), ("euler", 16, 1, 16), ("euler", 1, 7, 1), ("euler", 16, 7, 16),
     ]  # fmt: skip
@@ -240,9 +233,7 @@ def test_the_same_seed_gives_the_same_error() -> None:
 
     def error(seed: int) -> float:
         samplers = {("euler", 2): euler(2)}
-        return bench(FlowInputs(field, 1, 2), samplers, [1], seed, reference=euler(50), effort=ONCE)[
-            0
-        ].endpoint_error
+        return bench(FlowInputs(field, 1, 2), samplers, [1], seed, reference=euler(50), effort=ONCE)[0].endpoint_error
 
     assert error(3) == error(3) != error(4)
 
@@ -254,9 +245,7 @@ def test_a_sampler_that_fails_is_left_out_and_reported() -> None:
     lines: list[str] = []
     field = GaussianField(mu=0, sigma=1)
     samplers = {("broken", None): broken, ("euler", 1): euler(1)}
-    rows = bench(
-        FlowInputs(field, 1, 2), samplers, [1], 0, reference=field.endpoint, effort=ONCE, report=lines.append
-    )
+    rows = bench(FlowInputs(field, 1, 2), samplers, [1], 0, reference=field.endpoint, effort=ONCE, report=lines.append)
     assert [row.sampler for row in rows] == ["euler"]
     assert any("broken" in line and "no way" in line for line in lines)
 
@@ -286,9 +275,7 @@ def test_the_reason_names_load_and_cores() -> None:
     assert "load 3.1 on 2 cores" in machine.judge(2, 3.1, 3.1, 1.4, 1.0).reason
 
 
-@pytest.mark.skipif(
-    not Path("/proc/stat").exists(), reason="the load of other programs is known on Linux alone"
-)
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the load of other programs is known on Linux alone")
 def test_a_busy_neighbour_is_seen() -> None:
     watch = machine.LoadMonitor()
     busy = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
@@ -307,9 +294,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_the_command_prints_and_writes_one_document(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_and_writes_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "new" / "folder")
     options = ["--samplers", "euler,heun", "--steps", "1,2", "--batch", "3", "--out", out, "--json"]
     assert run(["bench-latency", *options]) == 0

@@ -100,9 +100,7 @@ def test_the_interval_of_an_improvement_equals_that_of_all_possible_draws() -> N
         for right in itertools.product(y, repeat=3)
     ]
     assert len(draws) == 729
-    drawn = stratified_bootstrap(
-        strata(x, y), lambda both: probability_of_improvement(both[:1], both[1:]), level=0.9
-    )
+    drawn = stratified_bootstrap(strata(x, y), lambda both: probability_of_improvement(both[:1], both[1:]), level=0.9)
     exact = np.quantile(draws, [0.05, 0.95])
     # The quantiles are safe: with 10 000 draws a share of 5 % scatters by 0.22 %, and there is no step so near.
     for end, q in zip(exact, (0.05, 0.95), strict=True):
@@ -181,9 +179,7 @@ def test_one_improves_on_the_other_or_the_other_on_it(pairs: list[tuple[list[flo
 
 # --- statistics, beside rliable's -------------------------------------------------------------------
 
-X = np.array(
-    [[0.10, 0.62, 0.35], [0.40, 0.58, 0.35], [0.25, 0.91, 0.05], [0.33, 0.70, 0.52]]
-)  # (runs, tasks)
+X = np.array([[0.10, 0.62, 0.35], [0.40, 0.58, 0.35], [0.25, 0.91, 0.05], [0.33, 0.70, 0.52]])  # (runs, tasks)
 Y = np.array([[0.30, 0.62, 0.20], [0.15, 0.44, 0.35], [0.45, 0.66, 0.41]])
 THRESHOLDS = np.array([0.0, 0.2, 0.35, 0.6, 0.95])
 
@@ -236,13 +232,7 @@ def add(
         "learner": {"clip": changes.pop("clip", 0.1)},
     }
     values = {
-        **{
-            "flowrl": "0.1.0",
-            "recipe": f"{task}.yaml",
-            "algorithm": algorithm,
-            "seed": seed,
-            "config": config,
-        },
+        **{"flowrl": "0.1.0", "recipe": f"{task}.yaml", "algorithm": algorithm, "seed": seed, "config": config},
         **{
             "digest": fingerprint.digest(config),
             "env_steps": 1000,
@@ -251,17 +241,12 @@ def add(
             "jobs": 1,
         },
         **{"machine": {"processor": "abacus"}, "episodes": 64, "evaluation_seed": 10_000 + seed},
-        "evaluations": {
-            "random": {"return_mean": score},
-            "zero": {"return_mean": score if zero is None else zero},
-        },
+        "evaluations": {"random": {"return_mean": score}, "zero": {"return_mean": score if zero is None else zero}},
     }
     folder = out / task / algorithm / f"seed{seed}"
     folder.mkdir(parents=True)
     write_record(folder / "evaluation.json", TrialRecord(**values | changes))
-    rows = [
-        {"iteration": i, "env_steps": 500 * i, "seconds": i, "return_mean": score * i / 2} for i in (1, 2)
-    ]
+    rows = [{"iteration": i, "env_steps": 500 * i, "seconds": i, "return_mean": score * i / 2} for i in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -453,9 +438,7 @@ def test_a_complete_suite_needs_no_notes(tmp_path: Path) -> None:
         (lambda out: fail(out, "fpo++", 5), "hop fpo++ seed 0: failed with exit 5: it went up"),
     ],
 )
-def test_what_is_unequal_or_missing_is_noted(
-    change: Callable[[Path], object], sentence: str, tmp_path: Path
-) -> None:
+def test_what_is_unequal_or_missing_is_noted(change: Callable[[Path], object], sentence: str, tmp_path: Path) -> None:
     add_all(tmp_path, SCORES)
     assert sentence not in noted(tmp_path)
     change(tmp_path)

@@ -30,11 +30,7 @@ pytestmark = pytest.mark.slow
 DATA = Path(__file__).parents[1] / "data" / "checkpoints"
 HARDWARE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
 RUNS = sorted(path.parent.name for path in DATA.glob("*/resumed.pt"))
-TIMES = {
-    "progress.seconds",
-    "metrics_offset",
-    "flowrl",
-}  # they differ from run to run, or from version to version
+TIMES = {"progress.seconds", "metrics_offset", "flowrl"}  # they differ from run to run, or from version to version
 
 
 def this_machine() -> dict[str, str]:
@@ -108,14 +104,10 @@ def test_a_golden_checkpoint_resumes_as_ever(name: str, tmp_path: Path) -> None:
     expected = leaves(checkpoint.load(DATA / name / "resumed.pt"))
     if is_golden_machine():
         assert found.keys() == expected.keys()
-        differing = [
-            key for key in expected if key not in TIMES and not same(found[key], expected[key], exact=True)
-        ]
+        differing = [key for key in expected if key not in TIMES and not same(found[key], expected[key], exact=True)]
     else:
         learned = ("actor.", "critic.", "normaliser.", "progress.iteration", "progress.env_steps")
         differing = [
-            key
-            for key in expected
-            if key.startswith(learned) and not same(found[key], expected[key], exact=False)
+            key for key in expected if key.startswith(learned) and not same(found[key], expected[key], exact=False)
         ]
     assert differing == []

@@ -64,9 +64,7 @@ def test_a_planted_kind_is_trained_evaluated_and_resumed(tmp_path: Path) -> None
         assert code == 0, err
     assert json.loads(short[1])["metrics"]["iteration"] == 2
     assert '"sampler": null' in evaluation[1]
-    actors = [
-        checkpoint.load(tmp_path / "runs" / name / "ckpt.pt")["actor"] for name in ("short", "straight")
-    ]
+    actors = [checkpoint.load(tmp_path / "runs" / name / "ckpt.pt")["actor"] for name in ("short", "straight")]
     assert actors[0].keys() == actors[1].keys() == {"mean.weight", "mean.bias"}
     assert all(torch.equal(weight, actors[1][name]) for name, weight in actors[0].items())
     assert timing[0] == 2

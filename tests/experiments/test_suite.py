@@ -23,14 +23,7 @@ from flowrl.experiments.suite import scheduler
 from flowrl.experiments.suite.eta import DurationEstimator
 from flowrl.experiments.suite.plan import SuitePlan, make_jobs, status
 from flowrl.experiments.suite.result import TrialResult
-from flowrl.experiments.suite.trial import (
-    Failure,
-    Trial,
-    TrialRecord,
-    noise_label,
-    read_record,
-    write_record,
-)
+from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord, noise_label, read_record, write_record
 
 pytestmark = pytest.mark.slow
 
@@ -90,14 +83,7 @@ def stamps(out: Path) -> dict[Path, int]:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [
-        ("2M", 2_000_000),
-        ("500k", 500_000),
-        ("1.5m", 1_500_000),
-        ("65536", 65_536),
-        ("1_000", 1000),
-        ("2B", 2 * 10**9),
-    ],
+    [("2M", 2_000_000), ("500k", 500_000), ("1.5m", 1_500_000), ("65536", 65_536), ("1_000", 1000), ("2B", 2 * 10**9)],
 )
 def test_numbers_of_steps(text: str, number: int) -> None:
     assert step_count(text) == number
@@ -202,11 +188,7 @@ def test_repeating_a_finished_suite_does_nothing(folder: Path, capsys: pytest.Ca
     assert cli.run(suite("--json")) == 0
     printed = capsys.readouterr()
     document = json.loads(printed.out)
-    assert {key: document[key] for key in ("kept", "finished", "failed")} == {
-        "kept": 2,
-        "finished": 0,
-        "failed": 0,
-    }
+    assert {key: document[key] for key in ("kept", "finished", "failed")} == {"kept": 2, "finished": 0, "failed": 0}
     assert all(set(row["returns"]) == {"random", "zero"} for row in document["cells"])
     assert "flowrl compare out" in printed.err
     assert stamps(folder / "out") == before
@@ -214,9 +196,7 @@ def test_repeating_a_finished_suite_does_nothing(folder: Path, capsys: pytest.Ca
 
 def test_other_settings_are_refused_and_no_file_changes(folder: Path) -> None:
     before = stamps(folder / "out")
-    with pytest.raises(
-        UsageError, match=r"seed0 was made with.*learner.gamma is 0.99 there, 0.9 is asked for"
-    ):
+    with pytest.raises(UsageError, match=r"seed0 was made with.*learner.gamma is 0.99 there, 0.9 is asked for"):
         run("learner.gamma=0.9")
     with pytest.raises(UsageError, match="total_steps is 64 there, 128 is asked for"):
         run(steps=128)
@@ -304,9 +284,7 @@ def test_what_a_sampler_prints_is_not_in_the_json(folder: Path) -> None:
     assert "hello from a third-party sampler" in done.stderr
 
 
-def test_a_diverged_trial_is_recorded_and_the_others_go_on(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_diverged_trial_is_recorded_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sure = SMALL.replace("learner: {clip: 0.2}", "learner: {learning_rate: 1e+30, max_grad_norm: null}")
     (folder / "small.yaml").write_text(sure.replace("total_steps: 64", "total_steps: 640"))
     arguments = suite("--json", "--out", "new")
@@ -379,9 +357,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(folder: Path) -> None:
     outcome, lines = run(algorithms=("fpo",), out=Path("new"))
     assert "1 to continue" in lines[0]
     assert outcome.exit_code == 0
-    assert iterations(folder / "new/small/fpo/seed0") == list(
-        range(1, 81)
-    )  # 40960 steps of 64 x 8 an iteration
+    assert iterations(folder / "new/small/fpo/seed0") == list(range(1, 81))  # 40960 steps of 64 x 8 an iteration
 
 
 @pytest.mark.timeout(300)

@@ -94,9 +94,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_a_resumed_run_is_the_uninterrupted_one(
-    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, optimiser, statistics, random states, environments and metrics, to the last bit."""
     uninterrupted = train.train(plan(TASKS[task], 6), tmp_path, "uninterrupted", quiet=True)
     with monkeypatch.context() as patch:
@@ -159,9 +157,7 @@ def test_a_run_goes_on_in_its_own_environment_alone(change: str, tmp_path: Path)
     folder = train.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True).folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     key = change.partition("=")[0]
-    with pytest.raises(
-        UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or begin a new run"
-    ):
+    with pytest.raises(UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or begin a new run"):
         train.plan(None, [change], folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert train.plan(None, ["env.threads=1", "total_steps=999"], folder).config.env.threads == 1
@@ -170,9 +166,7 @@ def test_a_run_goes_on_in_its_own_environment_alone(change: str, tmp_path: Path)
 def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path) -> None:
     env = TASKS["GridWorld"]
     a, b, c = (
-        checkpoint.load(
-            train.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt"
-        )
+        checkpoint.load(train.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt")
         for seed, name in ((1, "a"), (1, "b"), (2, "c"))
     )
     same(a, b)
@@ -309,9 +303,7 @@ def test_a_signal_saves_and_prints_how_to_continue(number: signal.Signals, code:
         "--set",
         "total_steps=10_000_000",
     ]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     lines = tmp_path / "runs/run/metrics.jsonl"
     while process.poll() is None and not (lines.exists() and lines.stat().st_size):
         time.sleep(0.05)

@@ -106,9 +106,7 @@ def test_the_path_runs_from_noise_to_action() -> None:
 
 def test_the_elbo_weight_is_bounded_at_the_action() -> None:
     t = torch.tensor([0.0, 0.5, 0.9, 1.0])
-    assert weight(t, LossSettings(weighting="elbo", elbo_floor=0.01)).tolist() == pytest.approx(
-        [0, 1, 9, 100]
-    )
+    assert weight(t, LossSettings(weighting="elbo", elbo_floor=0.01)).tolist() == pytest.approx([0, 1, 9, 100])
 
 
 def test_laws_of_the_times() -> None:

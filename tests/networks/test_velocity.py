@@ -59,9 +59,7 @@ def test_remembered_time_rows_follow_the_weights(options: dict[str, bool]) -> No
         optimizer.step()
     network.load_state_dict({name: w * 2 for name, w in network.state_dict().items()})
     with torch.no_grad():
-        assert torch.allclose(
-            network.bind(obs)(x, 0.5), plainly(network, obs, x, torch.full((3, 1), 0.5)), atol=1e-6
-        )
+        assert torch.allclose(network.bind(obs)(x, 0.5), plainly(network, obs, x, torch.full((3, 1), 0.5)), atol=1e-6)
 
 
 def test_a_sampler_may_keep_its_points() -> None:

@@ -34,9 +34,7 @@ def test_a_line_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with closing(MetricsFile(path)) as metrics:
         metrics(1, {"env_steps": 2048, "return_mean": -9.5, "kl": math.nan, "ratio_max": math.inf})
-        assert read(path) == [
-            {"iteration": 1, "env_steps": 2048, "return_mean": -9.5, "kl": None, "ratio_max": None}
-        ]
+        assert read(path) == [{"iteration": 1, "env_steps": 2048, "return_mean": -9.5, "kl": None, "ratio_max": None}]
         assert metrics.offset == path.stat().st_size
 
 
@@ -110,14 +108,7 @@ def test_read_ignores_a_torn_last_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [
-        b"\x00\xff\x93NUMPY",
-        b"[1, 2]",
-        b"3.5",
-        b'{"iteration":',
-        b"[" * 100_000,
-        b'{"a":' + b"9" * 5000 + b"}",
-    ],
+    [b"\x00\xff\x93NUMPY", b"[1, 2]", b"3.5", b'{"iteration":', b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}"],
 )
 def test_garbage_is_refused_with_its_line(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "metrics.jsonl"
@@ -164,9 +155,7 @@ def test_a_resumed_run_replaces_points_of_the_interrupted_one(tmp_path: Path) ->
     assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 2.0), (500, 2.0)]
 
 
-def test_event_files_on_a_full_disk_are_a_storage_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_files_on_a_full_disk_are_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     def full(*_: object) -> None:
@@ -174,10 +163,7 @@ def test_event_files_on_a_full_disk_are_a_storage_error(
 
     with closing(TensorBoard(tmp_path)) as board:
         for method in ("add_scalar", "flush"):
-            with (
-                monkeypatch.context() as patch,
-                pytest.raises(StorageError, match=r"tfevents.*No space left"),
-            ):
+            with monkeypatch.context() as patch, pytest.raises(StorageError, match=r"tfevents.*No space left"):
                 patch.setattr(SummaryWriter, method, full)
                 board(1, {"env_steps": 100})
 
@@ -347,12 +333,7 @@ def test_numbers_as_text() -> None:
         "1.00M",
         "4.56M",
     ]
-    assert [numbers.duration(value) for value in (6.2, 750, 11_100, math.nan)] == [
-        "0:07",
-        "12:30",
-        "3:05:00",
-        "-:--",
-    ]
+    assert [numbers.duration(value) for value in (6.2, 750, 11_100, math.nan)] == ["0:07", "12:30", "3:05:00", "-:--"]
 
 
 def test_sparkline_spans_lowest_to_highest() -> None:
@@ -453,9 +434,7 @@ def test_a_run_without_a_readable_config_is_its_own_group(tmp_path: Path) -> Non
         write_run(tmp_path / name, {}, [1.0])
         config = tmp_path / name / "config.yaml"
         config.write_text(text) if text else config.unlink()
-    grouped = learning_curves.groups(
-        [learning_curves.load(tmp_path / name) for name in ("a", "b", "c/x", "d/x")]
-    )
+    grouped = learning_curves.groups([learning_curves.load(tmp_path / name) for name in ("a", "b", "c/x", "d/x")])
     assert list(grouped) == ["a", "b", f"x ({tmp_path / 'c/x'})", f"x ({tmp_path / 'd/x'})"]
 
 
@@ -488,9 +467,7 @@ def test_the_end_of_a_run_is_the_mean_of_its_last_tenth(tmp_path: Path) -> None:
 
 def test_a_small_range_is_drawn_on_a_linear_axis_and_decades_on_a_logarithmic_one() -> None:
     def scale(*errors: float) -> str:
-        choices = [
-            pareto_front.Choice("euler", n, 10.0 * n, error) for n, error in enumerate(errors, start=1)
-        ]
+        choices = [pareto_front.Choice("euler", n, 10.0 * n, error) for n, error in enumerate(errors, start=1)]
         return str(pareto_front.draw(choices, "error", "lower").axes[0].get_yscale())
 
     assert scale(6.0, 6.7) == scale(0.0, 1.0) == scale(1.0, 9.9) == "linear"

@@ -102,9 +102,7 @@ def test_the_budget_is_kept_and_its_exhaustion_is_reported() -> None:
         evaluations += 1
         return swinging(x, t)
 
-    with pytest.raises(
-        BudgetExceeded, match=r"max_nfe = 40 .* near t = 0\.\d+, .* raise max_nfe, or loosen rtol"
-    ):
+    with pytest.raises(BudgetExceeded, match=r"max_nfe = 40 .* near t = 0\.\d+, .* raise max_nfe, or loosen rtol"):
         Dopri5(max_nfe=40)(velocity, points(2), 0.0, 1.0)
     assert evaluations == 40
     evaluations = 0

@@ -23,10 +23,7 @@ SAMPLERS = [Euler, AB2, Midpoint, Heun, Ralston, RK4]
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
 
 # Kutta's 3/8 rule, the method that torchdiffeq calls rk4.
-THREE_EIGHTHS = Tableau(
-    a=((1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
-    b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
-)
+THREE_EIGHTHS = Tableau(a=((1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)), b=(1 / 8, 3 / 8, 3 / 8, 1 / 8))
 
 
 def column(*values: float) -> Tensor:
@@ -322,9 +319,7 @@ def test_the_loop_only_adds(sampler: type, additions: int) -> None:
 
 
 @every_sampler
-@pytest.mark.parametrize(
-    ("steps", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), (True, TypeError)]
-)
+@pytest.mark.parametrize(("steps", "error"), [(0, ValueError), (-3, ValueError), (2.0, TypeError), (True, TypeError)])
 def test_steps_are_a_positive_integer(sampler: type, steps: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="steps must be"):
         sampler(steps)

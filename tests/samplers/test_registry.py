@@ -140,10 +140,7 @@ def test_a_third_party_sampler_is_described_and_made(path: Path) -> None:
     install(path, "third", "third_samplers", SAMPLER, "lazy = third_samplers:Lazy")
     (row,) = [row for row in discovery.describe() if row.name == "lazy"]
     assert (row.order, row.nfe_per_step, row.origin, row.error) == (7, 0, "third 2.5", None)
-    assert row.options == (
-        discovery.Option("steps", "int", "10"),
-        discovery.Option("weight", "float", "0.5"),
-    )
+    assert row.options == (discovery.Option("steps", "int", "10"), discovery.Option("weight", "float", "0.5"))
     assert registry.make("lazy", {"weight": 0.25}).weight == 0.25  # type: ignore[attr-defined]
     del sys.modules["third_samplers"]
 
@@ -212,9 +209,7 @@ def test_a_broken_sampler_is_listed_with_its_reason(path: Path, source: str, rea
 def test_a_broken_sampler_is_refused_with_its_package_and_reason(path: Path) -> None:
     source = "raise RuntimeError('needs a licence')"
     install(path, "broken", "broken_samplers", source, "broken = broken_samplers:Broken")
-    expected = (
-        "'broken' of broken 2.5 (broken_samplers:Broken) cannot be loaded: RuntimeError: needs a licence"
-    )
+    expected = "'broken' of broken 2.5 (broken_samplers:Broken) cannot be loaded: RuntimeError: needs a licence"
     assert expected in refusal("broken")
 
 
@@ -257,9 +252,7 @@ def test_a_file_that_gives_no_sampler_is_explained(tmp_path: Path) -> None:
     file.write_text("import math\nclass Broken\n")
     assert "cannot be run: SyntaxError: expected ':' (line 2)" in refusal(f"{file}:Broken")
     file.write_text("import no_such_module_at_all\n")
-    assert "cannot be run: ModuleNotFoundError: No module named 'no_such_module_at_all'" in refusal(
-        f"{file}:X"
-    )
+    assert "cannot be run: ModuleNotFoundError: No module named 'no_such_module_at_all'" in refusal(f"{file}:X")
     assert set(sys.modules) == before - {f"flowrl sampler {file}"}
 
 
@@ -321,9 +314,7 @@ def test_settings_pass_on_every_option() -> None:
         ("demanding", {}, None),
     ],
 )
-def test_the_wrong_key_is_known(
-    name: str, options: dict[str, object], key: str | None, tmp_path: Path
-) -> None:
+def test_the_wrong_key_is_known(name: str, options: dict[str, object], key: str | None, tmp_path: Path) -> None:
     if name == "demanding":
         (tmp_path / "mine.py").write_text(
             "class Mine:\n    def __init__(self, grid): ...\n    def __call__(self, *a): ...\n"

@@ -30,12 +30,7 @@ from flowrl.storage import checkpoint, integrity, rng_state
 CONTENT: dict[str, Any] = {
     "format": checkpoint.FORMAT,
     "flowrl": __version__,
-    "config": {
-        "algorithm": "fpo",
-        "seed": 1,
-        "env": {"id": "Pendulum-v1"},
-        "sampler": {"name": "heun", "steps": 8},
-    },
+    "config": {"algorithm": "fpo", "seed": 1, "env": {"id": "Pendulum-v1"}, "sampler": {"name": "heun", "steps": 8}},
     "progress": {"env_steps": 12_800, "iteration": 100, "best_return": -151.25},
     "actor": {"layer.weight": torch.linspace(-1, 1, 12).view(3, 4), "layer.bias": torch.zeros(3)},
 }
@@ -47,25 +42,8 @@ TYPES: dict[str, Any] = {
     "nan": torch.tensor([float("nan"), float("inf"), 1e-45]),
     "scalar": torch.tensor(7, dtype=torch.uint8),
     "empty": torch.zeros(0, 5),
-    "plain": [
-        None,
-        True,
-        2**127 + 1,
-        -(2**127),
-        0.1,
-        float("nan"),
-        -0.0,
-        "",
-        "π\0\ud800",
-        (),
-        (1, (2,)),
-        {},
-        [[]],
-    ],
-    "optimizer": {
-        "state": {0: {"step": torch.tensor(3.0)}, 1: {}},
-        "param_groups": [{"betas": (0.9, 0.999)}],
-    },
+    "plain": [None, True, 2**127 + 1, -(2**127), 0.1, float("nan"), -0.0, "", "π\0\ud800", (), (1, (2,)), {}, [[]]],
+    "optimizer": {"state": {0: {"step": torch.tensor(3.0)}, 1: {}}, "param_groups": [{"betas": (0.9, 0.999)}]},
 }
 
 
@@ -444,9 +422,7 @@ def test_content_that_save_never_writes_is_refused(tmp_path: Path, extra: object
         ({key: CONTENT[key] for key in CONTENT if key != "config"}, "its 'config' is missing"),
     ],
 )
-def test_a_torch_file_of_another_kind_or_format_is_refused(
-    tmp_path: Path, content: object, reason: str
-) -> None:
+def test_a_torch_file_of_another_kind_or_format_is_refused(tmp_path: Path, content: object, reason: str) -> None:
     assert reason in refusal(written(tmp_path, forged(content)))
 
 
@@ -477,9 +453,7 @@ def test_the_other_checkpoint_of_the_run_is_offered(tmp_path: Path) -> None:
 # Finding
 
 
-def test_a_checkpoint_is_found_by_file_folder_or_name_of_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_is_found_by_file_folder_or_name_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = Path("runs/hopper")
     run.mkdir(parents=True)
@@ -523,15 +497,7 @@ def test_inspect_prints_what_a_checkpoint_holds(tmp_path: Path, capsys: pytest.C
     assert found["tensor_bytes"]["actor"] == 60
     inspect(str(path), json=False)
     out, err = capsys.readouterr()
-    for part in (
-        "fpo",
-        "Pendulum-v1",
-        "12,800",
-        "-151.25",
-        "actor: 15 parameters",
-        "layer.weight  3x4",
-        "steps: 8",
-    ):
+    for part in ("fpo", "Pendulum-v1", "12,800", "-151.25", "actor: 15 parameters", "layer.weight  3x4", "steps: 8"):
         assert part in out
     assert "\x1b" not in out
     assert f"next: flowrl eval {path}" in err

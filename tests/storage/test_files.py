@@ -41,9 +41,7 @@ def test_the_error_names_the_obstacle_and_the_option_to_change(tmp_path: Path) -
 
 def test_space_is_asked_for_only_where_it_is_missing(tmp_path: Path) -> None:
     with (
-        pytest.raises(
-            StorageError, match=r"No space left on device\. Free some space, or choose another --out"
-        ),
+        pytest.raises(StorageError, match=r"No space left on device\. Free some space, or choose another --out"),
         replacing(tmp_path / "table.csv"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")

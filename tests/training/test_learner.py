@@ -179,9 +179,7 @@ def test_the_value_loss_is_clipped_as_ppo_does() -> None:
     one = learner(config("ppo", "learner.value_clip=0.5"))
     for value, expected in ((2.0, 1.0), (1.0, 0.25)):
         one.critic = lambda obs, value=value: torch.full((len(obs),), value)  # type: ignore[assignment, misc]
-        part = Batch(
-            torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {}
-        )
+        part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {})
         assert float(one._value_loss(part)) == pytest.approx(expected)
 
 
@@ -218,9 +216,7 @@ def test_a_run_that_is_made_longer_goes_on_at_the_rate_of_its_new_length() -> No
     assert [group["lr"] for group in long.optimizer.param_groups] == pytest.approx([3e-4, 3e-4])
 
 
-@pytest.mark.parametrize(
-    ("kind", "actor_factor", "critic_factor"), [("linear", 0.9, 0.9), ("adaptive", 1.5, 1.0)]
-)
+@pytest.mark.parametrize(("kind", "actor_factor", "critic_factor"), [("linear", 0.9, 0.9), ("adaptive", 1.5, 1.0)])
 def test_the_adaptive_schedule_leaves_the_critics_rate_alone(
     kind: str, actor_factor: float, critic_factor: float
 ) -> None:
@@ -245,7 +241,5 @@ def test_an_update_needs_no_sampler() -> None:
         assert not any(name.startswith(("flowrl_samplers.", "torchdiffeq.")) for name in sys.modules)
         print("updated")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "updated", done.stderr

@@ -13,12 +13,8 @@ NAN = math.nan
 
 def test_means_over_the_episodes_that_ended_since_the_last_report() -> None:
     episodes = Episodes.starting(3)
-    episodes.add(
-        torch.tensor([1.0, 2.0, 3.0]), torch.tensor([False, True, False]), torch.tensor([NAN, 1.0, NAN])
-    )
-    episodes.add(
-        torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, False, True]), torch.tensor([0.0, NAN, NAN])
-    )
+    episodes.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([False, True, False]), torch.tensor([NAN, 1.0, NAN]))
+    episodes.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, False, True]), torch.tensor([0.0, NAN, NAN]))
     assert episodes.report() == {"return_mean": (2 + 2 + 6) / 3, "length_mean": 5 / 3, "success_rate": 0.5}
     assert episodes.ended == 3
     assert episodes.report() == {}

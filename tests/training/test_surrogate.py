@@ -70,9 +70,7 @@ def test_aspo_pulls_a_fallen_ratio_back() -> None:
 @pytest.mark.parametrize("function", ALL)
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
 @pytest.mark.parametrize("log_ratio", [100.0, -100.0, 88.8])
-def test_gradients_stay_finite_at_huge_log_ratios(
-    function: object, advantage: float, log_ratio: float
-) -> None:
+def test_gradients_stay_finite_at_huge_log_ratios(function: object, advantage: float, log_ratio: float) -> None:
     x = torch.tensor([[log_ratio]], requires_grad=True)
     value = function(ratio.bounded(x, 10.0), torch.tensor([[advantage]]), CLIP)  # type: ignore[operator]
     value.sum().backward()
@@ -101,9 +99,7 @@ def test_the_bound_is_exact_inside_and_passes_gradients() -> None:
     assert torch.equal(x.grad, torch.ones(4))
 
 
-@pytest.mark.parametrize(
-    ("probes", "expected"), [(1, 1.0833), (2, 1.0408), (4, 1.0202), (8, 1.0101), (16, 1.0050)]
-)
+@pytest.mark.parametrize(("probes", "expected"), [(1, 1.0833), (2, 1.0408), (4, 1.0202), (8, 1.0101), (16, 1.0050)])
 def test_the_averaged_ratio_is_biased_upwards_by_jensens_inequality(probes: int, expected: float) -> None:
     """E r = exp(v / 2n) for log-ratio noise of variance v = .16 per probe."""
     noise = 0.4 * torch.randn(400_000, probes, generator=torch.Generator().manual_seed(0))

@@ -38,8 +38,7 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for compare.md, .json and the figures; default: the first DIR."),
+        Path | None, typer.Option(help="Folder for compare.md, .json and the figures; default: the first DIR.")
     ] = None,
     json: Json = False,
 ) -> None:

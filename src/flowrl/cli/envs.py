@@ -12,8 +12,7 @@ from flowrl.cli.output import next_command, print_facts, print_json, print_table
 
 def envs(
     id: Annotated[
-        str | None,
-        typer.Argument(metavar="ID", help="A Gymnasium id to describe; default: list all."),
+        str | None, typer.Argument(metavar="ID", help="A Gymnasium id to describe; default: list all.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -33,14 +33,11 @@ def evaluate(
     seed: Seed = 0,
     noise: NoiseModes = None,
     env: OtherEnv = None,
-    min_return: Annotated[
-        float | None, typer.Option(help="Exit with 7 when the mean return is below this.")
-    ] = None,
+    min_return: Annotated[float | None, typer.Option(help="Exit with 7 when the mean return is below this.")] = None,
     csv: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Also write the table to this file, with a row for each motion of HumanoidTrack.",
+            metavar="FILE", help="Also write the table to this file, with a row for each motion of HumanoidTrack."
         ),
     ] = None,
     json: Json = False,
@@ -81,9 +78,7 @@ def evaluate(
         next_command("flowrl bench-latency", ckpt)
     missed = [row for row in rows if min_return is not None and row["return_mean"] < min_return]
     if missed:
-        raise ThresholdMissed(
-            f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}"
-        )
+        raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")
 
 
 TEXTS = {"sampler", "noise", "return (95 %)"}  # columns that are not numbers

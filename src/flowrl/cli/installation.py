@@ -221,9 +221,7 @@ def folder() -> Iterator[CheckResult]:
 
 def _requirements(extra: str = "") -> Iterator[Requirement]:
     """Yield the requirements that apply to this interpreter: flowrl's, or those that only `extra` adds."""
-    from packaging.requirements import (
-        Requirement,
-    )  # here, so that `requirements` reports it when it is missing
+    from packaging.requirements import Requirement  # here, so that `requirements` reports it when it is missing
 
     for requirement in map(Requirement, metadata.requires(DISTRIBUTION) or ()):
         if requirement.name == DISTRIBUTION:  # a group that includes another group

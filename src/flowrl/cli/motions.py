@@ -24,17 +24,12 @@ NUMBERS = ("seconds", "frames", "m/s", "clamped", "lowest foot m", "rad/s")
 def motions(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="SOURCE…",
-            help="gait:NAME, a file, a folder, or a pattern; default: list the gaits.",
-        ),
+        typer.Argument(metavar="SOURCE…", help="gait:NAME, a file, a folder, or a pattern; default: list the gaits."),
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Draw poses over time, one row per motion (.png, .webp, .jpg).")
     ] = None,
-    video: Annotated[
-        Path | None, typer.Option(help="Play the motions side by side (.webp, .gif, .mp4).")
-    ] = None,
+    video: Annotated[Path | None, typer.Option(help="Play the motions side by side (.webp, .gif, .mp4).")] = None,
     convert: Annotated[
         Path | None, typer.Option(help="Write the motion, fitted to the humanoid, as .npz with mjlab's keys.")
     ] = None,
@@ -97,8 +92,7 @@ def list_gaits(json: bool) -> None:
 
     single = {presets.PREFIX + name: words for name, (_, words) in presets.SINGLES.items()}
     sets = {
-        presets.PREFIX + name: f"{len(members)} motions: {words}"
-        for name, (members, words) in presets.SETS.items()
+        presets.PREFIX + name: f"{len(members)} motions: {words}" for name, (members, words) in presets.SETS.items()
     }
     keys = {name: f"{key.low:g} to {key.high:g} {key.words}" for name, key in presets.KEYS.items()}
     keys[presets.ARMS] = ", ".join(arm_styles.STYLES)

@@ -27,8 +27,7 @@ def play(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CKPT|NAME[:STEPS]",
-            help="Show another checkpoint or sampler beside the first; repeatable.",
+            metavar="CKPT|NAME[:STEPS]", help="Show another checkpoint or sampler beside the first; repeatable."
         ),
     ] = None,
     video: Annotated[
@@ -40,21 +39,17 @@ def play(
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Cut an episode after this many steps; default: 10000.")
     ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first episode; the following use seed+1, ….")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; the following use seed+1, ….")] = 0,
     noise: NoiseModes = None,
     env: OtherEnv = None,
     size: Annotated[
         str | None,
         typer.Option(
-            metavar="WIDTHxHEIGHT",
-            help="Size of one panel's picture; default: 320x240, or the environment's.",
+            metavar="WIDTHxHEIGHT", help="Size of one panel's picture; default: 320x240, or the environment's."
         ),
     ] = None,
     fps: Annotated[
-        float,
-        typer.Option(min=1, help="Frames per second, at most; steps are skipped to keep real time."),
+        float, typer.Option(min=1, help="Frames per second, at most; steps are skipped to keep real time.")
     ] = 30,
     json: Json = False,
 ) -> None:

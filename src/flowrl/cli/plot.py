@@ -16,12 +16,9 @@ AXES = ("env_steps", "seconds", "iteration")
 
 
 def plot(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Run folders; seeds of one recipe share a line.")
-    ],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders; seeds of one recipe share a line.")],
     out: Annotated[
-        Path | None,
-        typer.Option(help="The figure to write (.png, .svg, .pdf); default: in the folder of the runs."),
+        Path | None, typer.Option(help="The figure to write (.png, .svg, .pdf); default: in the folder of the runs.")
     ] = None,
     metric: Annotated[
         list[str] | None,
@@ -30,16 +27,12 @@ def plot(
             "and explained variance."
         ),
     ] = None,
-    x: Annotated[
-        str, typer.Option(help="The horizontal axis: env_steps, seconds or iteration.")
-    ] = "env_steps",
+    x: Annotated[str, typer.Option(help="The horizontal axis: env_steps, seconds or iteration.")] = "env_steps",
     smooth: Annotated[
-        int | None,
-        typer.Option(min=1, help="Iterations averaged around each point; default: a fiftieth of the run."),
+        int | None, typer.Option(min=1, help="Iterations averaged around each point; default: a fiftieth of the run.")
     ] = None,
     field: Annotated[
-        bool,
-        typer.Option("--field", help="Draw the actions and 20 episodes of GridWorld policies instead."),
+        bool, typer.Option("--field", help="Draw the actions and 20 episodes of GridWorld policies instead.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -67,9 +60,7 @@ def _draw_fields(runs: list[Path], out: Path, as_json: bool) -> None:
     next_command("flowrl plot", *runs)
 
 
-def _draw_curves(
-    runs: list[Path], out: Path, metrics: list[str], x: str, smooth: int | None, as_json: bool
-) -> None:
+def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth: int | None, as_json: bool) -> None:
     from flowrl.reporting.plots import learning_curves, style
 
     loaded = [learning_curves.load(run) for run in runs]

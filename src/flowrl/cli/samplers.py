@@ -12,7 +12,7 @@ from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.contracts.errors import ThresholdMissed
 
 if TYPE_CHECKING:
-    from flowrl.samplers.discovery import Description
+    from flowrl.samplers.discovery import SamplerDescription
 
 app = typer.Typer(
     help="List the samplers, or check one.",
@@ -48,10 +48,7 @@ def table(context: typer.Context, json: Json = False) -> None:
 def check(
     name: str = typer.Argument(metavar="NAME", help="A sampler's name, or path/file.py:Class."),
     steps: int | None = typer.Option(
-        None,
-        "--steps",
-        min=1,
-        help="Steps of the grid for the checks; the order is measured on several grids.",
+        None, "--steps", min=1, help="Steps of the grid for the checks; the order is measured on several grids."
     ),
     json: Json = False,
 ) -> None:
@@ -80,9 +77,7 @@ def check(
         next_command("flowrl train gridworld.yaml")
 
 
-def _cells(row: Description) -> list[str]:
-    options = [
-        option.name if option.default is None else f"{option.name}={option.default}" for option in row.options
-    ]
+def _cells(row: SamplerDescription) -> list[str]:
+    options = [option.name if option.default is None else f"{option.name}={option.default}" for option in row.options]
     declared = ["-" if value is None else str(value) for value in (row.order, row.nfe_per_step)]
     return [row.name, *declared, ", ".join(options), row.origin, row.error or ""]

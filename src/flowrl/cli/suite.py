@@ -26,20 +26,15 @@ def suite(
         list[str], typer.Argument(metavar="RECIPE", help="Recipes: YAML files, or names of shipped ones.")
     ],
     algorithms: Annotated[
-        str,
-        typer.Option(
-            help="Algorithms to compare; a recipe may hold settings for each, in a section of its name."
-        ),
+        str, typer.Option(help="Algorithms to compare; a recipe may hold settings for each, in a section of its name.")
     ] = "fpo,fpo++,ppo",
     seeds: Annotated[str, typer.Option(help="A count (3 means 0, 1, 2) or a range (3-5).")] = "3",
     steps: Annotated[
-        str | None,
-        typer.Option(help="Environment steps of each trial, as in 2M or 500k; default: the recipe's."),
+        str | None, typer.Option(help="Environment steps of each trial, as in 2M or 500k; default: the recipe's.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trials at a time, each with one thread.")] = 1,
     overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable."),
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable.")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each evaluation.")] = 64,
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
@@ -124,9 +119,7 @@ def step_count(text: str) -> int:
     match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)([kmb]?)", text.strip().lower())
     number = float(match[1]) * UNITS[match[2]] if match else 0.0
     if number < 1 or number != round(number):
-        raise UsageError(
-            f"--steps {text}: expected a number of environment steps, such as 2M, 500k or 65536."
-        )
+        raise UsageError(f"--steps {text}: expected a number of environment steps, such as 2M, 500k or 65536.")
     return round(number)
 
 

@@ -15,8 +15,7 @@ def train(
     config: Annotated[
         str | None,
         typer.Argument(
-            metavar="CONFIG",
-            help="A recipe: a YAML file, or the name of a shipped one, such as gridworld.yaml.",
+            metavar="CONFIG", help="A recipe: a YAML file, or the name of a shipped one, such as gridworld.yaml."
         ),
     ] = None,
     overrides: Annotated[

@@ -117,9 +117,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     return Recipe(recipe.name, values, places)
 
 
-def layered(
-    recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None
-) -> Recipe:
+def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None) -> Recipe:
     """Merge the section `chosen` of the recipe over its other keys, and these over the preset `below`.
 
     `sections` are the root keys that are such sections; none of them is left. Blocks are merged key by key,
@@ -128,9 +126,7 @@ def layered(
     """
     section = recipe.values.get(chosen)
     if section is not None and not isinstance(section, dict):
-        raise UsageError(
-            f"{recipe.place((chosen,))}: expected a block of keys, got {validation.shown(section)}."
-        )
+        raise UsageError(f"{recipe.place((chosen,))}: expected a block of keys, got {validation.shown(section)}.")
     values: dict[str, Any] = copy.deepcopy(dict(below or {}))
     places = {path: place for path, place in recipe.places.items() if path[0] not in sections}
     for path, value in _leaves({key: own for key, own in recipe.values.items() if key not in sections}):
@@ -216,15 +212,11 @@ def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     path = tuple(step.strip() for step in key.split("."))
     if not equals:
-        raise UsageError(
-            f"{name}: there is no '='. Write --set key.path=value, such as --set learner.clip=0.1."
-        )
+        raise UsageError(f"{name}: there is no '='. Write --set key.path=value, such as --set learner.clip=0.1.")
     if len(path) > yaml_reader.MAX_LEVELS:
         raise UsageError(f"{name}: the key is more than {yaml_reader.MAX_LEVELS} levels deep.")
     if not all(path):
-        raise UsageError(
-            f"{name}: the key before '=' is not complete. Write it as in --set learner.clip=0.1."
-        )
+        raise UsageError(f"{name}: the key before '=' is not complete. Write it as in --set learner.clip=0.1.")
     return path, yaml_reader.parse_value(value, name)
 
 

@@ -22,10 +22,7 @@ Algorithm = Literal["fpo", "fpo++", "ppo"]
 # The preset of each algorithm. A recipe may change every part of it, for all algorithms or, in a section of the
 # algorithm's name, for one.
 ALGORITHMS: dict[str, dict[str, Any]] = {
-    "fpo": {
-        "policy": {"kind": "flow"},
-        "learner": {"ratio": "averaged", "surrogate": "ppo", "clip": 0.05},
-    },
+    "fpo": {"policy": {"kind": "flow"}, "learner": {"ratio": "averaged", "surrogate": "ppo", "clip": 0.05}},
     "fpo++": {
         "policy": {"kind": "flow", "perturbation": 0.02, "action_limit": 2.0},
         "noise": "zero",
@@ -42,10 +39,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
             "ema_start": 500,
         },
     },
-    "ppo": {
-        "policy": {"kind": "gaussian"},
-        "learner": {"ratio": "likelihood", "surrogate": "ppo", "clip": 0.2},
-    },
+    "ppo": {"policy": {"kind": "gaussian"}, "learner": {"ratio": "likelihood", "surrogate": "ppo", "clip": 0.2}},
 }
 
 
@@ -102,8 +96,7 @@ class Config(Settings):
         name, kind, learner = self.policy.kind, POLICY_KINDS[self.policy.kind], self.learner
         if learner.ratio not in kind.ratios:
             offers = ", ".join(
-                f"a {name} policy takes {' or '.join(map(repr, kind.ratios))}"
-                for name, kind in POLICY_KINDS.items()
+                f"a {name} policy takes {' or '.join(map(repr, kind.ratios))}" for name, kind in POLICY_KINDS.items()
             )
             raise ValueError(
                 f"policy.kind {name!r} and learner.ratio {learner.ratio!r} do not fit: {offers}. Set algorithm: "

@@ -55,19 +55,14 @@ class ValidationMessage:
         return f"{self.what.rstrip('.')}. {self.advice}".rstrip()
 
 
-def messages(
-    model: type[BaseModel], values: Mapping[str, Any], error: ValidationError
-) -> list[ValidationMessage]:
+def messages(model: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> list[ValidationMessage]:
     """Return what pydantic refused of `values`, one message per key."""
     found = [(_spot(model, values, details["loc"]), details) for details in error.errors(include_url=False)]
     by_path: dict[KeyPath, list[_Found]] = {}
     meant = _of_meant_members(found)
     for spot, details in meant:
         # For a list with wrong entries pydantic also reports that too few are right.
-        below = (
-            len(other.path) > (depth := len(spot.path)) and other.path[:depth] == spot.path
-            for other, _ in meant
-        )
+        below = (len(other.path) > (depth := len(spot.path)) and other.path[:depth] == spot.path for other, _ in meant)
         if details["type"] == "too_short" and any(below):
             continue
         by_path.setdefault(spot.path, []).append((spot, details))
@@ -226,9 +221,7 @@ def _unknown_key(model: type[BaseModel], spot: _Spot) -> ValidationMessage:
 
 def _missing(spot: _Spot) -> ValidationMessage:
     if isinstance(last := spot.path[-1], int):
-        return ValidationMessage(
-            spot.path[:-1], f"the list ends too early: value number {last + 1} is missing"
-        )
+        return ValidationMessage(spot.path[:-1], f"the list ends too early: value number {last + 1} is missing")
     return ValidationMessage(spot.path, "this key is missing, and it has no default")
 
 

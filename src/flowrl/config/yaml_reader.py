@@ -125,9 +125,7 @@ class _Reader(yaml.SafeLoader):
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if getattr(event, "anchor", None) is not None:
             sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            self.refuse(
-                event, f"'{sign}' makes an alias, which is not read. Write the value out, or quote it."
-            )
+            self.refuse(event, f"'{sign}' makes an alias, which is not read. Write the value out, or quote it.")
         if getattr(event, "tag", None) is not None:
             tag = shorten(str(event.tag).replace("tag:yaml.org,2002:", "!!"))
             self.refuse(event, f"the tag {tag} is not read. Write the value without it.")

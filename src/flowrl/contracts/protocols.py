@@ -63,9 +63,7 @@ class Step:
     success: Tensor  # (envs,): 1 or 0 where an episode ended and the environment judged it, else NaN
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     """Further numbers of the episodes that ended, by name: (envs,), NaN where none ended."""
-    variant: Tensor | None = (
-        None  # (envs,): index into `Env.variants`, NaN where none ended; None without any
-    )
+    variant: Tensor | None = None  # (envs,): index into `Env.variants`, NaN where none ended; None without any
 
 
 class Env(Protocol):

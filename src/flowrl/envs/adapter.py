@@ -166,9 +166,7 @@ class Adapter:
             successor=successor,
             success=self._of_ended(outcome, judged),
             measures={name: self._of_ended(outcome, name) for name in self._measures},
-            variant=self._of_ended(outcome, self._variants.info)
-            if self._variants and self.variants
-            else None,
+            variant=self._of_ended(outcome, self._variants.info) if self._variants and self.variants else None,
         )
 
     def _outcome(self, bounded: Tensor) -> TensorStep:

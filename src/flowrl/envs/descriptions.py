@@ -141,10 +141,7 @@ def running_lines(values: dict[str, Any]) -> list[tuple[str, str]]:
     exact = "exact, bit for bit, in mid-episode"
     lines = [
         ("stepped", "natively, all together" if values["native"] else "by Gymnasium, one by one"),
-        (
-            "resume",
-            exact if values["exact_resume"] else f"inexact, in new episodes: {values['inexact_because']}",
-        ),
+        ("resume", exact if values["exact_resume"] else f"inexact, in new episodes: {values['inexact_because']}"),
     ]
     return [*lines, ("newer", values["newer_version"])] if values["newer_version"] else lines
 

@@ -63,10 +63,7 @@ def find(id: str) -> EnvSpec:
 
 
 def make(
-    settings: EnvSettings,
-    count: int | None = None,
-    render_mode: str | None = None,
-    evaluation: bool = False,
+    settings: EnvSettings, count: int | None = None, render_mode: str | None = None, evaluation: bool = False
 ) -> Adapter:
     """Make `count` (default: `settings.count`) environments.
 

@@ -50,17 +50,9 @@ def around(x: int, y: int) -> Block:
 
 # mode -> kind of cell -> blocks of such cells
 BLOCKS: dict[str, dict[str, list[Block]]] = {
-    "two_walls": {
-        "goal": [(ALL, span(0, 1)), (ALL, span(23, 24))],
-    },
-    "three_goals": {
-        "death": [around(12, 12)],
-        "goal": [around(12, 18), around(7, 7), around(17, 7)],
-    },
-    "tree_in_the_middle": {
-        "death": [(span(13, 17), span(10, 14))],
-        "goal": [(span(23, 24), span(10, 14))],
-    },
+    "two_walls": {"goal": [(ALL, span(0, 1)), (ALL, span(23, 24))]},
+    "three_goals": {"death": [around(12, 12)], "goal": [around(12, 18), around(7, 7), around(17, 7)]},
+    "tree_in_the_middle": {"death": [(span(13, 17), span(10, 14))], "goal": [(span(23, 24), span(10, 14))]},
     "two_slits": {
         "wall": [(span(15, 15), span(0, 3)), (span(15, 15), span(8, 16)), (span(15, 15), span(21, 24))],
         "goal": [(span(24, 24), ALL)],
@@ -96,9 +88,7 @@ def layout(mode: str) -> GridLayout:
         for block in blocks:
             masks[kind][block] = True
     taken = masks["goal"] | masks["death"] | masks["wall"]
-    reward = np.where(masks["goal"], GOAL_REWARD, np.where(masks["death"], DEATH_REWARD, 0)).astype(
-        np.float32
-    )
+    reward = np.where(masks["goal"], GOAL_REWARD, np.where(masks["death"], DEATH_REWARD, 0)).astype(np.float32)
     for array in (*masks.values(), reward):
         array.setflags(write=False)
     return GridLayout(mode, **masks, reward=reward, starts=np.argwhere(~taken))
@@ -198,9 +188,7 @@ class GridWorldEnv(gymnasium.Env[Any, Any]):
         self.cell: Cells = np.array([CENTRE, CENTRE])
         self.elapsed = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Floats, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Floats, dict[str, Any]]:
         super().reset(seed=seed)
         if options and "start" in options:
             self.cell = start_cell(options["start"], self.layout)
@@ -264,9 +252,7 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.elapsed = np.zeros(self.num_envs, dtype=np.int64)
         return observe(self.cells), {}
 
-    def step(
-        self, actions: Floats
-    ) -> tuple[Floats, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+    def step(self, actions: Floats) -> tuple[Floats, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         self.cells = move(self.cells, np.asarray(actions).reshape(self.num_envs, 2), self.layout.wall)
         self.elapsed += 1
         reward = self.layout.reward[self.cells[:, 0], self.cells[:, 1]]
@@ -285,9 +271,7 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         infos: dict[str, Any] = {}
         if finished.size:
             final_obs = np.full(self.num_envs, None, dtype=object)
-            final_obs[finished] = np.fromiter(
-                observe(self.cells[finished]), dtype=object, count=finished.size
-            )
+            final_obs[finished] = np.fromiter(observe(self.cells[finished]), dtype=object, count=finished.size)
             infos |= {"final_obs": final_obs, "_final_obs": done.copy()}
             infos |= {"final_info": {"is_success": success & done, "_is_success": done.copy()}}
             if (pictures := self.render()) is not None:  # of the end: the restart is still to come
@@ -304,11 +288,7 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def state(self) -> dict[str, Any]:
         """Return everything the next steps depend on: cells, elapsed steps and the random generator."""
-        return {
-            "cells": self.cells.copy(),
-            "elapsed": self.elapsed.copy(),
-            "random": copy.deepcopy(self.np_random),
-        }
+        return {"cells": self.cells.copy(), "elapsed": self.elapsed.copy(), "random": copy.deepcopy(self.np_random)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of an environment with the same options and `num_envs`."""

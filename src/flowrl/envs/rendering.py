@@ -127,9 +127,7 @@ def _of_graphics(error: BaseException) -> bool:
 
 def _no_graphics(id: str, cause: BaseException) -> MissingDependency:
     chosen = os.environ.get("MUJOCO_GL") or "not set"
-    return MissingDependency(
-        f"{id} cannot be drawn (MUJOCO_GL is {chosen}): {in_one_line(cause)}. {opengl.INSTALL}"
-    )
+    return MissingDependency(f"{id} cannot be drawn (MUJOCO_GL is {chosen}): {in_one_line(cause)}. {opengl.INSTALL}")
 
 
 def _no_pictures(id: str) -> UsageError:

@@ -56,13 +56,7 @@ ARRAY_TYPES |= {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (
 
 BIT_GENERATORS = {
     kind.__name__: kind
-    for kind in (
-        np.random.PCG64,
-        np.random.PCG64DXSM,
-        np.random.MT19937,
-        np.random.Philox,
-        np.random.SFC64,
-    )
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
 }
 CONTAINERS = {"list": list, "tuple": tuple, "deque": deque}
 
@@ -158,9 +152,7 @@ def attributes(layer: gymnasium.Env[Any, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(layer).items()
-        if not (
-            name in STATELESS_NAMES or isinstance(value, STATELESS) or is_constant(value) or is_mujoco(value)
-        )
+        if not (name in STATELESS_NAMES or isinstance(value, STATELESS) or is_constant(value) or is_mujoco(value))
     }
 
 

@@ -22,9 +22,7 @@ class TensorStep:
     truncated: Tensor  # (count,) bool
     ended: Tensor  # (rows,) int64: the environments whose episode ended
     final_obs: Tensor  # (rows, observation): the last of each ended episode
-    final_info: Mapping[
-        str, Tensor
-    ]  # (rows,) each, by name; "render": last pictures (rows, height, width, 3)
+    final_info: Mapping[str, Tensor]  # (rows,) each, by name; "render": last pictures (rows, height, width, 3)
 
 
 @runtime_checkable
@@ -45,9 +43,7 @@ def observations(array: Any, size: int) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float32).reshape(-1, size))
 
 
-def from_gymnasium(
-    outcome: tuple[Any, Any, Any, Any, dict[str, Any]], size: int, names: Iterable[str]
-) -> TensorStep:
+def from_gymnasium(outcome: tuple[Any, Any, Any, Any, dict[str, Any]], size: int, names: Iterable[str]) -> TensorStep:
     """Convert what `VectorEnv.step` returned; of `final_info` only the numbers called `names` are kept."""
     obs, reward, terminated, truncated, info = outcome
     ended = np.flatnonzero(info["_final_obs"]) if "final_obs" in info else np.zeros(0, dtype=np.int64)

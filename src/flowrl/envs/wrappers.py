@@ -41,20 +41,14 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             if (terminated or truncated) and self.render_mode == "rgb_array":
                 kept["render"] = self.env.render()  # the vector restarts the environment within this step
         except Exception as error:
-            raise EnvironmentFailed(
-                f"environment {self.index} failed in step: {in_one_line(error)}"
-            ) from None
+            raise EnvironmentFailed(f"environment {self.index} failed in step: {in_one_line(error)}") from None
         return obs, reward, terminated, truncated, kept
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         try:
             obs, _ = self.env.reset(seed=seed, options=options)
         except Exception as error:
-            raise EnvironmentFailed(
-                f"environment {self.index} failed in reset: {in_one_line(error)}"
-            ) from None
+            raise EnvironmentFailed(f"environment {self.index} failed in reset: {in_one_line(error)}") from None
         return obs, {}
 
     @property

@@ -57,11 +57,7 @@ def measure(call: Callable[[], object], effort: Effort = USUAL, *, warmup: int =
 
 
 def race(
-    calls: Sequence[Callable[[], object]],
-    effort: Effort = USUAL,
-    *,
-    warmup: int = 3,
-    rounds: int = 4,
+    calls: Sequence[Callable[[], object]], effort: Effort = USUAL, *, warmup: int = 3, rounds: int = 4
 ) -> list[Timing]:
     """Time each of `calls` as `measure` does, but in turns: a share of each, then the next share of each.
 

@@ -73,11 +73,7 @@ class LoadMonitor:
 
 
 def judge(
-    core_count: int,
-    load_before: float | None,
-    load_after: float | None,
-    others: float | None,
-    cpu_share: float,
+    core_count: int, load_before: float | None, load_after: float | None, others: float | None, cpu_share: float
 ) -> Verdict:
     """Judge a measurement by `others` where known, else by the load before it, and by our own processor share."""
     limit = OTHERS_SHARE * core_count

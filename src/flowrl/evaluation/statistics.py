@@ -52,12 +52,7 @@ def standard_error(values: ArrayLike) -> float:
 
 
 def bootstrap(
-    values: ArrayLike,
-    statistic: Statistic = mean,
-    *,
-    level: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
+    values: ArrayLike, statistic: Statistic = mean, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
     """Return the percentile bootstrap interval of a statistic (Efron 1979); the same for the same seed.
 
@@ -145,9 +140,7 @@ def stratified_bootstrap(
     for done in range(0, resamples, rows):
         place = generator.random((min(rows, resamples - done), int(ends[-1])))  # [0, 1): which run, of those
         pieces = np.split(place, ends[:-1], axis=1)
-        drawn = [
-            runs[(piece * runs.size).astype(np.intp)] for runs, piece in zip(strata, pieces, strict=True)
-        ]
+        drawn = [runs[(piece * runs.size).astype(np.intp)] for runs, piece in zip(strata, pieces, strict=True)]
         draws.append(statistic(drawn))
     low, high = np.quantile(np.concatenate(draws), [(1 - level) / 2, (1 + level) / 2], axis=0)
     if (sizes < 2).any():

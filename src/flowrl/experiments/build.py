@@ -56,9 +56,7 @@ def kind_of(config: Config) -> PolicyKind:
     return POLICY_KINDS[config.policy.kind]
 
 
-def make_actor(
-    config: Config, observation_size: int, action_size: int, visible: Tensor | None = None
-) -> nn.Module:
+def make_actor(config: Config, observation_size: int, action_size: int, visible: Tensor | None = None) -> nn.Module:
     """Create the policy's network with new weights; it sees what is `visible` (observation,) bool; None: all."""
     return kind_of(config).network(observation_size, action_size, config.policy, visible)
 
@@ -68,9 +66,7 @@ def make_ratio_estimator(actor: nn.Module, config: Config) -> RatioEstimator:
     return kind_of(config).ratio_estimator(actor, config.learner)
 
 
-def make_policy(
-    actor: nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool
-) -> Policy:
+def make_policy(actor: nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool) -> Policy:
     """Create the policy that acts with `actor`; the training perturbation is added only when `training`."""
     kind = kind_of(config)
     sampler = registry.make(config.sampler.name, config.sampler.options()) if kind.uses_sampler else None
@@ -200,9 +196,7 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
         )
 
 
-def load_policy(
-    content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0
-) -> LoadedPolicy:
+def load_policy(content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0) -> LoadedPolicy:
     """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
 
     Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit.

@@ -136,9 +136,7 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
     """Return the run's configuration with the requested options set; raises UsageError."""
     if request.noise is not None and request.noise not in get_args(NoiseMode):
         modes = get_args(NoiseMode)
-        raise UsageError(
-            f"--noise {request.noise}: expected {', '.join(modes)}.{did_you_mean(request.noise, modes)}"
-        )
+        raise UsageError(f"--noise {request.noise}: expected {', '.join(modes)}.{did_you_mean(request.noise, modes)}")
     values = opened.config.model_dump(mode="json")
     sampler = values["sampler"]
     places: dict[KeyPath, Place] = {}

@@ -52,11 +52,7 @@ def sheet(motions: Sequence[Motion], path: Path) -> None:
             shown = min(SPAN, motion.seconds)
             frames = np.linspace(0, shown * CONTROL_RATE, POSES).round().astype(int)
             poses = np.concatenate([renderer.picture(motion.qpos[frame]) for frame in frames], axis=1)
-            facts = (
-                f"{motion.seconds:.1f} s, of which {shown:.1f} s"
-                if shown < motion.seconds
-                else f"{shown:.1f} s"
-            )
+            facts = f"{motion.seconds:.1f} s, of which {shown:.1f} s" if shown < motion.seconds else f"{shown:.1f} s"
             rows.append(video.compose([VideoPanel(poses, motion.name, facts)], NO_LIMIT))
     picture = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
     top = 0
@@ -67,9 +63,7 @@ def sheet(motions: Sequence[Motion], path: Path) -> None:
         picture.save(part)
 
 
-def film(
-    motions: Sequence[Motion], path: Path, progress: Callable[[int, int], None] = lambda done, of: None
-) -> None:
+def film(motions: Sequence[Motion], path: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
     """Play the motions side by side into the video `path`, in real time, until the longest is over.
 
     A motion that loops is repeated, another one stays in its last pose. Poses are shown without physics.

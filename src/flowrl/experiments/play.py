@@ -16,14 +16,7 @@ from flowrl.envs import rendering
 from flowrl.envs.families import family_of
 from flowrl.envs.rendering import Size
 from flowrl.envs.settings import EnvSettings
-from flowrl.experiments.evaluate import (
-    EvalRequest,
-    LoadedCheckpoint,
-    check_sizes,
-    facts,
-    load,
-    open_checkpoint,
-)
+from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint, check_sizes, facts, load, open_checkpoint
 from flowrl.experiments.suite.trial import trial_of
 from flowrl.reporting import video
 
@@ -101,9 +94,7 @@ def play(
     return Playback(str(path), count, 1 / shown_for, *frame_size, path.stat().st_size, rows)
 
 
-def plan_panels(
-    ckpt: Path, request: EvalRequest, others: Sequence[str]
-) -> list[tuple[LoadedCheckpoint, EvalRequest]]:
+def plan_panels(ckpt: Path, request: EvalRequest, others: Sequence[str]) -> list[tuple[LoadedCheckpoint, EvalRequest]]:
     """Return the checkpoint and the request of each panel, each combination once; raises UsageError for too many."""
     opened = {ckpt: open_checkpoint(ckpt)}
     requests = [(ckpt, each) for each in request.each(None)]
@@ -224,9 +215,7 @@ class Player:
         tone: video.Tone = "ended" if self.over else "running"
         if self.success is not None:
             tone = "success" if self.success else "failure"
-        return video.VideoPanel(
-            self.picture, " · ".join(filter(None, title)), " · ".join(filter(None, numbers)), tone
-        )
+        return video.VideoPanel(self.picture, " · ".join(filter(None, title)), " · ".join(filter(None, numbers)), tone)
 
 
 def label(opened: LoadedCheckpoint) -> str:

@@ -49,9 +49,7 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
         written = recipe.apply(recipe.read(source), overrides)
         config = load(written)
         check_sampler(config, composed(written))
-        return TrainPlan(
-            config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override)
-        )
+        return TrainPlan(config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override))
     if source is not None:
         raise UsageError(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "

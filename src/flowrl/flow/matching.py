@@ -61,9 +61,7 @@ def draw_probes(
     return Probes(_draw_times(shape, settings, generator), noise)
 
 
-def _draw_times(
-    shape: tuple[int, int, int], settings: ProbeSettings, generator: torch.Generator | None
-) -> Tensor:
+def _draw_times(shape: tuple[int, int, int], settings: ProbeSettings, generator: torch.Generator | None) -> Tensor:
     if settings.law == "grid":
         return torch.randint(settings.grid, shape, generator=generator) / settings.grid
     if settings.law == "lognormal":
@@ -105,9 +103,7 @@ def weight(t: Tensor, settings: LossSettings) -> Tensor:
     return weightings[settings.weighting]()
 
 
-def cfm_loss(
-    field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes, settings: LossSettings
-) -> Tensor:
+def cfm_loss(field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes, settings: LossSettings) -> Tensor:
     """Compute the conditional flow matching loss w(t) · |v(x_t, t; obs) - (action - noise)|² per probe (FPO,
     arXiv 2507.21053, section 3; Algorithm 1 compares it before and after a step).
 
@@ -118,9 +114,7 @@ def cfm_loss(
     target = path.target_velocity(probes.noise, action)
     velocity = field.bind(obs.unsqueeze(1))(x_t, probes.times)
     squares = (velocity - target).square().sum(dim=-1)
-    return (
-        weight(probes.times.squeeze(-1), settings) * squares * _factor(actions.shape[-1], settings.reduction)
-    )
+    return weight(probes.times.squeeze(-1), settings) * squares * _factor(actions.shape[-1], settings.reduction)
 
 
 def _factor(action_size: int, reduction: Reduction) -> float:

@@ -22,9 +22,7 @@ class Critic(nn.Module):
     """A multi-layer perceptron from the `visible` (observation,) bool entries of an observation to its value; None:
     all entries."""
 
-    def __init__(
-        self, observation_size: int, settings: CriticSettings, visible: Tensor | None = None
-    ) -> None:
+    def __init__(self, observation_size: int, settings: CriticSettings, visible: Tensor | None = None) -> None:
         super().__init__()
         self.mask = ObservationMask(visible)
         widths = [observation_size, *settings.hidden, 1]

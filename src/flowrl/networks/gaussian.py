@@ -35,11 +35,7 @@ class GaussianActor(nn.Module):
     Jacobian of squashing cancels in every ratio."""
 
     def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        settings: GaussianSettings,
-        visible: Tensor | None = None,
+        self, observation_size: int, action_size: int, settings: GaussianSettings, visible: Tensor | None = None
     ) -> None:
         super().__init__()
         self.mask = ObservationMask(visible)

@@ -16,9 +16,7 @@ class Normaliser(nn.Module):
     `enabled` observations pass unchanged and the statistics stay.
     """
 
-    def __init__(
-        self, size: int, *, enabled: bool = True, epsilon: float = 1e-5, limit: float = 10.0
-    ) -> None:
+    def __init__(self, size: int, *, enabled: bool = True, epsilon: float = 1e-5, limit: float = 10.0) -> None:
         super().__init__()
         self.enabled = enabled
         self.epsilon = epsilon
@@ -57,9 +55,7 @@ class Normaliser(nn.Module):
         mean = rows.mean(dim=0)
         total = self.count + number
         delta = mean - self.mean
-        self.sum_of_squares += (rows - mean).square().sum(
-            dim=0
-        ) + delta.square() * self.count * number / total
+        self.sum_of_squares += (rows - mean).square().sum(dim=0) + delta.square() * self.count * number / total
         self.mean += delta * number / total
         self.count.copy_(total)
         self._refresh()

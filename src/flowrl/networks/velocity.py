@@ -79,11 +79,7 @@ class FlowNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        settings: NetworkSettings,
-        visible: Tensor | None = None,
+        self, observation_size: int, action_size: int, settings: NetworkSettings, visible: Tensor | None = None
     ) -> None:
         super().__init__()
         self.mask = ObservationMask(visible)

@@ -96,8 +96,4 @@ class FlowPolicy:
 
 
 def _described(points: object) -> str:
-    return (
-        f"{tuple(points.shape)} {points.dtype}"
-        if isinstance(points, Tensor)
-        else f"a {type(points).__name__}"
-    )
+    return f"{tuple(points.shape)} {points.dtype}" if isinstance(points, Tensor) else f"a {type(points).__name__}"

@@ -213,9 +213,7 @@ class LiveView:
         self._console = console
         self._next_render = -math.inf
         # Drawn between iterations instead of by a thread of rich; stdout is for the result only.
-        self._live = Live(
-            console=console, auto_refresh=False, redirect_stdout=False, vertical_overflow="crop"
-        )
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, vertical_overflow="crop")
         self._live.start()
         self._render()
 
@@ -240,9 +238,7 @@ class LiveView:
             self._history.append(sum(self._pending) / self._merged)
             self._pending.clear()
         if len(self._history) == HISTORY:
-            self._history = [
-                (a + b) / 2 for a, b in zip(self._history[::2], self._history[1::2], strict=True)
-            ]
+            self._history = [(a + b) / 2 for a, b in zip(self._history[::2], self._history[1::2], strict=True)]
             self._merged *= 2
 
     def _render(self, finished: bool = False) -> None:

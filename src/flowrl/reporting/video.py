@@ -31,12 +31,7 @@ ROW = 4  # panels side by side before another row begins
 
 BACKGROUND = (24, 26, 31)
 TITLE = (160, 166, 178)
-TONES = {
-    "running": (236, 238, 242),
-    "ended": (255, 214, 102),
-    "success": (122, 217, 146),
-    "failure": (247, 132, 118),
-}
+TONES = {"running": (236, 238, 242), "ended": (255, 214, 102), "success": (122, 217, 146), "failure": (247, 132, 118)}
 Tone = Literal["running", "ended", "success", "failure"]
 
 # Lossy, at a quality at which the caption stays sharp, and with few key frames: a loop is not seeked in.
@@ -208,9 +203,7 @@ def _indexed(pages: Image) -> list[Image]:
         pages.seek(place * (count - 1) // max(1, PALETTE_FRAMES - 1) if count > PALETTE_FRAMES else place)
         samples.paste(pages, (0, place * pages.height))
     palette = samples.quantize(256, method=Image.Quantize.MEDIANCUT)
-    return [
-        page.quantize(palette=palette, dither=Image.Dither.NONE) for page in ImageSequence.Iterator(pages)
-    ]
+    return [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in ImageSequence.Iterator(pages)]
 
 
 class FfmpegVideo:

@@ -26,7 +26,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Description:
+class SamplerDescription:
     """A row of `flowrl samplers`; None where the sampler declares nothing."""
 
     name: str
@@ -51,7 +51,7 @@ def origin(offer: EntryPoint) -> str:
     return f"{offer.dist.name} {offer.dist.version}" if offer.dist else "unknown package"
 
 
-def describe() -> list[Description]:
+def describe() -> list[SamplerDescription]:
     """Import every registered sampler and describe it, sorted by name; a name registered twice has two rows.
 
     A sampler that cannot be imported is listed with the reason.
@@ -59,8 +59,8 @@ def describe() -> list[Description]:
     return [_describe(offer) for _, same in sorted(offers().items()) for offer in same]
 
 
-def _describe(offer: EntryPoint) -> Description:
-    row = Description(offer.name, None, None, (), origin(offer), offer.value)
+def _describe(offer: EntryPoint) -> SamplerDescription:
+    row = SamplerDescription(offer.name, None, None, (), origin(offer), offer.value)
     try:
         target = offer.load()
         if error := fault(target):

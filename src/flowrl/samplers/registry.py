@@ -15,14 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    PydanticUserError,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.contracts.settings import Settings
@@ -75,9 +68,7 @@ class SamplerSettings(Settings):
 
     name: str = Field("euler", description="A name from `flowrl samplers`, or path/file.py:Class.")
     steps: int | None = Field(
-        None,
-        ge=1,
-        description="Steps of a fixed grid: more of them follow the flow more closely, and cost more.",
+        None, ge=1, description="Steps of a fixed grid: more of them follow the flow more closely, and cost more."
     )
 
     def options(self) -> dict[str, object]:
@@ -143,9 +134,7 @@ def _load_file(name: str) -> Any:
     path = Path(file)
     if not file.endswith(".py") or not attribute:
         example = name if name.endswith(".py") else "path/file.py"
-        raise SamplerRefused(
-            f"{name!r} names no sampler: give a name from `flowrl samplers`, or {example}:Class."
-        )
+        raise SamplerRefused(f"{name!r} names no sampler: give a name from `flowrl samplers`, or {example}:Class.")
     if not path.is_file():
         raise SamplerRefused(f"sampler {name!r}: there is no file {file}.")
     spec = importlib.util.spec_from_file_location(f"flowrl sampler {path.resolve()}", path)
@@ -158,9 +147,7 @@ def _load_file(name: str) -> Any:
         del sys.modules[spec.name]
         raise SamplerRefused(f"sampler {name!r}: {file} cannot be run: {brief(error)}.") from error
     if not hasattr(module, attribute):
-        classes = [
-            key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name
-        ]
+        classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]
         raise SamplerRefused(
             f"sampler {name!r}: {file} has no {attribute!r}.{did_you_mean(attribute, classes)} "
             f"It has: {', '.join(classes) or 'no class of its own'}."

@@ -105,9 +105,7 @@ def _plain(value: Any, key: str = "") -> Any:
             if type(name) not in (str, int):
                 raise TypeError(f"{key or 'the checkpoint'} has the key {name!r}: keys are str or int")
         return {name: _plain(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()}
-    raise TypeError(
-        f"{key} is a {type(value).__name__}: a checkpoint takes tensors and plain Python values only"
-    )
+    raise TypeError(f"{key} is a {type(value).__name__}: a checkpoint takes tensors and plain Python values only")
 
 
 def _read(path: Path) -> tuple[bytes, str]:

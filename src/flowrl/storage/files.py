@@ -97,9 +97,7 @@ def temporary(path: Path, suffix: str = "") -> Iterator[Path]:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if (
-                os.fstat(descriptor).st_nlink > 0
-            ):  # else `remove_orphans` came between open and lock: try again
+            if os.fstat(descriptor).st_nlink > 0:  # else `remove_orphans` came between open and lock: try again
                 yield part
                 return
         finally:

@@ -44,9 +44,7 @@ def description(content: dict[str, Any]) -> dict[str, Any]:
             if tensors.get(name)
         },
         "tensor_bytes": {
-            section: sum(tensor.nbytes for tensor in found.values())
-            for section, found in tensors.items()
-            if found
+            section: sum(tensor.nbytes for tensor in found.values()) for section, found in tensors.items() if found
         },
         "config": _shown(config),
     }
@@ -87,9 +85,7 @@ def _tensors(value: Any, key: str = "") -> list[tuple[str, Any]]:
     """Return (dotted key, tensor) for every tensor in the nested `value`."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
-        return [
-            pair for name, item in items for pair in _tensors(item, f"{key}.{name}" if key else str(name))
-        ]
+        return [pair for name, item in items for pair in _tensors(item, f"{key}.{name}" if key else str(name))]
     return [(key, value)] if hasattr(value, "numel") else []
 
 

@@ -17,9 +17,7 @@ import zipfile
 MARK = b"flowrl sha256 "
 SIZE = len(MARK) + 64  # bytes
 
-_MEMBER = re.compile(
-    r"archive(/\.?[a-z0-9_]+)+(\.pkl)?"
-)  # lower case: torch's reader finds names in any case
+_MEMBER = re.compile(r"archive(/\.?[a-z0-9_]+)+(\.pkl)?")  # lower case: torch's reader finds names in any case
 _FOREIGN = {  # beginnings of the files that are most often mistaken for checkpoints
     rb"version https://git-lfs": "it is a Git LFS pointer, not the file itself (`git lfs pull` fetches it)",
     rb"\s*<(!doctype|html|\?xml)": "it is a web page: the download was answered by a page, not by the file",

@@ -151,16 +151,11 @@ class Learner:
             means = last_epoch if number == len(epochs) - 1 else None
             for chunks in minibatches:
                 self._step(batch, chunks, means)
-        metrics = {
-            **last_epoch.values(),
-            "explained_variance": explained_variance(batch.values, batch.returns),
-        }
+        metrics = {**last_epoch.values(), "explained_variance": explained_variance(batch.values, batch.returns)}
         metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         self._follow_schedule(metrics.get("kl", metrics["clipped_share"]))
         self._follow_average()
-        self.normaliser.update(
-            rollout.obs.flatten(0, 1)
-        )  # last: until here they are the statistics that acted
+        self.normaliser.update(rollout.obs.flatten(0, 1))  # last: until here they are the statistics that acted
         return metrics
 
     def _draw_minibatches(self, batch: int) -> list[list[list[Tensor]]]:
@@ -181,13 +176,7 @@ class Learner:
         next_values = self._next_values(rollout, values)
         rewards = rollout.rewards * settings.reward_scale
         advantages = gae(
-            rewards,
-            values,
-            next_values,
-            rollout.terminated,
-            rollout.truncated,
-            settings.gamma,
-            settings.gae_lambda,
+            rewards, values, next_values, rollout.terminated, rollout.truncated, settings.gamma, settings.gae_lambda
         )
         returns = advantages + values
         if settings.normalise_advantages == "batch":
@@ -214,9 +203,7 @@ class Learner:
         rows = sum(len(chunk) for chunk in chunks)
         minibatch_advantages = None
         if self.settings.normalise_advantages == "minibatch":
-            minibatch_advantages = normalise(batch.advantages[torch.cat(chunks)]).split(
-                [len(c) for c in chunks]
-            )
+            minibatch_advantages = normalise(batch.advantages[torch.cat(chunks)]).split([len(c) for c in chunks])
         self.optimizer.zero_grad(set_to_none=True)
         for number, chunk in enumerate(chunks):
             part = batch[chunk]
@@ -229,9 +216,7 @@ class Learner:
                 loss = loss - self.settings.entropy_coefficient * result.entropy.mean()
             (loss * (len(chunk) / rows)).backward()
             if means is not None:
-                ratios = ratio_metrics(
-                    result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound
-                )
+                ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)
                 means.add({**ratios, **parts, **result.metrics}, len(chunk))
         limit = self.settings.max_grad_norm or float("inf")
         norms = {

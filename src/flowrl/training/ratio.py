@@ -20,9 +20,7 @@ from flowrl.networks.velocity import FlowNetwork
 
 RatioName = Annotated[
     Literal["averaged", "per_probe", "likelihood"],
-    Field(
-        description="averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."
-    ),
+    Field(description="averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."),
 ]
 Record = dict[str, Tensor]  # each (batch, …): sliced by minibatch rows
 
@@ -44,9 +42,7 @@ class RatioEstimator(Protocol):
         """The network whose weights are learned."""
         ...
 
-    def record(
-        self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator
-    ) -> Record:
+    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
         """Return what `compare` needs of the old policy, for obs (batch, observation) and actions (batch, action).
 
         `chunks` are the rows of the first epoch's minibatches: computed in the same pieces, the new value
@@ -81,9 +77,7 @@ class CFMRatio:
         self._limit = loss_limit
         self._limit_negative = loss_limit_negative
 
-    def record(
-        self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator
-    ) -> Record:
+    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
         probes = draw_probes(len(obs), actions.shape[-1], self._probes, generator).to(obs.device)
         loss = obs.new_empty(probes.times.shape[:2])
         with torch.no_grad():
@@ -108,9 +102,7 @@ class LikelihoodRatio:
     def __init__(self, actor: GaussianActor) -> None:
         self.actor = actor
 
-    def record(
-        self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator
-    ) -> Record:
+    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
         log_probability = obs.new_empty(len(obs))
         with torch.no_grad():
             for rows in chunks:
@@ -149,10 +141,7 @@ def per_probe(old_loss: Tensor, new_loss: Tensor) -> Tensor:
     return old_loss - new_loss
 
 
-CFM_LOG_RATIOS: dict[RatioName, Callable[[Tensor, Tensor], Tensor]] = {
-    "averaged": averaged,
-    "per_probe": per_probe,
-}
+CFM_LOG_RATIOS: dict[RatioName, Callable[[Tensor, Tensor], Tensor]] = {"averaged": averaged, "per_probe": per_probe}
 
 
 def likelihood(old_log_probability: Tensor, new_log_probability: Tensor) -> Tensor:

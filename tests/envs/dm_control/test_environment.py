@@ -105,8 +105,7 @@ def test_alone_it_is_the_vector_of_one(name: str) -> None:
 def test_infos_are_those_of_gymnasiums_vector_of_the_single_env() -> None:
     ours = DMControlVectorEnv("PointMass", 3, max_episode_steps=4)
     theirs = SyncVectorEnv(
-        [lambda: gymnasium.make("flowrl/PointMass-v0", max_episode_steps=4)] * 3,
-        autoreset_mode=AutoresetMode.SAME_STEP,
+        [lambda: gymnasium.make("flowrl/PointMass-v0", max_episode_steps=4)] * 3, autoreset_mode=AutoresetMode.SAME_STEP
     )
     ours.reset(seed=0), theirs.reset(seed=0)
     ends = 0
@@ -187,9 +186,7 @@ def test_staggered_episodes_are_cut_at_different_times() -> None:
 
 def test_an_action_is_held_and_its_rewards_are_summed() -> None:
     """10 control steps in holds of 4, 4 and 2; the rows differ, and so do the actions."""
-    held, single = (
-        DMControlVectorEnv("CheetahRun", 3, max_episode_steps=10, action_repeat=n) for n in (4, 1)
-    )
+    held, single = (DMControlVectorEnv("CheetahRun", 3, max_episode_steps=10, action_repeat=n) for n in (4, 1))
     held.reset(seed=1), single.reset(seed=1)
     for actions, steps in zip(actions_for(single, 3), (4, 4, 2), strict=True):
         obs, reward, _, truncated, infos = held.step(actions)
@@ -267,10 +264,7 @@ def test_flowrl_resumes_it_exactly(name: str) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e11])
 @pytest.mark.filterwarnings("ignore")
 def test_a_state_out_of_bounds_shows_in_observation_and_reward(name: str, value: float) -> None:
-    suite, whole = (
-        DMControlVectorEnv(name, 3, max_episode_steps=5),
-        DMControlVectorEnv(name, 3, max_episode_steps=5),
-    )
+    suite, whole = (DMControlVectorEnv(name, 3, max_episode_steps=5), DMControlVectorEnv(name, 3, max_episode_steps=5))
     for each in (suite, whole):
         each.reset(seed=0)
     suite.runner.simulation.bind("qvel")[1] = value
@@ -316,9 +310,7 @@ def test_actions_that_are_not_finite_or_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):  # transposed: as many numbers, for other actuators
         DMControlVectorEnv("CheetahRun", 3).step(np.zeros((6, 3)))
     after = suite.state()
-    np.testing.assert_array_equal(
-        before["arena"]["simulation"]["state"], after["arena"]["simulation"]["state"]
-    )
+    np.testing.assert_array_equal(before["arena"]["simulation"]["state"], after["arena"]["simulation"]["state"])
 
 
 def test_a_state_has_its_own_random_numbers() -> None:
@@ -411,9 +403,7 @@ def test_pictures(name: str) -> None:
     *_, infos = [suite.step(actions)[4] for actions in actions_for(suite, 2)]
     assert infos["final_info"]["_render"].tolist() == [True, True]
     assert infos["final_info"]["render"].shape == (2, 60, 80, 3)
-    assert (
-        infos["final_info"]["render"] != np.stack(suite.render() or ())
-    ).any()  # of the end, not of the start
+    assert (infos["final_info"]["render"] != np.stack(suite.render() or ())).any()  # of the end, not of the start
     suite.close()
 
 
@@ -422,13 +412,7 @@ def test_the_last_picture_is_of_the_end_of_a_hold_cut_short() -> None:
     last = []
     for repeat in (4, 1):
         suite = DMControlVectorEnv(
-            "CheetahRun",
-            2,
-            max_episode_steps=13,
-            render_mode="rgb_array",
-            height=60,
-            width=80,
-            action_repeat=repeat,
+            "CheetahRun", 2, max_episode_steps=13, render_mode="rgb_array", height=60, width=80, action_repeat=repeat
         )
         suite.reset(seed=0)
         suite.runner.elapsed[0] = 3
@@ -468,7 +452,5 @@ def test_its_state_is_of_plain_arrays() -> None:
     suite.reset(seed=0)
     state = suite.state()["arena"]
     shapes = {name: array.shape for name, array in state["simulation"].items()}
-    assert (
-        json.loads(json.dumps({name: list(shape) for name, shape in shapes.items()})).keys() == shapes.keys()
-    )
+    assert json.loads(json.dumps({name: list(shape) for name, shape in shapes.items()})).keys() == shapes.keys()
     assert all(type(array) is np.ndarray for array in (*state["simulation"].values(), state["random"]))

@@ -54,9 +54,7 @@ def turned(name: str, hinge: list[float], target: list[float]) -> Any:
 @pytest.mark.parametrize("number", [0, 1])
 def test_it_is_dm_control(name: str, number: int) -> None:
     with np.load(DATA / f"{name}-{number}.npz") as golden:
-        start = {
-            field.removeprefix("start_"): golden[field] for field in golden if field.startswith("start_")
-        }
+        start = {field.removeprefix("start_"): golden[field] for field in golden if field.startswith("start_")}
         observations, rewards = replay(name, start, golden["actions"])
         np.testing.assert_allclose(observations[:21], golden["observations"][:21], rtol=0, atol=1e-9)
         np.testing.assert_allclose(rewards[:20], golden["rewards"][:20], rtol=0, atol=1e-9)
@@ -184,16 +182,12 @@ def test_targets_lie_all_around_the_hinge(profile: str) -> None:
     simulation, task = reset("FingerTurnHard", 2000, profile)
     target = simulation.expand("site_pos")[:, 0] - torch.tensor([0.2, 0, 0.4], dtype=torch.float64)
     assert not target[:, 1].any()
-    torch.testing.assert_close(
-        target.norm(dim=1), torch.full((2000,), 0.13, dtype=torch.float64), atol=1e-15, rtol=0
-    )
+    torch.testing.assert_close(target.norm(dim=1), torch.full((2000,), 0.13, dtype=torch.float64), atol=1e-15, rtol=0)
     angle = torch.atan2(target[:, 0], target[:, 2])
     quarters = torch.histc(angle, 4, -math.pi, math.pi)
     assert (quarters - 500).abs().max() < 4 * math.sqrt(2000 * 0.25 * 0.75)  # four standard deviations
     tip = task.tip()
-    assert abs(float((target[:, ::2] * tip).mean())) < 4 * 0.13**2 * math.sqrt(
-        0.5 / 2000
-    )  # independent of it
+    assert abs(float((target[:, ::2] * tip).mean())) < 4 * 0.13**2 * math.sqrt(0.5 / 2000)  # independent of it
 
 
 def test_a_reset_of_some_rows_leaves_the_others() -> None:

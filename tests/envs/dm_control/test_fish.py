@@ -17,10 +17,7 @@ from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
-UP, DOWN = (
-    (1.0, 0.0, 0.0, 0.0),
-    (0.0, 0.0, 1.0, 0.0),
-)  # quaternions; down: half a turn around the body's y axis
+UP, DOWN = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))  # quaternions; down: half a turn around the body's y axis
 MOUTH = (0.0, 0.0745, 0.1)  # where the mouth is at the model's default state
 
 
@@ -42,9 +39,7 @@ def reset(count: int, profile: str = "dmc", seed: int = 0) -> tuple[MujocoBatch,
 @pytest.mark.parametrize("number", [0, 1])
 def test_it_is_dm_control(number: int) -> None:
     with np.load(DATA / f"FishSwim-{number}.npz") as golden:
-        start = {
-            field.removeprefix("start_"): golden[field] for field in golden if field.startswith("start_")
-        }
+        start = {field.removeprefix("start_"): golden[field] for field in golden if field.startswith("start_")}
         observations, rewards = replay("FishSwim", start, golden["actions"])
         np.testing.assert_allclose(observations[:21], golden["observations"][:21], rtol=0, atol=1e-9)
         np.testing.assert_allclose(rewards[:20], golden["rewards"][:20], rtol=0, atol=1e-9)
@@ -94,10 +89,7 @@ def test_reward_weighs_nearness_seven_to_one_against_uprightness() -> None:
     # Radii: mouth 0.005 + target 0.04 = 0.045. Nearness is 1 up to 0.045 m, 0.1 at 3 · 0.045 = 0.135 m, and
     # 0.1^((d - 0.045)² / 0.09²) between: at 0.09 m 0.1^(1/4) = 0.5623413.
     simulation, task = play(6)
-    qpos, target = (
-        simulation.bind("qpos"),
-        simulation.expand("geom_pos")[:, simulation.model.geom("target").id],
-    )
+    qpos, target = (simulation.bind("qpos"), simulation.expand("geom_pos")[:, simulation.model.geom("target").id])
     distances = torch.tensor([0.0, 0.0449, 0.09, 0.135, 0.135, 9.0], dtype=torch.float64)
     qpos[:, 3:7] = torch.tensor([UP, UP, UP, UP, DOWN, UP])
     target[:] = torch.tensor(MOUTH, dtype=torch.float64)  # half a turn around y leaves the mouth where it is
@@ -153,10 +145,7 @@ def test_a_reset_of_some_rows_leaves_the_others() -> None:
 def test_each_row_plays_as_if_alone() -> None:
     simulation, task = reset(3, seed=3)
     starts = [
-        {
-            "qpos": simulation.bind("qpos")[row].numpy().copy(),
-            "geom_pos": simulation.expand("geom_pos")[row].numpy(),
-        }
+        {"qpos": simulation.bind("qpos")[row].numpy().copy(), "geom_pos": simulation.expand("geom_pos")[row].numpy()}
         for row in range(3)
     ]
     actions = torch.rand(10, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) * 2 - 1
@@ -195,10 +184,7 @@ def test_what_the_playground_profile_changes() -> None:
         "timestep": 0.002,
         "iterations": 2,
         "ls_iterations": 6,
-        "disableflags": flags.mjDSBL_GRAVITY
-        | flags.mjDSBL_CONSTRAINT
-        | flags.mjDSBL_CONTACT
-        | flags.mjDSBL_EULERDAMP,
+        "disableflags": flags.mjDSBL_GRAVITY | flags.mjDSBL_CONSTRAINT | flags.mjDSBL_CONTACT | flags.mjDSBL_EULERDAMP,
     }
     for option, value in options.items():
         assert getattr(playground.opt, option) == value, option

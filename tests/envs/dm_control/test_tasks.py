@@ -137,9 +137,7 @@ def test_a_quaternion_of_any_length_is_its_direction() -> None:
         ("ReacherHard", 0.005, 4, 1, 6),
     ],
 )
-def test_the_playground_profile(
-    name: str, timestep: float, substeps: int, iterations: int, ls_iterations: int
-) -> None:
+def test_the_playground_profile(name: str, timestep: float, substeps: int, iterations: int, ls_iterations: int) -> None:
     kind, profiles = TASKS[name]
     numbers = profiles["playground"]
     model = kind.build(numbers)
@@ -193,9 +191,7 @@ def test_cheetah_starts_are_dm_controls(monkeypatch: pytest.MonkeyPatch) -> None
         golden = recorded("CheetahRun", number)
         random = np.random.RandomState(json.loads(str(golden["meta"]))["seed"])
 
-        def draws(
-            low: torch.Tensor, high: torch.Tensor, rows: int, _: Any, random: Any = random
-        ) -> torch.Tensor:
+        def draws(low: torch.Tensor, high: torch.Tensor, rows: int, _: Any, random: Any = random) -> torch.Tensor:
             return torch.from_numpy(random.uniform(low.numpy(), high.numpy()))[None]
 
         monkeypatch.setattr(cheetah, "uniform", draws)

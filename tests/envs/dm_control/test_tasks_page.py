@@ -24,8 +24,7 @@ def test_the_page_says_what_the_task_is(task: str) -> None:
         kind, constants = find_task(task, profile)
         arena = TaskRunner(kind, constants, 1)
         assert (
-            described
-            == f"{constants.timestep:g} \N{MULTIPLICATION SIGN} {constants.substeps}, {constants.integrator}"
+            described == f"{constants.timestep:g} \N{MULTIPLICATION SIGN} {constants.substeps}, {constants.integrator}"
         )
         assert control_step == f"{constants.control_timestep:g} s"
         assert (int(size), int(actions)) == (arena.observation_size, arena.action_size)

@@ -86,8 +86,7 @@ def test_registered_in_both_forms() -> None:
 
 def test_registration_needs_neither_torch_nor_mujoco() -> None:
     code = (
-        f"import sys, gymnasium, flowrl.envs; gymnasium.spec({ID!r}); "
-        "print({'torch', 'mujoco'} & {*sys.modules})"
+        f"import sys, gymnasium, flowrl.envs; gymnasium.spec({ID!r}); print({{'torch', 'mujoco'}} & {{*sys.modules}})"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
@@ -128,9 +127,7 @@ def test_infos_are_those_of_gymnasiums_vector_of_the_single_env() -> None:
     """Starts differ, for every environment of theirs has its own random numbers; names, types and masks do not."""
     options: dict[str, Any] = {"motions": [standing(6)], "evaluation": True}
     ours = several(3, **options)
-    theirs = SyncVectorEnv(
-        [lambda: gymnasium.make(ID, **options)] * 3, autoreset_mode=AutoresetMode.SAME_STEP
-    )
+    theirs = SyncVectorEnv([lambda: gymnasium.make(ID, **options)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
     ours.reset(seed=0), theirs.reset(seed=0)
     ends = 0
     for actions in actions_for(ours, 15):
@@ -293,8 +290,7 @@ def test_the_numbers_of_an_episode_are_those_of_its_places() -> None:
 
 def test_segments_touch_one_another_on_demand() -> None:
     touching = [
-        int((several(1, self_collision=on).runner.simulation.model.geom_contype > 0).sum())
-        for on in (False, True)
+        int((several(1, self_collision=on).runner.simulation.model.geom_contype > 0).sum()) for on in (False, True)
     ]
     assert touching == [1, 16]
 
@@ -338,9 +334,7 @@ def test_wrong_options_are_refused(kind: Any) -> None:
         with pytest.raises(UsageError, match=r"env\.options\.termination_distance of .* such as 0\.25"):
             kind(termination_distance=distance, motions=CLIPS)
     for flag in ({"evaluation": "no"}, {"self_collision": 2}):
-        with pytest.raises(
-            UsageError, match=rf"env\.options\.{next(iter(flag))} of HumanoidTrack is true or false"
-        ):
+        with pytest.raises(UsageError, match=rf"env\.options\.{next(iter(flag))} of HumanoidTrack is true or false"):
             kind(motions=CLIPS, **flag)
     for motions in ([], "gait:walk", CLIPS[0]):
         with pytest.raises(UsageError, match="motions must be a list"):
@@ -384,9 +378,7 @@ def test_pictures_show_the_reference_as_a_ghost() -> None:
     aside = standing()
     aside.qpos[:, 7:] += 0.3
     env, blind = (
-        several(
-            1, motions=[aside], render_mode=mode, height=96, width=128, evaluation=True, max_episode_steps=3
-        )
+        several(1, motions=[aside], render_mode=mode, height=96, width=128, evaluation=True, max_episode_steps=3)
         for mode in ("rgb_array", None)
     )
     env.reset(seed=0), blind.reset(seed=0)

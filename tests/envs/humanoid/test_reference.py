@@ -20,9 +20,7 @@ def circling(frames: int, radius: float = 2.0, turn: float = 0.9, swing: float =
     time = np.arange(frames) / CONTROL_RATE
     qpos = np.zeros((frames, 35))
     angle = turn * time
-    qpos[:, :3] = np.stack(
-        (radius * np.sin(angle), -radius * np.cos(angle), 0 * time + STANDING_HEIGHT), axis=1
-    )
+    qpos[:, :3] = np.stack((radius * np.sin(angle), -radius * np.cos(angle), 0 * time + STANDING_HEIGHT), axis=1)
     qpos[:, 3], qpos[:, 6] = np.cos(angle / 2), np.sin(angle / 2)
     qpos[:, 7 + JOINTS.index("right_upper_arm_y")] = 0.8 * np.sin(swing * time)
     return Motion("circle", qpos)

@@ -66,9 +66,7 @@ def bodies(**joints: float) -> BodyStates:
     return kinematics(qpos, np.zeros((1, 34)), MODEL)
 
 
-def changed(
-    of: BodyStates, which: int, by: tuple[float, float, float], body: int | slice = slice(None)
-) -> BodyStates:
+def changed(of: BodyStates, which: int, by: tuple[float, float, float], body: int | slice = slice(None)) -> BodyStates:
     vectors = of.vectors.clone()
     vectors[:, which, body] += torch.tensor(by, dtype=torch.float64)
     return BodyStates(vectors, of.rotation)
@@ -150,11 +148,7 @@ def test_what_a_goal_lets_the_policy_see() -> None:
         elif name in ("goal_place_differences", "goal_places"):
             by_body = seen[where].reshape(15, 3)
             assert by_body.all(1).nonzero()[0].tolist() == by_body.any(1).nonzero()[0].tolist()
-            assert [BODIES[body] for body in by_body.any(1).nonzero()[0]] == [
-                "pelvis",
-                "right_hand",
-                "left_hand",
-            ]
+            assert [BODIES[body] for body in by_body.any(1).nonzero()[0]] == ["pelvis", "right_hand", "left_hand"]
         else:
             assert not seen[where].any()
     assert visible("root")[WHERE["goal_places"]].nonzero()[0].tolist() == [0, 1, 2]
@@ -167,9 +161,7 @@ def rotation(axis: NDArray[np.float64], angle: float) -> NDArray[np.float64]:
     return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
 
 
-def told(
-    qpos: NDArray[Any], qvel: NDArray[Any], goal: NDArray[Any], goal_velocity: NDArray[Any]
-) -> NDArray[Any]:
+def told(qpos: NDArray[Any], qvel: NDArray[Any], goal: NDArray[Any], goal_velocity: NDArray[Any]) -> NDArray[Any]:
     """The observation once more: a loop over bodies, MuJoCo's own velocities, rotation matrices."""
     own, other = mujoco.MjData(MODEL), mujoco.MjData(MODEL)
     own.qpos[:], own.qvel[:], other.qpos[:], other.qvel[:] = qpos, qvel, goal, goal_velocity

@@ -44,9 +44,7 @@ def model() -> mujoco.MjModel:
 
 
 def controls(steps: int, count: int) -> torch.Tensor:
-    return (
-        torch.rand(steps, count, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    )
+    return torch.rand(steps, count, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def scattered(simulation: MujocoBatch) -> None:
@@ -90,9 +88,7 @@ def test_without_derived_fields_the_states_are_the_same(model: mujoco.MjModel) -
             each.bind("ctrl")[:] = control
             each.step(2)
         assert torch.equal(plain.bind("qpos"), derived.bind("qpos"))
-        assert torch.equal(
-            latest[:, 0], derived.bind("sensordata")[:, 0]
-        )  # touch belongs to the last substep
+        assert torch.equal(latest[:, 0], derived.bind("sensordata")[:, 0])  # touch belongs to the last substep
 
 
 def test_latest_velocity_sensors_are_one_substep_old(model: mujoco.MjModel) -> None:
@@ -152,9 +148,7 @@ def test_the_number_of_threads_shows_nowhere(model: mujoco.MjModel, fields: tupl
 
 
 @pytest.mark.parametrize("fields", [(), ALL])
-def test_a_snapshot_restored_elsewhere_continues_bit_for_bit(
-    model: mujoco.MjModel, fields: tuple[str, ...]
-) -> None:
+def test_a_snapshot_restored_elsewhere_continues_bit_for_bit(model: mujoco.MjModel, fields: tuple[str, ...]) -> None:
     first = MujocoBatch(model, 5, derived=fields, varied=("geom_pos", "dof_damping"), threads=2)
     first.latest("qacc")
     first.expand("dof_damping")[:, 1] = torch.arange(5) * 0.3
@@ -297,9 +291,7 @@ def test_a_picture_shows_one_simulation_with_its_own_model(model: mujoco.MjModel
     simulation.close()
 
 
-def test_what_to_install_where_nothing_can_be_drawn(
-    model: mujoco.MjModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_to_install_where_nothing_can_be_drawn(model: mujoco.MjModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise RuntimeError("no platform library")
 

@@ -46,9 +46,7 @@ class Float32Simulation:
     ) -> None:
         self.exact = MujocoBatch(model, count, derived, varied, threads, forces)
         self.model, self.count = self.exact.model, count
-        self._copies: dict[
-            int, tuple[Tensor, Tensor, Tensor]
-        ] = {}  # float64, float32, float32 as of the last call
+        self._copies: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # float64, float32, float32 as of the last call
 
     def constant(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float32)
@@ -98,12 +96,7 @@ class Float32Simulation:
         self._pull()
 
     def render(
-        self,
-        row: int,
-        height: int = 240,
-        width: int = 320,
-        camera: int | str = 0,
-        ghost: Tensor | None = None,
+        self, row: int, height: int = 240, width: int = 320, camera: int | str = 0, ghost: Tensor | None = None
     ) -> Image:
         return self.exact.render(row, height, width, camera, ghost)
 

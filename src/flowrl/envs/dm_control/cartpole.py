@@ -28,9 +28,7 @@ class CartpoleConstants(DMControlConstants):
 
 PROFILES = {
     "dmc": CartpoleConstants(timestep=0.01, substeps=1, integrator="RK4"),
-    "playground": CartpoleConstants(
-        timestep=0.01, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4
-    ),
+    "playground": CartpoleConstants(timestep=0.01, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4),
 }
 
 

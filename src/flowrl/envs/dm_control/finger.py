@@ -128,11 +128,7 @@ class FingerTurn(Finger):
         "observation": "as FingerSpin's, then the target in x and z, and the distance from the tip to its rim",
         "reward": "1 where the tip is in the target, else 0",
     }
-    observation_parts: Mapping[str, int] = {
-        **FingerSpin.observation_parts,
-        "target_position": 2,
-        "dist_to_target": 1,
-    }
+    observation_parts: Mapping[str, int] = {**FingerSpin.observation_parts, "target_position": 2, "dist_to_target": 1}
     varied = ("site_pos",)
 
     def __init__(self, simulation: Simulation, constants: FingerConstants) -> None:

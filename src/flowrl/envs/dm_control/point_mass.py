@@ -22,9 +22,7 @@ class PointMassConstants(DMControlConstants):
 
 PROFILES = {
     "dmc": PointMassConstants(timestep=0.02, substeps=1),
-    "playground": PointMassConstants(
-        timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4
-    ),
+    "playground": PointMassConstants(timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4),
 }
 
 

@@ -60,9 +60,7 @@ class Reacher(DMControlTask[ReacherConstants]):
         wrist_low, wrist_high = model.joint("wrist").range
         self.low = simulation.constant([-math.pi, wrist_low, 0, constants.target_near])
         self.high = simulation.constant([math.pi, wrist_high, 2 * math.pi, constants.target_far])
-        self.links = simulation.constant(
-            [model.body(end).pos[0] for end in ("hand", "finger")]
-        )  # (2,) m, lengths
+        self.links = simulation.constant([model.body(end).pos[0] for end in ("hand", "finger")])  # (2,) m, lengths
         self.contact_distance = float(model.geom("target").size[0] + model.geom("finger").size[0])
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:

@@ -32,13 +32,10 @@ TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, DMControlConstants]]] = {
 def find_task(task: str, profile: str) -> tuple[type[Task[Any]], DMControlConstants]:
     """Return a task's class and the numbers of a profile; raises UsageError for names that do not exist."""
     if task not in TASKS:
-        raise UsageError(
-            f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}."
-        )
+        raise UsageError(f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}.")
     kind, profiles = TASKS[task]
     if not isinstance(profile, str) or profile not in profiles:
         raise UsageError(
-            f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are "
-            f"{', '.join(profiles)}."
+            f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are {', '.join(profiles)}."
         )
     return kind, profiles[profile]

@@ -34,20 +34,10 @@ class BalancedLocomotionConstants(LocomotionConstants):
 L = TypeVar("L", bound=LocomotionConstants)
 
 HALF_CHEETAH = LocomotionConstants(
-    model="half_cheetah",
-    substeps=5,
-    start_noise=0.1,
-    start_velocity="normal",
-    control_price=0.1,
-    hidden=1,
+    model="half_cheetah", substeps=5, start_noise=0.1, start_velocity="normal", control_price=0.1, hidden=1
 )
 SWIMMER = LocomotionConstants(
-    model="swimmer",
-    substeps=4,
-    start_noise=0.1,
-    start_velocity="uniform",
-    control_price=1e-4,
-    hidden=2,
+    model="swimmer", substeps=4, start_noise=0.1, start_velocity="uniform", control_price=1e-4, hidden=2
 )
 HOPPER = BalancedLocomotionConstants(
     model="hopper",

@@ -30,9 +30,7 @@ class DoublePendulumConstants(GymnasiumConstants):
     clipped_most: float = 10.0  # m/s, rad/s, and N, to which observed velocities and forces are clipped
 
 
-PENDULUM = PendulumConstants(
-    model="inverted_pendulum", substeps=2, start_noise=0.01, start_velocity="uniform"
-)
+PENDULUM = PendulumConstants(model="inverted_pendulum", substeps=2, start_noise=0.01, start_velocity="uniform")
 DOUBLE_PENDULUM = DoublePendulumConstants(
     model="inverted_double_pendulum", substeps=5, start_noise=0.1, start_velocity="normal"
 )

@@ -109,9 +109,7 @@ def action_space(runner: TaskRunner) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (runner.action_size,), np.float32)
 
 
-def track_constants(
-    motions: Motions, max_episode_steps: int | None = None, **options: Any
-) -> HumanoidTrackConstants:
+def track_constants(motions: Motions, max_episode_steps: int | None = None, **options: Any) -> HumanoidTrackConstants:
     """Load the motions and make the task's constants; raises UsageError for an option that is not possible."""
     steps = HumanoidTrackConstants.episode_steps if max_episode_steps is None else max_episode_steps
     steps = at_least_one("max_episode_steps", steps)

@@ -25,9 +25,7 @@ class HumanoidSettings(Settings):
 
     goal: Literal["full", "root_hands", "root"] | None = None
     """HumanoidTrack: how much of the reference motion the policy sees; null: full. Rewards always use all of it."""
-    motions: Annotated[tuple[str | MotionSource, ...], Strict(False)] | None = Field(
-        default=None, min_length=1
-    )
+    motions: Annotated[tuple[str | MotionSource, ...], Strict(False)] | None = Field(default=None, min_length=1)
     """HumanoidTrack: the motions to imitate, one or a list: `gait:…`, files, or `{source: …, weight: …}`."""
 
     @field_validator("motions", mode="before")
@@ -54,14 +52,9 @@ def facts(id: str) -> Facts:
             "self_collision": ["false", "true"],
             "termination_distance": [f"{TOO_FAR} m"],
         },
-        settings={
-            "goal": list(FOLLOWED),
-            "motions": sorted(gaits, key=lambda gait: gait != "gait:walk"),
-        },
+        settings={"goal": list(FOLLOWED), "motions": sorted(gaits, key=lambda gait: gait != "gait:walk")},
         more={"visible": seen},
-        below_observation=[
-            f"goal {goal}: a policy sees {size} of these numbers" for goal, size in seen.items()
-        ],
+        below_observation=[f"goal {goal}: a policy sees {size} of these numbers" for goal, size in seen.items()],
     )
 
 

@@ -40,9 +40,7 @@ class BodyStates(NamedTuple):
         return self.vectors[:, AXES]
 
 
-def body_states(
-    position: Tensor, rotation: Tensor, matrix: Tensor, motion: Tensor, centre: Tensor
-) -> BodyStates:
+def body_states(position: Tensor, rotation: Tensor, matrix: Tensor, motion: Tensor, centre: Tensor) -> BodyStates:
     """Compute the states from MuJoCo's fields `xpos`, `xquat`, `xmat`, `cvel` and, of the tree's root, `subtree_com`
     (count, 3).
 

@@ -25,9 +25,7 @@ class TrackingMetrics:
     step has no distances: they are NaN.
     """
 
-    def __init__(
-        self, count: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, count: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> None:
         self.alive = torch.zeros(count, dtype=torch.int64, device=device)  # steps without failure
         # steps before a body was too far
         self.strict = torch.zeros(count, dtype=torch.int64, device=device)
@@ -46,13 +44,7 @@ class TrackingMetrics:
         theirs, or the episode has `failed`."""
         local = (difference - difference[:, ROOT, None]).norm(dim=2)
         errors = torch.stack(
-            (
-                difference.norm(dim=2).mean(1),
-                local.mean(1),
-                local[:, ARMS].mean(1),
-                local[:, LEGS].mean(1),
-            ),
-            dim=1,
+            (difference.norm(dim=2).mean(1), local.mean(1), local[:, ARMS].mean(1), local[:, LEGS].mean(1)), dim=1
         )
         self.errors += torch.where(failed[:, None], 0, errors)
         self.failed = failed

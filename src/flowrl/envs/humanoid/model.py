@@ -130,10 +130,7 @@ ROOT = BODIES.index("pelvis")
 HANDS = (BODIES.index("right_hand"), BODIES.index("left_hand"))
 FEET = (BODIES.index("right_foot"), BODIES.index("left_foot"))
 JOINTS: tuple[str, ...] = tuple(
-    f"{segment.name}_{axis}"
-    for segment in SEGMENTS
-    for axis in "xyz"
-    if getattr(segment.motors, axis) is not None
+    f"{segment.name}_{axis}" for segment in SEGMENTS for axis in "xyz" if getattr(segment.motors, axis) is not None
 )
 """The 28 hinges in the order of `qpos[7:]`, `qvel[6:]` and `ctrl`; each turns its segment against the parent."""
 
@@ -197,11 +194,7 @@ def _scenery(spec: mujoco.MjSpec) -> None:
     grid = spec.add_material(name="floor", texrepeat=(1, 1), texuniform=True)
     grid.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "grid"
     spec.worldbody.add_geom(
-        name="floor",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=(0, 0, 1),
-        material="floor",
-        friction=(1, 0.05, 0.05),
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), material="floor", friction=(1, 0.05, 0.05)
     )
 
 

@@ -43,11 +43,7 @@ WHERE = {
 }  # each part's place in an observation
 
 Goal = Literal["full", "root_hands", "root"]
-FOLLOWED: dict[Goal, tuple[int, ...]] = {
-    "full": tuple(range(_BODIES)),
-    "root_hands": (ROOT, *HANDS),
-    "root": (ROOT,),
-}
+FOLLOWED: dict[Goal, tuple[int, ...]] = {"full": tuple(range(_BODIES)), "root_hands": (ROOT, *HANDS), "root": (ROOT,)}
 """The bodies whose reference positions the policy observes; with `full` it observes everything."""
 
 
@@ -64,9 +60,7 @@ def visible(goal: Goal) -> NDArray[np.bool_]:
     return observed
 
 
-def observation(
-    own: BodyStates, goal: BodyStates, angles: Tensor, rates: Tensor, goal_angles: Tensor
-) -> Tensor:
+def observation(own: BodyStates, goal: BodyStates, angles: Tensor, rates: Tensor, goal_angles: Tensor) -> Tensor:
     """Compute a new tensor (count, SIZE); joint `angles`, `rates` and `goal_angles` are (count, 28)."""
     turn, root = heading(own), own.position[:, ROOT]
     ours, theirs = from_root(own, root, turn), from_root(goal, root, turn)

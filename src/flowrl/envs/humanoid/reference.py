@@ -34,9 +34,7 @@ class Reference:
     ) -> None:
         weights = torch.tensor([weight for _, weight in motions], dtype=torch.float64)
         if not (weights >= 0).all() or not weights.sum() > 0 or not weights.isfinite().all():
-            raise ValueError(
-                f"the motions' weights {weights.tolist()} are not numbers >= 0 with a positive sum"
-            )
+            raise ValueError(f"the motions' weights {weights.tolist()} are not numbers >= 0 with a positive sum")
         self.names = tuple(motion.name for motion, _ in motions)
         self.weights = weights / weights.sum()  # (motions,) float64 on the CPU, for draws
         lengths = torch.tensor([len(motion.qpos) for motion, _ in motions])
@@ -67,9 +65,7 @@ def velocities(qpos: NDArray[np.float64], model: mujoco.MjModel) -> NDArray[np.f
     last = len(qpos) - 1
     for frame in range(len(qpos)):
         before, after = max(frame - 1, 0), min(frame + 1, last)
-        mujoco.mj_differentiatePos(
-            model, qvel[frame], (after - before) / CONTROL_RATE, qpos[before], qpos[after]
-        )
+        mujoco.mj_differentiatePos(model, qvel[frame], (after - before) / CONTROL_RATE, qpos[before], qpos[after])
     return qvel
 
 

@@ -24,10 +24,7 @@ def imitation(own: BodyStates, reference: BodyStates) -> Tensor:
     e_pos, e_vel, e_ang = difference.square().mean((2, 3)).unbind(1)
     e_rot = squared_angle(own.rotation, reference.rotation).mean(1)
     return (
-        0.5 * (-100 * e_pos).exp()
-        + 0.3 * (-10 * e_rot).exp()
-        + 0.1 * (-0.1 * e_vel).exp()
-        + 0.1 * (-0.1 * e_ang).exp()
+        0.5 * (-100 * e_pos).exp() + 0.3 * (-10 * e_rot).exp() + 0.1 * (-0.1 * e_vel).exp() + 0.1 * (-0.1 * e_ang).exp()
     )
 
 

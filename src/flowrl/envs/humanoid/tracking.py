@@ -13,13 +13,7 @@ from torch import Tensor
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid import observation, reward
-from flowrl.envs.humanoid.episode_starts import (
-    SAMPLINGS,
-    EpisodeStarts,
-    RandomStarts,
-    RoundRobinStarts,
-    Sampling,
-)
+from flowrl.envs.humanoid.episode_starts import SAMPLINGS, EpisodeStarts, RandomStarts, RoundRobinStarts, Sampling
 from flowrl.envs.humanoid.kinematics import BodyStates, body_states
 from flowrl.envs.humanoid.metrics import TrackingMetrics
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
@@ -56,8 +50,7 @@ class HumanoidTrackConstants(TaskConstants):
         distance = self.termination_distance
         if not (isinstance(distance, int | float) and not isinstance(distance, bool) and distance > 0):
             raise UsageError(
-                "env.options.termination_distance of HumanoidTrack is a length in m, such as 0.25, not "
-                f"{distance!r}."
+                f"env.options.termination_distance of HumanoidTrack is a length in m, such as 0.25, not {distance!r}."
             )
         for option, flag in (("evaluation", self.evaluation), ("self_collision", self.self_collision)):
             if not isinstance(flag, bool):

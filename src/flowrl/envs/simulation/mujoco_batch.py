@@ -24,9 +24,7 @@ from flowrl.envs import opengl
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.state_capture import configure_mujoco_log
 
-STATE = frozenset(
-    {"time", "qpos", "qvel", "act", "ctrl", "qacc_warmstart", "mocap_pos", "mocap_quat", "xfrc_applied"}
-)
+STATE = frozenset({"time", "qpos", "qvel", "act", "ctrl", "qacc_warmstart", "mocap_pos", "mocap_quat", "xfrc_applied"})
 """The fields of the state; `bind` accepts them without a declaration."""
 
 WORKSPACE = 2**20
@@ -158,9 +156,7 @@ class MujocoBatch:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copy everything that the next steps and readings depend on."""
-        parts = (
-            {"state": self._state, "warnings": self._warnings} | self._varied | self._derived | self._latest
-        )
+        parts = {"state": self._state, "warnings": self._warnings} | self._varied | self._derived | self._latest
         if self._forces is not None:
             parts["forces"] = self._forces
         return {name: tensor.clone() for name, tensor in parts.items()}
@@ -180,12 +176,7 @@ class MujocoBatch:
             tensor.copy_(snapshot[field])
 
     def render(
-        self,
-        row: int,
-        height: int = 240,
-        width: int = 320,
-        camera: int | str = 0,
-        ghost: Tensor | None = None,
+        self, row: int, height: int = 240, width: int = 320, camera: int | str = 0, ghost: Tensor | None = None
     ) -> Image:
         """Draw one simulation (height, width, 3), and a transparent second one in the state `ghost` (nq,).
 

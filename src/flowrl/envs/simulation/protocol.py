@@ -98,12 +98,7 @@ class Simulation(Protocol):
         ...
 
     def render(
-        self,
-        row: int,
-        height: int = 240,
-        width: int = 320,
-        camera: int | str = 0,
-        ghost: Tensor | None = None,
+        self, row: int, height: int = 240, width: int = 320, camera: int | str = 0, ghost: Tensor | None = None
     ) -> Image:
         """Draw one simulation (height, width, 3) without disturbing it.
 

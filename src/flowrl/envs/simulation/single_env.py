@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.simulation.task_runner import TaskRunner
-from flowrl.envs.simulation.vector_env import (
-    Observation,
-    action_space,
-    drawable,
-    observation_space,
-    seed_from,
-)
+from flowrl.envs.simulation.vector_env import Observation, action_space, drawable, observation_space, seed_from
 
 
 class TaskEnv(gymnasium.Env[Any, Any]):

@@ -84,9 +84,7 @@ class TaskRunner:
         Raises ValueError for an action that is not finite or has another shape.
         """
         if actions.shape != self.control.shape:
-            raise ValueError(
-                f"actions have the shape {tuple(actions.shape)}, not {tuple(self.control.shape)}"
-            )
+            raise ValueError(f"actions have the shape {tuple(actions.shape)}, not {tuple(self.control.shape)}")
         with one_thread():
             if not actions.isfinite().all():  # MuJoCo would replace them by zeros
                 raise ValueError(f"an action is not finite: {actions}")

@@ -152,9 +152,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             final_obs = obs[rows]
             if len(rows):
                 obs[rows] = self.runner.reset(rows)
-        return TensorStep(
-            obs, outcome.reward, outcome.terminated, outcome.truncated, rows, final_obs, final_info
-        )
+        return TensorStep(obs, outcome.reward, outcome.terminated, outcome.truncated, rows, final_obs, final_info)
 
     def _control_step(self, actions: Tensor) -> StepResult:
         outcome = self.runner.step(actions)
@@ -227,9 +225,7 @@ def _as_tensors(state: Any) -> Any:
     return torch.from_numpy(np.asarray(state))
 
 
-def drawable(
-    runner: TaskRunner, height: int, width: int, camera: int | str | None
-) -> tuple[int, int, int | str]:
+def drawable(runner: TaskRunner, height: int, width: int, camera: int | str | None) -> tuple[int, int, int | str]:
     """Return height, width and camera of the pictures; raises UsageError for a size or a camera that does not exist.
 
     None is the task's own camera. The camera 0 of a model without cameras is the free one, -1.

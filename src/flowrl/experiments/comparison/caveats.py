@@ -104,9 +104,7 @@ def _held_actions(suites: LoadedSuites) -> list[str]:
 def _unequal_steps(suites: LoadedSuites) -> list[str]:
     sentences = []
     for task in suites.tasks:
-        algorithms: dict[int, list[str]] = defaultdict(
-            list
-        )  # environment steps -> algorithms trained for these
+        algorithms: dict[int, list[str]] = defaultdict(list)  # environment steps -> algorithms trained for these
         for name, group in suites.on(task).items():
             for steps in sorted({run.record.env_steps for run in group.runs}):
                 algorithms[steps].append(name)
@@ -122,15 +120,11 @@ def _unequal_circumstances(suites: LoadedSuites) -> list[str]:
     records = [run.record for group in suites.groups.values() for run in group.runs]
     episodes = sorted({record.episodes for record in records})
     if len(episodes) > 1:
-        sentences.append(
-            f"Runs were evaluated over different numbers of episodes: {', '.join(map(str, episodes))}."
-        )
+        sentences.append(f"Runs were evaluated over different numbers of episodes: {', '.join(map(str, episodes))}.")
     versions = sorted({record.flowrl for record in records})
     if len(versions) > 1:
         sentences.append(f"Runs come from different versions of flowrl: {', '.join(versions)}.")
-    machines = sorted(
-        {re.sub(r"\s+", " ", f"{r.machine.get('processor')}, {r.jobs} at a time") for r in records}
-    )
+    machines = sorted({re.sub(r"\s+", " ", f"{r.machine.get('processor')}, {r.jobs} at a time") for r in records})
     if len(machines) > 1:
         sentences.append(f"Training times are not comparable: {'; '.join(machines)}.")
     return sentences

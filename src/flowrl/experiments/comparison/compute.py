@@ -36,9 +36,7 @@ from flowrl.experiments.comparison.results import (
 from flowrl.experiments.suite.trial import MODES, noise_label
 
 Scores = NDArray[np.float64]  # (runs,)
-ScoresByMode = Mapping[
-    str, Mapping[str, Strata]
-]  # algorithm -> noise mode -> scores of its runs, task by task
+ScoresByMode = Mapping[str, Mapping[str, Strata]]  # algorithm -> noise mode -> scores of its runs, task by task
 
 THRESHOLDS = 101  # points of a performance profile
 PROFILE_RESAMPLES = 2_000
@@ -75,9 +73,7 @@ def scale_for(grid: LoadedSuites, task: str) -> Scale:
     if known is not None and not others and usual_length:
         return Scale(known.low, known.high, f"the range of {known.of}")
     returns = np.concatenate([group.returns(mode) for group in groups for mode in MODES])
-    return Scale(
-        float(returns.min()), float(returns.max()), "the least and the greatest return compared here"
-    )
+    return Scale(float(returns.min()), float(returns.max()), "the least and the greatest return compared here")
 
 
 def normalised(returns: Scores, scale: Scale) -> Scores:
@@ -136,10 +132,7 @@ def _overall(suites: LoadedSuites, modes: Sequence[str], scales: Mapping[str, Sc
     groups = {name: [suites.groups[task, name] for task in tasks] for name in suites.algorithms}
     scores = {
         name: {
-            mode: [
-                normalised(group.returns(mode), scales[task])
-                for task, group in zip(tasks, members, strict=True)
-            ]
+            mode: [normalised(group.returns(mode), scales[task]) for task, group in zip(tasks, members, strict=True)]
             for mode in modes
         }
         for name, members in groups.items()
@@ -177,19 +170,14 @@ def _improvements(scores: ScoresByMode, modes: Sequence[str]) -> tuple[Improveme
 
 
 def _improvement(x: Strata, y: Strata) -> Estimate:
-    return _estimate(
-        [*x, *y], lambda both: statistics.probability_of_improvement(both[: len(x)], both[len(x) :])
-    )
+    return _estimate([*x, *y], lambda both: statistics.probability_of_improvement(both[: len(x)], both[len(x) :]))
 
 
 def _profile(scores: ScoresByMode, modes: Sequence[str]) -> Profile:
     """Compute the profiles at thresholds from 0, or the least score, to 1, or the greatest score."""
     every = np.concatenate([runs for strata in scores.values() for mode in modes for runs in strata[mode]])
     thresholds = np.linspace(min(0.0, float(every.min())), max(1.0, float(every.max())), THRESHOLDS)
-    lines = {
-        name: {mode: _profile_line(strata[mode], thresholds) for mode in modes}
-        for name, strata in scores.items()
-    }
+    lines = {name: {mode: _profile_line(strata[mode], thresholds) for mode in modes} for name, strata in scores.items()}
     return Profile(tuple(thresholds.tolist()), lines)
 
 

@@ -25,13 +25,9 @@ def _table(table: ResultTable) -> str:
     header = table.header
     widths = [max(len(row[column]) for row in [header, *table.rows]) for column in range(len(header))]
     right = [column >= len(header) - table.numbers for column in range(len(header))]
-    rule = [
-        "-" * (width - 1) + (":" if to_right else "-") for width, to_right in zip(widths, right, strict=True)
-    ]
+    rule = ["-" * (width - 1) + (":" if to_right else "-") for width, to_right in zip(widths, right, strict=True)]
     lines = []
     for row in [header, rule, *table.rows]:
         cells = zip(row, widths, right, strict=True)
-        lines.append(
-            "| " + " | ".join(f"{text:{'>' if r else '<'}{width}}" for text, width, r in cells) + " |"
-        )
+        lines.append("| " + " | ".join(f"{text:{'>' if r else '<'}{width}}" for text, width, r in cells) + " |")
     return "\n".join(lines)

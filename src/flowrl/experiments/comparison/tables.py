@@ -15,10 +15,7 @@ from flowrl.experiments.comparison.results import (
     Scale,
 )
 
-MODE_TITLES = {
-    "random": "random noise; Gaussian: sampled actions",
-    "zero": "zero noise; Gaussian: mean actions",
-}
+MODE_TITLES = {"random": "random noise; Gaussian: sampled actions", "zero": "zero noise; Gaussian: mean actions"}
 
 
 @dataclass(frozen=True)
@@ -158,8 +155,7 @@ def _measures(comparison: Comparison, *, intervals: bool) -> list[ResultTable]:
                     row = [task_name, name, scores.action, *means]
                     tables.setdefault(tuple(scores.measures), []).append(row)
     return [
-        ResultTable(["task", "algorithm", "action", *names], rows, numbers=len(names))
-        for names, rows in tables.items()
+        ResultTable(["task", "algorithm", "action", *names], rows, numbers=len(names)) for names, rows in tables.items()
     ]
 
 

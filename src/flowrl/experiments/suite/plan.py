@@ -21,15 +21,7 @@ from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.envs import factory
 from flowrl.experiments import train
 from flowrl.experiments.build import device_of
-from flowrl.experiments.suite.trial import (
-    EVALUATION,
-    FAILURE,
-    MODES,
-    Failure,
-    Trial,
-    TrialRecord,
-    read_record,
-)
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord, read_record
 from flowrl.storage import checkpoint
 
 EVALUATION_SEEDS = 10_000  # seed k is evaluated with this + k: the same episodes for every algorithm

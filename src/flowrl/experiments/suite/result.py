@@ -13,15 +13,7 @@ from flowrl.config import fingerprint
 from flowrl.contracts.errors import BUG
 from flowrl.evaluation.machine import machine
 from flowrl.experiments.suite.plan import Job
-from flowrl.experiments.suite.trial import (
-    EVALUATION,
-    FAILURE,
-    Failure,
-    Trial,
-    TrialRecord,
-    noise_label,
-    write_record,
-)
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Failure, Trial, TrialRecord, noise_label, write_record
 from flowrl.experiments.suite.worker import WorkerProcess
 from flowrl.reporting.numbers import duration
 from flowrl.storage import checkpoint

@@ -120,9 +120,7 @@ class _Scheduler:
             self.results[job.trial] = TrialResult(job.trial, "kept", status.record)
         elif status.failure is not None and status.todo == "nothing":
             self.results[job.trial] = TrialResult(job.trial, "diverged", failure=status.failure)
-            self._report(
-                f"{job.trial}: diverged before and would diverge again; remove {job.folder} to try it again"
-            )
+            self._report(f"{job.trial}: diverged before and would diverge again; remove {job.folder} to try it again")
         else:
             self._waiting.append(job)
 
@@ -196,9 +194,7 @@ class _Scheduler:
         """The worker process of `running` has ended: start the evaluation, or record the result."""
         job, code = running.job, running.worker.exit_code
         trained = code == 0 and running.worker.step == "train"
-        if stopping and (
-            trained or code not in (0, DIVERGED)
-        ):  # the next suite continues from its checkpoint
+        if stopping and (trained or code not in (0, DIVERGED)):  # the next suite continues from its checkpoint
             self._remove(running)
         elif trained:
             self._running[job.trial] = replace(running, worker=worker.evaluate(job, running.log))

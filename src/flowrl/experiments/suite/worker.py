@@ -59,9 +59,7 @@ class WorkerProcess:
         number = self.exit_code - SIGNALLED
         if number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM) or self.process.returncode < 0:
             memory = " (out of memory?)" if number == signal.SIGKILL else ""
-            return (
-                f"stopped by {signal.Signals(number).name}{memory}; the same command continues what was saved"
-            )
+            return f"stopped by {signal.Signals(number).name}{memory}; the same command continues what was saved"
         with self.job.log.open("rb") as log:
             log.seek(self.log_offset)
             lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
@@ -95,9 +93,7 @@ def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
     return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=subprocess.PIPE)
 
 
-def _start(
-    step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | int
-) -> WorkerProcess:
+def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | int) -> WorkerProcess:
     log.write(f"$ flowrl {' '.join(arguments)}\n".encode())
     log.flush()
     offset = log.tell()

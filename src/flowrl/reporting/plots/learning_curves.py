@@ -312,10 +312,7 @@ def _labels(runs: Sequence[LearningCurve]) -> list[str]:
         differing = [key for key in keys if len({repr(twin.get(key)) for twin in twins}) > 1]
         labels.append(" ".join([name, *(f"{key}={own.get(key)}" for key in differing[:3])]))
     counts = Counter(labels)  # equal labels: more than three keys differ, or folders of one name
-    return [
-        label if counts[label] == 1 else f"{label} ({run.folder})"
-        for label, run in zip(labels, runs, strict=True)
-    ]
+    return [label if counts[label] == 1 else f"{label} ({run.folder})" for label, run in zip(labels, runs, strict=True)]
 
 
 def _name(run: LearningCurve) -> str:

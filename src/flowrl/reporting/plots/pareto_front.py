@@ -98,9 +98,7 @@ def _draw_stair(axes: Axes, costs: NDArray[Any], qualities: NDArray[Any]) -> Non
     axes.step(costs[order], qualities[order], where="post", color="0.75", linewidth=3, zorder=1)
 
 
-def _scale(
-    axes: Axes, which: Literal["x", "y"], values: Sequence[float], families: Sequence[Sequence[float]]
-) -> None:
+def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], families: Sequence[Sequence[float]]) -> None:
     """Make an axis logarithmic over `values`, with the first of `families` of ticks that is not too crowded."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 

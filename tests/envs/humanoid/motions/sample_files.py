@@ -52,10 +52,7 @@ def deepmimic(motion: Motion) -> bytes:
             columns.append(-quaternions.to_vector(local)[:, 1:2])
         else:
             columns.append(_y_up(local))
-    document = {
-        "Loop": "wrap" if motion.loops else "none",
-        "Frames": np.concatenate(columns, axis=1).tolist(),
-    }
+    document = {"Loop": "wrap" if motion.loops else "none", "Frames": np.concatenate(columns, axis=1).tolist()}
     return json.dumps(document).encode()
 
 
@@ -67,17 +64,7 @@ def _y_up(rotation: Array) -> Array:
 # --------------------------------------------------------------------------------------------------------- SMPL
 
 SMPL = (
-    *(
-        "pelvis",
-        "left_thigh",
-        "right_thigh",
-        None,
-        "left_shin",
-        "right_shin",
-        None,
-        "left_foot",
-        "right_foot",
-    ),
+    *("pelvis", "left_thigh", "right_thigh", None, "left_shin", "right_shin", None, "left_foot", "right_foot"),
     *("chest", None, None, None, None, None, "head", "left_upper_arm", "right_upper_arm", "left_forearm"),
     *("right_forearm", None, None),
 )
@@ -89,9 +76,7 @@ def smpl(motion: Motion) -> Array:
     world = turns(motion)
     ours = np.array([0.5, -0.5, -0.5, -0.5])  # our x, y, z are SMPL's z, x, y
     rest = {
-        name: multiply(ours, axis_rotation("x", {"l": np.pi / 2, "r": -np.pi / 2}[name[0]]))
-        if "arm" in name
-        else ours
+        name: multiply(ours, axis_rotation("x", {"l": np.pi / 2, "r": -np.pi / 2}[name[0]])) if "arm" in name else ours
         for name in BODIES
     }
     vectors = []
@@ -201,8 +186,7 @@ T_POSE = {
 """The rotations of the humanoid's segments in the file's rest pose, where there are any."""
 
 BONES_ALONG_X = {
-    name: axis_rotation("y", -np.pi / 2 if name in ("pelvis", "chest", "neck", "head") else np.pi / 2)
-    for name in CMU
+    name: axis_rotation("y", -np.pi / 2 if name in ("pelvis", "chest", "neck", "head") else np.pi / 2) for name in CMU
 }
 """As in LAFAN1: a joint's x axis along its bone, whatever the rest pose is then."""
 
@@ -211,9 +195,7 @@ UP = {"y": [0.5, 0.5, 0.5, 0.5], "z": [1.0, 0.0, 0.0, 0.0]}
 """By the file's axis that points up: the rotation of its axes to the humanoid's."""
 
 
-def bvh(
-    motion: Motion, rest: Mapping[str, Array], unit: float = 100.0, prefix: str = "", up: str = "y"
-) -> bytes:
+def bvh(motion: Motion, rest: Mapping[str, Array], unit: float = 100.0, prefix: str = "", up: str = "y") -> bytes:
     """A BVH file in 1/`unit` m, whose joints' axes are our segments' turned by `rest`'s inverses."""
     world = turns(motion)
     chain = [name for name in PARENTS if name is not None]
@@ -238,9 +220,7 @@ def bvh(
 
     def write(name: str, depth: int) -> None:
         parent = parents[name]
-        offset = (
-            np.zeros(3) if parent is None else rotate(multiply(to_file, own[parent]), places[name]) * unit
-        )
+        offset = np.zeros(3) if parent is None else rotate(multiply(to_file, own[parent]), places[name]) * unit
         axes = order.get(name, "XYZ" if depth % 2 else "ZYX")
         local = turned[name] if parent is None else multiply(inverse(turned[parent]), turned[name])
         columns.append(np.degrees(_channels(local, axes)))

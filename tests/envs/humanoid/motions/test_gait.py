@@ -87,9 +87,7 @@ def test_arm_styles_share_the_root_path_and_nothing_else() -> None:
         slow, quick = bodies[f"walk:arms={style}:step=0.58"], bodies[f"walk:arms={style}:step=0.35"]
         assert np.abs(slow - quick)[:, FEET].max() > 0.1
     for other in set(arm_styles.STYLES) - {"still"}:
-        distance = np.linalg.norm(
-            bodies[f"walk:arms={other}:step=0.35"] - bodies["walk:arms=still:step=0.35"], axis=-1
-        )
+        distance = np.linalg.norm(bodies[f"walk:arms={other}:step=0.35"] - bodies["walk:arms=still:step=0.35"], axis=-1)
         assert distance[:, HANDS].max() > 0.2  # m
 
 

@@ -22,15 +22,7 @@ from flowrl.envs.humanoid.model import BODIES, JOINTS
 from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_feet, lowest_points
-from flowrl.envs.humanoid.motions.importers import (
-    native,
-    reader,
-    retargeting,
-    safe_npz,
-    safe_pickle,
-    skeleton,
-    smpl,
-)
+from flowrl.envs.humanoid.motions.importers import native, reader, retargeting, safe_npz, safe_pickle, skeleton, smpl
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.motions.quaternions import axis_rotation
 
@@ -178,19 +170,7 @@ def test_bvh(tmp_path: Path, rest: dict[str, quaternions.Array], unit: float, pr
 
 
 def test_bvh_names() -> None:
-    daz = [
-        "hip",
-        "abdomen",
-        "chest",
-        "neck",
-        "head",
-        "lCollar",
-        "lShldr",
-        "lForeArm",
-        "lHand",
-        "rCollar",
-        "rShldr",
-    ]
+    daz = ["hip", "abdomen", "chest", "neck", "head", "lCollar", "lShldr", "lForeArm", "lHand", "rCollar", "rShldr"]
     daz += ["rForeArm", "rHand", "lThigh", "lShin", "lFoot", "rThigh", "rShin", "rFoot"]
     found = skeleton.joints_by_part(daz)
     assert daz[found["left_upper_arm"]] == "lShldr"
@@ -378,16 +358,8 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("robot.npz", own({"joint_pos": np.zeros((12, 29)), "joint_names": None}), "another robot"),
     ("own.npz", own({"body_quat_w": np.zeros((12, 15, 4))}), "a quaternion is zero"),
     ("own.npz", own({"body_pos_w": None}), "it has no 'body_pos_w'"),
-    (
-        "own.npz",
-        own({"body_pos_w": np.full((12, 15, 3), np.inf)}),
-        "'body_pos_w' is not finite, first in frame 0",
-    ),
-    (
-        "own.npz",
-        own({"body_pos_w": np.full((12, 15, 3), 1e300)}),
-        "'body_pos_w' is beyond 10000, first in frame 0",
-    ),
+    ("own.npz", own({"body_pos_w": np.full((12, 15, 3), np.inf)}), "'body_pos_w' is not finite, first in frame 0"),
+    ("own.npz", own({"body_pos_w": np.full((12, 15, 3), 1e300)}), "'body_pos_w' is beyond 10000, first in frame 0"),
     ("own.npz", own({"body_pos_w": np.zeros((12, 0, 3))}), "has no bodies"),
     ("header.npz", damaged_header, "it is damaged"),
     ("huge.txt", frames(lambda frames: frames[3].__setitem__(5, 10**400)), "too large"),
@@ -421,11 +393,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
     ("brace.bvh", tree(lambda text: text.replace("{", "", 1)), "braces"),
     ("close.bvh", tree(lambda text: text.replace("}", "} }", 1)), "braces|several roots"),
     ("word.bvh", tree(lambda text: text.replace("OFFSET", "UPSET", 1)), "unknown word 'UPSET'"),
-    (
-        "channel.bvh",
-        tree(lambda text: text.replace("Xrotation", "Wrotation", 1)),
-        "unknown channel 'Wrotation'",
-    ),
+    ("channel.bvh", tree(lambda text: text.replace("Xrotation", "Wrotation", 1)), "unknown channel 'Wrotation'"),
     ("number.bvh", tree(lambda text: text[:-5] + "x\n"), "no number"),
     ("time.bvh", tree(lambda text: text.replace("Frame Time: 0.0", "Frame Time: -0.0")), "MOTION has"),
     ("name.bvh", tree(lambda text: text.replace("LeftUpLeg", "Wing")), "no joint is named as the left thigh"),
@@ -433,9 +401,7 @@ BAD: list[tuple[str, Callable[[Path], bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "refused"), BAD, ids=[f"{name} {refused[:20]}" for name, _, refused in BAD]
-)
+@pytest.mark.parametrize(("name", "make", "refused"), BAD, ids=[f"{name} {refused[:20]}" for name, _, refused in BAD])
 def test_a_bad_file_is_refused_in_one_paragraph(
     tmp_path: Path, name: str, make: Callable[[Path], bytes], refused: str
 ) -> None:
@@ -493,9 +459,7 @@ def test_an_archive_of_many_members_is_refused(tmp_path: Path) -> None:
 def test_a_false_header_reserves_no_memory(tmp_path: Path) -> None:
     """An array of a terabyte, of which eight bytes are there."""
     header = BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f8", "fortran_order": False, "shape": (10**11, 3)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**11, 3)})
     with zipfile.ZipFile(tmp_path / "lie.npz", "w") as file:
         file.writestr("trans.npy", header.getvalue() + b"\0" * 8)
         file.writestr("poses.npy", header.getvalue() + b"\0" * 8)
@@ -540,12 +504,8 @@ needs_motions = pytest.mark.skipif(
 
 
 @needs_motions
-@pytest.mark.parametrize(
-    ("name", "seconds", "speed", "clamped"), [("walk", 1.27, 0.98, 0), ("run", 0.8, 3.56, 0)]
-)
-def test_deepmimic_s_own_motions_fit_the_humanoid(
-    name: str, seconds: float, speed: float, clamped: int
-) -> None:
+@pytest.mark.parametrize(("name", "seconds", "speed", "clamped"), [("walk", 1.27, 0.98, 0), ("run", 0.8, 3.56, 0)])
+def test_deepmimic_s_own_motions_fit_the_humanoid(name: str, seconds: float, speed: float, clamped: int) -> None:
     motion = only(SHARED / f"deepmimic_humanoid3d_{name}.txt")
     assert motion.loops
     assert motion.clamped == clamped

@@ -23,12 +23,9 @@ def same(left: quaternions.Array, right: quaternions.Array) -> None:
 
 
 @pytest.mark.parametrize(
-    ("axis", "start", "end"),
-    [("x", Y, Z), ("x", Z, -Y), ("y", Z, X), ("y", X, -Z), ("z", X, Y), ("z", Y, -X)],
+    ("axis", "start", "end"), [("x", Y, Z), ("x", Z, -Y), ("y", Z, X), ("y", X, -Z), ("z", X, Y), ("z", Y, -X)]
 )
-def test_a_quarter_turn_leads_one_axis_to_the_next(
-    axis: str, start: quaternions.Array, end: quaternions.Array
-) -> None:
+def test_a_quarter_turn_leads_one_axis_to_the_next(axis: str, start: quaternions.Array, end: quaternions.Array) -> None:
     assert rotate(axis_rotation(axis, QUARTER), start) == pytest.approx(end, abs=1e-15)
 
 

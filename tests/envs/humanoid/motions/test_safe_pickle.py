@@ -166,8 +166,7 @@ def test_bytes_that_are_in_the_file_once_cannot_fill_many_arrays(monkeypatch: py
         b"(J\x00\xc0\x07\x00tX\x01\x00\x00\x00CtR"
     )
     twice, thrice = (
-        b"\x80\x03B" + len(data).to_bytes(4, "little") + data + b"q\x00(" + make * count + b"l."
-        for count in (2, 3)
+        b"\x80\x03B" + len(data).to_bytes(4, "little") + data + b"q\x00(" + make * count + b"l." for count in (2, 3)
     )
     assert [len(array) for array in safe_pickle.read(twice)] == [size] * 2
     with pytest.raises(safe_pickle.Refused, match="more than 1 MiB"):
@@ -213,17 +212,13 @@ LIES: dict[str, bytes] = {
     "fields of a type": b"cnumpy\ndtype\n(S'f8'\ntR(I3\nS'x'\nN(S'a'\nt}NI99\nI1\nI0\ntb.",
     "a buffer that is too short": BUFFER + b"(" + binary(bytes(8)) + FLOATS + b"(I2\ntS'C'\ntR.",
     "a buffer of unknown length": BUFFER + b"(" + binary(bytes(8)) + FLOATS + b"(I-1\ntS'C'\ntR.",
-    "a number of objects": b"cnumpy._core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntR"
-    + binary(b"I1\n.")
-    + b"tR.",
+    "a number of objects": b"cnumpy._core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntR" + binary(b"I1\n.") + b"tR.",
     "a number that is too short": b"cnumpy._core.multiarray\nscalar\n(" + FLOATS + binary(b"1234") + b"tR.",
     "a class to reconstruct that is called": b"cnumpy\nndarray\n(I1000000000\nttR.",
     "an ordered dict with items": b"ccollections\nOrderedDict\n(((I1\nI2\ntltR.",
     "arguments that are an array": BUFFER + state(b"(I1\nt", binary(bytes(8)))[:-1] + b"R.",
     "a state that is an array": ARRAY + state(b"(I1\nt", binary(bytes(8)))[:-1] + b"b.",
-    "arguments of NEWOBJ that are an array": b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n"
-    + ARRAY
-    + b"\x81.",
+    "arguments of NEWOBJ that are an array": b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n" + ARRAY + b"\x81.",
     "a long key": b"}" + b"X\x00\x00\x10\x00" + b"x" * 2**20 + b"Ns.",
     "a key of many digits": b"}\x8b\x09\x00\x00\x00" + b"\x7f" * 9 + b"Ns.",
     "a state of a joblib array that is a list": b"\x80\x02cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81]b.",
@@ -325,11 +320,7 @@ def test_objects_count_as_memory(make: Callable[[int], bytes], monkeypatch: pyte
 
 def test_numbers_and_encoded_text_count_as_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(safe_pickle, "MOST_BYTES", 2**22)
-    word = (
-        b"cnumpy._core.multiarray\nscalar\nq\0(cnumpy\ndtype\n(S'S9999'\ntRq\1"
-        + binary(b"x" * 9999)
-        + b"q\2tR"
-    )
+    word = b"cnumpy._core.multiarray\nscalar\nq\0(cnumpy\ndtype\n(S'S9999'\ntRq\1" + binary(b"x" * 9999) + b"q\2tR"
     text = b"c_codecs\nencode\nq\0(X\xa0\x86\x01\0" + b"x" * 100_000 + b"q\1X\x06\0\0\0latin1q\2tR"
     for once, again in ((word, b"h\0(h\1h\2tR"), (text, b"h\0(h\1h\2tR")):
         safe_pickle.read(once + again * 20 + b".")
@@ -372,9 +363,7 @@ def test_storages_within_storages_are_refused() -> None:
 
 def storage(code: bytes = b"ctorch\nFloatStorage\n", size: int = 2, data: bytes = bytes(8)) -> bytes:
     """A PyTorch storage as `torch.save` wrote it before it wrote zip archives."""
-    parts = [
-        pickle.dumps(part, protocol=2) for part in (safe_pickle.TORCH_MAGIC, 1001, {"little_endian": True})
-    ]
+    parts = [pickle.dumps(part, protocol=2) for part in (safe_pickle.TORCH_MAGIC, 1001, {"little_endian": True})]
     reference = b"\x80\x02(U\x07storage" + code + b"U\x010U\x03cpuI" + str(size).encode() + b"\nNtQ."
     return b"".join([*parts, reference, pickle.dumps(["0"], protocol=2), struct.pack("<q", size), data])
 
@@ -400,9 +389,7 @@ def test_a_storage_is_checked() -> None:
             loaded(data)
     with pytest.raises(safe_pickle.Refused, match="refers to what is not in it"):
         loaded(bad["text as its type"])
-    with pytest.raises(
-        safe_pickle.Refused, match="a tensor without numbers"
-    ):  # a bytearray is copied when it is read
+    with pytest.raises(safe_pickle.Refused, match="a tensor without numbers"):  # a bytearray is copied when it is read
         safe_pickle.read(pickle.dumps(Call(torch.storage._load_from_bytes, bytearray(storage())), protocol=5))
 
 
@@ -435,38 +422,8 @@ def test_a_pickle_that_is_cut_anywhere_is_refused() -> None:
 def test_bytes_at_random_are_refused_or_plain_data() -> None:
     """Random instructions around an array, among them names, calls and states: never another exception."""
     random = np.random.default_rng(0)
-    pieces = [
-        ARRAY,
-        FLOATS,
-        BUFFER,
-        b"(",
-        b"t",
-        b"R",
-        b"b",
-        b"\x81",
-        b"}",
-        b"]",
-        b"u",
-        b"s",
-        b"a",
-        b"e",
-        b"d",
-        b"l",
-    ]
-    pieces += [
-        b"q\0",
-        b"h\0",
-        b"2",
-        b"0",
-        b"1",
-        b"\x85",
-        b"\x86",
-        b"N",
-        b"I7\n",
-        binary(bytes(8)),
-        b"Q",
-        b"\x93",
-    ]
+    pieces = [ARRAY, FLOATS, BUFFER, b"(", b"t", b"R", b"b", b"\x81", b"}", b"]", b"u", b"s", b"a", b"e", b"d", b"l"]
+    pieces += [b"q\0", b"h\0", b"2", b"0", b"1", b"\x85", b"\x86", b"N", b"I7\n", binary(bytes(8)), b"Q", b"\x93"]
     pieces += [b"cnumpy\ndtype\n", b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n", b"S'f8'\n", b"I1\nt", b"."]
     read = 0
     for _ in range(5000):

@@ -54,9 +54,7 @@ def _named(source: object) -> tuple[str, float]:
     for key in source:
         if key not in ("source", "weight"):
             known = ("source", "weight")
-            raise UsageError(
-                f"{dict(source)}: there is no key {key!r}.{did_you_mean(str(key), known)} {EXAMPLE}"
-            )
+            raise UsageError(f"{dict(source)}: there is no key {key!r}.{did_you_mean(str(key), known)} {EXAMPLE}")
     weight = source.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise UsageError(f"{source['source']}: weight: {weight!r} is not a number greater than 0. {EXAMPLE}")
@@ -91,9 +89,7 @@ def files(source: str) -> list[Path]:
         try:
             found = [each for each in path.iterdir() if each.suffix.lower() in reader.READERS]
         except OSError as error:
-            raise UsageError(
-                f"{source} cannot be read: {error.strerror}. Name a folder of motions."
-            ) from error
+            raise UsageError(f"{source} cannot be read: {error.strerror}. Name a folder of motions.") from error
         if not found:
             raise UsageError(f"{source} is a folder without motions ({', '.join(reader.READERS)}).")
         return sorted(found)
@@ -125,9 +121,7 @@ def unrolled(motion: Motion, seconds: float) -> Motion:
         moved = cycle[1:].copy()
         last = parts[-1][-1]
         total = turn * len(parts)
-        moved[:, :2] = (
-            last[:2] + quaternions.rotate(axis_rotation("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
-        )
+        moved[:, :2] = last[:2] + quaternions.rotate(axis_rotation("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
         moved[:, 3:ROOT_SIZE] = multiply(axis_rotation("z", total), moved[:, 3:ROOT_SIZE])
         parts.append(moved)
     qpos = np.concatenate(parts)[: math.ceil(seconds * CONTROL_RATE - 1e-9) + 1]

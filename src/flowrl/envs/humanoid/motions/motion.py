@@ -23,16 +23,12 @@ class Motion:
     name: str
     qpos: NDArray[np.float64]  # (frames, 35): root position and quaternion, 28 hinge angles in rad
     source: str = ""  # a gait's source or a file
-    loops: bool = (
-        False  # whether the last frame continues with the first, displaced and rotated: see `unrolled`
-    )
+    loops: bool = False  # whether the last frame continues with the first, displaced and rotated: see `unrolled`
     clamped: int = 0  # frames with an angle that was moved into its joint's range
 
     def __post_init__(self) -> None:
         if self.qpos.ndim != 2 or self.qpos.shape[1] != ROOT_SIZE + len(JOINTS):
-            raise ValueError(
-                f"frames are of shape {self.qpos.shape}, not (frames, {ROOT_SIZE + len(JOINTS)})"
-            )
+            raise ValueError(f"frames are of shape {self.qpos.shape}, not (frames, {ROOT_SIZE + len(JOINTS)})")
         if len(self.qpos) < 2:
             raise ValueError("there are fewer than two frames")
         if not np.isfinite(self.qpos).all():

@@ -10,9 +10,7 @@ from flowrl.envs.humanoid.model import CONTROL_RATE, FEET, JOINTS
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 
-NEAR_FLOOR = (
-    0.02  # m: a foot always above it is never in stance; a segment this far below 0 penetrates the floor
-)
+NEAR_FLOOR = 0.02  # m: a foot always above it is never in stance; a segment this far below 0 penetrates the floor
 FAST = 30.0  # rad/s: human joints are slower; hinge angles are faster near gimbal lock, at 90 degrees
 MANY_CLAMPED = 0.2  # of the frames
 EPISODE = 10.0  # s, of an episode: one of a shorter motion that does not loop ends with it

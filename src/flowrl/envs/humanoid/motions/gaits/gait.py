@@ -88,9 +88,7 @@ class Gait:
     @property
     def half_step_width(self) -> float:
         """Return the distance in m from the path to a foothold, large enough that the feet do not collide."""
-        return max(
-            HALF_STEP_WIDTH, HALF_STEP_WIDTH - 0.015 + abs(self.path.sideways) * self.stride_seconds / 4
-        )
+        return max(HALF_STEP_WIDTH, HALF_STEP_WIDTH - 0.015 + abs(self.path.sideways) * self.stride_seconds / 4)
 
 
 def generate(gait: Gait, name: str, source: str = "") -> Motion:
@@ -142,9 +140,7 @@ def foothold(gait: Gait, side: Side, number: Array) -> tuple[Array, Array]:
     heading = gait.path.heading(time)
     tilt = (gait.path.height + gait.mass.height) / GRAVITY
     forward, left = (-tilt * part for part in gait.path.acceleration())
-    aside = to_world(
-        heading, forward + gait.mass.forward - WEIGHT_FORWARD, left + gait.half_step_width * OUT[side]
-    )
+    aside = to_world(heading, forward + gait.mass.forward - WEIGHT_FORWARD, left + gait.half_step_width * OUT[side])
     return gait.path.position(time) + aside, heading
 
 

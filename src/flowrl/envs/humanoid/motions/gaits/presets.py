@@ -52,15 +52,9 @@ class Key:
 
 
 KEYS: dict[str, Key] = {
-    "speed": Key(
-        -0.5, 1.2, "m/s forwards", lambda gait, x: replace(gait, path=replace(gait.path, forward=x))
-    ),
-    "sideways": Key(
-        -0.4, 0.4, "m/s to the left", lambda gait, x: replace(gait, path=replace(gait.path, sideways=x))
-    ),
-    "turn": Key(
-        -0.6, 0.6, "rad/s to the left", lambda gait, x: replace(gait, path=replace(gait.path, turn=x))
-    ),
+    "speed": Key(-0.5, 1.2, "m/s forwards", lambda gait, x: replace(gait, path=replace(gait.path, forward=x))),
+    "sideways": Key(-0.4, 0.4, "m/s to the left", lambda gait, x: replace(gait, path=replace(gait.path, sideways=x))),
+    "turn": Key(-0.6, 0.6, "rad/s to the left", lambda gait, x: replace(gait, path=replace(gait.path, turn=x))),
     "step": Key(0.3, 0.7, "s per step", lambda gait, x: replace(gait, stride=round(2 * CONTROL_RATE * x))),
     "seconds": Key(2, 120, "s, at least", lambda gait, x: replace(gait, seconds=x)),
 }

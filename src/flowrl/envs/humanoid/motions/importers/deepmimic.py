@@ -57,9 +57,7 @@ def read(data: bytes, path: Path) -> list[Motion]:
     x, y, z = frames[:, 1:4].T
     seconds = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])
     positions = np.stack([x, -z, y], axis=-1)
-    recording = Recording(
-        seconds, positions, rotations, loops=document.get("Loop") == "wrap", same_proportions=True
-    )
+    recording = Recording(seconds, positions, rotations, loops=document.get("Loop") == "wrap", same_proportions=True)
     return [retarget(recording, path.stem, str(path))]
 
 

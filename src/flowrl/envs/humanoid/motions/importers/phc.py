@@ -27,9 +27,7 @@ def read(data: bytes, path: Path) -> list[Motion]:
         raise ValueError("it holds no motion")
     one = len(motions) == 1
     return [
-        _to_motion(
-            motion, path.stem if one else f"{path.stem}/{name}", str(path) if one else f"{path}/{name}"
-        )
+        _to_motion(motion, path.stem if one else f"{path.stem}/{name}", str(path) if one else f"{path}/{name}")
         for name, motion in motions.items()
     ]
 

@@ -98,15 +98,10 @@ def resample(
     before = np.clip(np.searchsorted(seconds, at, side="right") - 1, 0, frames - 2)
     share = (at - seconds[before]) / (seconds[before + 1] - seconds[before])
     between = {
-        name: value[before] + (value[before + 1] - value[before]) * share[:, None]
-        for name, value in vectors.items()
+        name: value[before] + (value[before + 1] - value[before]) * share[:, None] for name, value in vectors.items()
     }
-    turned = {
-        name: quaternions.slerp(turn[before], turn[before + 1], share) for name, turn in rotations.items()
-    }
-    return between, {
-        name: quaternions.continuous(quaternions.normalised(turn)) for name, turn in turned.items()
-    }
+    turned = {name: quaternions.slerp(turn[before], turn[before + 1], share) for name, turn in rotations.items()}
+    return between, {name: quaternions.continuous(quaternions.normalised(turn)) for name, turn in turned.items()}
 
 
 def check_numbers(name: str, value: Array) -> None:

@@ -31,10 +31,7 @@ LIMBS = {
 OPTIONAL = {"left_toes", "right_toes", "left_hand", "right_hand"}
 PREFIX = re.compile(r"^(.*:|mixamorig\d*|bip0*1)", re.IGNORECASE)
 
-TO_OURS = {
-    "y": np.array([0.5, 0.5, 0.5, 0.5]),
-    "z": np.array([1.0, 0.0, 0.0, 0.0]),
-}  # by the axis that points up
+TO_OURS = {"y": np.array([0.5, 0.5, 0.5, 0.5]), "z": np.array([1.0, 0.0, 0.0, 0.0])}  # by the axis that points up
 LOWEST = 20.0  # percent of the frames, those with the lowest ankle, in which the sole is level
 PRIOR = 0.02  # rad of bend per frame, the weight of the rest pose in the estimate of a limb's hinge
 
@@ -80,8 +77,7 @@ def to_recording(body: Skeleton, seconds: Array) -> Recording:
             frames[f"{side}_{lower}"] = (f"{side}_{lower}", _along(body.rest[end] - body.rest[below], trunk))
         frames[f"{side}_foot"] = (f"{side}_foot", _sole(body, joint, side, to_ours, trunk))
     rotations = {
-        segment: multiply(to_ours, body.rotations[:, joint[part]], frame)
-        for segment, (part, frame) in frames.items()
+        segment: multiply(to_ours, body.rotations[:, joint[part]], frame) for segment, (part, frame) in frames.items()
     }
     scale = (leg_ik.THIGH + leg_ik.SHIN) / length
     return Recording(seconds, rotate(to_ours, pelvis) * scale, rotations)

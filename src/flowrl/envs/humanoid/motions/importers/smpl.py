@@ -56,9 +56,7 @@ def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) 
     for joint, parent in enumerate(PARENTS):
         rotations.append(local[:, joint] if parent < 0 else multiply(rotations[parent], local[:, joint]))
     ours = {
-        segment: multiply(
-            rotations[JOINTS.index(joint)], OUR_AXES, quaternions.axis_rotation("x", np.radians(up))
-        )
+        segment: multiply(rotations[JOINTS.index(joint)], OUR_AXES, quaternions.axis_rotation("x", np.radians(up)))
         for segment, (joint, up) in TURNED_BY.items()
     }
     return retarget(Recording(np.arange(len(pelvis)) / rate, pelvis.astype(np.float64), ours), name, source)

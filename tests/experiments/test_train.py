@@ -159,7 +159,7 @@ def test_a_run_goes_on_in_its_own_environment_alone(change: str, tmp_path: Path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     key = change.partition("=")[0]
     with pytest.raises(
-        UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or begin a new run"
+        UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or start a new run"
     ):
         train.plan(None, [change], folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -157,7 +157,7 @@ def test_a_run_goes_on_in_its_own_environment_alone(change: str, tmp_path: Path)
     folder = train.train(plan(TASKS["Pendulum"], 1), tmp_path, "run", quiet=True).folder
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     key = change.partition("=")[0]
-    with pytest.raises(UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or begin a new run"):
+    with pytest.raises(UsageError, match=rf"--set {key}: the run .* Leave out --set {key}, or start a new run"):
         train.plan(None, [change], folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert train.plan(None, ["env.threads=1", "total_steps=999"], folder).config.env.threads == 1

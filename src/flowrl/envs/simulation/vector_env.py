@@ -109,7 +109,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        step = self.step_tensors(torch.tensor(np.asarray(actions)))
+        step = self.step_tensors(torch.from_numpy(np.array(actions)))
         returned = (step.obs, step.reward, step.terminated, step.truncated)
         obs, reward, terminated, truncated = (tensor.numpy(force=True) for tensor in returned)
         return obs, reward, terminated, truncated, self._infos(step) if len(step.ended) else {}
@@ -149,8 +149,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 ended = ended | ended_now
             rows, final_info = _merged(reports)
             obs = outcome.observation
-            final_obs = obs[rows]
+            final_obs = obs[:0]
             if len(rows):
+                final_obs = obs[rows]
                 obs[rows] = self.runner.reset(rows)
         return TensorStep(obs, outcome.reward, outcome.terminated, outcome.truncated, rows, final_obs, final_info)
 

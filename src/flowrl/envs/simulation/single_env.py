@@ -46,9 +46,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return self.runner.reset(self.runner.all_rows)[0].numpy(force=True), {}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated = self.runner.step(
-            torch.from_numpy(np.array(action))[None]
-        )
+        observation, reward, terminated, truncated = self.runner.step(torch.from_numpy(np.array(action))[None])
         report = self.runner.report(self.runner.all_rows)
         info = {name: numbers[0].item() for name, numbers in report.items()}
         return observation[0].numpy(force=True), float(reward), bool(terminated), bool(truncated), info

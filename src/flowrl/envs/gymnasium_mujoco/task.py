@@ -57,7 +57,7 @@ class GymnasiumTask(Task[C]):
 
         By NumPy's sum, because the last bit depends on the order of the terms.
         """
-        actions = self.ctrl.numpy(force=True).astype(np.float32)
+        actions = self.ctrl.cpu().numpy().astype(np.float32)
         return torch.from_numpy(weight * np.square(actions).sum(axis=1)).to(self.ctrl.device)
 
 

@@ -43,13 +43,13 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         if seed is not None or not self.seeded:
             self.runner.seed(seed_from(self.np_random))
             self.seeded = True
-        return self.runner.reset(self.runner.all_rows)[0].numpy(force=True), {}
+        return self.runner.reset(self.runner.all_rows)[0].cpu().numpy(), {}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated = self.runner.step(torch.from_numpy(np.array(action))[None])
         report = self.runner.report(self.runner.all_rows)
         info = {name: numbers[0].item() for name, numbers in report.items()}
-        return observation[0].numpy(force=True), float(reward), bool(terminated), bool(truncated), info
+        return observation[0].cpu().numpy(), float(reward), bool(terminated), bool(truncated), info
 
     def render(self) -> Image | None:
         return self.runner.render(0, *self.picture) if self.render_mode == "rgb_array" else None

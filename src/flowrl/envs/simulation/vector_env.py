@@ -86,7 +86,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     ) -> tuple[Observation, dict[str, Any]]:
         if options:
             raise UsageError(f"reset takes no options here, not {', '.join(options)}: it resets all rows.")
-        return self.reset_tensors(seed).numpy(force=True), {}
+        return self.reset_tensors(seed).cpu().numpy(), {}
 
     def reset_tensors(self, seed: int | None = None) -> Tensor:
         """Begin a new episode in every row and return the observations (count, observation).
@@ -111,19 +111,19 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     ) -> tuple[Observation, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         step = self.step_tensors(torch.from_numpy(np.array(actions)))
         returned = (step.obs, step.reward, step.terminated, step.truncated)
-        obs, reward, terminated, truncated = (tensor.numpy(force=True) for tensor in returned)
+        obs, reward, terminated, truncated = (tensor.cpu().numpy() for tensor in returned)
         return obs, reward, terminated, truncated, self._infos(step) if len(step.ended) else {}
 
     def _infos(self, step: TensorStep) -> dict[str, Any]:
         """Return Gymnasium's info about the episodes that ended, with a row per environment and a mask per entry."""
-        rows = step.ended.numpy(force=True)
+        rows = step.ended.cpu().numpy()
         ended = np.zeros(self.num_envs, dtype=np.bool_)
         ended[rows] = True
         final_obs = np.full(self.num_envs, None, dtype=object)
-        final_obs[rows] = np.fromiter(step.final_obs.numpy(force=True), dtype=object, count=len(rows))
+        final_obs[rows] = np.fromiter(step.final_obs.cpu().numpy(), dtype=object, count=len(rows))
         final_info: dict[str, Any] = {}
         for name, tensor in step.final_info.items():
-            values = tensor.numpy(force=True)
+            values = tensor.cpu().numpy()
             final_info[name] = np.zeros((self.num_envs, *values.shape[1:]), dtype=values.dtype)
             final_info[name][rows] = values
             final_info[f"_{name}"] = ended.copy()
@@ -216,7 +216,7 @@ def _as_arrays(state: Any) -> Any:
     """Convert the tensors in nested dicts to NumPy arrays."""
     if isinstance(state, dict):
         return {name: _as_arrays(part) for name, part in state.items()}
-    return state.numpy(force=True)
+    return state.cpu().numpy()
 
 
 def _as_tensors(state: Any) -> Any:

@@ -122,6 +122,18 @@ def runge_kutta(tableau: Tableau, steps: int, t0: float, t1: float) -> Plan:
     return Plan(tuple(nodes))
 
 
+class RungeKutta(FixedGrid):
+    """An explicit Runge-Kutta method: a subclass defines its tableau and its order, nothing else."""
+
+    tableau: ClassVar[Tableau]
+
+    def __init_subclass__(cls) -> None:
+        cls.nfe_per_step = len(cls.tableau.b)
+
+    def plan(self, t0: float, t1: float) -> Plan:
+        return runge_kutta(self.tableau, self.steps, t0, t1)
+
+
 @lru_cache(maxsize=256)
 def adams_bashforth_2(steps: int, t0: float, t1: float) -> Plan:
     """Plan `steps` equal steps of x' = x + h (3/2 v_n - 1/2 v_{n-1}) from `t0` to `t1`, the first one Euler's."""

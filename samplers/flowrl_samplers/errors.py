@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class IntegrationFailed(RuntimeError):
-    """The integration cannot go on: the velocity is not finite, or no step is small enough."""
+    """The integration cannot continue: the velocity is not finite, or no step is small enough."""
 
 
 class BudgetExceeded(IntegrationFailed):

@@ -13,7 +13,7 @@ from flowrl.networks.velocity import FlowNetwork, NetworkSettings, to_velocity
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """The network as anybody would write it: one concatenated input, layer after layer."""
     hidden = torch.cat([obs, x, network.time_features(t)], dim=-1)
-    activation = ACTIVATIONS[network.settings.activation]
+    activation, _ = ACTIVATIONS[network.settings.activation]
     for layer in list(network.layers)[:-1]:
         hidden = activation(functional.linear(hidden, layer.weight, layer.bias))
     output = network.layers[-1](hidden) * network.settings.output_scale

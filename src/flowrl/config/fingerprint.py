@@ -5,16 +5,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 MAY_DIFFER = ("seed", "device", "threads", "env.threads", "env.options.threads", "checkpoint")
 """Keys of a recipe in which the runs of one experiment may differ."""
 
 
-def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return 'learner.clip' -> 0.1, and so on, for all settings of the resolved `config` that have to be equal."""
-    return dict(_leaves(config))
+def experiment_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return 'learner.clip' -> 0.1, and so on, for all settings of the resolved `config` that have to be equal.
+
+    `config` may also be the block of settings whose names begin with `prefix`, such as 'learner.'.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if name not in MAY_DIFFER:
+            settings |= experiment_settings(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return settings
 
 
 def digest(config: Mapping[str, Any]) -> str:
@@ -31,17 +39,6 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     ]
-
-
-def _leaves(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in block.items():
-        name = f"{prefix}{key}"
-        if name in MAY_DIFFER:
-            continue
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{name}.")
-        else:
-            yield name, value
 
 
 def _shown(leaves: Mapping[str, Any], key: str) -> str:

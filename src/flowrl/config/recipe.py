@@ -62,7 +62,8 @@ def read(source: str | Path) -> Recipe:
     Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
     """
     try:
-        data = _content(Path(source))
+        with Path(source).open("rb") as file:
+            data = file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         shipped = _shipped()
         name = next((name for name in (str(source), f"{source}.yaml") if name in shipped), None)
@@ -182,11 +183,6 @@ def _paragraph(recipe: Recipe, found: list[validation.ValidationMessage]) -> str
 def dump(settings: BaseModel) -> str:
     """Return all settings as YAML text in the order of the models; reading it gives equal settings."""
     return yaml_reader.write(settings.model_dump())
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
 
 
 def _shipped() -> dict[str, Path]:

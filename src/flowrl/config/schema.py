@@ -122,30 +122,27 @@ def load(source: Recipe) -> Config:
     _refuse_contradiction(source, chosen)
     config = recipe.validate(Config, composed(source))
     for name in ALGORITHMS.keys() & source.values.keys() - {chosen}:  # an error there would show up later
-        recipe.check_section(Config, _composed(source, name), name)
+        recipe.check_section(Config, composed(source, name), name)
     return config
 
 
-def composed(source: Recipe) -> Recipe:
-    """Return the recipe with its algorithm's preset below its keys, and the algorithm's section above them.
+def composed(source: Recipe, algorithm: str | None = None) -> Recipe:
+    """Return the recipe with the preset of `algorithm` below its keys, and the section of `algorithm` above them.
 
-    Sections of other algorithms are left out.
+    `algorithm` is the recipe's own unless given. Sections of other algorithms are left out.
     """
-    return _composed(source, _algorithm(source))
+    algorithm = algorithm or _algorithm(source)
+    preset = ALGORITHMS[algorithm]
+    kind = _value(recipe.layered(source, ALGORITHMS, algorithm), "policy", "kind")
+    if kind not in (None, preset["policy"]["kind"]):  # the other policy keys of the preset would not fit it
+        preset = {name: block for name, block in preset.items() if name != "policy"}
+    return recipe.layered(source, ALGORITHMS, algorithm, preset)
 
 
 def _algorithm(source: Recipe) -> str:
     """Return the recipe's algorithm, or the default for a wrong name, which validation reports."""
     name = source.values.get("algorithm")
     return name if isinstance(name, str) and name in ALGORITHMS else "fpo"
-
-
-def _composed(source: Recipe, algorithm: str) -> Recipe:
-    preset = ALGORITHMS[algorithm]
-    kind = _value(recipe.layered(source, ALGORITHMS, algorithm), "policy", "kind")
-    if kind not in (None, preset["policy"]["kind"]):  # the other policy keys of the preset would not fit it
-        preset = {name: block for name, block in preset.items() if name != "policy"}
-    return recipe.layered(source, ALGORITHMS, algorithm, preset)
 
 
 def _refuse_choice_in_section(source: Recipe) -> None:

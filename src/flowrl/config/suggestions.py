@@ -56,7 +56,6 @@ CHOICES = {  # the same for values that are one of several words
 }
 
 _MOST_SUGGESTED = 3
-_DEEPEST_KEY = 5
 
 
 def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
@@ -67,7 +66,7 @@ def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
     """
     name = str(path[-1])
     normal = name.lower().replace("-", "_")
-    tree = list(keys_of(root))
+    tree = sorted(dict.fromkeys(keys_of(root)), key=len)  # the shortest paths first
     if (nested := tuple(name.split("."))) in tree:
         return f"Keys are nested by indentation: write '{nested[0]}:' and below it '{nested[-1]}:'."
     by_name: dict[str, list[KeyPath]] = {}
@@ -84,20 +83,15 @@ def other_key(root: type[BaseModel], path: KeyPath, here: list[str]) -> str:
     return f"Did you mean {' or '.join(names[:_MOST_SUGGESTED])}?" if names else ""
 
 
-def keys_of(model: type[BaseModel]) -> Iterator[KeyPath]:
-    """Yield every key that a recipe for `model` may have, level by level, the shortest paths first."""
-    level: list[tuple[KeyPath, type[BaseModel]]] = [((), model)]
-    seen: set[KeyPath] = set()
-    while level and len(level[0][0]) < _DEEPEST_KEY:
-        below = []
-        for path, block in level:
-            for name, field in block.model_fields.items():
-                key = (*path, name)
-                if key not in seen:
-                    seen.add(key)
-                    yield key
-                below += [(key, choice) for choice in types_of(field.annotation)[0] if is_model(choice)]
-        level = below
+def keys_of(model: type[BaseModel], above: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yield every key that a recipe for `model` may have; a key that two kinds of a block have, once for each.
+
+    `above` is the path of the block that `model` describes; () for all of the recipe.
+    """
+    for name, field in model.model_fields.items():
+        yield (*above, name)
+        for choice in filter(is_model, types_of(field.annotation)[0]):
+            yield from keys_of(choice, (*above, name))
 
 
 def types_of(annotation: Any) -> tuple[tuple[Any, ...], bool]:

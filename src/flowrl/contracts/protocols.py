@@ -58,7 +58,7 @@ class Step:
     obs: Tensor  # (envs, observation) float32, to act on next: of the new start where an episode ended
     reward: Tensor  # (envs,) float32
     terminated: Tensor  # (envs,) bool: the task ended the episode, so no value follows
-    truncated: Tensor  # (envs,) bool: a time limit ended the episode, so its value goes on
+    truncated: Tensor  # (envs,) bool: a time limit ended the episode, so a value still follows
     successor: Tensor  # (envs, observation) float32: the true next observation, also at an episode's end
     success: Tensor  # (envs,): 1 or 0 where an episode ended and the environment judged it, else NaN
     measures: Mapping[str, Tensor] = field(default_factory=dict)

@@ -13,8 +13,7 @@ class ObservationMask(nn.Module):
 
     def __init__(self, visible: Tensor | None = None) -> None:
         super().__init__()
-        self.visible: Tensor | None
-        self.register_buffer("visible", None if visible is None else visible.float())
+        self.visible: Tensor | None = None if visible is None else nn.Buffer(visible.float())
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return `obs` (..., observation) with 0 where it is hidden."""

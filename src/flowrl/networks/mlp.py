@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -16,18 +17,13 @@ Activation = Literal["silu", "relu", "elu", "tanh"]
 Widths = Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
 """Widths of the hidden layers, which a recipe writes as a list: [64, 64]."""
 
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "silu": functional.silu,
-    "relu": functional.relu,
-    "elu": functional.elu,
-    "tanh": torch.tanh,
+ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "silu": (functional.silu, partial(functional.silu, inplace=True)),
+    "relu": (functional.relu, torch.relu_),
+    "elu": (functional.elu, partial(functional.elu, inplace=True)),
+    "tanh": (torch.tanh, torch.tanh_),
 }
-_IN_PLACE: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "silu": lambda h: functional.silu(h, inplace=True),
-    "relu": torch.relu_,
-    "elu": lambda h: functional.elu(h, inplace=True),
-    "tanh": torch.tanh_,
-}
+"""Each activation, and the same in place."""
 
 Initialiser = Callable[[nn.Linear], None]
 
@@ -51,25 +47,21 @@ class MLP(nn.ModuleList):
         (initialise_last or initialise)(linears[-1])
         super().__init__(linears)
         self.linears = tuple(linears)  # the same layers, faster to iterate over and with their type
-        self._activation = ACTIVATIONS[activation]
-        self._in_place = _IN_PLACE[activation]
+        self._activation, self._in_place = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the outputs (..., output) for the inputs `x` (..., input)."""
         return self.after_first(self.linears[0](x))
 
-    def after_first(self, hidden: Tensor) -> Tensor:
-        """Compute the outputs (..., output) from the first layer's output (..., hidden) before its activation."""
-        hidden = self._activation(hidden)
-        for layer in self.linears[1:-1]:
-            hidden = self._activation(layer(hidden))
-        return self.linears[-1](hidden)
+    def after_first(self, hidden: Tensor, *, in_place: bool = False) -> Tensor:
+        """Compute the outputs (..., output) from the first layer's output (..., hidden) before its activation.
 
-    def after_first_in_place(self, hidden: Tensor) -> Tensor:
-        """Compute `after_first` without gradients, overwriting `hidden` to allocate less."""
-        self._in_place(hidden)
+        `in_place`, which is for computing without gradients, overwrites `hidden` to allocate less.
+        """
+        activate = self._in_place if in_place else self._activation
+        hidden = activate(hidden)
         for layer in self.linears[1:-1]:
-            hidden = self._in_place(functional.linear(hidden, layer.weight, layer.bias))
+            hidden = activate(functional.linear(hidden, layer.weight, layer.bias))
         last = self.linears[-1]
         return functional.linear(hidden, last.weight, last.bias)
 

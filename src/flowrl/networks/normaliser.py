@@ -21,16 +21,11 @@ class Normaliser(nn.Module):
         self.enabled = enabled
         self.epsilon = epsilon
         self.limit = limit
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("sum_of_squares", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("shift", torch.zeros(size), persistent=False)
-        self.register_buffer("scale", torch.ones(size), persistent=False)
-        self.count: Tensor
-        self.mean: Tensor
-        self.sum_of_squares: Tensor
-        self.shift: Tensor
-        self.scale: Tensor
+        self.count: Tensor = nn.Buffer(torch.zeros((), dtype=torch.float64))
+        self.mean: Tensor = nn.Buffer(torch.zeros(size, dtype=torch.float64))
+        self.sum_of_squares: Tensor = nn.Buffer(torch.zeros(size, dtype=torch.float64))
+        self.shift: Tensor = nn.Buffer(torch.zeros(size), persistent=False)
+        self.scale: Tensor = nn.Buffer(torch.ones(size), persistent=False)
 
     @property
     def variance(self) -> Tensor:

@@ -63,8 +63,7 @@ class TimeFeatures(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", 2.0 ** torch.arange(size // 2), persistent=False)
-        self.frequencies: Tensor
+        self.frequencies: Tensor = nn.Buffer(2.0 ** torch.arange(size // 2), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
         """Compute the features (..., size) of the times `t` (..., 1)."""
@@ -89,12 +88,13 @@ class FlowNetwork(nn.Module):
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = MLP(widths, settings.activation, lecun_uniform)
-        self._rows = TimeRows(self)
+        self._time_rows: dict[float, Tensor] = {}
+        self._time_rows_of = (-1, -1)  # version and address of the weights that the rows were computed with
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity for `obs` (..., observation), whose share of the first layer is computed here, once."""
         if torch.is_grad_enabled():
-            self._rows.forget()
+            self._time_rows.clear()
         return BoundVelocity(self, obs)
 
     def first_layer(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -104,44 +104,22 @@ class FlowNetwork(nn.Module):
         of_obs, of_x, of_time = first.weight.split(sizes, dim=1)
         return of_obs, of_x, of_time, first.bias
 
-    @property
-    def first_weight(self) -> Tensor:
-        """All of the first layer's weights (hidden, observation + action + time features)."""
-        return self.layers.linears[0].weight
-
     def time_row(self, t: float) -> Tensor:
-        """Return the share (1, hidden) of time `t` in the first layer, cached until the weights change."""
-        return self._rows(t)
+        """Return the share W_time · features(t) of time `t` in the first layer, (1, hidden).
 
-
-class TimeRows:
-    """Caches W_time · features(t) per time, as long as the first layer is unchanged.
-
-    PyTorch counts in-place changes of a tensor (`_version`), but its fused optimisers do not count. So
-    the cache is emptied when the count changes, and whenever the network is bound with gradients enabled,
-    as it is before every optimiser step.
-    """
-
-    def __init__(self, network: FlowNetwork) -> None:
-        self._network = [network]  # in a list: a module attribute here would register as a submodule
-        self._rows: dict[float, Tensor] = {}
-        self._of = (-1, -1)
-
-    def __call__(self, t: float) -> Tensor:
-        network = self._network[0]
-        weight = network.first_weight
-        if (weight._version, weight.data_ptr()) != self._of or len(self._rows) >= MOST_TIME_ROWS:
-            self.forget()
-            self._of = (weight._version, weight.data_ptr())
-        row = self._rows.get(t)
+        It is cached as long as the first layer is unchanged. PyTorch counts in-place changes of a tensor
+        (`_version`), but its fused optimisers do not count. So the cache is emptied when the count changes, and
+        whenever the network is bound with gradients enabled, as it is before every optimiser step.
+        """
+        weight = self.layers.linears[0].weight
+        if (weight._version, weight.data_ptr()) != self._time_rows_of or len(self._time_rows) >= MOST_TIME_ROWS:
+            self._time_rows.clear()
+            self._time_rows_of = (weight._version, weight.data_ptr())
+        row = self._time_rows.get(t)
         if row is None:
-            features = network.time_features(weight.new_full((1, 1), t))
-            row = self._rows[t] = functional.linear(features, network.first_layer()[2])
+            features = self.time_features(weight.new_full((1, 1), t))
+            row = self._time_rows[t] = functional.linear(features, self.first_layer()[2])
         return row
-
-    def forget(self) -> None:
-        """Empty the cache."""
-        self._rows.clear()
 
 
 class BoundVelocity:
@@ -176,4 +154,4 @@ class BoundVelocity:
         hidden = functional.linear(x, self._of_x)
         hidden += self._share_of_obs
         hidden += network.time_row(t)
-        return network.layers.after_first_in_place(hidden)
+        return network.layers.after_first(hidden, in_place=True)

@@ -60,8 +60,11 @@ def load(path: Path) -> dict[str, Any]:
 
 def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of the checkpoint file `path`, as `load` does, and its checksum (sha256, hex)."""
-    data, digest = _read(path)
     with _refusing(path):
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")
+        data = path.read_bytes()
+        digest = integrity.verify(data)
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         _check_plain(content)
         _check_required(content)
@@ -106,15 +109,6 @@ def _plain(value: Any, key: str = "") -> Any:
                 raise TypeError(f"{key or 'the checkpoint'} has the key {name!r}: keys are str or int")
         return {name: _plain(item, f"{key}.{name}" if key else str(name)) for name, item in value.items()}
     raise TypeError(f"{key} is a {type(value).__name__}: a checkpoint takes tensors and plain Python values only")
-
-
-def _read(path: Path) -> tuple[bytes, str]:
-    """Read `path` once: its bytes and their checksum."""
-    with _refusing(path):
-        if path.exists() and not path.is_file():
-            raise ValueError("it is not a file")
-        data = path.read_bytes()
-        return data, integrity.verify(data)
 
 
 def _check_plain(content: Any) -> None:

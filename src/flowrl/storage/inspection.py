@@ -14,24 +14,23 @@ Facts = list[tuple[str, str]]
 
 
 def inspect(path: Path | str) -> dict[str, Any]:
-    """Verify every byte of the checkpoint at `path` and describe its content; raises CheckpointError."""
+    """Verify every byte of the checkpoint at `path` and describe its content as plain JSON values, None for what it
+    does not hold; raises CheckpointError."""
     found = checkpoint.find(path)
     content, digest = checkpoint.load_with_digest(found)
-    return {"path": str(found), "bytes": found.stat().st_size, "sha256": digest, **description(content)}
-
-
-def description(content: dict[str, Any]) -> dict[str, Any]:
-    """Describe the checkpoint `content` as plain JSON values; None for what it does not hold."""
-    config = content.get("config") or {}
+    config = content["config"]
     tensors = {section: dict(_tensors(value)) for section, value in content.items()}
     env = config.get("env")
     return {
-        "format": content.get("format"),
-        "flowrl": content.get("flowrl"),
+        "path": str(found),
+        "bytes": found.stat().st_size,
+        "sha256": digest,
+        "format": content["format"],
+        "flowrl": content["flowrl"],
         "algorithm": config.get("algorithm"),
         "env": env.get("id") if isinstance(env, dict) else env,
         "sampler": _shown(config.get("sampler")),
-        "progress": _shown(content.get("progress")),
+        "progress": _shown(content["progress"]),
         "networks": {
             name: {
                 "parameters": sum(tensor.numel() for tensor in tensors[name].values()),
@@ -44,7 +43,7 @@ def description(content: dict[str, Any]) -> dict[str, Any]:
             if tensors.get(name)
         },
         "tensor_bytes": {
-            section: sum(tensor.nbytes for tensor in found.values()) for section, found in tensors.items() if found
+            section: sum(tensor.nbytes for tensor in held.values()) for section, held in tensors.items() if held
         },
         "config": _shown(config),
     }
@@ -65,10 +64,9 @@ def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
                 "sampler": inventory["sampler"],
                 "tensors": tensors,
             },
-        )
+        ),
+        ("progress", inventory["progress"]),
     ]
-    if isinstance(inventory["progress"], dict):
-        found.append(("progress", inventory["progress"]))
     for name, network in inventory["networks"].items():
         shapes = {
             key: f"{'x'.join(map(str, tensor['shape'])) or 'scalar'}  {tensor['dtype']}"

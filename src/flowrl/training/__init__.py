@@ -1,1 +1,1 @@
-"""Training: rollout, advantages, ratio, surrogate, learner, loop. Knows no sampler."""
+"""Training: rollout, advantages, ratio, surrogate, learner, loop. Independent of samplers."""

@@ -113,7 +113,7 @@ class Batch:
 
 
 class Learner:
-    """Updates actor, critic and observation statistics, which it owns; knows no environment and no policy."""
+    """Updates actor, critic and observation statistics, which it owns; independent of environments and policies."""
 
     def __init__(
         self,
@@ -130,8 +130,14 @@ class Learner:
         self.normaliser = normaliser
         self.settings = settings
         self.average: nn.Module | None = copy.deepcopy(self.actor) if settings.ema_decay is not None else None
-        self.optimizer = _adam(self.actor, critic, settings)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": list(network.parameters())} for network in (self.actor, critic)],
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
         self.schedule = Schedule(settings.schedule, total_updates)
+        self._set_rates()
         self._scale = AdvantageScale(settings.advantage_floor)
         self.generator = torch.Generator().manual_seed(seed)
         self._surrogate = SURROGATES[settings.surrogate]
@@ -200,38 +206,33 @@ class Learner:
 
     def _step(self, batch: Batch, chunks: list[Tensor], means: Means | None) -> None:
         """One optimiser step on the minibatch made of `chunks`; its metrics go into `means`."""
-        rows = sum(len(chunk) for chunk in chunks)
-        minibatch_advantages = None
+        rows = torch.cat(chunks)
+        minibatch_advantages = batch.advantages[rows]
         if self.settings.normalise_advantages == "minibatch":
-            minibatch_advantages = normalise(batch.advantages[torch.cat(chunks)]).split([len(c) for c in chunks])
+            minibatch_advantages = normalise(minibatch_advantages)
         self.optimizer.zero_grad(set_to_none=True)
-        for number, chunk in enumerate(chunks):
+        for chunk, advantages in zip(chunks, minibatch_advantages.split([len(c) for c in chunks]), strict=True):
             part = batch[chunk]
-            advantages = part.advantages if minibatch_advantages is None else minibatch_advantages[number]
             result = self.estimator.compare(part.obs, part.actions, part.record, advantages)
             log_ratio = bounded(result.log_ratio, self.settings.log_ratio_bound)
-            parts = self._losses(part, advantages, log_ratio)
-            loss = parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
+            surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
+            losses = {"policy_loss": -surrogate.mean(), "value_loss": self._value_loss(part)}
+            loss = losses["policy_loss"] + self.settings.value_coefficient * losses["value_loss"]
             if result.entropy is not None:
                 loss = loss - self.settings.entropy_coefficient * result.entropy.mean()
-            (loss * (len(chunk) / rows)).backward()
+            (loss * (len(chunk) / len(rows))).backward()
             if means is not None:
                 ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)
-                means.add({**ratios, **parts, **result.metrics}, len(chunk))
+                means.add({**ratios, **losses, **result.metrics}, len(chunk))
         limit = self.settings.max_grad_norm or float("inf")
         norms = {
             "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
             "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
         }
         if means is not None:
-            means.add(norms, rows)
-        self._refuse_non_finite(norms, batch, torch.cat(chunks))
+            means.add(norms, len(rows))
+        self._refuse_non_finite(norms, batch, rows)
         self.optimizer.step()
-
-    def _losses(self, part: Batch, advantages: Tensor, log_ratio: Tensor) -> dict[str, Tensor]:
-        """Compute the losses of policy (minus the surrogate) and critic on the rows `part`; `log_ratio` is bounded."""
-        surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
-        return {"policy_loss": -surrogate.mean(), "value_loss": self._value_loss(part)}
 
     def _value_loss(self, part: Batch) -> Tensor:
         """Compute the mean squared error of the values, or of the worse of value and clipped value."""
@@ -308,16 +309,3 @@ class Diverged(TrainingDiverged):
         cause = f" ({', '.join(culprits)} of the batch are not finite either)" if culprits else ""
         super().__init__(f"{what} is not finite{cause}")
         self.offending = offending
-
-
-def _adam(actor: nn.Module, critic: nn.Module, settings: LearnerSettings) -> torch.optim.AdamW:
-    critic_rate = settings.critic_learning_rate or settings.learning_rate
-    return torch.optim.AdamW(
-        [
-            {"params": list(actor.parameters()), "lr": settings.learning_rate},
-            {"params": list(critic.parameters()), "lr": critic_rate},
-        ],
-        betas=(settings.adam_beta1, settings.adam_beta2),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )

@@ -52,9 +52,7 @@ class Training:
         self.env_steps += steps
         self.seconds += end - begin
         return {
-            "iteration": self.iteration,
-            "env_steps": self.env_steps,
-            "seconds": self.seconds,
+            **self.progress(),
             "env_steps_per_s": steps / (end - begin),
             "collect_s": collected - begin,
             "update_s": end - collected,

@@ -5,32 +5,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_EXTREMES = {"_min": torch.minimum, "_max": torch.maximum}
+
 
 class Means:
     """Accumulates metrics over minibatches: means weighted by rows, extremes for names in `_min` and `_max`."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._rows: dict[str, int] = {}
+        self._values: dict[str, Tensor] = {}  # sums, or extremes
+        self._rows: dict[str, int] = {}  # of the sums
 
     def add(self, metrics: dict[str, Tensor], rows: int) -> None:
         """Add `metrics`, scalars, each computed over `rows` rows."""
         for name, metric in metrics.items():
+            combine = _EXTREMES.get(name[-4:], torch.add)
             value = metric.detach()
-            if name not in self._sums:
-                self._sums[name] = value if name.endswith(("_min", "_max")) else value * rows
-                self._rows[name] = rows
-            elif name.endswith("_min"):
-                self._sums[name] = torch.minimum(self._sums[name], value)
-            elif name.endswith("_max"):
-                self._sums[name] = torch.maximum(self._sums[name], value)
-            else:
-                self._sums[name] = self._sums[name] + value * rows
-                self._rows[name] += rows
+            if combine is torch.add:
+                value = value * rows
+                self._rows[name] = self._rows.get(name, 0) + rows
+            self._values[name] = combine(self._values[name], value) if name in self._values else value
 
     def values(self) -> dict[str, float]:
         """Return the mean, or the extreme, of every metric added."""
-        return {
-            name: float(value if name.endswith(("_min", "_max")) else value / self._rows[name])
-            for name, value in self._sums.items()
-        }
+        return {name: float(value / self._rows.get(name, 1)) for name, value in self._values.items()}

@@ -35,7 +35,7 @@ class RatioResult:
 
 
 class RatioEstimator(Protocol):
-    """Measures the ratio of the new policy to the old one, for a learner that knows no kind of policy."""
+    """Measures the ratio of the new policy to the old one, for a learner that is independent of its kind."""
 
     @property
     def actor(self) -> nn.Module:
@@ -55,52 +55,44 @@ class RatioEstimator(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class CFMRatio:
     """Compares the CFM losses of a velocity network at probes that are drawn once per update.
 
     FPO, arXiv 2507.21053, Algorithm 1; with one ratio per probe FPO++, arXiv 2602.02481.
     """
 
-    def __init__(
-        self,
-        actor: FlowNetwork,
-        probes: ProbeSettings,
-        loss: LossSettings,
-        log_ratio: Callable[[Tensor, Tensor], Tensor],
-        loss_limit: float | None = None,
-        loss_limit_negative: float | None = None,
-    ) -> None:
-        self.actor = actor
-        self._probes = probes
-        self._loss = loss
-        self._log_ratio = log_ratio
-        self._limit = loss_limit
-        self._limit_negative = loss_limit_negative
+    actor: FlowNetwork
+    probes: ProbeSettings
+    loss: LossSettings
+    log_ratio: Callable[[Tensor, Tensor], Tensor]  # (old losses, new losses), each (batch, n)
+    loss_limit: float | None = None
+    loss_limit_negative: float | None = None
 
     def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
-        probes = draw_probes(len(obs), actions.shape[-1], self._probes, generator).to(obs.device)
+        probes = draw_probes(len(obs), actions.shape[-1], self.probes, generator).to(obs.device)
         loss = obs.new_empty(probes.times.shape[:2])
         with torch.no_grad():
             for rows in chunks:
-                loss[rows] = cfm_loss(self.actor, obs[rows], actions[rows], probes[rows], self._loss)
+                loss[rows] = cfm_loss(self.actor, obs[rows], actions[rows], probes[rows], self.loss)
         return {"times": probes.times, "noise": probes.noise, "loss": loss}
 
     def compare(self, obs: Tensor, actions: Tensor, record: Record, advantage: Tensor) -> RatioResult:
-        new = cfm_loss(self.actor, obs, actions, Probes(record["times"], record["noise"]), self._loss)
+        new = cfm_loss(self.actor, obs, actions, Probes(record["times"], record["noise"]), self.loss)
         old = record["loss"]
         mean_loss = new.detach().mean()
-        if self._limit is not None:
-            old, new = _limited(old, self._limit), _limited(new, self._limit)
-        if self._limit_negative is not None:
-            new = torch.where(advantage.unsqueeze(-1) < 0, _limited(new, self._limit_negative), new)
-        return RatioResult(self._log_ratio(old, new), None, {"cfm_loss": mean_loss})
+        if self.loss_limit is not None:
+            old, new = _limited(old, self.loss_limit), _limited(new, self.loss_limit)
+        if self.loss_limit_negative is not None:
+            new = torch.where(advantage.unsqueeze(-1) < 0, _limited(new, self.loss_limit_negative), new)
+        return RatioResult(self.log_ratio(old, new), None, {"cfm_loss": mean_loss})
 
 
+@dataclass(frozen=True)
 class LikelihoodRatio:
     """Compares the log-probabilities of a Gaussian actor: PPO, arXiv 1707.06347."""
 
-    def __init__(self, actor: GaussianActor) -> None:
-        self.actor = actor
+    actor: GaussianActor
 
     def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
         log_probability = obs.new_empty(len(obs))
@@ -121,7 +113,7 @@ class LikelihoodRatio:
 
 
 def _limited(loss: Tensor, limit: float) -> Tensor:
-    """min(loss, limit) in value, with the gradient of `loss`: actions beyond the limit go on learning."""
+    """min(loss, limit) in value, with the gradient of `loss`: actions beyond the limit still learn."""
     return loss + (loss.clamp(max=limit) - loss).detach()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ class Rollout:
 
     def to(self, device: torch.device) -> Rollout:
         """Return the same rollout on `device`."""
-        return Rollout(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return Rollout(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
     @classmethod
     def empty(cls, steps: int, env: Env) -> Rollout:
@@ -60,7 +60,7 @@ class Episodes:
     lengths: Tensor  # (envs,) int64
     counted: Tensor  # (envs,) bool: false for a staggered episode, whose return is that of a part
     ended: int = 0  # counted episodes, since the training began
-    _recent: list[Tensor] | None = None
+    _recent: list[Tensor] = field(default_factory=list)  # (3, episodes) each: returns, lengths, successes
 
     @classmethod
     def starting(cls, count: int) -> Episodes:
@@ -80,7 +80,7 @@ class Episodes:
         ended = done & self.counted
         if ended.any():
             row = torch.stack([self.returns[ended], self.lengths[ended].double(), success[ended].double()])
-            self._recent = [*(self._recent or []), row]
+            self._recent.append(row)
             self.ended += row.shape[1]
         self.returns[done] = 0
         self.lengths[done] = 0
@@ -88,8 +88,8 @@ class Episodes:
 
     def report(self) -> dict[str, float]:
         """Return means over the episodes ended since the last call; a measure that none of them has is left out."""
-        recent, self._recent = self._recent, None
-        if recent is None:
+        recent, self._recent = self._recent, []
+        if not recent:
             return {}
         returns, lengths, successes = torch.cat(recent, dim=1)
         means = {"return_mean": returns.mean().item(), "length_mean": lengths.mean().item()}

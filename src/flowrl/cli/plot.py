@@ -45,19 +45,15 @@ def plot(
     out = out or _common_folder(runs) / ("field.png" if field else "curves.png")
     style.check(out)
     if field:
-        _draw_fields(runs, out, as_json)
+        from flowrl.experiments import gridworld_plot
+
+        gridworld_plot.draw(runs, out)
+        print_json({"figure": str(out)}) if as_json else print(out)
+        next_command("flowrl plot", *runs)
     elif x not in AXES:
         raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
     else:
         _draw_curves(list(dict.fromkeys(runs)), out, metric or [], x, smooth, as_json)
-
-
-def _draw_fields(runs: list[Path], out: Path, as_json: bool) -> None:
-    from flowrl.experiments import gridworld_plot
-
-    gridworld_plot.draw(runs, out)
-    print_json({"figure": str(out)}) if as_json else print(out)
-    next_command("flowrl plot", *runs)
 
 
 def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth: int | None, as_json: bool) -> None:

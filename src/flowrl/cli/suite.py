@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowrl.cli.arguments import Json
-from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.contracts.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -99,16 +99,13 @@ def _row(result: TrialResult) -> list[str]:
         result.trial.recipe,
         result.trial.algorithm,
         str(result.trial.seed),
-        *(_number(result.returns.get(mode), "{:.4g}") for mode in ("random", "zero")),
-        _number(fields["env_steps"], "{:,}"),
-        _number(fields["seconds"], "{:.1f}"),
-        _number(fields["env_steps_per_s"], "{:,.0f}"),
+        cell(result.returns.get("random")),
+        cell(result.returns.get("zero")),
+        cell(fields["env_steps"], ","),
+        cell(fields["seconds"], ".1f"),
+        cell(fields["env_steps_per_s"], ",.0f"),
         state,
     ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
 
 
 # --- arguments ------------------------------------------------------------------------------------

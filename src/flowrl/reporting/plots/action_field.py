@@ -30,6 +30,11 @@ class FieldLayout:
     death: Mask
     wall: Mask
 
+    @property
+    def kinds(self) -> tuple[tuple[Mask, str, str], ...]:
+        """The cells of each kind, with its colour and label."""
+        return (self.goal, GOAL, "goal"), (self.death, DEATH, "death"), (self.wall, WALL, "wall")
+
 
 @dataclass(frozen=True)
 class FieldPanel:
@@ -68,7 +73,7 @@ def _draw_layout(axes: Axes, layout: FieldLayout) -> None:
 
     height, width = layout.goal.shape
     image = np.ones((height, width, 3))
-    for mask, colour in ((layout.wall, WALL), (layout.death, DEATH), (layout.goal, GOAL)):
+    for mask, colour, _ in reversed(layout.kinds):
         image[mask] = to_rgb(colour)
     axes.imshow(image, origin="lower", interpolation="nearest")
     axes.set_xticks([])
@@ -80,16 +85,16 @@ def _draw_layout(axes: Axes, layout: FieldLayout) -> None:
 
 
 def _draw_field(axes: Axes, panel: FieldPanel) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
     samples = panel.actions.shape[1]
     start = np.repeat(panel.cells, samples, axis=0)  # (cells * samples, 2)
     action = panel.actions.reshape(-1, 2)
     axes.quiver(
-        start[:, 0],
-        start[:, 1],
-        action[:, 0],
-        action[:, 1],
+        *start.T,
+        *action.T,
         _rise(action),
-        cmap=_up_down(),
+        cmap=LinearSegmentedColormap.from_list("up_down", [VERMILLION, PURPLE, BLUE]),
         clim=(-1, 1),
         angles="xy",
         scale_units="xy",
@@ -119,8 +124,8 @@ def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
 
 def _offset(path: Points, index: int, number: int) -> Points:
     """Shift a path within its cells, so that episodes over the same cells can be counted."""
-    aside = 0.8 * ((index + 0.5) / number - 0.5)
-    return np.asarray(path, dtype=float) + aside
+    shift = 0.8 * ((index + 0.5) / number - 0.5)
+    return np.asarray(path, dtype=float) + shift
 
 
 def _spacing(cells: Points) -> float:
@@ -135,26 +140,11 @@ def _rise(action: Points) -> NDArray[Any]:
     return np.asarray(action[..., 1] / np.where(size > 0, size, 1))
 
 
-def _up_down() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("up_down", [VERMILLION, PURPLE, BLUE])
-
-
 def _legend(figure: Figure, layout: FieldLayout) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    parts: list[Line2D | Patch] = [
-        Line2D([], [], color=BLUE, linewidth=2, label="up"),
-        Line2D([], [], color=PURPLE, linewidth=2, label="sideways"),
-        Line2D([], [], color=VERMILLION, linewidth=2, label="down"),
-    ]
-    for mask, colour, label in (
-        (layout.goal, GOAL, "goal"),
-        (layout.death, DEATH, "death"),
-        (layout.wall, WALL, "wall"),
-    ):
-        if mask.any():
-            parts.append(Patch(color=colour, label=label))
+    arrows = {"up": BLUE, "sideways": PURPLE, "down": VERMILLION}
+    parts: list[Line2D | Patch] = [Line2D([], [], color=arrows[label], linewidth=2, label=label) for label in arrows]
+    parts += [Patch(color=colour, label=label) for mask, colour, label in layout.kinds if mask.any()]
     figure.legend(handles=parts, loc="outside lower center", ncols=len(parts))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
+from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, printable, say
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -110,12 +110,7 @@ def noise_modes(text: str) -> tuple[str, ...]:
     """Parse 'both' → random and zero. Raises UsageError for an unknown mode."""
     from flowrl.experiments.suite.trial import MODES
 
-    if text == "both":
-        return MODES
-    if text not in MODES:
-        suggestion = did_you_mean(text, (*MODES, "both"))
-        raise UsageError(f"--noise {text}: expected random, zero or both.{suggestion}")
-    return (text,)
+    return MODES if choice("--noise", text, (*MODES, "both")) == "both" else (text,)
 
 
 def scale_of(text: str) -> Scale:

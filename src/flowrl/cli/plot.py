@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
+from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, say
-from flowrl.contracts.errors import UsageError
 
 AXES = ("env_steps", "seconds", "iteration")
 
@@ -50,10 +49,8 @@ def plot(
         gridworld_plot.draw(runs, out)
         print_json({"figure": str(out)}) if as_json else print(out)
         next_command("flowrl plot", *runs)
-    elif x not in AXES:
-        raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
     else:
-        _draw_curves(list(dict.fromkeys(runs)), out, metric or [], x, smooth, as_json)
+        _draw_curves(list(dict.fromkeys(runs)), out, metric or [], choice("--x", x, AXES), smooth, as_json)
 
 
 def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth: int | None, as_json: bool) -> None:

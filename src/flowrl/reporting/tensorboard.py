@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +27,7 @@ class TensorBoard:
         self._folder = folder
         purge_step = None if resumed_at is None else resumed_at + 1
         with self._storage_errors():
-            if not folder.is_dir():  # SummaryWriter would make it
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            folder.stat()  # raises where there is no folder; SummaryWriter would make it
             self._writer = SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=".flowrl")
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:

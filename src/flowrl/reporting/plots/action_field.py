@@ -47,7 +47,7 @@ class FieldPanel:
 
 
 @styled
-def draw(layout: FieldLayout, panels: Sequence[FieldPanel], trajectory_alpha: float = 0.5) -> Figure:
+def draw(layout: FieldLayout, panels: Sequence[FieldPanel]) -> Figure:
     """Draw a column per policy: its action field above, its trajectories, if any, below.
 
     Every sampled action is an arrow from its cell, blue where it goes up and red where it goes down: in a cell with
@@ -63,7 +63,7 @@ def draw(layout: FieldLayout, panels: Sequence[FieldPanel], trajectory_alpha: fl
         grid[0, column].set_title(panel.title)
         if rows == 2:
             _draw_layout(grid[1, column], layout)
-            _draw_trajectories(grid[1, column], panel, trajectory_alpha)
+            _draw_trajectories(grid[1, column], panel)
     _legend(figure, layout)
     return figure
 
@@ -108,12 +108,12 @@ def _draw_field(axes: Axes, panel: FieldPanel) -> None:
     )
 
 
-def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
+def _draw_trajectories(axes: Axes, panel: FieldPanel) -> None:
     for index, path in enumerate(panel.trajectories):
         x, y = _offset(path, index, len(panel.trajectories)).T
         rises = path[-1, 1] >= path[0, 1]
         colour = BLUE if rises else VERMILLION
-        axes.plot(x, y, color=colour, alpha=alpha, linewidth=1.4, solid_joinstyle="round", zorder=2)
+        axes.plot(x, y, color=colour, alpha=0.5, linewidth=1.4, solid_joinstyle="round", zorder=2)
         axes.plot(x[-1], y[-1], "o", color=colour, markersize=3.5, zorder=3)
     if len(panel.trajectories):
         axes.plot(*panel.trajectories[0][0], "s", color="black", markersize=6, zorder=4)

@@ -55,7 +55,6 @@ class Band:
     mean: Curve  # (points,) over the runs
     low: Curve  # (points,) least of the runs
     high: Curve  # (points,) greatest of the runs
-    runs: int
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ def aggregate(curves: Iterable[tuple[Curve, Curve]], points: int = 200) -> Band 
         return None
     grid = np.linspace(first, last, points)
     values = np.stack([np.interp(grid, x, y) for x, y in finite])  # (runs, points)
-    return Band(grid, values.mean(0), values.min(0), values.max(0), len(finite))
+    return Band(grid, values.mean(0), values.min(0), values.max(0))
 
 
 def window_of(runs: Sequence[LearningCurve]) -> int:

@@ -459,7 +459,7 @@ def test_a_long_caption_stays_in_its_panel() -> None:
 @pytest.mark.parametrize(("unit", "expected"), [(1, [33, 34, 33, 33, 34, 33]), (10, [30, 40, 30, 30, 40, 30])])
 def test_rounded_durations_do_not_drift(unit: int, expected: list[int]) -> None:
     """Thirty frames per second, in whole (hundredths of) thousandths: 200 ms after six frames either way."""
-    film = video.PillowVideo()
+    film = video.PillowVideo(Path("x.webp"))
     frame = video.compose([panel(240, 20)], (640, 480))
     for _ in range(6):
         film.add(frame, 1 / 30)

@@ -135,7 +135,7 @@ def test_a_trial_also_simulates_on_one_thread(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["suite", "small.yaml", "--algorithms", "fpo,pop"], ["'pop'", "ppo"]),
+        (["suite", "small.yaml", "--algorithms", "fpo,pop"], ["--algorithms pop:", "ppo"]),
         (["suite", "small.yaml", "--steps", "lots"], ["lots", "2M"]),
         (["suite", "small.yaml", "--seeds", "x"], ["--seeds", "3-5"]),
         (["suite", "small.yaml", "--set", "seed=4"], ["seed", "--seeds"]),

@@ -21,11 +21,12 @@ from rich.console import Console
 from flowrl.cli.plot import plot
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.reporting import console, jsonl, numbers
-from flowrl.reporting.console import LiveView, PlainLines, Progress, Silent, open_view
+from flowrl.reporting.console import LiveView, PlainLines, Progress, open_view
 from flowrl.reporting.jsonl import MetricsFile, read
+from flowrl.reporting.metrics import METRICS, metric
 from flowrl.reporting.plots import action_field, learning_curves, pareto_front, style
 from flowrl.reporting.reporters import open_reporters
-from flowrl.reporting.tensorboard import TAGS, TensorBoard, tag
+from flowrl.reporting.tensorboard import TensorBoard
 
 # --- metrics.jsonl ---------------------------------------------------------------------------------
 
@@ -61,11 +62,11 @@ def test_resume_continues_a_file_that_lost_its_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"iteration":1}\n{"iteration":2')
     with closing(MetricsFile(path, offset=48)) as metrics:
-        assert metrics.missing == 48 - 16
+        assert metrics.offset == 16
         metrics(4, {})
     assert path.read_bytes() == b'{"iteration":1}\n{"iteration":4}\n'
     with closing(MetricsFile(tmp_path / "deleted.jsonl", offset=48)) as metrics:
-        assert (metrics.missing, metrics.offset) == (48, 0)
+        assert metrics.offset == 0
 
 
 def test_an_offset_of_another_run_is_refused_without_changing_the_file(tmp_path: Path) -> None:
@@ -169,9 +170,10 @@ def test_event_files_on_a_full_disk_are_a_storage_error(tmp_path: Path, monkeypa
 
 
 def test_every_tag_has_a_section_and_one_metric() -> None:
-    assert len(set(TAGS.values())) == len(TAGS)
-    assert {name.count("/") for name in TAGS.values()} == {1}
-    assert tag("unknown_metric") == "other/unknown_metric"
+    tags = [shown.tag for shown in METRICS.values()]
+    assert len(set(tags)) == len(tags)
+    assert {tag.count("/") for tag in tags} == {1}
+    assert metric("unknown_metric").tag == "other/unknown_metric"
 
 
 # --- the training view -----------------------------------------------------------------------------
@@ -229,11 +231,14 @@ def test_a_pipe_has_no_escape_codes_even_when_colour_is_forced() -> None:
     assert not set(result.stderr) & set(b"\x1b\r")
 
 
-def test_quiet_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    with closing(open_view(10, quiet=True)) as view:
-        assert isinstance(view, Silent)
-        view(1, metrics_at(10))
-    assert capfd.readouterr() == ("", "")
+def test_quiet_shows_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for quiet, shown in ((True, False), (False, True)):
+        folder = tmp_path / f"quiet {quiet}"
+        folder.mkdir()
+        with open_reporters(folder, 10, quiet=quiet) as report:
+            report(1, metrics_at(10))
+        stdout, stderr = capfd.readouterr()
+        assert (stdout, bool(stderr)) == ("", shown)
 
 
 def test_a_broken_pipe_does_not_stop_training() -> None:
@@ -296,12 +301,15 @@ def test_the_live_view_fits_its_width(width: int) -> None:
     clock = Clock()
     progress = Progress(300_000, 0, clock)
     clock.now += 10
-    progress.update(1, dict.fromkeys(console.METRICS, 0.5) | {"return_mean": 17.25, "env_steps": 150_000})
-    text = console.render(progress, [1.0, 2.0, 3.0], "fpo GridWorld", width, False, False)
+    progress.returns += [1.0, 2.0]
+    progress.update(1, dict.fromkeys(METRICS, 0.5) | {"return_mean": 17.25, "env_steps": 150_000})
+    text = console.render(progress, "fpo GridWorld", width, False, False)
     rendered = Console(width=width).render_lines(text, pad=False)
     lines = ["".join(segment.text for segment in line) for line in rendered]
     assert max(len(line) for line in lines) <= width
-    assert len(lines) == 3 + -(-(len(console.METRICS) - 1) // max(1, (width + 3) // 26))
+    in_view = [name for name in METRICS if METRICS[name].view]
+    assert len(in_view) == 14
+    assert len(lines) == 3 + -(-(len(in_view) - 1) // max(1, (width + 3) // 26))
     assert "17.25" in lines[2] or width < 25
     if width >= 80:
         assert "50 %    150k of 300k steps   15.0k/s     0:10 left" in lines[1]
@@ -343,14 +351,13 @@ def test_sparkline_spans_lowest_to_highest() -> None:
     assert numbers.sparkline([], 10) == numbers.sparkline([1.0], 0) == ""
 
 
-def test_the_history_of_a_long_run_stays_short_and_keeps_its_shape() -> None:
-    view, _ = live_view(Clock())
+def test_the_sparkline_shows_all_returns_of_a_long_run() -> None:
+    progress = Progress(10_000, 0, Clock())
     for iteration in range(10_000):
-        view._remember(float(iteration))
-    view.close()
-    assert len(view._history) < console.HISTORY
-    # 10,000 points were merged in 64s: the first is the mean of 0 ... 63.
-    assert (view._merged, view._history[0], len(view._history)) == (64, 31.5, 156)
+        progress.update(iteration, {"return_mean": float(iteration) if iteration % 2 == 0 else math.nan})
+    assert progress.returns == [float(iteration) for iteration in range(0, 10_000, 2)]
+    bar_width = console.LABEL_WIDTH + console.VALUE_WIDTH + console.GAP + 2
+    assert "   ▁▂▃▄▅▆▇█" in console.render(progress, "", bar_width + 8, False, False).plain
 
 
 # --- reporters of a run ----------------------------------------------------------------------------
@@ -397,7 +404,6 @@ def test_seeds_are_interpolated_to_the_steps_that_all_cover() -> None:
     np.testing.assert_allclose(band.mean, [4.5, 9.5, 17.0, 24.5])
     np.testing.assert_allclose(band.low, [4, 9, 14, 19])
     np.testing.assert_allclose(band.high, [5, 10, 20, 30])
-    assert band.runs == 2
 
 
 def test_seeds_without_common_steps_have_no_band() -> None:

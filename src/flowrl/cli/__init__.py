@@ -32,7 +32,6 @@ failed, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 130 and 
 
 app = typer.Typer(
     name="flowrl",
-    help="Train, evaluate and time robot-control policies that generate their actions with a flow.",
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,  # rich doubles the time of --help and does not fill its paragraphs

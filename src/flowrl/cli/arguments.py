@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowrl.contracts.errors import UsageError
+from flowrl.contracts.errors import UsageError, did_you_mean
 
 Ckpt = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint, or a run folder.")]
 
@@ -43,6 +44,13 @@ OtherEnv = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+def choice(option: str, text: str, choices: Collection[str]) -> str:
+    """Return `text`. Raises UsageError, with the nearest choice, unless it is one of `choices`."""
+    if text not in choices:
+        raise UsageError(f"{option} {text}: expected one of {', '.join(choices)}.{did_you_mean(text, choices)}")
+    return text
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,7 +41,7 @@ def bench_latency(
 
     import torch
 
-    from flowrl.experiments import latency
+    from flowrl.experiments import build, latency
     from flowrl.storage import files
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
@@ -54,32 +54,17 @@ def bench_latency(
     if as_json:
         print_json(document)
     else:
-        _print(document)
+        for network, size, rows in latency.tables(document):
+            print(latency.heading(network, size))
+            print_table(latency.COLUMNS, [latency.line(row, network["own_sampler"]) for row in rows], latency.NUMBERS)
+            print()
+        print(*latency.LEGEND, *latency.conditions(document), sep="\n")
     say(f"wrote {', '.join(map(str, written))}")
-    _suggest(ckpt, document)
-
-
-def _print(document: dict[str, Any]) -> None:
-    from flowrl.experiments import latency
-
-    for network, batch, rows in latency.tables(document):
-        print(latency.heading(network, batch))
-        lines = [latency.line(row, network["own_sampler"]) for row in rows]
-        print_table(latency.COLUMNS, lines, latency.NUMBERS)
-        print()
-    for line in [*latency.LEGEND, *latency.conditions(document)]:
-        print(line)
-
-
-def _suggest(ckpt: Path | None, document: dict[str, Any]) -> None:
-    """Print the command that evaluates the checkpoint under the fastest accurate sampler, or that times one."""
-    from flowrl.experiments import build, latency
-
     if ckpt is not None:
         best = latency.fastest(document)
         sampler = ["--sampler", best["sampler"]] if best else []
-        steps = ["--steps", best["steps"]] if best and best["steps"] else []
-        next_command("flowrl eval", ckpt, *sampler, *steps)
+        grid = ["--steps", best["steps"]] if best and best["steps"] else []
+        next_command("flowrl eval", ckpt, *sampler, *grid)
     elif (run := build.newest_flow_run()) is not None:
         next_command("flowrl bench-latency", run)
     else:

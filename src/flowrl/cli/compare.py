@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
+from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, printable, say
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def compare(
     Mean, IQM and probability of improvement with 95 % intervals, per task and overall. Prints tables on a terminal
     and a Markdown page elsewhere. Writes the page, the numbers, the learning curves and the performance profile.
     """
-    from flowrl.experiments.comparison import compute, load, markdown
+    from flowrl.experiments.comparison import compute, load, markdown, terminal
 
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
@@ -58,7 +58,8 @@ def compare(
     if json:
         print_json(comparison.as_dict())
     elif sys.stdout.isatty():
-        _print_tables(comparison)
+        for line in terminal.screen(comparison, min(WIDEST, get_terminal_size().columns)).splitlines():
+            print(printable(line))
     else:
         print(page, end="")
     say(f"wrote {', '.join(map(str, files))}")
@@ -67,13 +68,6 @@ def compare(
 
 
 # --- output ---------------------------------------------------------------------------------------
-
-
-def _print_tables(comparison: Comparison) -> None:
-    from flowrl.experiments.comparison import terminal
-
-    for line in terminal.screen(comparison, min(WIDEST, get_terminal_size().columns)).splitlines():
-        print(printable(line))
 
 
 def _write(
@@ -116,12 +110,7 @@ def noise_modes(text: str) -> tuple[str, ...]:
     """Parse 'both' → random and zero. Raises UsageError for an unknown mode."""
     from flowrl.experiments.suite.trial import MODES
 
-    if text == "both":
-        return MODES
-    if text not in MODES:
-        suggestion = did_you_mean(text, (*MODES, "both"))
-        raise UsageError(f"--noise {text}: expected random, zero or both.{suggestion}")
-    return (text,)
+    return MODES if choice("--noise", text, (*MODES, "both")) == "both" else (text,)
 
 
 def scale_of(text: str) -> Scale:

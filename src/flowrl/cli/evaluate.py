@@ -18,7 +18,7 @@ from flowrl.cli.arguments import (
     SetOptions,
     whole_numbers,
 )
-from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.cli.output import cell, next_command, print_json, print_table, say
 
 
 def evaluate(
@@ -96,19 +96,15 @@ def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
         lines.append(
             [
                 row["sampler"] or "-",
-                _shown(row["steps"]),
-                _shown(row["nfe"]),
+                cell(row["steps"]),
+                cell(row["nfe"]),
                 row["noise"],
-                f"{row['return_mean']:.4g} [{_shown(low)}, {_shown(high)}]",
-                _shown(row["return_iqm"]),
-                _shown(row["success_rate"]),
-                _shown(row["length_mean"]),
-                *(_shown(row[name]) for name in measures),
+                f"{row['return_mean']:.4g} [{cell(low)}, {cell(high)}]",
+                cell(row["return_iqm"]),
+                cell(row["success_rate"]),
+                cell(row["length_mean"]),
+                *(cell(row[name]) for name in measures),
                 f"{row['action_us']:.1f}",
             ]
         )
     return [*columns, *measures, "µs/action in batch"], lines
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

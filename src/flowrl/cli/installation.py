@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pkgutil
 import platform
 import shlex
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -265,11 +267,10 @@ def _pip(command: str) -> str:
 def _renders(backend: str) -> bool:
     environment = os.environ | ({"MUJOCO_GL": backend} if backend else {})
     command = [sys.executable, "-c", RENDER]
-    try:
-        outcome = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        return False
-    return outcome.returncode == 0
+    with suppress(subprocess.SubprocessError):
+        subprocess.run(command, env=environment, capture_output=True, timeout=60, check=True)  # noqa: S603
+        return True
+    return False
 
 
 def _unregistered_files() -> list[str]:
@@ -279,18 +280,12 @@ def _unregistered_files() -> list[str]:
     """
     from flowrl.samplers.discovery import defines_a_sampler, offers
 
-    registered = {
-        offer.module
-        for same_name in offers().values()
-        for offer in same_name
-        if offer.dist is not None and offer.dist.name == DISTRIBUTION
-    }
+    ours = [offer for offer in chain(*offers().values()) if offer.dist and offer.dist.name == DISTRIBUTION]
+    registered = {offer.module for offer in ours}
     unregistered = []
     for package in {module.partition(".")[0] for module in registered}:
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            for file in sorted(Path(folder).glob("[!_]*.py")):
-                module = f"{package}.{file.stem}"
-                if module not in registered and defines_a_sampler(module):
-                    unregistered.append(file.name)
+        for _, name, _ in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            module = f"{package}.{name}"
+            if not name.startswith("_") and module not in registered and defines_a_sampler(module):
+                unregistered.append(f"{name}.py")
     return unregistered

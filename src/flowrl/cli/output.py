@@ -100,6 +100,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
         print(line)
 
 
+def cell(value: float | None, form: str = ".4g") -> str:
+    """Format a number as a cell of a table; '-' for None."""
+    return "-" if value is None else format(value, form)
+
+
 def print_facts(facts: Iterable[tuple[str, str]], heading: str = "") -> None:
     """Print 'name  value' lines on stdout, indented below a heading; a narrow terminal wraps the values."""
     if heading:

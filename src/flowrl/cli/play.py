@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flowrl.cli.arguments import Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions
-from flowrl.cli.output import next_command, passing_line, print_json, print_table
+from flowrl.cli.output import cell, next_command, passing_line, print_json, print_table
 from flowrl.contracts.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
@@ -99,7 +99,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         row["label"],
         row["sampler"] or "-",
         str(row["steps"] or "-"),
-        "-" if row["nfe"] is None else f"{row['nfe']:.4g}",
+        cell(row["nfe"]),
         row["noise"],
         str(row["episode"]),
         f"{row['return']:.4g}" + ("" if row["ended"] else " (cut)"),

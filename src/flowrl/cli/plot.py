@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
+from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, say
-from flowrl.contracts.errors import UsageError
 
 AXES = ("env_steps", "seconds", "iteration")
 
@@ -45,19 +44,13 @@ def plot(
     out = out or _common_folder(runs) / ("field.png" if field else "curves.png")
     style.check(out)
     if field:
-        _draw_fields(runs, out, as_json)
-    elif x not in AXES:
-        raise UsageError(f"--x {x}: choose one of {', '.join(AXES)}.")
+        from flowrl.experiments import gridworld_plot
+
+        gridworld_plot.draw(runs, out)
+        print_json({"figure": str(out)}) if as_json else print(out)
+        next_command("flowrl plot", *runs)
     else:
-        _draw_curves(list(dict.fromkeys(runs)), out, metric or [], x, smooth, as_json)
-
-
-def _draw_fields(runs: list[Path], out: Path, as_json: bool) -> None:
-    from flowrl.experiments import gridworld_plot
-
-    gridworld_plot.draw(runs, out)
-    print_json({"figure": str(out)}) if as_json else print(out)
-    next_command("flowrl plot", *runs)
+        _draw_curves(list(dict.fromkeys(runs)), out, metric or [], choice("--x", x, AXES), smooth, as_json)
 
 
 def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth: int | None, as_json: bool) -> None:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
-from flowrl.cli.output import next_command, print_json, print_table, say
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.cli.arguments import Json, choice
+from flowrl.cli.output import cell, next_command, print_json, print_table, say
+from flowrl.contracts.errors import UsageError
 
 if TYPE_CHECKING:
     from flowrl.experiments.suite.result import TrialResult
-    from flowrl.experiments.suite.scheduler import SuiteOutcome
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 STATES = ("finished", "kept", "diverged", "failed", "unfinished")
@@ -62,7 +61,10 @@ def suite(
     )
     outcome = scheduler.run(plan.make_jobs(chosen), jobs, say)
     if json:
-        print_json(_document(out, outcome))
+        counts = {state: outcome.count(state) for state in STATES}
+        stopped_by = outcome.signal.name if outcome.signal else None
+        trials = [result.as_dict() for result in outcome.results]
+        print_json({"out": str(out), **counts, "stopped_by": stopped_by, "cells": trials})
     else:
         print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1])
     if outcome.signal:
@@ -83,15 +85,6 @@ def suite(
 # --- output ---------------------------------------------------------------------------------------
 
 
-def _document(out: Path, outcome: SuiteOutcome) -> dict[str, object]:
-    return {
-        "out": str(out),
-        **{state: outcome.count(state) for state in STATES},
-        "stopped_by": outcome.signal.name if outcome.signal else None,
-        "cells": [result.as_dict() for result in outcome.results],
-    }
-
-
 def _row(result: TrialResult) -> list[str]:
     fields = result.as_dict()
     state = f"{result.state}, exit {result.failure.exit_code}" if result.failure else result.state
@@ -99,16 +92,13 @@ def _row(result: TrialResult) -> list[str]:
         result.trial.recipe,
         result.trial.algorithm,
         str(result.trial.seed),
-        *(_number(result.returns.get(mode), "{:.4g}") for mode in ("random", "zero")),
-        _number(fields["env_steps"], "{:,}"),
-        _number(fields["seconds"], "{:.1f}"),
-        _number(fields["env_steps_per_s"], "{:,.0f}"),
+        cell(result.returns.get("random")),
+        cell(result.returns.get("zero")),
+        cell(fields["env_steps"], ","),
+        cell(fields["seconds"], ".1f"),
+        cell(fields["env_steps_per_s"], ",.0f"),
         state,
     ]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)
 
 
 # --- arguments ------------------------------------------------------------------------------------
@@ -137,13 +127,7 @@ def algorithm_names(text: str) -> tuple[str, ...]:
     """Parse 'fpo,ppo' → fpo and ppo, each once. Raises UsageError for an unknown algorithm."""
     from flowrl.config.schema import ALGORITHMS
 
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        if name not in ALGORITHMS:
-            suggestion = did_you_mean(name, ALGORITHMS)
-            raise UsageError(
-                f"--algorithms {text}: there is no {name!r}.{suggestion} Available: {', '.join(ALGORITHMS)}."
-            )
+    names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     if not names:
         raise UsageError(f"--algorithms needs at least one of {', '.join(ALGORITHMS)}.")
-    return names
+    return tuple(choice("--algorithms", name, ALGORITHMS) for name in names)

@@ -6,29 +6,21 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from flowrl.reporting.numbers import count, duration, number, percent, ratio, sparkline
+from flowrl.reporting.metrics import METRICS
+from flowrl.reporting.numbers import count, duration, sparkline
 
 RENDERS_PER_S = 4.0
 RENDER_SHARE = 1 / 200  # of the wall time: a slow terminal is drawn less often instead of slowing training
 LINE_EVERY_S = 10.0
 SPEED_WINDOW_S = 15.0  # speed and time left are averages over this time
-HISTORY = 256  # points kept for the sparkline; neighbours are merged when it is full
-
-
-class TrainingView(Protocol):
-    """A reporter that shows the progress of training."""
-
-    def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def open_view(
@@ -36,16 +28,13 @@ def open_view(
     *,
     heading: str = "",
     env_steps: int = 0,
-    quiet: bool = False,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> TrainingView:
+) -> PlainLines | LiveView:
     """Open the view that suits `stream` (default stderr): live on a capable terminal, else plain lines.
 
     `total_steps` is the budget in environment steps; a resumed run has done `env_steps` of it.
     """
-    if quiet:
-        return Silent()
     stream = stream or sys.stderr
     progress = Progress(total_steps, env_steps, clock)
     if stream.isatty():
@@ -53,16 +42,6 @@ def open_view(
         if console.is_terminal and not console.is_dumb_terminal:
             return LiveView(console, progress, heading)
     return PlainLines(stream, progress, heading)
-
-
-class Silent:
-    """A view that shows nothing."""
-
-    def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class Progress:
@@ -73,6 +52,7 @@ class Progress:
         self.steps = env_steps
         self.iteration = 0
         self.latest: dict[str, float] = {}
+        self.returns: list[float] = []  # of the iterations in which an episode ended
         self.names: set[str] = set()  # of all metrics, also those that were not finite so far
         self.clock = clock
         self.started = clock()
@@ -84,7 +64,10 @@ class Progress:
         self.iteration = iteration
         # An iteration in which no episode ended has no return: the last known one stays.
         self.names.update(metrics)
-        self.latest.update((name, value) for name, value in metrics.items() if math.isfinite(value))
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.latest.update(finite)
+        if "return_mean" in finite:
+            self.returns.append(finite["return_mean"])
         self.steps = int(self.latest.get("env_steps", self.steps))
         if now - self._recent[-1][0] >= 0.1 or len(self._recent) == 1:
             self._recent.append((now, self.steps))
@@ -94,8 +77,8 @@ class Progress:
 
     def metric(self, name: str) -> tuple[str, str]:
         """Return the label of a metric and its latest value as text."""
-        label, form = METRICS[name]
-        return label, form(self.latest.get(name, math.nan))
+        metric = METRICS[name]
+        return metric.view, metric.form(self.latest.get(name, math.nan))
 
     @property
     def share(self) -> float:
@@ -116,24 +99,6 @@ class Progress:
 
 
 # --- what the views show --------------------------------------------------------------------------
-
-METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "return_mean": ("return", number),
-    "success_rate": ("success rate", percent),
-    "length_mean": ("episode length", number),
-    "cfm_loss": ("CFM loss", number),
-    "kl": ("KL", number),
-    "entropy": ("entropy", number),
-    "ratio_mean": ("mean ratio", ratio),
-    "ratio_min": ("min ratio", ratio),
-    "ratio_max": ("max ratio", ratio),
-    "clipped_share": ("clipped", percent),
-    "bound_share": ("at bound", percent),
-    "explained_variance": ("expl. variance", number),
-    "value_loss": ("value loss", number),
-    "learning_rate": ("learning rate", number),
-}
-"""Metric -> label and format. The live view shows those that the run has."""
 
 LINE_WIDTHS = {
     "return_mean": 8,
@@ -207,9 +172,6 @@ class LiveView:
     def __init__(self, console: Console, progress: Progress, heading: str = "") -> None:
         self._progress = progress
         self._heading = heading
-        self._history: list[float] = []
-        self._merged = 1  # iterations per point of the history
-        self._pending: list[float] = []
         self._console = console
         self._next_render = -math.inf
         # Drawn between iterations instead of by a thread of rich; stdout is for the result only.
@@ -219,9 +181,6 @@ class LiveView:
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
         now = self._progress.update(iteration, metrics)
-        value = metrics.get("return_mean", math.nan)
-        if math.isfinite(value):
-            self._remember(value)
         if now >= self._next_render:
             self._render()
 
@@ -232,20 +191,11 @@ class LiveView:
             with suppress(OSError):
                 self._live.stop()
 
-    def _remember(self, value: float) -> None:
-        self._pending.append(value)
-        if len(self._pending) == self._merged:
-            self._history.append(sum(self._pending) / self._merged)
-            self._pending.clear()
-        if len(self._history) == HISTORY:
-            self._history = [(a + b) / 2 for a, b in zip(self._history[::2], self._history[1::2], strict=True)]
-            self._merged *= 2
-
     def _render(self, finished: bool = False) -> None:
         ascii_only = self._console.options.ascii_only
         width = self._console.width
         start = self._progress.clock()
-        view = render(self._progress, self._history, self._heading, width, ascii_only, finished)
+        view = render(self._progress, self._heading, width, ascii_only, finished)
         try:
             self._live.update(view, refresh=True)
         except OSError:  # the terminal has gone: training continues
@@ -255,20 +205,18 @@ class LiveView:
         self._next_render = end + max(1 / RENDERS_PER_S, (end - start) / RENDER_SHARE)
 
 
-def render(
-    progress: Progress, history: Sequence[float], heading: str, width: int, ascii_only: bool, finished: bool
-) -> Text:
+def render(progress: Progress, heading: str, width: int, ascii_only: bool, finished: bool) -> Text:
     """Render the live view as styled text of at most `width` columns."""
     text = Text(no_wrap=True, overflow="ellipsis", end="")
     if heading:
         text.append(f"{heading}\n", "bold")
     _append_bar(text, progress, width, ascii_only, finished)
-    present = [name for name in METRICS if name in progress.names]
+    present = [name for name in METRICS if METRICS[name].view and name in progress.names]
     if present[:1] == ["return_mean"]:
         label, value = progress.metric(present.pop(0))
         text.append(f"\n{label:<{LABEL_WIDTH}}", "dim").append(f"{value:>{VALUE_WIDTH}}", "bold green")
         if not ascii_only:
-            bars = sparkline(history, width - LABEL_WIDTH - VALUE_WIDTH - GAP - 2)
+            bars = sparkline(progress.returns, width - LABEL_WIDTH - VALUE_WIDTH - GAP - 2)
             text.append(" " * GAP + bars, "green")
     columns = max(1, (width + GAP) // (LABEL_WIDTH + VALUE_WIDTH + GAP))
     for index, name in enumerate(present):

@@ -27,12 +27,11 @@ class MetricsFile:
 
     def __init__(self, path: Path, offset: int | None = None) -> None:
         self.path = path
-        self.missing = 0  # bytes that the file lacks since the checkpoint (a deleted or older file)
         try:
             if offset is None:
                 _refuse_to_overwrite(path)
             else:
-                self.missing = _cut(path, offset)
+                _cut(path, offset)
             self._file = path.open("ab")
         except OSError as error:
             raise unwritable(path, error) from error
@@ -117,8 +116,8 @@ def _refuse_to_overwrite(path: Path) -> None:
         )
 
 
-def _cut(path: Path, offset: int) -> int:
-    """Truncate the file to its complete lines within `offset` bytes; return how many bytes it lacks."""
+def _cut(path: Path, offset: int) -> None:
+    """Truncate the file to its complete lines within `offset` bytes; it may be shorter, or missing."""
     path.touch()
     with path.open("r+b") as file:
         content = file.read(offset)
@@ -129,4 +128,3 @@ def _cut(path: Path, offset: int) -> int:
                 "file belongs to another run. Move it away to resume without the earlier metrics."
             )
         file.truncate(complete)
-    return offset - complete

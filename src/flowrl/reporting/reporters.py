@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from flowrl.reporting.console import open_view
 from flowrl.reporting.jsonl import MetricsFile
 from flowrl.reporting.tensorboard import TensorBoard
 
+Reporter = Callable[[int, Mapping[str, float]], None]  # takes the iteration and its metrics
+
 
 @dataclass(frozen=True)
 class Reporters:
-    """metrics.jsonl, TensorBoard and the training view of one run: a reporter that calls the three."""
+    """metrics.jsonl, TensorBoard and the training view, if any, of one run: a reporter that calls all of them."""
 
     metrics: MetricsFile
-    others: tuple[Callable[[int, Mapping[str, float]], None], ...]
+    others: Sequence[Reporter]
 
     @property
     def offset(self) -> int:
@@ -26,7 +28,7 @@ class Reporters:
         return self.metrics.offset
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Report one iteration to all three, to metrics.jsonl first: learning curves are drawn from it."""
+        """Report one iteration to all, to metrics.jsonl first: learning curves are drawn from it."""
         self.metrics(iteration, metrics)
         for reporter in self.others:
             reporter(iteration, metrics)
@@ -49,9 +51,11 @@ def open_reporters(
 
     Raises UsageError when the folder holds the metrics of another run, StorageError when it cannot be written to.
     """
-    with (
-        closing(MetricsFile(folder / jsonl.NAME, offset)) as metrics,
-        closing(TensorBoard(folder, None if offset is None else env_steps)) as board,
-        closing(open_view(total_steps, heading=heading, env_steps=env_steps, quiet=quiet)) as view,
-    ):
-        yield Reporters(metrics, (board, view))
+    with ExitStack() as stack:
+        metrics = stack.enter_context(closing(MetricsFile(folder / jsonl.NAME, offset)))
+        others: list[Reporter] = [
+            stack.enter_context(closing(TensorBoard(folder, None if offset is None else env_steps)))
+        ]
+        if not quiet:
+            others.append(stack.enter_context(closing(open_view(total_steps, heading=heading, env_steps=env_steps))))
+        yield Reporters(metrics, others)

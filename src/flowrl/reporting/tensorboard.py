@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowrl.reporting.metrics import metric
 from flowrl.storage.files import unwritable
-
-TAGS = {
-    "return_mean": "return/mean",
-    "success_rate": "return/success_rate",
-    "length_mean": "return/length",
-    "episodes": "return/episodes",
-    "ratio_mean": "ratio/mean",
-    "ratio_min": "ratio/min",
-    "ratio_max": "ratio/max",
-    "clipped_share": "ratio/clipped_share",
-    "bound_share": "ratio/bound_share",
-    "kl": "ratio/kl",
-    "cfm_loss": "loss/cfm",
-    "policy_loss": "loss/policy",
-    "value_loss": "loss/value",
-    "entropy": "loss/entropy",
-    "explained_variance": "loss/explained_variance",
-    "learning_rate": "optimizer/learning_rate",
-    "actor_grad_norm": "optimizer/actor_grad_norm",
-    "critic_grad_norm": "optimizer/critic_grad_norm",
-    "env_steps_per_s": "time/env_steps_per_s",
-    "collect_s": "time/collect_s",
-    "update_s": "time/update_s",
-    "seconds": "time/seconds",
-    "iteration": "time/iteration",
-}
-"""Metric -> tag; the part before the slash is its section in TensorBoard. Other metrics get the tag `other/NAME`."""
-
-
-def tag(metric: str) -> str:
-    """Return the TensorBoard tag of a metric."""
-    return TAGS.get(metric, f"other/{metric}")
 
 
 class TensorBoard:
@@ -60,8 +27,7 @@ class TensorBoard:
         self._folder = folder
         purge_step = None if resumed_at is None else resumed_at + 1
         with self._storage_errors():
-            if not folder.is_dir():  # SummaryWriter would make it
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            folder.stat()  # raises where there is no folder; SummaryWriter would make it
             self._writer = SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=".flowrl")
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
@@ -70,7 +36,7 @@ class TensorBoard:
         with self._storage_errors():
             for name, value in {"iteration": iteration, **metrics}.items():
                 if name != "env_steps" and math.isfinite(value):
-                    self._writer.add_scalar(tag(name), value, step)
+                    self._writer.add_scalar(metric(name).tag, value, step)
             self._writer.flush()
 
     def close(self) -> None:

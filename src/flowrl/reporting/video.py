@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
@@ -50,22 +50,6 @@ class VideoPanel:
     tone: Tone = "running"  # the colour of the facts
 
 
-class VideoWriter(Protocol):
-    """A video that is being written."""
-
-    def add(self, frame: Image, seconds: float) -> None:
-        """Append a frame that is shown for `seconds`; all frames have the size of the first."""
-        ...
-
-    def finish(self, path: Path) -> None:
-        """Write the complete video to `path`."""
-        ...
-
-    def close(self) -> None:
-        """Release all resources; allowed after `finish` too."""
-        ...
-
-
 def compose(panels: Sequence[VideoPanel], largest: tuple[int, int]) -> Image:
     """Arrange panels in rows of at most four, as one image of even width and height, which MP4 requires.
 
@@ -73,7 +57,9 @@ def compose(panels: Sequence[VideoPanel], largest: tuple[int, int]) -> Image:
     """
     from PIL import Image, ImageDraw
 
-    pictures = [_fitted(panel.picture, largest) for panel in panels]
+    pictures = [Image.fromarray(panel.picture) for panel in panels]
+    for picture in pictures:
+        picture.thumbnail(largest, Image.Resampling.LANCZOS)
     width = max(NARROWEST, *(picture.width for picture in pictures))
     height = CAPTION + max(picture.height for picture in pictures)
     rows = math.ceil(len(panels) / ROW)
@@ -90,14 +76,6 @@ def compose(panels: Sequence[VideoPanel], largest: tuple[int, int]) -> Image:
             draw.text((left + MARGIN, middle), text, fill=colour, font=font, anchor="lm")
         canvas.paste(picture, (left + (width - picture.width) // 2, top + CAPTION))
     return canvas
-
-
-def _fitted(picture: NDArray[Any], largest: tuple[int, int]) -> Image:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail(largest, Image.Resampling.LANCZOS)
-    return image
 
 
 def _fitting(text: str, face: str, room: int) -> tuple[str, FreeTypeFont]:
@@ -122,11 +100,8 @@ def _font(face: str, size: int) -> FreeTypeFont:
 def check(path: Path) -> None:
     """Raise UsageError for an unsupported suffix, MissingDependency for MP4 without its package."""
     check_suffix(path, "--video", "videos", SUFFIXES)
-    if path.suffix.lower() == ".mp4":
-        _require_ffmpeg(path)
-
-
-def _require_ffmpeg(path: Path) -> None:
+    if path.suffix.lower() != ".mp4":
+        return
     try:
         import imageio_ffmpeg
 
@@ -139,7 +114,7 @@ def _require_ffmpeg(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[VideoWriter]:
+def writing(path: Path) -> Iterator[PillowVideo | FfmpegVideo]:
     """Open a video to add frames to; it is written to `path` when the block ends without an error, else not at all.
 
     The folder is created if need be. Raises the errors of `check`, and StorageError when the file cannot be written,
@@ -147,10 +122,10 @@ def writing(path: Path) -> Iterator[VideoWriter]:
     """
     check(path)
     with replacing(path, "--video") as part:
-        video = FfmpegVideo(part) if path.suffix.lower() == ".mp4" else PillowVideo()
+        video = FfmpegVideo(part) if path.suffix.lower() == ".mp4" else PillowVideo(part)
         try:
             yield video
-            video.finish(part)
+            video.finish()
         finally:
             video.close()
 
@@ -158,29 +133,33 @@ def writing(path: Path) -> Iterator[VideoWriter]:
 class PillowVideo:
     """WebP or GIF by Pillow, which needs all frames at once: until then they are kept compressed, as a TIFF."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         from PIL.TiffImagePlugin import AppendingTiffWriter
 
+        self._path = path
         self._pages = io.BytesIO()
         self._writer = AppendingTiffWriter(self._pages)
         self._seconds: list[float] = []
 
     def add(self, frame: Image, seconds: float) -> None:
+        """Append a frame that is shown for `seconds`; all frames have the size of the first."""
         frame.save(self._writer, format="TIFF", compression="tiff_lzw")
         self._writer.newFrame()
         self._seconds.append(seconds)
 
-    def finish(self, path: Path) -> None:
+    def finish(self) -> None:
+        """Write the video."""
         from PIL import Image
 
         with Image.open(self._pages) as pages:
-            if path.suffix.lower() == ".gif":
+            if self._path.suffix.lower() == ".gif":
                 first, *others = _indexed(pages)
-                first.save(path, save_all=True, append_images=others, loop=0, duration=self._durations(10))
+                first.save(self._path, save_all=True, append_images=others, loop=0, duration=self._durations(10))
             else:
-                pages.save(path, save_all=True, loop=0, duration=self._durations(1), **WEBP)
+                pages.save(self._path, save_all=True, loop=0, duration=self._durations(1), **WEBP)
 
     def close(self) -> None:
+        """Release the frames."""
         self._pages.close()
 
     def _durations(self, unit: int) -> list[int]:
@@ -198,9 +177,10 @@ def _indexed(pages: Image) -> list[Image]:
     from PIL import Image, ImageSequence
 
     count = getattr(pages, "n_frames", 1)
-    samples = Image.new("RGB", (pages.width, pages.height * min(count, PALETTE_FRAMES)))
-    for place in range(min(count, PALETTE_FRAMES)):
-        pages.seek(place * (count - 1) // max(1, PALETTE_FRAMES - 1) if count > PALETTE_FRAMES else place)
+    sampled = min(count, PALETTE_FRAMES)
+    samples = Image.new("RGB", (pages.width, pages.height * sampled))
+    for place in range(sampled):
+        pages.seek(place * (count - 1) // max(1, sampled - 1))  # evenly over the video
         samples.paste(pages, (0, place * pages.height))
     palette = samples.quantize(256, method=Image.Quantize.MEDIANCUT)
     return [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in ImageSequence.Iterator(pages)]
@@ -239,11 +219,11 @@ class FfmpegVideo:
         pipe.send(None)  # type: ignore[arg-type]  # starts it
         return pipe
 
-    def finish(self, path: Path) -> None:
-        assert path == self._path  # noqa: S101  ffmpeg writes there from the start
+    def finish(self) -> None:
+        """Wait until ffmpeg has written the video."""
         self.close()
 
     def close(self) -> None:
+        """End ffmpeg; allowed after `finish` too."""
         if self._pipe is not None:
             self._pipe.close()
-            self._pipe = None

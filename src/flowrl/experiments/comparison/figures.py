@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from flowrl.experiments.comparison.results import Comparison
 from flowrl.experiments.comparison.tables import MODE_TITLES
-from flowrl.reporting.plots.learning_curves import LABELS, LearningCurve, draw_group, format_axes, window_of
+from flowrl.reporting.metrics import title
+from flowrl.reporting.plots.learning_curves import LearningCurve, draw_group, format_axes, window_of
 from flowrl.reporting.plots.style import GREY, caption, colours, legend, new_figure, styled
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithm
             why = "no episode has ended" if any(groups.values()) else "no metrics.jsonl"
             axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="0.4")
         if place % columns == 0:
-            axes.set_ylabel(LABELS[METRIC])
+            axes.set_ylabel(title(METRIC))
         if place + columns >= len(tasks):  # the lowest of its column
-            axes.set_xlabel(LABELS[X])
+            axes.set_xlabel(title(X))
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
     legend(figure, colour_of, min(5, len(colour_of)))

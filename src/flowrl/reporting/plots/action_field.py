@@ -30,6 +30,11 @@ class FieldLayout:
     death: Mask
     wall: Mask
 
+    @property
+    def kinds(self) -> tuple[tuple[Mask, str, str], ...]:
+        """The cells of each kind, with its colour and label."""
+        return (self.goal, GOAL, "goal"), (self.death, DEATH, "death"), (self.wall, WALL, "wall")
+
 
 @dataclass(frozen=True)
 class FieldPanel:
@@ -42,7 +47,7 @@ class FieldPanel:
 
 
 @styled
-def draw(layout: FieldLayout, panels: Sequence[FieldPanel], trajectory_alpha: float = 0.5) -> Figure:
+def draw(layout: FieldLayout, panels: Sequence[FieldPanel]) -> Figure:
     """Draw a column per policy: its action field above, its trajectories, if any, below.
 
     Every sampled action is an arrow from its cell, blue where it goes up and red where it goes down: in a cell with
@@ -58,7 +63,7 @@ def draw(layout: FieldLayout, panels: Sequence[FieldPanel], trajectory_alpha: fl
         grid[0, column].set_title(panel.title)
         if rows == 2:
             _draw_layout(grid[1, column], layout)
-            _draw_trajectories(grid[1, column], panel, trajectory_alpha)
+            _draw_trajectories(grid[1, column], panel)
     _legend(figure, layout)
     return figure
 
@@ -68,7 +73,7 @@ def _draw_layout(axes: Axes, layout: FieldLayout) -> None:
 
     height, width = layout.goal.shape
     image = np.ones((height, width, 3))
-    for mask, colour in ((layout.wall, WALL), (layout.death, DEATH), (layout.goal, GOAL)):
+    for mask, colour, _ in reversed(layout.kinds):
         image[mask] = to_rgb(colour)
     axes.imshow(image, origin="lower", interpolation="nearest")
     axes.set_xticks([])
@@ -80,16 +85,16 @@ def _draw_layout(axes: Axes, layout: FieldLayout) -> None:
 
 
 def _draw_field(axes: Axes, panel: FieldPanel) -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+
     samples = panel.actions.shape[1]
     start = np.repeat(panel.cells, samples, axis=0)  # (cells * samples, 2)
     action = panel.actions.reshape(-1, 2)
     axes.quiver(
-        start[:, 0],
-        start[:, 1],
-        action[:, 0],
-        action[:, 1],
+        *start.T,
+        *action.T,
         _rise(action),
-        cmap=_up_down(),
+        cmap=LinearSegmentedColormap.from_list("up_down", [VERMILLION, PURPLE, BLUE]),
         clim=(-1, 1),
         angles="xy",
         scale_units="xy",
@@ -103,12 +108,12 @@ def _draw_field(axes: Axes, panel: FieldPanel) -> None:
     )
 
 
-def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
+def _draw_trajectories(axes: Axes, panel: FieldPanel) -> None:
     for index, path in enumerate(panel.trajectories):
         x, y = _offset(path, index, len(panel.trajectories)).T
         rises = path[-1, 1] >= path[0, 1]
         colour = BLUE if rises else VERMILLION
-        axes.plot(x, y, color=colour, alpha=alpha, linewidth=1.4, solid_joinstyle="round", zorder=2)
+        axes.plot(x, y, color=colour, alpha=0.5, linewidth=1.4, solid_joinstyle="round", zorder=2)
         axes.plot(x[-1], y[-1], "o", color=colour, markersize=3.5, zorder=3)
     if len(panel.trajectories):
         axes.plot(*panel.trajectories[0][0], "s", color="black", markersize=6, zorder=4)
@@ -119,8 +124,8 @@ def _draw_trajectories(axes: Axes, panel: FieldPanel, alpha: float) -> None:
 
 def _offset(path: Points, index: int, number: int) -> Points:
     """Shift a path within its cells, so that episodes over the same cells can be counted."""
-    aside = 0.8 * ((index + 0.5) / number - 0.5)
-    return np.asarray(path, dtype=float) + aside
+    shift = 0.8 * ((index + 0.5) / number - 0.5)
+    return np.asarray(path, dtype=float) + shift
 
 
 def _spacing(cells: Points) -> float:
@@ -135,26 +140,11 @@ def _rise(action: Points) -> NDArray[Any]:
     return np.asarray(action[..., 1] / np.where(size > 0, size, 1))
 
 
-def _up_down() -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("up_down", [VERMILLION, PURPLE, BLUE])
-
-
 def _legend(figure: Figure, layout: FieldLayout) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    parts: list[Line2D | Patch] = [
-        Line2D([], [], color=BLUE, linewidth=2, label="up"),
-        Line2D([], [], color=PURPLE, linewidth=2, label="sideways"),
-        Line2D([], [], color=VERMILLION, linewidth=2, label="down"),
-    ]
-    for mask, colour, label in (
-        (layout.goal, GOAL, "goal"),
-        (layout.death, DEATH, "death"),
-        (layout.wall, WALL, "wall"),
-    ):
-        if mask.any():
-            parts.append(Patch(color=colour, label=label))
+    arrows = {"up": BLUE, "sideways": PURPLE, "down": VERMILLION}
+    parts: list[Line2D | Patch] = [Line2D([], [], color=arrows[label], linewidth=2, label=label) for label in arrows]
+    parts += [Patch(color=colour, label=label) for mask, colour, label in layout.kinds if mask.any()]
     figure.legend(handles=parts, loc="outside lower center", ncols=len(parts))

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from flowrl.config.fingerprint import experiment_settings
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.reporting import jsonl
+from flowrl.reporting.metrics import METRICS, title
+from flowrl.reporting.numbers import percent
 from flowrl.reporting.plots.style import caption, colours, legend, new_figure, styled
 
 if TYPE_CHECKING:
@@ -23,20 +25,7 @@ if TYPE_CHECKING:
 
 Curve = NDArray[np.float64]  # (iterations,)
 
-LABELS = {
-    "return_mean": "return",
-    "success_rate": "success rate",
-    "length_mean": "episode length",
-    "clipped_share": "clipped share",
-    "cfm_loss": "CFM loss",
-    "kl": "KL",
-    "explained_variance": "explained variance",
-    "env_steps": "environment steps",
-    "seconds": "seconds",
-    "env_steps_per_s": "environment steps per second",
-}
 PANELS = ("return_mean", "success_rate", "length_mean", "clipped_share", "cfm_loss", "explained_variance")
-SHARES = ("success_rate", "clipped_share", "bound_share")  # drawn on [0, 1]
 SYNONYMS = {
     "return": "return_mean",
     "reward": "return_mean",
@@ -66,7 +55,6 @@ class Band:
     mean: Curve  # (points,) over the runs
     low: Curve  # (points,) least of the runs
     high: Curve  # (points,) greatest of the runs
-    runs: int
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -136,7 +124,7 @@ def aggregate(curves: Iterable[tuple[Curve, Curve]], points: int = 200) -> Band 
         return None
     grid = np.linspace(first, last, points)
     values = np.stack([np.interp(grid, x, y) for x, y in finite])  # (runs, points)
-    return Band(grid, values.mean(0), values.min(0), values.max(0), len(finite))
+    return Band(grid, values.mean(0), values.min(0), values.max(0))
 
 
 def window_of(runs: Sequence[LearningCurve]) -> int:
@@ -187,7 +175,7 @@ def sentence(label: str, runs: Sequence[LearningCurve]) -> str:
         finals = [value for value in finals if np.isfinite(value)]
         if finals:
             spread = f" ({min(finals):.4g} to {max(finals):.4g})" if min(finals) < max(finals) else ""
-            words.append(f"{LABELS[metric]} {sum(finals) / len(finals):.4g}{spread}")
+            words.append(f"{title(metric)} {sum(finals) / len(finals):.4g}{spread}")
     return f"{label}: {', '.join(words)} (means over the last tenth of the training)"
 
 
@@ -220,7 +208,7 @@ def draw(
             draw_group(axes, grouped[label], metric, x, window, label, colour)
         format_axes(axes, metric)
         if panel + columns >= len(metrics):  # the lowest of its column
-            axes.set_xlabel(LABELS.get(x, x))
+            axes.set_xlabel(title(x))
     for axes in list(figure.axes)[len(metrics) :]:
         axes.set_axis_off()
     _legend(figure, grouped)
@@ -251,10 +239,10 @@ def format_axes(axes: Axes, metric: str) -> None:
     """Set the title, ticks and limits that suit the metric."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    axes.set_title(LABELS.get(metric, metric.replace("_", " ")))
+    axes.set_title(title(metric))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if metric in SHARES:
+    if metric in METRICS and METRICS[metric].form is percent:  # drawn on [0, 1]
         low, high = axes.get_ylim()
         axes.set_ylim(max(0.0, low) if low < 0.5 else low, min(high, 1.02))
     if metric == "explained_variance":
@@ -307,9 +295,9 @@ def _labels(runs: Sequence[LearningCurve]) -> list[str]:
     settings = [experiment_settings(run.config) for run in runs]
     labels = []
     for name, own in zip(names, settings, strict=True):
-        twins = [other for twin, other in zip(names, settings, strict=True) if twin == name]
-        keys = sorted({key for twin in twins for key in twin})
-        differing = [key for key in keys if len({repr(twin.get(key)) for twin in twins}) > 1]
+        same_name = [other for others_name, other in zip(names, settings, strict=True) if others_name == name]
+        keys = sorted({key for other in same_name for key in other})
+        differing = [key for key in keys if len({repr(other.get(key)) for other in same_name}) > 1]
         labels.append(" ".join([name, *(f"{key}={own.get(key)}" for key in differing[:3])]))
     counts = Counter(labels)  # equal labels: more than three keys differ, or folders of one name
     return [label if counts[label] == 1 else f"{label} ({run.folder})" for label, run in zip(labels, runs, strict=True)]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowrl.evaluation import pareto
 from flowrl.evaluation.pareto import Better
@@ -71,7 +70,8 @@ def _draw_cost(axes: Axes, choices: Sequence[Choice], cost: Sequence[float], bet
     costs, qualities = np.array(cost), np.array([choice.quality for choice in choices])
     samplers = dict.fromkeys(choice.sampler for choice in choices)
     optimal = pareto.front(costs, qualities, better)
-    _draw_stair(axes, costs[optimal], qualities[optimal])
+    stair = np.flatnonzero(optimal)[np.argsort(costs[optimal], kind="stable")]
+    axes.step(costs[stair], qualities[stair], where="post", color="0.75", linewidth=3, zorder=1)
     for index, (sampler, colour) in enumerate(colours(samplers).items()):
         of_sampler = np.array([choice.sampler == sampler for choice in choices])
         order = np.flatnonzero(of_sampler)[np.argsort(costs[of_sampler], kind="stable")]
@@ -91,11 +91,6 @@ def _draw_cost(axes: Axes, choices: Sequence[Choice], cost: Sequence[float], bet
         label="Pareto-optimal",
         zorder=3,
     )
-
-
-def _draw_stair(axes: Axes, costs: NDArray[Any], qualities: NDArray[Any]) -> None:
-    order = np.argsort(costs, kind="stable")
-    axes.step(costs[order], qualities[order], where="post", color="0.75", linewidth=3, zorder=1)
 
 
 def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], families: Sequence[Sequence[float]]) -> None:

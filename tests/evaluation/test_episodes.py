@@ -1,4 +1,4 @@
-"""Exactly the episodes asked for, unbiased by their length, and intervals that hold what they say."""
+"""Exactly the episodes asked for, unbiased by their length, and intervals that cover what they promise."""
 
 from __future__ import annotations
 
@@ -199,12 +199,6 @@ def test_seed_reaches_the_simulation_and_every_action_is_counted() -> None:
     assert evaluation.action_us == pytest.approx(1e6 * evaluation.act_seconds / 20)
 
 
-def test_progress_hears_of_counted_episodes_only() -> None:
-    counts: list[int] = []
-    evaluate(idle, Scripted([[LONG_WIN], [SHORT_LOSS]]), episodes=4, seed=0, progress=counts.append)
-    assert counts == [1, 2, 3, 4]  # slot 1 at steps 1 and 2, slot 0 at steps 5 and 10
-
-
 def test_endless_episode_is_an_error_of_the_environment() -> None:
     scripts = [[SHORT_LOSS], [Episode([0] * 1000)]]
     with pytest.raises(EnvironmentFailed, match=r"environment 1 .*50 steps.*max_episode_steps"):
@@ -258,7 +252,7 @@ def test_summary_has_the_promised_keys_and_hand_worked_numbers() -> None:
 
 
 def test_what_else_the_environment_measures_is_kept_by_episode_and_averaged() -> None:
-    """`Scripted` says twice the last reward of every episode: 2 for a win, 0 for a loss."""
+    """`Scripted` reports twice the last reward of every episode: 2 for a win, 0 for a loss."""
     result = evaluate(idle, Scripted([[LONG_WIN, SHORT_LOSS], [SHORT_LOSS]]), episodes=4, seed=0)
     assert result.measures["twice"].tolist() == [2, 0, 0, 0]
     evaluation = evaluation_of([0, 0, 0], successes=[1, 0, 0], measures={"alive_s": [1.0, 2.0, math.nan]})
@@ -280,7 +274,7 @@ def test_episodes_are_grouped_by_variant() -> None:
     assert [variant for variant, _ in evaluate(idle, Walk(2), episodes=4, seed=0).by_variant()] == [""]
 
 
-def test_summary_of_one_episode_claims_no_certainty() -> None:
+def test_summary_of_one_episode_has_no_intervals() -> None:
     result = summary(evaluation_of([5]), sampler="dopri5", steps=None, nfe=None, noise="zero")
     assert result["return_mean"] == result["return_iqm"] == 5
     assert result["return_ci95"] == result["return_iqm_ci95"] == [None, None]
@@ -290,7 +284,7 @@ def test_summary_of_one_episode_claims_no_certainty() -> None:
     json.dumps(result, allow_nan=False)
 
 
-def test_silence_about_success_is_failure_where_the_environment_knows_the_word() -> None:
+def test_an_episode_without_a_report_counts_as_a_failure_where_others_report() -> None:
     result = summary(
         evaluation_of([0, 0, 0, 0], [1, math.nan, math.nan, 1]), sampler="euler", steps=1, nfe=1, noise="fixed"
     )

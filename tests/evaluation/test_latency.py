@@ -19,11 +19,11 @@ from flowrl.evaluation import machine
 from flowrl.evaluation.latency import (
     Effort,
     FlowInputs,
+    Timing,
     bench,
     endpoint_error,
     evaluations,
     generate,
-    measure,
     race,
     reference_endpoints,
 )
@@ -31,6 +31,10 @@ from flowrl.experiments import latency
 from flowrl.samplers import registry
 
 # ----------------------------------------------------------------------------------------------- timing
+
+
+def measure(call: Callable[[], object], effort: Effort, *, warmup: int = 3) -> Timing:
+    return race([call], effort, warmup=warmup, rounds=1)[0]
 
 
 def spin(milliseconds: float) -> Callable[[], None]:
@@ -210,7 +214,7 @@ def test_a_row_for_every_sampler_and_batch_with_the_front_of_each_batch() -> Non
     assert all(row.pareto for row in rows)  # one step is faster, sixteen are nearer
     assert rows[0].p50_us < rows[1].p50_us
     assert rows[0].endpoint_error > rows[1].endpoint_error
-    assert rows[0].endpoint_error == rows[2].endpoint_error  # a fixed grid does not know its batch
+    assert rows[0].endpoint_error == rows[2].endpoint_error  # a fixed grid does not depend on the batch
 
 
 def test_a_sampler_without_a_fixed_grid_is_graded_on_fewer_rows() -> None:
@@ -257,12 +261,12 @@ def test_a_sampler_that_fails_is_left_out_and_reported() -> None:
     ("load", "others", "share", "good"),
     [
         (0.1, 0.05, 0.99, True),
-        (3.1, 0.05, 0.99, True),  # the load is still coming down, but nobody else ran
-        (3.1, 1.4, 0.99, False),  # a neighbour on the other core
+        (3.1, 0.05, 0.99, True),  # the load is still coming down, but no other process ran
+        (3.1, 1.4, 0.99, False),  # another process on the other core
         (3.1, None, 0.99, False),  # only the load is known
         (0.4, None, 0.99, True),
         (None, None, 0.99, True),
-        (0.1, 0.05, 0.80, False),  # something took our core a fifth of the time
+        (0.1, 0.05, 0.80, False),  # another process had our core a fifth of the time
     ],
 )
 def test_the_verdict_on_two_cores(load: float | None, others: float | None, share: float, good: bool) -> None:
@@ -275,8 +279,8 @@ def test_the_reason_names_load_and_cores() -> None:
     assert "load 3.1 on 2 cores" in machine.judge(2, 3.1, 3.1, 1.4, 1.0).reason
 
 
-@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the load of other programs is known on Linux alone")
-def test_a_busy_neighbour_is_seen() -> None:
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the load of other programs is known on Linux only")
+def test_load_of_another_process_is_measured() -> None:
     watch = machine.LoadMonitor()
     busy = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
     subprocess.run([sys.executable, "-S", "-c", busy], check=True)
@@ -306,6 +310,7 @@ def test_the_command_prints_and_writes_one_document(tmp_path: Path, capsys: pyte
     assert [(row["sampler"], row["steps"], row["nfe"]) for row in rows] == [
         ("euler", 1, 1), ("euler", 2, 2), ("heun", 1, 2), ("heun", 2, 4),
     ]  # fmt: skip
+    assert " ".join(rows[0]) == ("sampler steps batch nfe endpoint_error p50_us p90_us p99_us calls cpu_share pareto")
     assert document["machine"]["threads"] == 1
     assert isinstance(document["good"], bool)
     assert "latency.json" in printed.err

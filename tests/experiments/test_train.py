@@ -308,9 +308,9 @@ def test_a_signal_saves_and_prints_how_to_continue(number: signal.Signals, code:
     while process.poll() is None and not (lines.exists() and lines.stat().st_size):
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "flowrl train --resume runs/run" in said
-    assert "Traceback" not in said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "flowrl train --resume runs/run" in errors
+    assert "Traceback" not in errors
     content = checkpoint.load(tmp_path / "runs/run/ckpt.pt")
     assert content["progress"]["iteration"] == len(lines.read_text().splitlines())

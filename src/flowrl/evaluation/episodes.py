@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,8 +67,8 @@ class EpisodeLog:
         self._index = np.arange(slots)  # (slots,) of the running episodes
         self._total, self._length = np.zeros(slots), np.zeros(slots, dtype=np.int64)  # so far
 
-    def add(self, step: Step) -> bool:
-        """Add one step of all slots; returns whether an episode that counts has ended."""
+    def add(self, step: Step) -> None:
+        """Add one step of all slots."""
         self._total += step.reward.numpy()
         self._length += 1
         ended = (step.terminated | step.truncated).numpy()
@@ -86,7 +86,6 @@ class EpisodeLog:
         self._total[ended] = 0
         self._length[ended] = 0
         self.count += len(index)
-        return len(index) > 0
 
     def endless(self, longest: int) -> int | None:
         """Return a slot whose episode, one that counts, has run for `longest` steps; None if there is none."""
@@ -95,15 +94,7 @@ class EpisodeLog:
 
 
 @torch.no_grad()
-def evaluate(
-    act: Act,
-    env: Env,
-    *,
-    episodes: int,
-    seed: int,
-    progress: Callable[[int], None] | None = None,
-    longest: int = LONGEST_EPISODE,
-) -> Evaluation:
+def evaluate(act: Act, env: Env, *, episodes: int, seed: int, longest: int = LONGEST_EPISODE) -> Evaluation:
     """Play exactly `episodes` episodes, terminated or truncated, without favouring short ones.
 
     Taking the first episodes to end would count too many short ones: a slot that fails early starts its next
@@ -111,8 +102,7 @@ def evaluate(
     more, and what a slot plays beyond its share is ignored.
 
     Deterministic for a `seed` as far as `act` is: a policy that draws noise must bring its own generator.
-    `progress` is called with the number of episodes done whenever it grows. Raises EnvironmentFailed when an
-    episode is still running after `longest` steps.
+    Raises EnvironmentFailed when an episode is still running after `longest` steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, not {episodes}")
@@ -127,8 +117,7 @@ def evaluate(
 
         step = env.step(action)
         obs = step.obs
-        if log.add(step) and progress:
-            progress(log.count)
+        log.add(step)
         if (slot := log.endless(longest)) is not None:
             raise EnvironmentFailed(
                 f"An episode of environment {slot} is still running after {longest} steps, so "
@@ -149,7 +138,6 @@ def summary(
     """
     returns = evaluation.returns
     succeeded = _succeeded(evaluation.successes)
-    trials = 0 if succeeded is None else len(succeeded)
     return {
         "return_mean": float(statistics.mean(returns)),
         "return_stderr": _known(statistics.standard_error(returns)),
@@ -158,7 +146,7 @@ def summary(
         "return_iqm": float(statistics.interquartile_mean(returns)),
         "return_iqm_ci95": _known_interval(statistics.bootstrap(returns, statistics.interquartile_mean)),
         "success_rate": None if succeeded is None else float(succeeded.mean()),
-        "success_ci95": None if succeeded is None else list(statistics.wilson(succeeded.sum(), trials)),
+        "success_ci95": None if succeeded is None else list(statistics.wilson(succeeded.sum(), len(succeeded))),
         "length_mean": float(statistics.mean(evaluation.lengths)),
         **{name: _mean_of_known(values) for name, values in evaluation.measures.items()},
         "episodes": len(returns),

@@ -51,15 +51,10 @@ class Timing:
     cpu_share: float  # processor seconds of our process per second of wall time, > 1 with several threads
 
 
-def measure(call: Callable[[], object], effort: Effort = USUAL, *, warmup: int = 3) -> Timing:
-    """Time `call` with `effort`, after `warmup` untimed calls."""
-    return race([call], effort, warmup=warmup, rounds=1)[0]
-
-
 def race(
     calls: Sequence[Callable[[], object]], effort: Effort = USUAL, *, warmup: int = 3, rounds: int = 4
 ) -> list[Timing]:
-    """Time each of `calls` as `measure` does, but in turns: a share of each, then the next share of each.
+    """Time each of `calls` with `effort`, after `warmup` untimed calls, in turns: in every round a share of each.
 
     The order is reversed every round, so that a drift of the machine affects the first and the last call alike.
     """
@@ -145,24 +140,20 @@ class FlowInputs:
 class Grade:
     """The accuracy of a sampler at one batch size, and its number of velocity evaluations."""
 
+    sampler: str
+    steps: int | None  # None: adaptive
+    batch: int  # actions generated per call
     nfe: float  # velocity evaluations per call, counted; for an adaptive sampler the mean over its calls
     endpoint_error: float  # of its actions, relative to the spread of the exact ones
 
 
 @dataclass(frozen=True)
-class Row:
-    """One sampler with its number of steps (None: adaptive) at one batch size; as in `Grade` and `Timing`."""
+class Row(Timing, Grade):
+    """One sampler with its number of steps at one batch size; the times are of one call, not of one action.
 
-    sampler: str
-    steps: int | None
-    batch: int  # actions generated per call
-    nfe: float
-    endpoint_error: float
-    p50_us: float  # of one call, not of one action
-    p90_us: float
-    p99_us: float
-    calls: int
-    cpu_share: float
+    The fields come in the order of the document: those of the grade, of the timing, and `pareto`.
+    """
+
     pareto: bool  # no other row of this batch size is both faster (p50) and more accurate
 
 
@@ -190,27 +181,25 @@ def bench(
     for batch in batches:
         inputs = [flow.draw(batch, random) for _ in range(INPUTS)]
         report(f"batch {batch}, {len(samplers)} samplers")
-        grades: dict[Key, Grade] = {}
-        for key, sampler in samplers.items():
+        grades: list[Grade] = []
+        calls: list[Callable[[], Tensor]] = []
+        for (name, steps), sampler in samplers.items():
             try:
                 nfe = evaluations(flow.field, sampler, inputs)
                 endpoints = _endpoints(flow.field, sampler, obs, noise, batch)
-                grades[key] = Grade(nfe, endpoint_error(endpoints, exact))
+                grades.append(Grade(name, steps, batch, nfe, endpoint_error(endpoints, exact)))
             except Exception as failure:  # a third-party sampler may raise anything: the others go on
-                report(f"left out {key[0]}: {type(failure).__name__}: {failure}")
-        timings = race([_in_turn(flow.field, samplers[key], inputs) for key in grades], effort)
-        rows += _rows(batch, grades, timings)
+                report(f"left out {name}: {type(failure).__name__}: {failure}")
+                continue
+            calls.append(_in_turn(flow.field, sampler, inputs))
+        timings = race(calls, effort)
+        errors = [grade.endpoint_error for grade in grades]
+        optimal = pareto.front([timing.p50_us for timing in timings], errors, better="lower")
+        rows += [
+            Row(**vars(grade), **vars(timing), pareto=bool(mark))
+            for grade, timing, mark in zip(grades, timings, optimal, strict=True)
+        ]
     return rows
-
-
-def _rows(batch: int, grades: Mapping[Key, Grade], timings: Sequence[Timing]) -> list[Row]:
-    """Join grades and timings, and mark the Pareto front."""
-    errors = [grade.endpoint_error for grade in grades.values()]
-    optimal = pareto.front([timing.p50_us for timing in timings], errors, better="lower")
-    return [
-        Row(sampler=name, steps=steps, batch=batch, pareto=bool(mark), **vars(grade), **vars(timing))
-        for ((name, steps), grade), timing, mark in zip(grades.items(), timings, optimal, strict=True)
-    ]
 
 
 def generate(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ from flowrl.envs.adapter import Adapter
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
-from flowrl.policies.noise_modes import NoiseMode
 from flowrl.policies.policy import Policy
 from flowrl.samplers import registry
 from flowrl.storage import checkpoint, rng_state
@@ -196,7 +195,7 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
         )
 
 
-def load_policy(content: dict[str, Any], config: Config, noise: NoiseMode | None = None, seed: int = 0) -> LoadedPolicy:
+def load_policy(content: dict[str, Any], config: Config, seed: int = 0) -> LoadedPolicy:
     """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
 
     Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit.
@@ -215,6 +214,6 @@ def load_policy(content: dict[str, Any], config: Config, noise: NoiseMode | None
     device = device_of(config)
     actor.requires_grad_(False).to(device)
     normaliser.to(device)
-    draws = Noise(sizes["action"], noise or config.noise, seed)
+    draws = Noise(sizes["action"], config.noise, seed)
     policy = make_policy(actor, normaliser, config, draws, training=False)
     return LoadedPolicy(policy, config, sizes["observation"], sizes["action"])

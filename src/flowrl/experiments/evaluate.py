@@ -16,15 +16,7 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
-from flowrl.experiments.build import (
-    LoadedPolicy,
-    check_sampler,
-    kind_of,
-    load_config,
-    load_policy,
-    prepare_process,
-    refuse_file_sampler,
-)
+from flowrl.experiments import build
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.storage import checkpoint
 
@@ -70,7 +62,7 @@ class LoadedCheckpoint:
 
     def applicable(self, request: EvalRequest) -> EvalRequest:
         """Drop the options that this policy ignores: a policy without a flow has no sampler."""
-        if not kind_of(self.config).uses_sampler:
+        if not build.kind_of(self.config).uses_sampler:
             return replace(request, sampler=None, steps=None)
         return request
 
@@ -99,7 +91,7 @@ def open_checkpoint(path: Path) -> LoadedCheckpoint:
     """Verify and open a checkpoint, or that of a run folder; raises CheckpointError."""
     found = checkpoint.find(path)
     content = checkpoint.load(found)
-    return LoadedCheckpoint(found, content, load_config(content))
+    return LoadedCheckpoint(found, content, build.load_config(content))
 
 
 def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalResult:
@@ -115,14 +107,14 @@ def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalR
     return EvalResult(result, facts(loaded), variants.name if variants else "")
 
 
-def load(opened: LoadedCheckpoint, request: EvalRequest) -> LoadedPolicy:
+def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     """Load the policy with the requested options; raises UsageError when a name or option does not fit."""
     config = configured(opened, request)
-    prepare_process(config)
-    return load_policy(opened.content, config, seed=request.seed)
+    build.prepare_process(config)
+    return build.load_policy(opened.content, config, seed=request.seed)
 
 
-def facts(loaded: LoadedPolicy) -> dict[str, Any]:
+def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
     """Return how the policy generates actions: sampler, its steps, velocity evaluations per action, noise mode."""
     return {
         "sampler": loaded.config.sampler.name if loaded.policy.sampler is not None else None,
@@ -153,9 +145,9 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
         values["env"] = values["env"] | {"id": request.env, "options": {}}
     changed = recipe.apply(recipe.Recipe(str(opened.path), values, places), request.overrides)
     if not changed.place(("sampler", "name")).is_override:
-        refuse_file_sampler(opened.config, opened.path, f"--sampler {opened.config.sampler.name}")
+        build.refuse_file_sampler(opened.config, opened.path, f"--sampler {opened.config.sampler.name}")
     config = recipe.validate(Config, changed)
-    check_sampler(config, changed)
+    build.check_sampler(config, changed)
     _refuse_another_mask(opened, config)
     return config
 
@@ -172,7 +164,7 @@ def _refuse_another_mask(opened: LoadedCheckpoint, config: Config) -> None:
             )
 
 
-def check_sizes(loaded: LoadedPolicy, env: adapter.Adapter) -> None:
+def check_sizes(loaded: build.LoadedPolicy, env: adapter.Adapter) -> None:
     """Raise UsageError unless the policy's observations and actions have the environment's sizes."""
     if (loaded.observation_size, loaded.action_size) != (env.observation_size, env.action_size):
         raise UsageError(

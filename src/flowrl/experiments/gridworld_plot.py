@@ -22,7 +22,7 @@ SAMPLES = 12  # actions per cell
 EVERY = 3  # cells from one arrow base to the next
 
 
-def draw(runs: Sequence[Path], out: Path, *, seed: int = 0) -> None:
+def draw(runs: Sequence[Path], out: Path) -> None:
     """Draw the action fields and 20 episodes from the centre, a column per run, into `out`.
 
     Raises UsageError for a run that is not of GridWorld, or of another mode than the first.
@@ -35,7 +35,7 @@ def draw(runs: Sequence[Path], out: Path, *, seed: int = 0) -> None:
         )
     where = gridworld.layout(modes.pop())
     masks = action_field.FieldLayout(where.goal.T, where.death.T, where.wall.T)
-    style.save(action_field.draw(masks, [panel(each, where, seed) for each in opened]), out)
+    style.save(action_field.draw(masks, [panel(each, where) for each in opened]), out)
 
 
 def mode(opened: LoadedCheckpoint) -> str:
@@ -46,10 +46,10 @@ def mode(opened: LoadedCheckpoint) -> str:
     return str(env.options.get("mode", gridworld.MODES[0]))
 
 
-def panel(opened: LoadedCheckpoint, where: gridworld.GridLayout, seed: int) -> action_field.FieldPanel:
+def panel(opened: LoadedCheckpoint, where: gridworld.GridLayout) -> action_field.FieldPanel:
     """Return the panel of one policy, with the sampler of its run and random noise."""
     config = opened.config.model_copy(update={"noise": "random"})
-    policy = load_policy(opened.content, config, seed=seed).policy
+    policy = load_policy(opened.content, config).policy
     free = where.starts
     cells = free[((free - gridworld.CENTRE) % EVERY == 0).all(axis=1)]
     obs = torch.from_numpy(gridworld.observe(cells)).repeat_interleave(SAMPLES, dim=0)

@@ -79,6 +79,7 @@ def play(
         for opened, each in panels:
             players.append(Player(opened, each, size or PICTURE))
             stack.callback(players[-1].env.close)
+            check_sizes(players[-1].loaded, players[-1].env)
         check_same_task(players)
         every = max(1, math.ceil(rendering.rate(players[0].env) / fps))
         shown_for = every / rendering.rate(players[0].env)  # seconds
@@ -145,25 +146,16 @@ class Player:
     def __init__(self, opened: LoadedCheckpoint, request: EvalRequest, size: Size) -> None:
         self.loaded = load(opened, request)
         self.env = rendering.make_visible(self.loaded.config.env, size)
-        try:
-            check_sizes(self.loaded, self.env)
-        except UsageError:
-            self.env.close()
-            raise
         self.label = label(opened)
-        self._start_over()
-
-    def _start_over(self) -> None:
-        self.total, self.length = 0.0, 0
-        self.success: bool | None = None  # None where the environment does not report it
-        self.ended = False  # by the environment
-        self.over = False  # ended, or cut
 
     def start(self, seed: int, episode: int) -> None:
         """Start the episode of that number; the same `seed` gives every player the same start and the same noise.
 
         Where the environment has several variants, each episode shows the next one."""
-        self._start_over()
+        self.total, self.length = 0.0, 0
+        self.success: bool | None = None  # None where the environment does not report it
+        self.ended = False  # by the environment
+        self.over = False  # ended, or cut
         self.loaded.policy.noise.generator.manual_seed(seed)
         self.obs = self.env.reset(seed)
         for _ in range((episode - 1) % max(1, len(self.env.variants))):

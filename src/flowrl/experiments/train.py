@@ -58,13 +58,13 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     path = checkpoint.find(resume)
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
-    config = load_config(content)
-    changed = recipe.apply(recipe.Recipe(str(path), config.model_dump(mode="json")), overrides)
+    trained = load_config(content)
+    changed = recipe.apply(recipe.Recipe(str(path), trained.model_dump(mode="json")), overrides)
     if not changed.place(("sampler", "name")).is_override:
-        refuse_file_sampler(config, path, f"--set sampler.name={config.sampler.name}")
+        refuse_file_sampler(trained, path, f"--set sampler.name={trained.sampler.name}")
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
-    _refuse_another_environment(load_config(content), config, path.parent)
+    _refuse_another_environment(trained, config, path.parent)
     return TrainPlan(config, path.parent.name, content, path.parent)
 
 
@@ -146,12 +146,17 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
     `out` and `name` choose a new run's folder; `quiet` turns the progress output off. Raises TrainingDiverged (the
     last good checkpoint stays), EnvironmentFailed, StorageError, UsageError.
     """
-    run = Run(planned.config)
+    config, content = planned.config, planned.content
+    run = Run(config)
     folder = planned.folder or _new_folder(out, name, planned)
     try:
         checkpoint.clean(folder)
-        offset = _begin(run, planned, folder)
-        config = planned.config
+        write_text(folder / "config.yaml", resolved(planned))
+        if content is None:
+            run.start()
+        else:
+            run.restore(content)
+        offset = None if content is None else int(content["metrics_offset"])
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
         steps = run.training.env_steps
         with open_reporters(
@@ -160,16 +165,6 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
             return _train(run, folder, reporters)
     finally:
         run.env.close()
-
-
-def _begin(run: Run, planned: TrainPlan, folder: Path) -> int | None:
-    """Start or continue `run`; returns the offset in bytes at which its metrics file continues."""
-    write_text(folder / "config.yaml", resolved(planned))
-    if planned.content is None:
-        run.start()
-        return None
-    run.restore(planned.content)
-    return int(planned.content["metrics_offset"])
 
 
 def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:

@@ -166,7 +166,9 @@ def _unlabelled(algorithm: str) -> str:
 
 def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial, str]) -> list[str]:
     """Return a sentence for every trial that is missing for all algorithms to have equal seeds on each task."""
-    algorithms = sorted({algorithm for _, algorithm in groups} | _unfinished_algorithms(groups, unfinished))
+    finished = {algorithm for _, algorithm in groups}
+    never_finished = {trial.algorithm for trial in unfinished} - set(map(_unlabelled, finished))
+    algorithms = sorted(finished | never_finished)
     tasks = {task for task, _ in groups} | {trial.recipe for trial in unfinished}
     sentences = []
     for task in sorted(tasks):
@@ -180,8 +182,3 @@ def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial,
                 why = unfinished.get(Trial(task, _unlabelled(name), seed), "not there")
                 sentences.append(f"{task} {name} seed {seed}: {why}")
     return sentences
-
-
-def _unfinished_algorithms(groups: Mapping[tuple[str, str], Group], unfinished: Iterable[Trial]) -> set[str]:
-    """Find the algorithms without any finished trial."""
-    return {trial.algorithm for trial in unfinished} - {_unlabelled(name) for _, name in groups}

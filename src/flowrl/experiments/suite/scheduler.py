@@ -84,20 +84,13 @@ def run(jobs: Sequence[Job], parallel: int, report: Report) -> SuiteOutcome:
 class _RunningTrial:
     """A trial with a worker process."""
 
-    job: Job
-    log: BinaryIO  # locked until `close`
+    worker: WorkerProcess
     from_start: bool  # trained from the beginning, not continued
     started: float  # seconds of the monotonic clock
-    worker: WorkerProcess
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self.started
-
-    def close(self) -> None:
-        """Release the lock and close the log."""
-        self.worker.close()
-        self.log.close()
 
 
 class _Scheduler:
@@ -141,7 +134,7 @@ class _Scheduler:
         for running in self._running.values():
             running.worker.interrupt(1)
             running.worker.process.wait()
-            running.close()
+            running.worker.close()
 
     def _interrupt(self, stop: StopSignal) -> None:
         assert stop.signal is not None  # noqa: S101  for the type checker
@@ -182,7 +175,7 @@ class _Scheduler:
         started = time.monotonic()
         evaluate = todo == "evaluate"
         process = worker.evaluate(job, log) if evaluate else worker.train(job, log, resume=todo == "resume")
-        self._running[job.trial] = _RunningTrial(job, log, todo == "train", started, process)
+        self._running[job.trial] = _RunningTrial(process, todo == "train", started)
         self._report_progress(f"{job.trial}: {STARTED[todo]}")
 
     def _advance_ended(self, *, stopping: bool) -> None:
@@ -192,12 +185,12 @@ class _Scheduler:
 
     def _advance(self, running: _RunningTrial, *, stopping: bool) -> None:
         """The worker process of `running` has ended: start the evaluation, or record the result."""
-        job, code = running.job, running.worker.exit_code
+        job, code = running.worker.job, running.worker.exit_code
         trained = code == 0 and running.worker.step == "train"
         if stopping and (trained or code not in (0, DIVERGED)):  # the next suite continues from its checkpoint
             self._remove(running)
         elif trained:
-            self._running[job.trial] = replace(running, worker=worker.evaluate(job, running.log))
+            self._running[job.trial] = replace(running, worker=worker.evaluate(job, running.worker.log))
         else:
             result = conclude(running.worker, self._parallel)
             self._remove(running)
@@ -208,8 +201,8 @@ class _Scheduler:
             self._report_progress(f"{job.trial}: {result.summary()}")
 
     def _remove(self, running: _RunningTrial) -> None:
-        del self._running[running.job.trial]
-        running.close()
+        del self._running[running.worker.job.trial]
+        running.worker.close()
 
     def _report_progress(self, text: str) -> None:
         seconds = self._durations.remaining(

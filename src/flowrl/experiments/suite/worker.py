@@ -28,6 +28,7 @@ class WorkerProcess:
 
     step: WorkerStep
     job: Job
+    log: BinaryIO  # locked until `close`
     process: subprocess.Popen[bytes]
     log_offset: int  # bytes of the log that were written before the process started
 
@@ -69,9 +70,10 @@ class WorkerProcess:
         return (errors or lines or ["no error message"])[-1]
 
     def close(self) -> None:
-        """Close the output; the log stays open, for the caller that opened it."""
+        """Close the output and the log, which releases the lock unless another process has inherited it."""
         if self.process.stdout is not None:
             self.process.stdout.close()
+        self.log.close()
 
 
 def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
@@ -105,7 +107,7 @@ def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], outp
         env=os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"])),
         start_new_session=True,  # Ctrl-C reaches only the suite: a second SIGINT would stop it without saving
     )
-    return WorkerProcess(step, job, process, offset)
+    return WorkerProcess(step, job, log, process, offset)
 
 
 def _sampler_file(job: Job, option: str, prefix: str) -> list[str]:

@@ -23,7 +23,7 @@ ARCHIVE = (
 def _archive(data: bytes, path: Path) -> list[Motion]:
     arrays = safe_npz.read(data)
     for format in (native, amass):
-        if format.fits(arrays):
+        if arrays.keys() >= format.KEYS:
             return format.read(arrays, path)
     raise ValueError(f"it is no motion: it has {', '.join(sorted(arrays)) or 'no array'}")
 

@@ -50,7 +50,7 @@ def _named(source: object) -> tuple[str, float]:
     if isinstance(source, str):
         return source, 1.0
     if not isinstance(source, Mapping) or not isinstance(source.get("source"), str):
-        raise UsageError(f"{source!r} is no source of motions. {EXAMPLE}")
+        raise UsageError(f"{source!r} is not a source of motions. {EXAMPLE}")
     for key in source:
         if key not in ("source", "weight"):
             known = ("source", "weight")

@@ -52,7 +52,7 @@ def parse(text: str) -> tuple[list[Joint], float, Array]:
         count, interval = int(words[1]), float(words[4])
         numbers = np.array(words[5:], dtype=np.float64)
     except (ValueError, IndexError) as error:
-        raise ValueError("MOTION holds what is no number") from error
+        raise ValueError("MOTION has a value that is not a number") from error
     width = sum(len(joint.channels) for joint in joints)
     if count < 2 or not 0 < interval < math.inf or numbers.size != count * width:
         raise ValueError(

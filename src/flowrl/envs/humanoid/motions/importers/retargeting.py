@@ -35,7 +35,7 @@ class Recording:
     seconds: Array  # (frames,) s, ascending
     pelvis: Array  # (frames, 3) m
     rotations: Mapping[str, Array]
-    loops: bool = False  # whether the last frame goes over into the first
+    loops: bool = False  # whether the last frame continues with the first
     same_proportions: bool = False  # whether the recorded body has the humanoid's segment lengths
 
 

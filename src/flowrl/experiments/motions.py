@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -47,20 +47,15 @@ def sheet(motions: Sequence[Motion], path: Path) -> None:
             f"Type --sheet {path.with_suffix('.png')}, or name fewer motions."
         )
     rows = []
-    with drawing(POSE) as renderer:
+    with closing(PoseRenderer(*POSE)) as renderer:
         for motion in motions:
             shown = min(SPAN, motion.seconds)
             frames = np.linspace(0, shown * CONTROL_RATE, POSES).round().astype(int)
             poses = np.concatenate([renderer.picture(motion.qpos[frame]) for frame in frames], axis=1)
             facts = f"{motion.seconds:.1f} s, of which {shown:.1f} s" if shown < motion.seconds else f"{shown:.1f} s"
-            rows.append(video.compose([VideoPanel(poses, motion.name, facts)], NO_LIMIT))
-    picture = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)))
-    top = 0
-    for row in rows:
-        picture.paste(row, (0, top))
-        top += row.height
+            rows.append(np.asarray(video.compose([VideoPanel(poses, motion.name, facts)], NO_LIMIT)))
     with replacing(path, "--sheet") as part:
-        picture.save(part)
+        Image.fromarray(np.concatenate(rows)).save(part)
 
 
 def film(motions: Sequence[Motion], path: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
@@ -75,11 +70,11 @@ def film(motions: Sequence[Motion], path: Path, progress: Callable[[int, int], N
     longest = max(motion.seconds for motion in motions)
     played = [unrolled(motion, longest) for motion in motions]
     frames = max(len(motion.qpos) for motion in played)
-    with drawing(PANEL) as renderer, video.writing(path) as reel:
+    with closing(PoseRenderer(*PANEL)) as renderer, video.writing(path) as writer:
         for frame in range(frames):
             progress(frame + 1, frames)
             panels = [_panel(renderer, motion, frame) for motion in played]
-            reel.add(video.compose(panels, NO_LIMIT), 1 / CONTROL_RATE)
+            writer.add(video.compose(panels, NO_LIMIT), 1 / CONTROL_RATE)
 
 
 def _panel(renderer: PoseRenderer, motion: Motion, frame: int) -> VideoPanel:
@@ -87,13 +82,3 @@ def _panel(renderer: PoseRenderer, motion: Motion, frame: int) -> VideoPanel:
     pose = motion.qpos[min(frame, len(motion.qpos) - 1)]
     time = min(frame / CONTROL_RATE, motion.seconds)
     return VideoPanel(renderer.picture(pose), motion.name, f"{time:.1f} s", "ended" if over else "running")
-
-
-@contextmanager
-def drawing(size: tuple[int, int]) -> Iterator[PoseRenderer]:
-    """Open a renderer of poses, height and width in pixels, and release its graphics afterwards."""
-    renderer = PoseRenderer(*size)
-    try:
-        yield renderer
-    finally:
-        renderer.close()

@@ -11,7 +11,6 @@ from gymnasium.vector.utils import batch_space
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.humanoid.episode_starts import Sampling
-from flowrl.envs.humanoid.metrics import MEASURES
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.motions.motion import Motion
@@ -73,8 +72,6 @@ class HumanoidTrackVectorEnv(TaskVectorEnv):
     `info["final_info"]` holds the numbers of each episode that has ended, and as `clip` the index of its motion in
     `clips`. Results do not depend on `threads` (0: all cores).
     """
-
-    measures = MEASURES
 
     def __init__(
         self,

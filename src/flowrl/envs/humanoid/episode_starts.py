@@ -1,11 +1,12 @@
 """The choice of the motion that an episode imitates, and of its first frame.
 
-Counts and draws are kept on the CPU in float64, so that a seed gives the same starts in every simulation.
+A rule's state is its `counts`, which it updates in place. Counts and draws are kept on the CPU in float64, so that a
+seed gives the same starts in every simulation.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,24 +16,6 @@ from flowrl.envs.humanoid.reference import Reference
 Sampling = Literal["uniform", "failure"]
 SAMPLINGS: tuple[Sampling, ...] = ("uniform", "failure")
 Start = tuple[Tensor, Tensor]  # motion and frame, each (rows,) int64
-
-
-class EpisodeStarts(Protocol):
-    """A rule by which new episodes begin. Its state is `counts`, which is updated in place."""
-
-    counts: Tensor
-
-    def draw(self, rows: Tensor, random: torch.Generator) -> Start:
-        """Draw motion and first frame of the new episodes in `rows` (rows,)."""
-        ...
-
-    def record_failures(self, motions: Tensor) -> None:
-        """Count the motions (failures,) whose imitation has just failed."""
-        ...
-
-    def clear(self) -> None:
-        """Reset the counts."""
-        ...
 
 
 class RandomStarts:
@@ -56,16 +39,19 @@ class RandomStarts:
         return share / share.sum()
 
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
+        """Draw motion and first frame of the new episodes in `rows` (rows,)."""
         motion = torch.multinomial(self.probabilities(), len(rows), replacement=True, generator=random)
         fraction = torch.rand(len(rows), dtype=torch.float64, generator=random)
         return motion, (fraction * (self.lengths[motion] - 2).clamp(min=1)).long()
 
     def record_failures(self, motions: Tensor) -> None:
+        """Count the motions (failures,) whose imitation has just failed."""
         if self.by_failure and len(motions):
             each = 1 / (len(self.counts) * self.probabilities()[motions])
             self.counts.index_add_(0, motions, each)
 
     def clear(self) -> None:
+        """Reset the counts."""
         self.counts.fill_(1)
 
 
@@ -84,13 +70,15 @@ class RoundRobinStarts:
         self.counts = torch.zeros(count, dtype=torch.int64)  # episodes begun, (rows,)
 
     def draw(self, rows: Tensor, random: torch.Generator) -> Start:
+        """Return the next motion of each of `rows` (rows,), and draw the first frame."""
         motion = (self.counts[rows] * len(self.counts) + rows) % self.motions
         self.counts[rows] += 1
         fraction = torch.rand(len(rows), dtype=torch.float64, generator=random)
         return motion, (fraction * (self.latest[motion] + 1)).long()
 
     def record_failures(self, motions: Tensor) -> None:
-        pass
+        """Ignore the motions (failures,) whose imitation has just failed."""
 
     def clear(self) -> None:
+        """Begin with the first motions again."""
         self.counts.zero_()

@@ -15,7 +15,7 @@ class MotionSource(Settings):
     """Motions with a weight."""
 
     source: str
-    """As in a list of `motions`: `gait:…`, a file, a folder, or a pattern such as `clips/*.npz`."""
+    """As in a list of `motions`: `gait:…`, a file, a folder, or a pattern such as `motions/*.npz`."""
     weight: float = Field(1.0, gt=0)
     """How often, relative to the other sources, one of these motions is trained on."""
 

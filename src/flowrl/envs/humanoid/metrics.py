@@ -10,8 +10,6 @@ from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, ROOT
 ARMS = slice(BODIES.index("right_upper_arm"), BODIES.index("left_hand") + 1)
 LEGS = slice(BODIES.index("right_thigh"), BODIES.index("left_foot") + 1)
 ERRORS = ("mpjpe_mm", "mpjpe_local_mm", "arms_mm", "legs_mm")
-MEASURES = ("alive_s", "strict_alive_s", *ERRORS)
-"""The metrics of an episode besides its success."""
 
 
 class TrackingMetrics:

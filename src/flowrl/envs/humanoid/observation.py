@@ -38,9 +38,8 @@ PARTS = {
 
 _ENDS = list(accumulate(PARTS.values()))
 SIZE = _ENDS[-1]
-WHERE = {
-    name: slice(end - size, end) for (name, size), end in zip(PARTS.items(), _ENDS, strict=True)
-}  # each part's place in an observation
+WHERE = {name: slice(end - size, end) for (name, size), end in zip(PARTS.items(), _ENDS, strict=True)}
+"""Each part's place in an observation."""
 
 Goal = Literal["full", "root_hands", "root"]
 FOLLOWED: dict[Goal, tuple[int, ...]] = {"full": tuple(range(_BODIES)), "root_hands": (ROOT, *HANDS), "root": (ROOT,)}

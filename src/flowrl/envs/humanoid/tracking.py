@@ -13,7 +13,7 @@ from torch import Tensor
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid import observation, reward
-from flowrl.envs.humanoid.episode_starts import SAMPLINGS, EpisodeStarts, RandomStarts, RoundRobinStarts, Sampling
+from flowrl.envs.humanoid.episode_starts import SAMPLINGS, RandomStarts, RoundRobinStarts, Sampling
 from flowrl.envs.humanoid.kinematics import BodyStates, body_states
 from flowrl.envs.humanoid.metrics import TrackingMetrics
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
@@ -101,7 +101,7 @@ class HumanoidTrack(Task[HumanoidTrackConstants]):
         super().__init__(simulation, constants)
         count, dtype, device = simulation.count, simulation.dtype, simulation.device
         self.reference = Reference(constants.motions, simulation.model, dtype, device)
-        self.starts: EpisodeStarts = (
+        self.starts = (
             RoundRobinStarts(self.reference, count, constants.episode_steps)
             if constants.evaluation
             else RandomStarts(self.reference, by_failure=constants.sampling == "failure")

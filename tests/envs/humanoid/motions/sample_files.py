@@ -13,13 +13,13 @@ import mujoco
 import numpy as np
 
 from flowrl.envs.humanoid import model as humanoid
-from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, SEGMENTS
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE
 from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, axis_rotation, inverse, multiply, rotate
 
-PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}
-PARENTS = {segment.name: segment.parent for segment in SEGMENTS}
+PLACES = {name: humanoid.MODEL.body(name).pos for name in BODIES}
+PARENTS = {name: None if parent == "world" else parent for name, parent in humanoid.PARENTS.items()}
 
 
 def turns(motion: Motion) -> dict[str, Array]:

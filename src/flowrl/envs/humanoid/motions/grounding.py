@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, SEGMENTS, build
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, FEET, MODEL
 from flowrl.envs.humanoid.motions.quaternions import Array
 
 FLOOR_PERCENTILE = 25.0  # of a motion's frames are below the estimated floor, and are lifted onto it
@@ -13,27 +13,22 @@ LIFT_FRAMES = CONTROL_RATE // 3  # frames over which such a lift rises and falls
 
 
 # Every shape is a box with rounded corners: half lengths (15, 3) and radii (15,) in m. A capsule's is along its z axis.
-HALVES = np.array(
-    [
-        {"sphere": (0, 0, 0), "capsule": (0, 0, shape.size[-1]), "box": shape.size}[shape.kind]
-        for shape in (segment.shape for segment in SEGMENTS)
-    ],
-    dtype=np.float64,
-)
-RADII = np.array([0.0 if segment.shape.kind == "box" else segment.shape.size[0] for segment in SEGMENTS])
+SHAPES = [MODEL.geom(name).id for name in BODIES]
+_SIZES = MODEL.geom_size[SHAPES]
+_BOX = MODEL.geom_type[SHAPES] == mujoco.mjtGeom.mjGEOM_BOX
+HALVES = np.where(_BOX[:, None], _SIZES, np.outer(_SIZES[:, 1], [0, 0, 1]))
+RADII = np.where(_BOX, 0, _SIZES[:, 0])
 
 
 def lowest_points(qpos: Array) -> Array:
     """Return the height (frames, 15) in m of the lowest point of every segment above the floor."""
-    model = build()
-    data = mujoco.MjData(model)
-    shapes = [model.geom(name).id for name in BODIES]
-    lowest = np.empty((len(qpos), len(SEGMENTS)))
+    data = mujoco.MjData(MODEL)
+    lowest = np.empty((len(qpos), len(BODIES)))
     for frame, pose in enumerate(qpos):
         data.qpos[:] = pose
-        mujoco.mj_kinematics(model, data)
-        rise = data.geom_xmat[shapes].reshape(-1, 3, 3)[:, 2]  # of a shape's axes: their z
-        lowest[frame] = data.geom_xpos[shapes, 2] - (np.abs(rise) * HALVES).sum(-1) - RADII
+        mujoco.mj_kinematics(MODEL, data)
+        rise = data.geom_xmat[SHAPES].reshape(-1, 3, 3)[:, 2]  # of a shape's axes: their z
+        lowest[frame] = data.geom_xpos[SHAPES, 2] - (np.abs(rise) * HALVES).sum(-1) - RADII
     return lowest
 
 

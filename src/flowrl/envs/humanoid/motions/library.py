@@ -50,7 +50,7 @@ def _named(source: object) -> tuple[str, float]:
     if isinstance(source, str):
         return source, 1.0
     if not isinstance(source, Mapping) or not isinstance(source.get("source"), str):
-        raise UsageError(f"{source!r} is no source of motions. {EXAMPLE}")
+        raise UsageError(f"{source!r} is not a source of motions. {EXAMPLE}")
     for key in source:
         if key not in ("source", "weight"):
             known = ("source", "weight")
@@ -121,7 +121,7 @@ def unrolled(motion: Motion, seconds: float) -> Motion:
         moved = cycle[1:].copy()
         last = parts[-1][-1]
         total = turn * len(parts)
-        moved[:, :2] = last[:2] + quaternions.rotate(axis_rotation("z", total), _flat(moved[:, :3] - start[:3]))[:, :2]
+        moved[:, :2] = last[:2] + quaternions.rotate(axis_rotation("z", total), moved[:, :3] - start[:3])[:, :2]
         moved[:, 3:ROOT_SIZE] = multiply(axis_rotation("z", total), moved[:, 3:ROOT_SIZE])
         parts.append(moved)
     qpos = np.concatenate(parts)[: math.ceil(seconds * CONTROL_RATE - 1e-9) + 1]
@@ -146,7 +146,3 @@ def _turn(first: Array, last: Array) -> float:
     """Return the root's rotation about z in rad from one frame to another."""
     w, _, _, z = multiply(last[3:ROOT_SIZE], inverse(first[3:ROOT_SIZE]))
     return float(2 * np.arctan2(z, w))
-
-
-def _flat(vectors: Array) -> Array:
-    return vectors * [1.0, 1.0, 0.0]

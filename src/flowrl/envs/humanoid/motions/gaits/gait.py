@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, Side, build
+from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, MODEL, OUT, Side
 from flowrl.envs.humanoid.motions.gaits import arm_styles, leg_ik
 from flowrl.envs.humanoid.motions.gaits.mass import MassDistribution, mass_distribution
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
@@ -180,7 +180,7 @@ def _put(qpos: Array, joint: str, angles: Array) -> None:
 
 def check_ranges(qpos: Array) -> None:
     """Raise ValueError where an angle of `qpos` (frames, 35) is outside its joint's range."""
-    low, high = build().jnt_range[1:].T
+    low, high = MODEL.jnt_range[1:].T
     outside = ((qpos[:, ROOT_SIZE:] < low) | (qpos[:, ROOT_SIZE:] > high)).any(0)
     if outside.any():
         names = ", ".join(name for name, beyond in zip(JOINTS, outside, strict=True) if beyond)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowrl.envs.humanoid.model import SEGMENTS, STANDING_HEIGHT
+from flowrl.envs.humanoid.model import MODEL, STANDING_HEIGHT
 from flowrl.envs.humanoid.motions.quaternions import (
     Array,
     axis_rotation,
@@ -15,9 +15,8 @@ from flowrl.envs.humanoid.motions.quaternions import (
     to_euler,
 )
 
-PLACES = {segment.name: np.array(segment.place) for segment in SEGMENTS}  # m, in the parent's frame
-THIGH = float(-PLACES["right_shin"][2])  # m, from hip to knee
-SHIN = float(-PLACES["right_foot"][2])  # m, from knee to ankle
+THIGH = float(-MODEL.body("right_shin").pos[2])  # m, from hip to knee
+SHIN = float(-MODEL.body("right_foot").pos[2])  # m, from knee to ankle
 ANKLE_HEIGHT = STANDING_HEIGHT - THIGH - SHIN  # m, of the ankle above the sole
 
 
@@ -28,7 +27,7 @@ def angles(pelvis: Array, turn: Array, ankle: Array, foot: Array, side: str, out
     `out` (frames,) the angle of the hip about the thigh, which sets the direction of the knee. The knee bends back.
     Raises ValueError where the ankle is out of the leg's reach.
     """
-    hip = pelvis + rotate(turn, PLACES[f"{side}_thigh"])
+    hip = pelvis + rotate(turn, MODEL.body(f"{side}_thigh").pos)
     way = rotate(inverse(turn), ankle - hip)
     # Law of cosines: |way|² = thigh² + shin² + 2 thigh shin cos(knee).
     bend = ((way**2).sum(-1) - THIGH**2 - SHIN**2) / (2 * THIGH * SHIN)

@@ -7,10 +7,11 @@ from functools import cache
 
 import mujoco
 
-from flowrl.envs.humanoid.model import BODIES, OUT, ROOT, build
+from flowrl.envs.humanoid.model import BODIES, MODEL, OUT, ROOT
 from flowrl.envs.humanoid.motions.gaits import arm_styles
 
-WAIST = "chest"  # the body above this joint, with head and arms, is the trunk
+# The trunk is the chest with head and arms: the bodies between pelvis and legs, and its joint is the waist.
+TRUNK = BODIES[BODIES.index("chest") : BODIES.index("right_thigh")]
 
 
 @dataclass(frozen=True)
@@ -29,35 +30,25 @@ class MassDistribution:
 @cache
 def mass_distribution(style: arm_styles.Style) -> MassDistribution:
     """Return the mass distribution with the arms in the mean pose of `style`."""
-    model = build()
-    data = mujoco.MjData(model)
+    data = mujoco.MjData(MODEL)
     for side in OUT:
-        first = model.joint(f"{side}_upper_arm_x").qposadr[0]
+        first = MODEL.joint(f"{side}_upper_arm_x").qposadr[0]
         data.qpos[first : first + 4] = arm_styles.pose(style, side)
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    pelvis, waist = model.body(BODIES[ROOT]).id, model.body(WAIST).id
+    mujoco.mj_kinematics(MODEL, data)
+    mujoco.mj_comPos(MODEL, data)
+    pelvis, waist = MODEL.body(BODIES[ROOT]).id, MODEL.body(TRUNK[0]).id
     position, trunk = data.xpos[pelvis], data.subtree_com[waist]
     inertia = 0.0
-    for body in _descendants(model, waist):
+    for body in (MODEL.body(name).id for name in TRUNK):
         axes = data.ximat[body].reshape(3, 3)  # of the body's inertia, in the world
-        inertia += float(axes[0] ** 2 @ model.body_inertia[body])
-        inertia += float(model.body_mass[body] * ((data.xipos[body] - trunk)[1:] ** 2).sum())
+        inertia += float(axes[0] ** 2 @ MODEL.body_inertia[body])
+        inertia += float(MODEL.body_mass[body] * ((data.xipos[body] - trunk)[1:] ** 2).sum())
     return MassDistribution(
-        total=float(model.body_subtreemass[pelvis]),
+        total=float(MODEL.body_subtreemass[pelvis]),
         forward=float(data.subtree_com[pelvis][0] - position[0]),
         height=float(data.subtree_com[pelvis][2] - position[2]),
-        trunk_mass=float(model.body_subtreemass[waist]),
+        trunk_mass=float(MODEL.body_subtreemass[waist]),
         trunk_height=float(trunk[2] - position[2]),
         trunk_lever=float(trunk[2] - data.xpos[waist][2]),
         trunk_inertia=inertia,
     )
-
-
-def _descendants(model: mujoco.MjModel, body: int) -> list[int]:
-    """Return `body` and all its descendants; a parent's id is lower than its children's."""
-    found = [body]
-    for other in range(body + 1, model.nbody):
-        if model.body_parentid[other] in found:
-            found.append(other)
-    return found

@@ -110,7 +110,7 @@ def _set(gait: Gait, key: str, value: str, source: str) -> Gait:
     if key not in KEYS:
         known = [*KEYS, ARMS]
         raise UsageError(
-            f"{source}: {key!r} is no key of a gait.{did_you_mean(key, known)} There are: "
+            f"{source}: a gait has no key {key!r}.{did_you_mean(key, known)} There are: "
             f"{', '.join(known)}; write them as in {PREFIX}walk:speed=1.0."
         )
     limits = KEYS[key]

@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 from flowrl.envs.humanoid.motions.importers import safe_npz, smpl
 from flowrl.envs.humanoid.motions.motion import Motion
 
+KEYS = {"trans", "poses"}
+"""The names by which an archive is known to be of AMASS."""
 RATES = ("mocap_framerate", "mocap_frame_rate")
-
-
-def fits(arrays: dict[str, NDArray[Any]]) -> bool:
-    """Return whether the arrays have AMASS's keys."""
-    return {"trans", "poses"} <= arrays.keys()
 
 
 def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:

@@ -52,7 +52,7 @@ def parse(text: str) -> tuple[list[Joint], float, Array]:
         count, interval = int(words[1]), float(words[4])
         numbers = np.array(words[5:], dtype=np.float64)
     except (ValueError, IndexError) as error:
-        raise ValueError("MOTION holds what is no number") from error
+        raise ValueError("MOTION has a value that is not a number") from error
     width = sum(len(joint.channels) for joint in joints)
     if count < 2 or not 0 < interval < math.inf or numbers.size != count * width:
         raise ValueError(
@@ -95,10 +95,12 @@ def _tree(words: Iterator[str]) -> list[Joint]:
 def forward_kinematics(joints: list[Joint], frames: Array) -> Skeleton:
     """Return position and rotation of every joint in every frame, in the file's unit and axes."""
     column = 0
+    rest: list[Array] = []
     positions: list[Array] = []
     rotations: list[Array] = []
     for joint in joints:
-        offset = np.tile(np.array(joint.offset), (len(frames), 1))
+        in_rest = np.array(joint.offset)
+        offset = np.tile(in_rest, (len(frames), 1))
         turn = np.tile([1.0, 0.0, 0.0, 0.0], (len(frames), 1))
         for channel in joint.channels:
             values = frames[:, column]
@@ -109,15 +111,13 @@ def forward_kinematics(joints: list[Joint], frames: Array) -> Skeleton:
             else:
                 turn = multiply(turn, quaternions.axis_rotation(axis, np.radians(values)))
         if joint.parent < 0:
+            rest.append(in_rest)
             positions.append(offset)
             rotations.append(turn)
         else:
+            rest.append(rest[joint.parent] + in_rest)
             positions.append(positions[joint.parent] + quaternions.rotate(rotations[joint.parent], offset))
             rotations.append(multiply(rotations[joint.parent], turn))
-    rest: list[Array] = []
-    for joint in joints:
-        offset = np.array(joint.offset)
-        rest.append(offset if joint.parent < 0 else rest[joint.parent] + offset)
     return Skeleton(
         names=[joint.name for joint in joints],
         parents=[joint.parent for joint in joints],

@@ -12,21 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
+from flowrl.envs.humanoid.model import PARENTS
 from flowrl.envs.humanoid.motions import quaternions
-from flowrl.envs.humanoid.motions.importers.retargeting import Recording, retarget
+from flowrl.envs.humanoid.motions.importers.retargeting import HINGES, Recording, retarget
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.motions.quaternions import Array, multiply
 
 EXPECTED = 'JSON with "Loop" and "Frames", each of 44 numbers, as DeepMimic writes it'
 SIZE = 44
 
-# The humanoid's segments in the order of a frame, the numbers that each takes, and its parent.
-PARTS = (
-    *(("chest", 4, "pelvis"), ("head", 4, "chest")),
-    *(("right_thigh", 4, "pelvis"), ("right_shin", 1, "right_thigh"), ("right_foot", 4, "right_shin")),
-    *(("right_upper_arm", 4, "chest"), ("right_forearm", 1, "right_upper_arm")),
-    *(("left_thigh", 4, "pelvis"), ("left_shin", 1, "left_thigh"), ("left_foot", 4, "left_shin")),
-    *(("left_upper_arm", 4, "chest"), ("left_forearm", 1, "left_upper_arm")),
+# The humanoid's segments in the order of a frame. One with a single hinge takes one number, the others take four.
+SEGMENTS = (
+    *("chest", "head", "right_thigh", "right_shin", "right_foot", "right_upper_arm", "right_forearm"),
+    *("left_thigh", "left_shin", "left_foot", "left_upper_arm", "left_forearm"),
 )
 
 
@@ -44,15 +42,16 @@ def read(data: bytes, path: Path) -> list[Motion]:
     try:
         frames = np.array(document["Frames"], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError("a frame holds what is no number") from error
+        raise ValueError("a frame has a value that is not a number") from error
     if len(frames) < 2 or not np.isfinite(frames).all():
         raise ValueError("it has fewer than two frames, or a number in them is not finite")
     rotations = {"pelvis": _turn(frames[:, 4:8])}
     column = 8
-    for segment, size, parent in PARTS:
+    for segment in SEGMENTS:
+        size = 1 if segment.endswith(tuple(HINGES)) else 4
         value = frames[:, column : column + size]
         local = _turn(value) if size == 4 else quaternions.axis_rotation("y", -value[:, 0])
-        rotations[segment] = multiply(rotations[parent], local)
+        rotations[segment] = multiply(rotations[PARENTS[segment]], local)
         column += size
     x, y, z = frames[:, 1:4].T
     seconds = np.concatenate([[0.0], np.cumsum(frames[:-1, 0])])

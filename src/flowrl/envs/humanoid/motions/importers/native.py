@@ -18,17 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, ROOT, build
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, MODEL, ROOT
 from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.importers import safe_npz
 from flowrl.envs.humanoid.motions.importers.retargeting import clamp_to_ranges, resample
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.reference import kinematics, velocities
 
-
-def fits(arrays: dict[str, NDArray[Any]]) -> bool:
-    """Return whether the arrays have the keys of flowrl's or mjlab's motions."""
-    return "joint_pos" in arrays
+KEYS = {"joint_pos"}
+"""The names by which an archive is known to be of flowrl or mjlab."""
 
 
 def read(arrays: dict[str, NDArray[Any]], path: Path) -> list[Motion]:
@@ -81,9 +79,8 @@ def _root(arrays: dict[str, NDArray[Any]], bodies: int) -> int:
 
 def write(motion: Motion, path: Path) -> None:
     """Write a motion, so that `read` returns the same motion. Raises OSError."""
-    model = build()
-    qvel = velocities(motion.qpos, model)
-    bodies = kinematics(motion.qpos, qvel, model)
+    qvel = velocities(motion.qpos, MODEL)
+    bodies = kinematics(motion.qpos, qvel, MODEL)
     with path.open("wb") as file:
         np.savez_compressed(
             file,

@@ -39,9 +39,9 @@ def _to_motion(motion: Any, name: str, source: str) -> Motion:
     positions, poses, rate = (motion[key] for key in ("root_trans_offset", "pose_aa", "fps"))
     for array in (positions, poses):
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-            raise ValueError(f"{name!r} in it holds what is no array of numbers")
+            raise ValueError(f"{name!r} in it has a value that is not an array of numbers")
     if not isinstance(rate, int | float | np.integer):  # NumPy's float64 is a float
-        raise ValueError(f"the fps of {name!r} in it is no number")
+        raise ValueError(f"the fps of {name!r} in it is not a number")
     if poses.ndim == 3:  # (frames, 24, 3)
         poses = poses.reshape(len(poses), poses.shape[1] * poses.shape[2])
     return smpl.to_motion(positions, poses, float(rate), name, source)

@@ -23,9 +23,9 @@ ARCHIVE = (
 def _archive(data: bytes, path: Path) -> list[Motion]:
     arrays = safe_npz.read(data)
     for format in (native, amass):
-        if format.fits(arrays):
+        if arrays.keys() >= format.KEYS:
             return format.read(arrays, path)
-    raise ValueError(f"it is no motion: it has {', '.join(sorted(arrays)) or 'no array'}")
+    raise ValueError(f"it is not a motion: it has {', '.join(sorted(arrays)) or 'no array'}")
 
 
 READERS: dict[str, tuple[Callable[[bytes, Path], list[Motion]], str]] = {
@@ -55,4 +55,4 @@ def read(path: Path) -> list[Motion]:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
     except (ValueError, OverflowError, MemoryError) as error:
         reason = str(error) or "there is no memory for it"
-        raise UsageError(f"{path} gives no motion: {reason}. Expected is {expected}.") from error
+        raise UsageError(f"{path} cannot be read as a motion: {reason}. Expected: {expected}.") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowrl.envs.humanoid.model import CONTROL_RATE, JOINTS, OUT, SEGMENTS, build
+from flowrl.envs.humanoid.model import BODIES, CONTROL_RATE, JOINTS, MODEL, OUT, PARENTS
 from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.grounding import place_on_floor
 from flowrl.envs.humanoid.motions.motion import Motion
@@ -35,7 +35,7 @@ class Recording:
     seconds: Array  # (frames,) s, ascending
     pelvis: Array  # (frames, 3) m
     rotations: Mapping[str, Array]
-    loops: bool = False  # whether the last frame goes over into the first
+    loops: bool = False  # whether the last frame continues with the first
     same_proportions: bool = False  # whether the recorded body has the humanoid's segment lengths
 
 
@@ -47,7 +47,6 @@ def retarget(recording: Recording, name: str, source: str) -> Motion:
     vectors, rotations = resample(
         recording.seconds, {"pelvis position": recording.pelvis}, recording.rotations, recording.loops
     )
-    chain = {segment.name: segment.parent for segment in SEGMENTS}
     angles: dict[str, Array] = {}
     for side in OUT:
         for hinge, (ball, bends) in HINGES.items():
@@ -56,12 +55,12 @@ def retarget(recording: Recording, name: str, source: str) -> Motion:
             angles[lower] = bend[:, None]
             rotations[upper] = multiply(rotations[upper], quaternions.axis_rotation("z", twist))
             rotations[lower] = multiply(rotations[upper], quaternions.axis_rotation("y", bend))
-    ranges = build().jnt_range[1:]
+    ranges = MODEL.jnt_range[1:]
     for segment in BALLS:
         first = JOINTS.index(f"{segment}_x")
-        local = multiply(inverse(rotations[str(chain[segment])]), rotations[segment])
+        local = multiply(inverse(rotations[PARENTS[segment]]), rotations[segment])
         angles[segment] = euler_path(local, ranges[first : first + 3])
-    hinges = np.concatenate([angles[s.name] for s in SEGMENTS if s.name in angles], axis=-1)
+    hinges = np.concatenate([angles[segment] for segment in BODIES if segment in angles], axis=-1)
     within, clamped = clamp_to_ranges(hinges)
     qpos = np.concatenate([vectors["pelvis position"], rotations["pelvis"], within], axis=-1)
     qpos = place_on_floor(qpos, recording.same_proportions)
@@ -70,7 +69,7 @@ def retarget(recording: Recording, name: str, source: str) -> Motion:
 
 def clamp_to_ranges(hinges: Array) -> tuple[Array, int]:
     """Move the angles (frames, 28) into their joints' ranges; return them and the number of frames that changed."""
-    within = np.clip(hinges, *build().jnt_range[1:].T)
+    within = np.clip(hinges, *MODEL.jnt_range[1:].T)
     return within, int((np.abs(hinges - within) > 1e-6).any(-1).sum())
 
 

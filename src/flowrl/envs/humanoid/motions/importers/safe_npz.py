@@ -33,7 +33,7 @@ def read(data: bytes) -> dict[str, NDArray[Any]]:
                 raise ValueError(f"its arrays unpack to more than {MOST_BYTES // 2**20} MiB")
             arrays = {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
     except DAMAGED as error:
-        raise ValueError("it is damaged, or no .npz at all") from error
+        raise ValueError("it is damaged, or not an .npz file") from error
     return {name: array for name, array in arrays.items() if array is not None}
 
 

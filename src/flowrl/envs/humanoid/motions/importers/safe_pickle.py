@@ -48,7 +48,7 @@ def read(data: bytes) -> Any:
     except Refused:
         raise
     except Exception as error:  # NumPy and the unpickler raise many kinds on data that make no sense
-        raise Refused("it is damaged, or no pickle at all") from error
+        raise Refused("it is damaged, or not a pickle") from error
 
 
 def _decompressed(data: bytes) -> bytes:
@@ -160,14 +160,14 @@ class _DataUnpickler(_Unpickler):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
         key = module.replace("numpy.core.", "numpy._core."), name  # its name before NumPy 2
         asked = f"{module}.{name}"[:80]
-        _require(key in self.names, f"it asks for {asked}, which is no plain data and might do harm")
+        _require(key in self.names, f"it asks for {asked}, which is not plain data and might do harm")
         return self.names[key]
 
     def persistent_load(self, id: Any) -> Any:
         """Return type and size of a PyTorch storage, ('storage', type, key, where, size, …)."""
-        _require(self.names is STORAGES and isinstance(id, tuple), "it refers to what is not in it")
+        _require(self.names is STORAGES and isinstance(id, tuple), "it refers to data outside the file")
         word, code, _, _, size, *_ = id
-        _require(word == "storage" and code in STORAGES.values(), "it refers to what is not in it")
+        _require(word == "storage" and code in STORAGES.values(), "it refers to data outside the file")
         return (np.dtype(code), *_shape((size,)))
 
     def storage(self, data: bytes) -> Any:
@@ -185,7 +185,7 @@ class _DataUnpickler(_Unpickler):  # type: ignore[misc]
     def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         admitted = callable(function) and isinstance(arguments, tuple)
-        _require(admitted, "it calls what does not make an array")
+        _require(admitted, "it calls something that does not make an array")
         made = function(*arguments)
         self.spend(len(made) if isinstance(made, bytes) else getattr(made, "nbytes", 0))
         self.append(made)
@@ -219,7 +219,7 @@ class _DataUnpickler(_Unpickler):  # type: ignore[misc]
 
     def set_items(self, items: list[Any]) -> None:
         """Fill a dict whose keys are quick to hash and to compare: nested tuples or long texts can take forever."""
-        _require(isinstance(self.stack[-1], dict), "it sets an item of what is no dict")
+        _require(isinstance(self.stack[-1], dict), "it sets an item of something that is not a dict")
         for key in items[::2]:
             text = isinstance(key, str | bytes) and len(key) <= KEY_LENGTH
             number = isinstance(key, int) and key.bit_length() <= KEY_BITS

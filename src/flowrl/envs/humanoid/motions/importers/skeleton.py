@@ -52,7 +52,7 @@ def to_recording(body: Skeleton, seconds: Array) -> Recording:
     joint = joints_by_part(body.names)
     joint["chest"] = body.parents[joint["neck"]]
     if joint["chest"] < 0:
-        raise ValueError("its neck hangs on nothing")
+        raise ValueError("its neck has no parent")
     pelvis = body.positions[:, [joint["left_thigh"], joint["right_thigh"]]].mean(1)
     feet = body.positions[:, [joint["left_foot"], joint["right_foot"]]].mean(1)
     up = (pelvis - feet).mean(0)

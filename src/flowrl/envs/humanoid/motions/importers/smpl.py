@@ -47,8 +47,7 @@ def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) 
     if len(pelvis) != len(poses):
         raise ValueError(f"there are {len(pelvis)} positions, but {len(poses)} rotations")
     if not 0 < rate < np.inf:
-        raise ValueError(f"{rate} frames per second are no rate")
-    check_numbers("pelvis positions", pelvis)
+        raise ValueError(f"{rate} frames per second is not a rate")
     check_numbers("joint rotations", poses)
     vectors = poses[:, : 3 * len(JOINTS)].reshape(len(poses), len(JOINTS), 3).astype(np.float64)
     local = quaternions.from_vector(vectors)

@@ -18,10 +18,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, TrainingDiverged, UsageError
 from flowrl.envs.dm_control.environment import DMControlEnv, DMControlVectorEnv
 from flowrl.envs.dm_control.family import NAMES
-from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.factory import make
 from flowrl.envs.settings import EnvSettings
+
+from .replay import replay
 
 EVERY = sorted(TASKS)
 
@@ -62,7 +63,7 @@ def test_registered_in_both_forms(name: str) -> None:
     assert several.runner.constants == profiles["playground"]
     assert several.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     assert several.metadata["render_fps"] == single.metadata["render_fps"]
-    assert several.metadata["render_fps"] == round(1 / profiles["dmc"].control_timestep)
+    assert several.metadata["render_fps"] == round(1 / (profiles["dmc"].timestep * profiles["dmc"].substeps))
     assert several.action_space.shape == (3, several.runner.simulation.model.nu)
     assert several.single_action_space.dtype == np.float32
 

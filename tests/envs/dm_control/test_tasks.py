@@ -19,10 +19,11 @@ import torch
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.dm_control import cheetah
-from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.task import DMControlConstants
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+
+from .replay import replay
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 OURS = ["BallInCup", "CartpoleBalance", "CheetahRun", "PointMass", "ReacherEasy", "ReacherHard"]
@@ -145,7 +146,8 @@ def test_the_playground_profile(name: str, timestep: float, substeps: int, itera
     assert (model.opt.iterations, model.opt.ls_iterations) == (iterations, ls_iterations)
     assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
     assert model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP
-    assert numbers.control_timestep == pytest.approx(profiles["dmc"].control_timestep)
+    control_timestep = profiles["dmc"].timestep * profiles["dmc"].substeps
+    assert numbers.timestep * numbers.substeps == pytest.approx(control_timestep)
     dmc = kind.build(profiles["dmc"])
     for field in ("body_mass", "body_inertia", "geom_size", "dof_damping", "actuator_gear", "jnt_range"):
         np.testing.assert_array_equal(getattr(model, field), getattr(dmc, field))

@@ -9,13 +9,13 @@ import mujoco
 import numpy as np
 import pytest
 import torch
-from flowrl.envs.humanoid.motions.clip import Motion
 from torch import Tensor
 
 from flowrl.envs import state_capture
 from flowrl.envs.dm_control import tasks as dm_control
 from flowrl.envs.gymnasium_mujoco import tasks as gymnasium_mujoco
 from flowrl.envs.humanoid.model import STANDING_HEIGHT
+from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.tracking import HumanoidTrack, HumanoidTrackConstants
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 from flowrl.envs.simulation.protocol import Image, Simulation, SimulationFactory

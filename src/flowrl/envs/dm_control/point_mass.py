@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,7 +34,6 @@ class PointMass(DMControlTask[PointMassConstants]):
         "observation": "position in x and y from the target in the middle, velocity",
         "reward": "near the target · small control, (4 + mean tolerance of the controls)/5",
     }
-    observation_parts: Mapping[str, int] = {"position": 2, "velocity": 2}
 
     def __init__(self, simulation: Simulation, constants: PointMassConstants) -> None:
         super().__init__(simulation, constants)
@@ -44,9 +42,6 @@ class PointMass(DMControlTask[PointMassConstants]):
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
         self.qpos[rows] = uniform(self.low, self.high, len(rows), random)
-
-    def observation(self) -> Tensor:
-        return torch.cat((self.qpos, self.qvel), dim=1)
 
     def reward(self) -> Tensor:
         distance = torch.linalg.vector_norm(self.qpos, dim=1)  # the target is where both joints are at 0

@@ -63,7 +63,7 @@ class MujocoBatch:
         threads: int = 0,
         forces: bool = False,
     ) -> None:
-        configure_mujoco_log(console=True, file=False)  # else a MUJOCO_LOG.TXT grows in the current folder
+        configure_mujoco_log(console=True)  # else a MUJOCO_LOG.TXT grows in the current folder
         self.model = copy.copy(model)
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.count = count

@@ -55,4 +55,4 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return self.runner.render(0, *self.picture) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        self.runner.close()
+        self.runner.simulation.close()

@@ -64,7 +64,6 @@ class TaskRunner:
         self.random = torch.Generator()
         device = self.simulation.device
         self.elapsed = torch.zeros(count, dtype=torch.int64, device=device)  # control steps since the reset
-        self._never = torch.zeros(count, dtype=torch.bool, device=device)
         self.all_rows = torch.arange(count, device=device)
         self.control_rate = round(1 / self.task.control_timestep)  # control steps per second
 
@@ -107,11 +106,7 @@ class TaskRunner:
                 unstable = self.simulation.unstable()
                 if unstable.any():
                     observation[unstable] = reward[unstable] = torch.nan
-        return StepResult(observation, reward, self._flags(terminated), self._flags(truncated))
-
-    def _flags(self, flags: Tensor | None) -> Tensor:
-        """Return `flags` (count,) bool, or False everywhere for None."""
-        return self._never.clone() if flags is None else flags
+        return StepResult(observation, reward, terminated, truncated)
 
     def report(self, rows: Tensor) -> dict[str, Tensor]:
         """Return what the task reports of the episodes of `rows`, (rows,) each."""
@@ -139,7 +134,3 @@ class TaskRunner:
         self.random.set_state(state["random"])
         if "task" in state:
             self.task.restore(state["task"])
-
-    def close(self) -> None:
-        """Release what `render` allocated."""
-        self.simulation.close()

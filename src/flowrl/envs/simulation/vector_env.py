@@ -16,6 +16,7 @@ from torch import Tensor
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.simulation.task_runner import StepResult, TaskRunner, one_thread
+from flowrl.envs.state_capture import as_arrays, as_tensors
 from flowrl.envs.tensors import TensorStep
 
 Observation = NDArray[np.floating[Any]]  # (…, observation)
@@ -180,16 +181,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def state(self) -> dict[str, Any]:
         """Copy everything that the next steps depend on, as NumPy arrays: simulations, elapsed steps, generators."""
         random = copy.deepcopy(self.np_random)
-        return {"arena": _as_arrays(self.runner.state()), "random": random, "seeded": self.seeded}
+        return {"arena": as_arrays(self.runner.state()), "random": random, "seeded": self.seeded}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of an environment with the same options and `num_envs`."""
-        self.runner.restore(_as_tensors(state["arena"]))
+        self.runner.restore(as_tensors(state["arena"]))
         self._np_random = copy.deepcopy(state["random"])
         self.seeded = state["seeded"]
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.runner.close()
+        self.runner.simulation.close()
 
 
 def _accumulated(earlier: StepResult, later: StepResult, running: Tensor) -> StepResult:
@@ -210,20 +211,6 @@ def _merged(reports: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, di
     filled = [report for _, report in reports if report]
     names = filled[0] if filled else ()
     return rows, {name: torch.cat([report[name] for report in filled])[order] for name in names}
-
-
-def _as_arrays(state: Any) -> Any:
-    """Convert the tensors in nested dicts to NumPy arrays."""
-    if isinstance(state, dict):
-        return {name: _as_arrays(part) for name, part in state.items()}
-    return state.numpy(force=True)
-
-
-def _as_tensors(state: Any) -> Any:
-    """Convert the NumPy arrays in nested dicts to tensors."""
-    if isinstance(state, dict):
-        return {name: _as_tensors(part) for name, part in state.items()}
-    return torch.from_numpy(np.asarray(state))
 
 
 def drawable(runner: TaskRunner, height: int, width: int, camera: int | str | None) -> tuple[int, int, int | str]:

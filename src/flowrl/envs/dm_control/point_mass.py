@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,19 +12,13 @@ from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
 from flowrl.envs.simulation.protocol import Simulation
 from flowrl.envs.simulation.task import uniform
 
-
-@dataclass(frozen=True, kw_only=True)
-class PointMassConstants(DMControlConstants):
-    """PointMass's numbers; the model gives its target's radius."""
-
-
 PROFILES = {
-    "dmc": PointMassConstants(timestep=0.02, substeps=1),
-    "playground": PointMassConstants(timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4),
+    "dmc": DMControlConstants(timestep=0.02, substeps=1),
+    "playground": DMControlConstants(timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4),
 }
 
 
-class PointMass(DMControlTask[PointMassConstants]):
+class PointMass(DMControlTask[DMControlConstants]):
     """Push a ball to the middle of an arena."""
 
     model = "point_mass"
@@ -35,7 +28,7 @@ class PointMass(DMControlTask[PointMassConstants]):
         "reward": "near the target · small control, (4 + mean tolerance of the controls)/5",
     }
 
-    def __init__(self, simulation: Simulation, constants: PointMassConstants) -> None:
+    def __init__(self, simulation: Simulation, constants: DMControlConstants) -> None:
         super().__init__(simulation, constants)
         self.low, self.high = simulation.constant(simulation.model.jnt_range).T
         self.target_radius = float(simulation.model.geom("target").size[0])

@@ -1,6 +1,6 @@
 """Gymnasium's MuJoCo environments, version 5, on `mujoco.batch`: its models, its numbers, all rows together.
 
-From equal states under equal actions (float32, as its action spaces say), observations, rewards and ends are
+From equal states under equal actions (float32, as in its action spaces), observations, rewards and ends are
 Gymnasium's; initial states have its distribution, from torch's random numbers. Only default arguments are supported.
 """
 

@@ -34,7 +34,7 @@ class Mapping(gymnasium.Env[Any, Any]):
     action_space = spaces.Box(-1, 1, (1,))
 
 
-class Whole(gymnasium.Env[Any, Any]):
+class IntegerActions(gymnasium.Env[Any, Any]):
     observation_space = spaces.Box(-1, 1, (2,))
     action_space = spaces.Box(0, 9, (1,), np.int32)
 
@@ -45,7 +45,7 @@ def missing() -> Any:
 
 gymnasium.register("flowrl-test/Track-v0", Track)
 gymnasium.register("flowrl-test/Mapping-v0", Mapping)
-gymnasium.register("flowrl-test/Whole-v0", Whole)
+gymnasium.register("flowrl-test/IntegerActions-v0", IntegerActions)
 gymnasium.register("flowrl-test/Missing-v0", missing)
 
 
@@ -58,7 +58,7 @@ gymnasium.register("flowrl-test/Missing-v0", missing)
         ("GridWorld-v0", {}, UsageError, "Did you mean 'flowrl/GridWorld-v0'"),
         ("CartPole-v1", {}, UsageError, "action space is Discrete"),
         ("flowrl-test/Mapping-v0", {}, UsageError, "observation space is Dict"),
-        ("flowrl-test/Whole-v0", {}, UsageError, "int32"),
+        ("flowrl-test/IntegerActions-v0", {}, UsageError, "int32"),
         ("flowrl-test/Track-v0", {"lenght": 3}, UsageError, "no option 'lenght'. Did you mean 'length'"),
         ("Hopper-v5", {"forward_reward": 1}, UsageError, "Did you mean 'forward_reward_weight'"),
         ("flowrl/GridWorld-v0", {"max_episode_steps": 3}, UsageError, "Did you mean 'max_steps'"),
@@ -83,7 +83,7 @@ def test_refusals(id: str, options: dict[str, Any], error: type[Exception], said
         ("Hopper-v5", "auto", {"max_episode_steps": 7}, True),
         ("Hopper-v5", "sync", {}, False),
         ("Hopper-v5", "auto", {"reset_noise_scale": 0.1}, False),
-        ("Hopper-v5", "auto", {"max_episode_steps": -1}, False),  # Gymnasium's way to say: no limit
+        ("Hopper-v5", "auto", {"max_episode_steps": -1}, False),  # no limit, in Gymnasium
         ("Hopper-v4", "auto", {}, False),
         ("Pendulum-v1", "auto", {}, False),
         ("flowrl/PointMass-v0", "auto", {}, True),

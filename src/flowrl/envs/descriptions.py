@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id
 
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.family import Facts
 
 if TYPE_CHECKING:
-    from gymnasium.envs.registration import EnvSpec
-
     from flowrl.envs.adapter import Adapter
 
 # Gymnasium's environments with Box observations and actions, by origin: the package each needs, and their names
@@ -35,19 +33,16 @@ def catalogue() -> list[dict[str, str]]:
 
     No environment is constructed, so the spaces of others may not fit.
     """
-    rows = [row for spec in newest(list(gymnasium.registry.values())) if (row := entry(spec)) is not None]
+    newest = [spec for spec in gymnasium.registry.values() if spec.id == newest_id(spec)]
+    rows = [row for row in map(entry, newest) if row is not None]
     order = {"flowrl": 0, **{f"gymnasium {name}": 1 + place for place, name in enumerate(GYMNASIUM)}}
     return sorted(rows, key=lambda row: (order.get(row["origin"], len(order)), row["origin"], row["id"]))
 
 
-def newest(specs: list[EnvSpec]) -> list[EnvSpec]:
-    """Return the highest version of every environment."""
-    best: dict[tuple[str | None, str], EnvSpec] = {}
-    for spec in specs:
-        key = (spec.namespace, spec.name)
-        if key not in best or (spec.version or 0) > (best[key].version or 0):
-            best[key] = spec
-    return list(best.values())
+def newest_id(spec: EnvSpec) -> str:
+    """Return the id of the highest version of an environment."""
+    version = find_highest_version(spec.namespace, spec.name)
+    return get_env_id(spec.namespace, spec.name, version)
 
 
 def entry(spec: EnvSpec) -> dict[str, str] | None:
@@ -72,16 +67,8 @@ def origin_of(spec: EnvSpec) -> str:
     return module.split(".")[0] or "gymnasium"
 
 
-@dataclass(frozen=True)
-class Description:
-    """Facts on one environment: as values for a JSON document, and as (name, text) for a table."""
-
-    values: dict[str, Any]
-    lines: list[tuple[str, str]]
-
-
-def describe(id: str) -> Description:
-    """Make the environment `id`, reset it once, and describe it; raises what `factory.make` does."""
+def describe(id: str) -> Facts:
+    """Make the environment `id`, reset it once, and return all facts on it; raises what `factory.make` does."""
     from flowrl.envs.factory import make
     from flowrl.envs.settings import EnvSettings
 
@@ -91,15 +78,13 @@ def describe(id: str) -> Description:
     try:
         adapter.reset(0)
         spec = gymnasium.registry[id]
-        name = (spec.namespace, spec.name)
-        (latest,) = newest([s for s in gymnasium.registry.values() if (s.namespace, s.name) == name])
         values = {
             "id": id,
             "origin": origin_of(spec),
             **spaces_of(adapter),
             "episode_limit": spec.max_episode_steps,
             "solved_at": spec.reward_threshold,
-            "newer_version": None if latest.id == spec.id else latest.id,
+            "newer_version": None if newest_id(spec) == id else newest_id(spec),
             "native": adapter.native,
             "exact_resume": adapter.exact_resume,
             "inexact_because": adapter.inexact_because,
@@ -110,7 +95,7 @@ def describe(id: str) -> Description:
     values |= further.values
     spaces = [line for name in ("observation", "action") for line in space_lines(name, values[name], further)]
     others = [line for line in further.lines if line[0] not in ("observation", "action")]
-    return Description(values, [("id", id), *spaces, *episode_lines(values), *others, *running_lines(values)])
+    return Facts(values, [("id", id), *spaces, *episode_lines(values), *others, *running_lines(values)])
 
 
 def spaces_of(adapter: Adapter) -> dict[str, Any]:

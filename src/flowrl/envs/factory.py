@@ -31,16 +31,9 @@ from flowrl.envs.wrappers import GuardedEnv, RepeatedAction
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's id through a family's vector environment; `own`: the id of a family of ours."""
 
-RESERVED = {  # arguments of gymnasium.make_vec that `make` sets from the recipe's other keys
-    "id",
-    "num_envs",
-    "vectorization_mode",
-    "vector_kwargs",
-    "wrappers",
-    "render_mode",
-    "disable_env_checker",
-    "action_repeat",
-}
+RESERVED = set(inspect.signature(gymnasium.make_vec).parameters) - {"kwargs"}
+RESERVED |= {"render_mode", "disable_env_checker", "action_repeat"}
+"""Arguments of gymnasium.make_vec that `make` sets from the recipe's other keys."""
 
 KEYS = FAMILY_KEYS | {"threads"}
 """Keys of a recipe that are keyword arguments of flowrl's environments, and so are not in `options`."""

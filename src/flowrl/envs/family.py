@@ -22,10 +22,10 @@ class ReturnRange(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Facts on one environment beyond its spaces, as `flowrl envs ID` prints them."""
+    """Facts on one environment, as `flowrl envs ID` prints them; those of a family go beyond the spaces."""
 
-    values: Mapping[str, Any]  # further keys of the JSON document
-    lines: Sequence[tuple[str, str]]  # (name, text); those named observation or action go below that space
+    values: dict[str, Any]  # keys of the JSON document
+    lines: Sequence[tuple[str, str]]  # (name, text); a family's named observation or action go below that space
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError
+from flowrl.envs.arguments import at_least_one, one_of
 from flowrl.envs.family import Facts, Family
 
 ID = "flowrl/GridWorld-v0"
@@ -32,35 +33,15 @@ DEATH_REWARD = -10.0
 Cells: TypeAlias = NDArray[np.int64]  # (..., 2): x, y
 Mask: TypeAlias = NDArray[np.bool_]
 Floats: TypeAlias = NDArray[np.float32]
-Block = tuple[slice, slice]  # x range, y range
-
-
-def span(first: int, last: int) -> slice:
-    """Return the slice of the cells first..last, both included."""
-    return slice(first, last + 1)
-
-
-ALL = span(0, SIZE - 1)
-
-
-def around(x: int, y: int) -> Block:
-    """Return the 3 x 3 block around a cell."""
-    return span(x - 1, x + 1), span(y - 1, y + 1)
-
+Block = tuple[int, int, int, int]  # first x, last x, first y, last y
 
 # mode -> kind of cell -> blocks of such cells
 BLOCKS: dict[str, dict[str, list[Block]]] = {
-    "two_walls": {"goal": [(ALL, span(0, 1)), (ALL, span(23, 24))]},
-    "three_goals": {"death": [around(12, 12)], "goal": [around(12, 18), around(7, 7), around(17, 7)]},
-    "tree_in_the_middle": {"death": [(span(13, 17), span(10, 14))], "goal": [(span(23, 24), span(10, 14))]},
-    "two_slits": {
-        "wall": [(span(15, 15), span(0, 3)), (span(15, 15), span(8, 16)), (span(15, 15), span(21, 24))],
-        "goal": [(span(24, 24), ALL)],
-    },
-    "cshape": {
-        "wall": [(span(7, 17), span(7, 7)), (span(7, 17), span(17, 17)), (span(17, 17), span(7, 17))],
-        "goal": [(span(10, 14), span(10, 14))],
-    },
+    "two_walls": {"goal": [(0, 24, 0, 1), (0, 24, 23, 24)]},
+    "three_goals": {"death": [(11, 13, 11, 13)], "goal": [(11, 13, 17, 19), (6, 8, 6, 8), (16, 18, 6, 8)]},
+    "tree_in_the_middle": {"death": [(13, 17, 10, 14)], "goal": [(23, 24, 10, 14)]},
+    "two_slits": {"wall": [(15, 15, 0, 3), (15, 15, 8, 16), (15, 15, 21, 24)], "goal": [(24, 24, 0, 24)]},
+    "cshape": {"wall": [(7, 17, 7, 7), (7, 17, 17, 17), (17, 17, 7, 17)], "goal": [(10, 14, 10, 14)]},
 }
 MODES = tuple(BLOCKS)
 
@@ -79,14 +60,11 @@ class GridLayout:
 
 def layout(mode: str) -> GridLayout:
     """Return the layout of `mode`; raise UsageError for a name that is none of `MODES`."""
-    if mode not in BLOCKS:
-        raise UsageError(
-            f"GridWorld has no mode {mode!r}.{did_you_mean(str(mode), MODES)} The modes are {', '.join(MODES)}."
-        )
+    one_of(MODES, mode, "GridWorld has no mode")
     masks = {kind: np.zeros((SIZE, SIZE), dtype=np.bool_) for kind in ("goal", "death", "wall")}
     for kind, blocks in BLOCKS[mode].items():
-        for block in blocks:
-            masks[kind][block] = True
+        for first_x, last_x, first_y, last_y in blocks:
+            masks[kind][first_x : last_x + 1, first_y : last_y + 1] = True
     taken = masks["goal"] | masks["death"] | masks["wall"]
     reward = np.where(masks["goal"], GOAL_REWARD, np.where(masks["death"], DEATH_REWARD, 0)).astype(np.float32)
     for array in (*masks.values(), reward):
@@ -149,13 +127,6 @@ def picture(where: GridLayout, cell: Cells, pixels: int = 16) -> NDArray[np.uint
     return image
 
 
-def steps_allowed(max_steps: int) -> int:
-    """Return `max_steps`; raise UsageError unless it is a whole number of at least 1."""
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
-        raise UsageError(f"GridWorld: max_steps must be a whole number of at least 1, not {max_steps!r}.")
-    return max_steps
-
-
 def box(low: float, high: float) -> spaces.Box:
     """Return the two-dimensional space of observations or actions."""
     return spaces.Box(low, high, (2,), np.float32)
@@ -180,7 +151,7 @@ class GridWorldEnv(gymnasium.Env[Any, Any]):
         render_mode: str | None = None,
     ) -> None:
         self.layout = layout(mode)
-        self.max_steps = steps_allowed(max_steps)
+        self.max_steps = at_least_one("GridWorld: max_steps", max_steps)
         self.start = None if start is None else start_cell(start, self.layout)
         self.render_mode = render_mode
         self.observation_space = box(-1, 1)
@@ -219,11 +190,7 @@ class GridWorldVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     `info["final_info"]["is_success"]` whether it ended on a goal. One random generator serves all rows.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": ["rgb_array"],
-        "render_fps": 10,
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-    }
+    metadata: dict[str, Any] = GridWorldEnv.metadata | {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(self, num_envs: int = 1, **options: Any) -> None:
         single = GridWorldEnv(**options)

@@ -249,12 +249,12 @@ def is_foreign(array: np.ndarray) -> bool:
     return not isinstance(base, np.ndarray)
 
 
-def configure_mujoco_log(console: bool, file: bool) -> None:
-    """Choose where MuJoCo's warnings go: the console (stderr), and MUJOCO_LOG.TXT in the current folder."""
+def configure_mujoco_log(console: bool) -> None:
+    """Choose whether MuJoCo's warnings go to the console (stderr), and write no MUJOCO_LOG.TXT."""
     import mujoco
 
     config = mujoco.MjLogConfig.get()
-    config.logto_console, config.logto_file = console, file
+    config.logto_console, config.logto_file = console, False
     mujoco.MjLogConfig.set(config)
 
 
@@ -264,13 +264,13 @@ def quiet_mujoco() -> Iterator[None]:
 
     MUJOCO_LOG.TXT stays off afterwards too.
     """
-    configure_mujoco_log(console=False, file=False)
+    configure_mujoco_log(console=False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "compiler attribute")  # how MjSpec prints them
             yield
     finally:
-        configure_mujoco_log(console=True, file=False)
+        configure_mujoco_log(console=True)
 
 
 def as_tensors(tree: Any) -> Any:
@@ -280,7 +280,7 @@ def as_tensors(tree: Any) -> Any:
 
 def as_arrays(tree: Any) -> Any:
     """Return a nested value with its tensors as NumPy arrays."""
-    return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy())
+    return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy(force=True))
 
 
 def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:

@@ -30,7 +30,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             if physics is not None:
-                state_capture.configure_mujoco_log(console=True, file=False)
+                state_capture.configure_mujoco_log(console=True)
         self._checksum = state_capture.model_checksum(env)
         self.index = 0
 

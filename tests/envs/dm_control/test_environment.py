@@ -18,25 +18,26 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from flowrl.contracts.errors import EnvironmentFailed, MissingDependency, TrainingDiverged, UsageError
 from flowrl.envs.dm_control.environment import DMControlEnv, DMControlVectorEnv
 from flowrl.envs.dm_control.family import NAMES
-from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.factory import make
 from flowrl.envs.settings import EnvSettings
 
+from .replay import replay
+
 EVERY = sorted(TASKS)
 
 
-def actions_for(suite: DMControlVectorEnv, steps: int, seed: int = 0) -> Iterator[np.ndarray]:
+def actions_for(envs: DMControlVectorEnv, steps: int, seed: int = 0) -> Iterator[np.ndarray]:
     random = np.random.default_rng(seed)
-    shape = suite.action_space.shape
+    shape = envs.action_space.shape
     return (random.uniform(-1, 1, shape).astype(np.float32) for _ in range(steps))
 
 
-def run(suite: DMControlVectorEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
+def run(envs: DMControlVectorEnv, steps: int, seed: int = 0) -> list[np.ndarray]:
     """Everything that `steps` random steps give."""
     found: list[np.ndarray] = []
-    for actions in actions_for(suite, steps, seed):
-        obs, reward, terminated, truncated, infos = suite.step(actions)
+    for actions in actions_for(envs, steps, seed):
+        obs, reward, terminated, truncated, infos = envs.step(actions)
         found += [obs, reward, terminated, truncated]
         found += [infos["final_obs"][row] for row in np.flatnonzero(truncated)]
     return found
@@ -62,7 +63,7 @@ def test_registered_in_both_forms(name: str) -> None:
     assert several.runner.constants == profiles["playground"]
     assert several.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     assert several.metadata["render_fps"] == single.metadata["render_fps"]
-    assert several.metadata["render_fps"] == round(1 / profiles["dmc"].control_timestep)
+    assert several.metadata["render_fps"] == round(1 / (profiles["dmc"].timestep * profiles["dmc"].substeps))
     assert several.action_space.shape == (3, several.runner.simulation.model.nu)
     assert several.single_action_space.dtype == np.float32
 
@@ -149,39 +150,39 @@ def test_the_final_observation_is_the_true_successor(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_what_a_restart_shows_belongs_to_its_own_state(name: str, profile: str) -> None:
     """Nothing of the episode before is left in it, though touch sensors are no part of the state."""
-    suite = DMControlVectorEnv(name, 6, profile=profile, max_episode_steps=40)
-    suite.reset(seed=0)
-    for actions in actions_for(suite, 40):
-        obs, *_ = suite.step(actions)
-    simulation, kind = suite.runner.simulation, TASKS[name][0]
+    envs = DMControlVectorEnv(name, 6, profile=profile, max_episode_steps=40)
+    envs.reset(seed=0)
+    for actions in actions_for(envs, 40):
+        obs, *_ = envs.step(actions)
+    simulation, kind = envs.runner.simulation, TASKS[name][0]
     fields = {field: simulation.bind(field) for field in ("qpos", "qvel", "qacc_warmstart")}
     fields |= {field: simulation.expand(field) for field in kind.varied}
     for row in range(6):
         start = {field: values[row].numpy() for field, values in fields.items()}
-        shown, _ = replay(name, start, np.zeros((1, suite.action_space.shape[1])), profile)
+        shown, _ = replay(name, start, np.zeros((1, envs.action_space.shape[1])), profile)
         np.testing.assert_allclose(obs[row], shown[0], rtol=0, atol=1e-14)
 
 
 def test_an_episode_is_1000_steps_and_rows_keep_their_own_time() -> None:
-    suite = DMControlVectorEnv("PointMass", 2)
-    suite.reset(seed=0)
-    suite.runner.elapsed[1] = 10
-    truncated = [suite.step(np.zeros((2, 2), np.float32))[3] for _ in range(1000)]
+    envs = DMControlVectorEnv("PointMass", 2)
+    envs.reset(seed=0)
+    envs.runner.elapsed[1] = 10
+    truncated = [envs.step(np.zeros((2, 2), np.float32))[3] for _ in range(1000)]
     ends = np.argwhere(np.stack(truncated)).tolist()
     assert ends == [[989, 1], [999, 0]]  # counted from 0
 
 
 def test_staggered_episodes_are_cut_at_different_times() -> None:
-    """Each row once where its number of steps says, then after a whole episode; the same for a seed."""
-    suite = DMControlVectorEnv("PointMass", 64, max_episode_steps=20)
-    suite.reset(seed=0)
-    before = suite.stagger()
+    """Each row once where its number of steps ends it, then after a complete episode; the same for a seed."""
+    envs = DMControlVectorEnv("PointMass", 64, max_episode_steps=20)
+    envs.reset(seed=0)
+    before = envs.stagger()
     assert len(set(before.tolist())) > 10 and before.min() >= 0 and before.max() < 20
-    truncated = np.stack([suite.step(np.zeros((64, 2), np.float32))[3] for _ in range(40)])
+    truncated = np.stack([envs.step(np.zeros((64, 2), np.float32))[3] for _ in range(40)])
     for row, steps in enumerate(before):
         assert np.flatnonzero(truncated[:, row]).tolist() == [19 - steps, 39 - steps]
-    suite.reset(seed=0)
-    np.testing.assert_array_equal(suite.stagger(), before)
+    envs.reset(seed=0)
+    np.testing.assert_array_equal(envs.stagger(), before)
 
 
 def test_an_action_is_held_and_its_rewards_are_summed() -> None:
@@ -205,9 +206,9 @@ def test_an_action_is_held_and_its_rewards_are_summed() -> None:
 def test_seeds_decide_everything_and_threads_nothing(name: str) -> None:
     runs = []
     for seed, threads in ((3, 1), (3, 2), (3, 3), (4, 1)):
-        suite = DMControlVectorEnv(name, 9, max_episode_steps=8, threads=threads)
+        envs = DMControlVectorEnv(name, 9, max_episode_steps=8, threads=threads)
         torch.set_num_threads(threads)
-        runs.append([suite.reset(seed=seed)[0], *run(suite, 20)])
+        runs.append([envs.reset(seed=seed)[0], *run(envs, 20)])
     torch.set_num_threads(1)
     same(runs[0], runs[1])
     same(runs[0], runs[2])
@@ -215,8 +216,8 @@ def test_seeds_decide_everything_and_threads_nothing(name: str) -> None:
 
 
 def test_rows_start_differently_and_so_do_episodes() -> None:
-    suite = DMControlVectorEnv("ReacherEasy", 4)
-    first, second = suite.reset(seed=0)[0], suite.reset()[0]
+    envs = DMControlVectorEnv("ReacherEasy", 4)
+    first, second = envs.reset(seed=0)[0], envs.reset()[0]
     starts = {tuple(row) for row in (*first, *second)}
     assert len(starts) == 8
     unseeded = [DMControlVectorEnv("ReacherEasy", 4).reset()[0][:, :2] for _ in range(2)]
@@ -264,16 +265,16 @@ def test_flowrl_resumes_it_exactly(name: str) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e11])
 @pytest.mark.filterwarnings("ignore")
 def test_a_state_out_of_bounds_shows_in_observation_and_reward(name: str, value: float) -> None:
-    suite, whole = (DMControlVectorEnv(name, 3, max_episode_steps=5), DMControlVectorEnv(name, 3, max_episode_steps=5))
-    for each in (suite, whole):
+    envs, sound = (DMControlVectorEnv(name, 3, max_episode_steps=5), DMControlVectorEnv(name, 3, max_episode_steps=5))
+    for each in (envs, sound):
         each.reset(seed=0)
-    suite.runner.simulation.bind("qvel")[1] = value
-    for step, actions in enumerate(actions_for(suite, 8), start=1):
-        obs, reward, *_, infos = suite.step(actions)
-        expected_obs, expected_reward, *_, expected = whole.step(actions)
+    envs.runner.simulation.bind("qvel")[1] = value
+    for step, actions in enumerate(actions_for(envs, 8), start=1):
+        obs, reward, *_, infos = envs.step(actions)
+        expected_obs, expected_reward, *_, expected = sound.step(actions)
         if step == 5:
             obs, expected_obs = np.stack(infos["final_obs"]), np.stack(expected["final_obs"])
-        lost = [1] if step <= 5 else []  # the new episode is whole again
+        lost = [1] if step <= 5 else []  # the new episode is sound again
         assert np.isnan(reward).nonzero()[0].tolist() == lost
         assert np.isnan(obs).all(axis=1).nonzero()[0].tolist() == lost
         if step <= 5:  # then the resets have drawn the same
@@ -291,25 +292,25 @@ def test_flowrl_stops_at_a_state_that_is_not_finite() -> None:
 
 def test_no_log_file_appears(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    suite = DMControlVectorEnv("CheetahRun")
-    suite.reset(seed=0)
-    suite.runner.simulation.bind("qpos")[0, 4] = np.nan
-    suite.step(np.zeros((1, 6), np.float32))
+    envs = DMControlVectorEnv("CheetahRun")
+    envs.reset(seed=0)
+    envs.runner.simulation.bind("qpos")[0, 4] = np.nan
+    envs.step(np.zeros((1, 6), np.float32))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_actions_that_are_not_finite_or_of_another_shape_are_refused() -> None:
-    suite = DMControlVectorEnv("PointMass", 2)
-    suite.reset(seed=0)
-    before = suite.state()
+    envs = DMControlVectorEnv("PointMass", 2)
+    envs.reset(seed=0)
+    before = envs.state()
     with pytest.raises(ValueError, match="not finite"):
-        suite.step(np.array([[0, 0], [np.nan, 0]]))
+        envs.step(np.array([[0, 0], [np.nan, 0]]))
     for shape in ((2,), (4,), (1, 4)):
         with pytest.raises(ValueError, match="shape"):
-            suite.step(np.zeros(shape))
+            envs.step(np.zeros(shape))
     with pytest.raises(ValueError, match="shape"):  # transposed: as many numbers, for other actuators
         DMControlVectorEnv("CheetahRun", 3).step(np.zeros((6, 3)))
-    after = suite.state()
+    after = envs.state()
     np.testing.assert_array_equal(before["arena"]["simulation"]["state"], after["arena"]["simulation"]["state"])
 
 
@@ -347,9 +348,9 @@ def test_wrong_options_are_told_when_it_is_made(kind: Any, options: Any, said: s
 def test_mujoco_clamps_actions() -> None:
     runs = []
     for size in (1.0, 3.0):
-        suite = DMControlVectorEnv("CheetahRun")
-        suite.reset(seed=0)
-        runs.append(suite.step(np.full((1, 6), size, np.float32))[0])
+        envs = DMControlVectorEnv("CheetahRun")
+        envs.reset(seed=0)
+        runs.append(envs.step(np.full((1, 6), size, np.float32))[0])
     same([runs[0]], [runs[1]])
 
 
@@ -389,10 +390,10 @@ def test_an_error_of_the_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", EVERY)
 def test_pictures(name: str) -> None:
-    suite = DMControlVectorEnv(name, 2, render_mode="rgb_array", height=60, width=80, max_episode_steps=2)
-    suite.reset(seed=0)
+    envs = DMControlVectorEnv(name, 2, render_mode="rgb_array", height=60, width=80, max_episode_steps=2)
+    envs.reset(seed=0)
     try:
-        pictures = suite.render()
+        pictures = envs.render()
     except MissingDependency as reason:
         pytest.skip(str(reason))
     assert pictures is not None and len(pictures) == 2
@@ -400,30 +401,30 @@ def test_pictures(name: str) -> None:
         assert picture.shape == (60, 80, 3) and picture.dtype == np.uint8
         assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     assert (pictures[0] != pictures[1]).any()
-    *_, infos = [suite.step(actions)[4] for actions in actions_for(suite, 2)]
+    *_, infos = [envs.step(actions)[4] for actions in actions_for(envs, 2)]
     assert infos["final_info"]["_render"].tolist() == [True, True]
     assert infos["final_info"]["render"].shape == (2, 60, 80, 3)
-    assert (infos["final_info"]["render"] != np.stack(suite.render() or ())).any()  # of the end, not of the start
-    suite.close()
+    assert (infos["final_info"]["render"] != np.stack(envs.render() or ())).any()  # of the end, not of the start
+    envs.close()
 
 
 def test_the_last_picture_is_of_the_end_of_a_hold_cut_short() -> None:
     """Row 0 ends after 2 of the 4 control steps of its third hold, row 1 goes on."""
     last = []
     for repeat in (4, 1):
-        suite = DMControlVectorEnv(
+        envs = DMControlVectorEnv(
             "CheetahRun", 2, max_episode_steps=13, render_mode="rgb_array", height=60, width=80, action_repeat=repeat
         )
-        suite.reset(seed=0)
-        suite.runner.elapsed[0] = 3
+        envs.reset(seed=0)
+        envs.runner.elapsed[0] = 3
         try:
-            suite.render()
+            envs.render()
         except MissingDependency as reason:
             pytest.skip(str(reason))
         infos: dict[str, Any] = {}
-        for actions in actions_for(suite, 3):
+        for actions in actions_for(envs, 3):
             for _ in range(4 // repeat):
-                infos = infos or suite.step(actions)[4]
+                infos = infos or envs.step(actions)[4]
         assert infos["final_info"]["_render"].tolist() == [True, False]
         last.append(infos["final_info"]["render"][0])
     np.testing.assert_array_equal(*last)
@@ -448,9 +449,9 @@ def test_the_model_that_is_drawn_can_be_chosen_a_camera() -> None:
 
 
 def test_its_state_is_of_plain_arrays() -> None:
-    suite = DMControlVectorEnv("FishSwim", 2)
-    suite.reset(seed=0)
-    state = suite.state()["arena"]
+    envs = DMControlVectorEnv("FishSwim", 2)
+    envs.reset(seed=0)
+    state = envs.state()["arena"]
     shapes = {name: array.shape for name, array in state["simulation"].items()}
     assert json.loads(json.dumps({name: list(shape) for name, shape in shapes.items()})).keys() == shapes.keys()
     assert all(type(array) is np.ndarray for array in (*state["simulation"].values(), state["random"]))

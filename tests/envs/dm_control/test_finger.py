@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.dm_control.finger import FingerSpin, FingerTurn
-from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+
+from .replay import replay
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 RADIUS = {"FingerTurnEasy": 0.07, "FingerTurnHard": 0.03}
@@ -43,7 +44,7 @@ def turned(name: str, hinge: list[float], target: list[float]) -> Any:
     """FingerTurn with the spinner and the target at these angles, one simulation for each pair."""
     simulation, task = play(name, len(hinge))
     simulation.bind("qpos")[:] = torch.tensor([(*REST, angle) for angle in hinge], dtype=torch.float64)
-    # A target at angle a stands where the tip is when the hinge is at a: 0.13 m from (0.2, 0.4).
+    # A target at angle a is where the tip is when the hinge is at a: 0.13 m from (0.2, 0.4).
     places = [(0.2 - 0.13 * math.sin(angle), 0.0, 0.4 + 0.13 * math.cos(angle)) for angle in target]
     simulation.expand("site_pos")[:, 0] = torch.tensor(places, dtype=torch.float64)
     simulation.forward()
@@ -137,7 +138,7 @@ def test_touch_is_the_logarithm_of_one_plus_the_force() -> None:
 
 @pytest.mark.parametrize("name", RADIUS)
 def test_the_reward_is_for_a_tip_in_the_target(name: str) -> None:
-    # Two points of a circle of radius 0.13 that lie an angle d apart are 0.26 sin(d/2) from each other, so that
+    # Two points of a circle of radius 0.13 at an angle d to each other are 0.26 sin(d/2) from each other, so that
     # the tip crosses the rim of a target of radius r at d = 2 asin(r / 0.26): 0.545 rad easy, 0.231 rad hard.
     rim = 2 * math.asin(RADIUS[name] / 0.26)
     differences = [0.0, 0.999 * rim, 1.001 * rim, -0.999 * rim, -1.001 * rim, math.pi]
@@ -158,7 +159,7 @@ def test_starts_are_at_rest_in_range_and_apart(name: str) -> None:
     qpos, limit = simulation.bind("qpos"), math.radians(110)
     for column, largest in enumerate((limit, limit, math.pi)):
         assert qpos[:, column].abs().max() <= largest
-        assert qpos[:, column].min() < -0.98 * largest  # the whole range is used
+        assert qpos[:, column].min() < -0.98 * largest  # all of the range is used
         assert qpos[:, column].max() > 0.98 * largest
     assert not simulation.bind("qvel").any()
     assert not simulation.contacts(torch.arange(2000)).any()
@@ -166,14 +167,14 @@ def test_starts_are_at_rest_in_range_and_apart(name: str) -> None:
 
 def test_starts_in_which_geoms_touch_are_the_only_ones_drawn_again() -> None:
     together, _ = reset("FingerSpin", 2000, "playground")
-    apart, _ = reset("FingerSpin", 2000, "dmc")
+    separate, _ = reset("FingerSpin", 2000, "dmc")
     # The same draws; the dmc model has two more geoms that touch, so judge the draws by that model.
     drawn = together.bind("qpos").clone()
     judge, _ = play("FingerSpin", 2000, "dmc")
     judge.bind("qpos")[:] = drawn
     touching = judge.contacts(torch.arange(2000)) > 0
     assert 0.05 < touching.double().mean() < 0.15
-    kept = (apart.bind("qpos") == drawn).all(1)
+    kept = (separate.bind("qpos") == drawn).all(1)
     assert torch.equal(kept, ~touching)
 
 
@@ -242,7 +243,7 @@ def test_a_snapshot_keeps_what_the_fingertip_feels() -> None:
 def test_what_the_playground_profile_changes(name: str) -> None:
     kind, profiles = TASKS[name]
     dmc, playground = (kind.build(profiles[profile]) for profile in ("dmc", "playground"))
-    assert profiles["dmc"].control_timestep == profiles["playground"].control_timestep == 0.02
+    assert {numbers.timestep * numbers.substeps for numbers in profiles.values()} == {0.02}
     options = {
         "timestep": 0.005,
         "integrator": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,

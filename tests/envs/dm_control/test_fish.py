@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from flowrl.envs.dm_control.fish import PROFILES, FishSwim
-from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+
+from .replay import replay
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 UP, DOWN = ((1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0))  # quaternions; down: half a turn around the body's y axis
@@ -178,7 +179,7 @@ def test_the_playground_profile_puts_upright_first() -> None:
 
 def test_what_the_playground_profile_changes() -> None:
     dmc, playground = (FishSwim.build(PROFILES[profile]) for profile in ("dmc", "playground"))
-    assert PROFILES["dmc"].control_timestep == pytest.approx(PROFILES["playground"].control_timestep)
+    assert [numbers.timestep * numbers.substeps for numbers in PROFILES.values()] == pytest.approx([0.04, 0.04])
     flags = mujoco.mjtDisableBit
     options = {
         "timestep": 0.002,

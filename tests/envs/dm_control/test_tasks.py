@@ -19,10 +19,11 @@ import torch
 
 from flowrl.contracts.errors import UsageError
 from flowrl.envs.dm_control import cheetah
-from flowrl.envs.dm_control.replay import replay
 from flowrl.envs.dm_control.task import DMControlConstants
 from flowrl.envs.dm_control.tasks import TASKS
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+
+from .replay import replay
 
 DATA = Path(__file__).parents[2] / "data" / "suite"
 OURS = ["BallInCup", "CartpoleBalance", "CheetahRun", "PointMass", "ReacherEasy", "ReacherHard"]
@@ -145,7 +146,8 @@ def test_the_playground_profile(name: str, timestep: float, substeps: int, itera
     assert (model.opt.iterations, model.opt.ls_iterations) == (iterations, ls_iterations)
     assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
     assert model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_EULERDAMP
-    assert numbers.control_timestep == pytest.approx(profiles["dmc"].control_timestep)
+    control_timestep = profiles["dmc"].timestep * profiles["dmc"].substeps
+    assert numbers.timestep * numbers.substeps == pytest.approx(control_timestep)
     dmc = kind.build(profiles["dmc"])
     for field in ("body_mass", "body_inertia", "geom_size", "dof_damping", "actuator_gear", "jnt_range"):
         np.testing.assert_array_equal(getattr(model, field), getattr(dmc, field))
@@ -157,7 +159,7 @@ def test_the_playgrounds_ball_hangs_still_at_the_start() -> None:
 
 
 def test_the_playgrounds_cheetah_settles_from_the_drawn_pose() -> None:
-    """2 s of physics in both profiles, and the same stand in the end but for the first step's forces."""
+    """2 s of physics in both profiles, and the same pose in the end but for the first step's forces."""
     settled = []
     for profile in ("dmc", "playground"):
         simulation, _ = start("CheetahRun", 20, profile)
@@ -360,7 +362,7 @@ def test_reacher_sees_the_target_as_mujoco_does() -> None:
 
 def test_ball_in_cup() -> None:
     """The target is a box of ±0.05 m around the cup's middle, 0.05 m below its rim; the ball of 0.025 m must be
-    inside as a whole, so its centre within 0.025 m of the middle in x and in z. The cup's origin is at 0.6 m, the
+    inside completely, so its centre within 0.025 m of the middle in x and in z. The cup's origin is at 0.6 m, the
     ball hangs at 0.2 m: the middle is where the ball is 0.35 m up."""
     simulation, task = play("BallInCup", 6)
     qpos = simulation.bind("qpos")

@@ -26,7 +26,7 @@ def test_the_page_says_what_the_task_is(task: str) -> None:
         assert (
             described == f"{constants.timestep:g} \N{MULTIPLICATION SIGN} {constants.substeps}, {constants.integrator}"
         )
-        assert control_step == f"{constants.control_timestep:g} s"
+        assert control_step == f"{arena.task.control_timestep:g} s"
         assert (int(size), int(actions)) == (arena.observation_size, arena.action_size)
         if profile == "dmc":
             parts = arena.task.observation_parts

@@ -15,7 +15,7 @@ from flowrl.envs import opengl
 from flowrl.envs.simulation import mujoco_batch as module
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 
-# A ball that falls on a plate with a touch sensor, beside a pendulum with a motor; a post that may stand anywhere.
+# A ball that falls on a plate with a touch sensor, beside a pendulum with a motor; a post whose place varies.
 MODEL = """
 <mujoco>
   <option timestep="0.01"/>
@@ -220,16 +220,16 @@ def test_contacts_are_counted_at_the_present_state(model: mujoco.MjModel) -> Non
 def test_a_state_that_is_not_finite_stays_so_and_leaves_the_others_alone(
     model: mujoco.MjModel, fields: tuple[str, ...], value: float
 ) -> None:
-    broken, whole = (MujocoBatch(model, 3, derived=fields, threads=1) for _ in range(2))
-    for each in (broken, whole):
+    broken, sound = (MujocoBatch(model, 3, derived=fields, threads=1) for _ in range(2))
+    for each in (broken, sound):
         scattered(each)
     broken.bind("qvel")[1, 1] = value
-    for ours, theirs in zip(trace(broken, fields, 10), trace(whole, fields, 10), strict=True):
+    for ours, theirs in zip(trace(broken, fields, 10), trace(sound, fields, 10), strict=True):
         assert torch.equal(ours[[0, 2]], theirs[[0, 2]])
     assert broken.bind("qpos").isfinite().all(1).tolist() == [True, False, True]
     assert broken.unstable().tolist() == [False, True, False]
-    whole.restore(broken.snapshot())
-    assert whole.unstable().tolist() == [False, True, False]
+    sound.restore(broken.snapshot())
+    assert sound.unstable().tolist() == [False, True, False]
     broken.reset(torch.tensor([1]))
     broken.step()
     assert broken.bind("qpos").isfinite().all()

@@ -166,9 +166,7 @@ def test_a_task_runs_in_the_precision_of_its_simulation(name: str) -> None:
     double, single = runner(name, MujocoBatch), runner(name, Float32Simulation)
     random = torch.Generator().manual_seed(0)
     rows = torch.tensor([1, 3])
-    for each in (double, single):
-        each.seed(0)
-    shown = [(each.reset(each.all_rows),) for each in (double, single)]
+    shown = [(each.begin(np.random.default_rng(0), reseed=True),) for each in (double, single)]
     for step in range(STEPS):
         for exact, rounded in zip(*shown, strict=True):
             assert (exact.dtype, rounded.dtype) == (torch.float64, torch.float32)
@@ -180,7 +178,7 @@ def test_a_task_runs_in_the_precision_of_its_simulation(name: str) -> None:
         results = double.step(actions), single.step(actions)
         for flags in zip(*(result[2:] for result in results), strict=True):
             assert torch.equal(*flags) and flags[0].dtype == torch.bool
-        reports = (each.report(each.all_rows) for each in (double, single))
+        reports = (each.task.report(each.all_rows) for each in (double, single))
         for exact, rounded in zip(*(report.values() for report in reports), strict=True):
             torch.testing.assert_close(rounded.double(), exact.double(), rtol=1e-4, atol=0.1, equal_nan=True)
         shown = [(result.observation, result.reward) for result in results]
@@ -191,8 +189,7 @@ def test_a_state_restored_in_float32_continues_bit_for_bit(name: str) -> None:
     first, second = runner(name, Float32Simulation), runner(name, Float32Simulation)
     random = torch.Generator().manual_seed(0)
     actions = torch.rand(8, COUNT, first.action_size, generator=random) * 2 - 1
-    first.seed(0)
-    first.reset(first.all_rows)
+    first.begin(np.random.default_rng(0), reseed=True)
     for action in actions[:4]:
         first.step(action)
     second.restore(first.state())

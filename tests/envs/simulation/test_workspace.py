@@ -13,7 +13,7 @@ from flowrl.envs.dm_control import tasks as dm_control
 from flowrl.envs.gymnasium_mujoco import tasks as gymnasium_mujoco
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
 
-SUITE = {
+DM_CONTROL = {
     f"{name}-{profile}": (lambda kind=kind, constants=constants: kind.build(constants))
     for name, (kind, profiles) in dm_control.TASKS.items()
     for profile, constants in profiles.items()
@@ -22,7 +22,7 @@ GYMNASIUM = {
     name: (lambda kind=kind, constants=constants: kind.build(constants))
     for name, (kind, constants) in gymnasium_mujoco.TASKS.items()
 }
-MODELS: dict[str, Callable[[], mujoco.MjModel]] = SUITE | GYMNASIUM
+MODELS: dict[str, Callable[[], mujoco.MjModel]] = DM_CONTROL | GYMNASIUM
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,7 +44,6 @@ class BallInCup(DMControlTask[BallInCupConstants]):
         "observation": "positions of cup and ball in x and z, their velocities",
         "reward": "1 where the ball is completely within the target box in the cup, else 0",
     }
-    observation_parts: Mapping[str, int] = {"position": 4, "velocity": 4}
 
     def __init__(self, simulation: Simulation, constants: BallInCupConstants) -> None:
         super().__init__(simulation, constants)
@@ -62,9 +60,6 @@ class BallInCup(DMControlTask[BallInCupConstants]):
         while len(rows):
             self.qpos[rows, 2:] = uniform(self.low, self.high, len(rows), random)
             rows = rows[self.simulation.contacts(rows) > 0]
-
-    def observation(self) -> Tensor:
-        return torch.cat((self.qpos, self.qvel), dim=1)
 
     def reward(self) -> Tensor:
         target = self.cup_origin + self.qpos[:, :2] + self.target_in_cup

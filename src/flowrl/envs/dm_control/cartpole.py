@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -42,7 +41,6 @@ class CartpoleBalance(DMControlTask[CartpoleConstants]):
         "reward": "upright · small control · small angular velocity · near the middle, each from its floor up to 1: "
         "(cos + 1)/2 · (4 + tolerance)/5 · (1 + tolerance)/2 · (1 + tolerance)/2",
     }
-    observation_parts: Mapping[str, int] = {"position": 3, "velocity": 2}
 
     def __init__(self, simulation: Simulation, constants: CartpoleConstants) -> None:
         super().__init__(simulation, constants)
@@ -52,9 +50,9 @@ class CartpoleBalance(DMControlTask[CartpoleConstants]):
         self.qpos[rows] = uniform(-self.reach, self.reach, len(rows), random)
         self.qvel[rows] = self.constants.start_velocity * normal(self.qvel, len(rows), random)
 
-    def observation(self) -> Tensor:
+    def parts(self) -> dict[str, Tensor]:
         cart, angle = self.qpos[:, :1], self.qpos[:, 1:]
-        return torch.cat((cart, angle.cos(), angle.sin(), self.qvel), dim=1)
+        return {"position": torch.cat((cart, angle.cos(), angle.sin()), dim=1), "velocity": self.qvel}
 
     def reward(self) -> Tensor:
         constants = self.constants

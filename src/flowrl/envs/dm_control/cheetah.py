@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,7 +55,6 @@ class Cheetah(DMControlTask[CheetahConstants]):
         "observation": "heights, pitch and joint angles (8: every position but x), all velocities (9)",
         "reward": "the horizontal speed of the centre of mass over 10 m/s, at most 1",
     }
-    observation_parts: Mapping[str, int] = {"position": 8, "velocity": 9}
 
     @classmethod
     def build(cls, constants: CheetahConstants) -> mujoco.MjModel:
@@ -68,7 +66,6 @@ class Cheetah(DMControlTask[CheetahConstants]):
     def __init__(self, simulation: Simulation, constants: CheetahConstants) -> None:
         super().__init__(simulation, constants)
         model, qpos, qvel = simulation.model, self.qpos, self.qvel
-        self.pose = qpos[:, 1:]  # all but the position along x
         self.legs = qpos[:, ROOT_JOINTS:]
         self.hinges, self.hinge_rates, self.root_speed = qpos[:, 2:], qvel[:, 2:], qvel[:, 0]
         self.low, self.high = simulation.constant(model.jnt_range[ROOT_JOINTS:]).T
@@ -82,8 +79,8 @@ class Cheetah(DMControlTask[CheetahConstants]):
         self.legs[rows] += uniform(self.low, self.high, len(rows), random)
         self.simulation.step(self.constants.steps_after_pose, rows)
 
-    def observation(self) -> Tensor:
-        return torch.cat((self.pose, self.qvel), dim=1)
+    def parts(self) -> dict[str, Tensor]:
+        return {"position": self.qpos[:, 1:], "velocity": self.qvel}  # all but the position along x
 
     def reward(self) -> Tensor:
         speed = self.constants.speed

@@ -8,7 +8,6 @@ to the spinner; a target is a disc somewhere on the circle of the spinner's end.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -89,9 +88,10 @@ class Finger(DMControlTask[FingerConstants]):
                 return
             rows = rows[self.simulation.contacts(rows) > 0]
 
-    def observation(self) -> Tensor:
-        """Compute (count, 9): two joint angles, tip in x and z, three velocities, log(1 + force) of two sensors."""
-        return torch.cat((self.qpos[:, :2], self.tip(), self.qvel, self.force.log1p()), dim=1)
+    def parts(self) -> dict[str, Tensor]:
+        """Compute two joint angles and the tip in x and z, three velocities, and log(1 + force) of two sensors."""
+        position = torch.cat((self.qpos[:, :2], self.tip()), dim=1)
+        return {"position": position, "velocity": self.qvel, "touch": self.force.log1p()}
 
     def tip(self) -> Tensor:
         """Compute the tip's x and z (count, 2) in metres. The hinge turns from z against x."""
@@ -107,7 +107,6 @@ class FingerSpin(Finger):
         "observation": "angles of the two joints, tip in x and z, velocities of the joints and the hinge, touch",
         "reward": "1 where the hinge turns at 15 rad/s or more, in the negative direction, else 0",
     }
-    observation_parts: Mapping[str, int] = {"position": 4, "velocity": 3, "touch": 2}
 
     @classmethod
     def build(cls, constants: FingerConstants) -> mujoco.MjModel:
@@ -128,7 +127,6 @@ class FingerTurn(Finger):
         "observation": "as FingerSpin's, then the target in x and z, and the distance from the tip to its rim",
         "reward": "1 where the tip is in the target, else 0",
     }
-    observation_parts: Mapping[str, int] = {**FingerSpin.observation_parts, "target_position": 2, "dist_to_target": 1}
     varied = ("site_pos",)
 
     def __init__(self, simulation: Simulation, constants: FingerConstants) -> None:
@@ -146,8 +144,8 @@ class FingerTurn(Finger):
         self.target_position[rows] = self.hinge_position + self.spinner_radius * direction
         super().reset(rows, random)
 
-    def observation(self) -> Tensor:
-        return torch.cat((super().observation(), self.target(), self.distance()[:, None]), dim=1)
+    def parts(self) -> dict[str, Tensor]:
+        return super().parts() | {"target_position": self.target(), "dist_to_target": self.distance()[:, None]}
 
     def reward(self) -> Tensor:
         return (self.distance() <= 0).to(self.qpos.dtype)

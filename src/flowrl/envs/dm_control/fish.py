@@ -72,9 +72,6 @@ class FishSwim(DMControlTask[FishConstants]):
     def __init__(self, simulation: Simulation, constants: FishConstants) -> None:
         super().__init__(simulation, constants)  # qpos (count, 14): position, quaternion, joints
         model = simulation.model
-        # the two profiles differ in the order of the parts
-        parts = {"joint_angles": 7, "upright": 1, "target": 3, "velocity": 13}
-        self.observation_parts = {"upright": 1} | parts if constants.upright_first else parts
         self.target = simulation.expand("geom_pos")[:, model.geom("target").id]  # (count, 3)
         mouth = model.geom("mouth")
         self.mouth_position = simulation.constant(mouth.pos)  # (3,) m, in the torso's axes
@@ -93,11 +90,11 @@ class FishSwim(DMControlTask[FishConstants]):
         self.qpos[rows, 7:] = joints_and_target[:, :-3]
         self.target[rows] = joints_and_target[:, -3:]
 
-    def observation(self) -> Tensor:
-        torso, angles = self.torso_axes(), self.qpos[:, 7:]
-        upright = torso[:, 2, 2:]
-        posture = (upright, angles) if self.constants.upright_first else (angles, upright)
-        return torch.cat((*posture, self.to_target(torso), self.qvel), dim=1)
+    def parts(self) -> dict[str, Tensor]:
+        torso = self.torso_axes()
+        upright, angles = {"upright": torso[:, 2, 2:]}, {"joint_angles": self.qpos[:, 7:]}
+        posture = upright | angles if self.constants.upright_first else angles | upright
+        return posture | {"target": self.to_target(torso), "velocity": self.qvel}
 
     def reward(self) -> Tensor:
         torso, distance = self.torso_axes(), self.contact_distance

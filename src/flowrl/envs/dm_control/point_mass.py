@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,19 +12,13 @@ from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
 from flowrl.envs.simulation.protocol import Simulation
 from flowrl.envs.simulation.task import uniform
 
-
-@dataclass(frozen=True, kw_only=True)
-class PointMassConstants(DMControlConstants):
-    """PointMass's numbers; the model gives its target's radius."""
-
-
 PROFILES = {
-    "dmc": PointMassConstants(timestep=0.02, substeps=1),
-    "playground": PointMassConstants(timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4),
+    "dmc": DMControlConstants(timestep=0.02, substeps=1),
+    "playground": DMControlConstants(timestep=0.02, substeps=1, implicit_damping=False, iterations=1, ls_iterations=4),
 }
 
 
-class PointMass(DMControlTask[PointMassConstants]):
+class PointMass(DMControlTask[DMControlConstants]):
     """Push a ball to the middle of an arena."""
 
     model = "point_mass"
@@ -35,18 +27,14 @@ class PointMass(DMControlTask[PointMassConstants]):
         "observation": "position in x and y from the target in the middle, velocity",
         "reward": "near the target · small control, (4 + mean tolerance of the controls)/5",
     }
-    observation_parts: Mapping[str, int] = {"position": 2, "velocity": 2}
 
-    def __init__(self, simulation: Simulation, constants: PointMassConstants) -> None:
+    def __init__(self, simulation: Simulation, constants: DMControlConstants) -> None:
         super().__init__(simulation, constants)
         self.low, self.high = simulation.constant(simulation.model.jnt_range).T
         self.target_radius = float(simulation.model.geom("target").size[0])
 
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
         self.qpos[rows] = uniform(self.low, self.high, len(rows), random)
-
-    def observation(self) -> Tensor:
-        return torch.cat((self.qpos, self.qvel), dim=1)
 
     def reward(self) -> Tensor:
         distance = torch.linalg.vector_norm(self.qpos, dim=1)  # the target is where both joints are at 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -44,7 +43,6 @@ class Reacher(DMControlTask[ReacherConstants]):
         "observation": "joint angles, from the tip to the target in x and y, joint velocities",
         "reward": "1 where the tip, a ball, touches the target, else 0",
     }
-    observation_parts: Mapping[str, int] = {"position": 2, "to_target": 2, "velocity": 2}
     varied = ("geom_pos",)
 
     @classmethod
@@ -68,8 +66,8 @@ class Reacher(DMControlTask[ReacherConstants]):
         self.qpos[rows] = torch.stack((shoulder, wrist), dim=1)
         self.target[rows] = torch.stack((distance * direction.sin(), distance * direction.cos()), dim=1)
 
-    def observation(self) -> Tensor:
-        return torch.cat((self.qpos, self.to_target(), self.qvel), dim=1)
+    def parts(self) -> dict[str, Tensor]:
+        return {"position": self.qpos, "to_target": self.to_target(), "velocity": self.qvel}
 
     def reward(self) -> Tensor:
         return tolerance(torch.linalg.vector_norm(self.to_target(), dim=1), (0, self.contact_distance))

@@ -34,7 +34,7 @@ def tolerance(
 ) -> Tensor:
     """1 where lower <= x <= upper, and less the further `x` (any shape) lies outside.
 
-    `sigmoid(distance / margin, value_at_margin)` says how much less, so that at `margin` from the nearer bound
+    `sigmoid(distance / margin, value_at_margin)` computes how much less, so that at `margin` from the nearer bound
     `value_at_margin` is left; without a margin it is 0 outside. NaN stays NaN.
     """
     outside = (x - x.clamp(*bounds)).abs()  # 0 inside the bounds

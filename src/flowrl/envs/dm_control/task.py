@@ -9,7 +9,6 @@ from typing import ClassVar, TypeVar
 import mujoco
 
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
-from flowrl.envs.simulation.protocol import Simulation
 from flowrl.envs.simulation.task import Task, TaskConstants
 
 
@@ -26,17 +25,12 @@ class DMControlConstants(TaskConstants):
     iterations: int = 100  # at most, of the constraint solver
     ls_iterations: int = 50  # at most, of its line search
 
-    @property
-    def control_timestep(self) -> float:
-        """Seconds of one control step."""
-        return self.timestep * self.substeps
-
 
 C = TypeVar("C", bound=DMControlConstants)
 
 
 class DMControlTask(Task[C]):
-    """A control task on the model `models/<model>.xml`, which binds positions, velocities and controls."""
+    """A control task on the model `models/<model>.xml`."""
 
     model: ClassVar[str]
 
@@ -51,19 +45,9 @@ class DMControlTask(Task[C]):
         spec = mujoco.MjSpec.from_string(path.read_text("utf-8"))
         spec.memory = WORKSPACE
         spec.option.timestep = constants.timestep
-        spec.option.integrator = {
-            "Euler": mujoco.mjtIntegrator.mjINT_EULER,
-            "RK4": mujoco.mjtIntegrator.mjINT_RK4,
-            "implicit": mujoco.mjtIntegrator.mjINT_IMPLICIT,
-            "implicitfast": mujoco.mjtIntegrator.mjINT_IMPLICITFAST,
-        }[constants.integrator]
+        spec.option.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{constants.integrator.upper()}")
         spec.option.iterations = constants.iterations
         spec.option.ls_iterations = constants.ls_iterations
         if not constants.implicit_damping:
             spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
         return spec
-
-    def __init__(self, simulation: Simulation, constants: C) -> None:
-        super().__init__(simulation, constants)
-        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
-        self.ctrl = simulation.bind("ctrl")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs.arguments import one_of
 from flowrl.envs.dm_control import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
 from flowrl.envs.dm_control.task import DMControlConstants
 from flowrl.envs.simulation.task import Task
@@ -31,11 +31,5 @@ TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, DMControlConstants]]] = {
 
 def find_task(task: str, profile: str) -> tuple[type[Task[Any]], DMControlConstants]:
     """Return a task's class and the numbers of a profile; raises UsageError for names that do not exist."""
-    if task not in TASKS:
-        raise UsageError(f"there is no task {task!r}.{did_you_mean(task, TASKS)} They are {', '.join(TASKS)}.")
-    kind, profiles = TASKS[task]
-    if not isinstance(profile, str) or profile not in profiles:
-        raise UsageError(
-            f"{task} has no profile {profile!r}.{did_you_mean(str(profile), profiles)} They are {', '.join(profiles)}."
-        )
-    return kind, profiles[profile]
+    kind, profiles = TASKS[one_of(TASKS, task, "there is no task")]
+    return kind, profiles[one_of(profiles, profile, f"{task} has no profile")]

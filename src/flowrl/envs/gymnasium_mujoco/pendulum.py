@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from flowrl.envs.gymnasium_mujoco.task import GymnasiumConstants, GymnasiumTask
@@ -37,16 +34,11 @@ DOUBLE_PENDULUM = DoublePendulumConstants(
 
 
 class Pendulum(GymnasiumTask[PendulumConstants]):
-    """Keep one pole upright."""
+    """Keep one pole upright.
 
-    facts: ClassVar = {
-        "observation": "cart, angle, and their velocities",
-        "reward": "1 until the pole has fallen, which ends it",
-    }
-    observation_parts: Mapping[str, int] = {"position": 2, "velocity": 2}
-
-    def observation(self) -> Tensor:
-        return torch.cat((self.qpos, self.qvel), dim=1)
+    An observation consists of the cart's position, the pole's angle, and their velocities. The reward is 1 until the
+    pole has fallen, which ends the episode.
+    """
 
     def reward(self) -> Tensor:
         return (~self.terminated()).to(self.qpos.dtype)
@@ -59,14 +51,11 @@ class Pendulum(GymnasiumTask[PendulumConstants]):
 class DoublePendulum(GymnasiumTask[DoublePendulumConstants]):
     """Keep two poles upright, one on the other.
 
-    The tip's position (x, z) and the force are the last substep's, as Gymnasium reads them.
+    An observation consists of the cart's position, the sines and cosines of both angles, the velocities, and the force
+    that holds the cart on its rail. The reward is 10 until the tip has fallen, which ends the episode, - (0.01 x² +
+    (z - 2)²) - (0.001 ω₁² + 0.005 ω₂²). The tip's position (x, z) and the force are the last substep's, as Gymnasium
+    reads them.
     """
-
-    facts: ClassVar = {
-        "observation": "cart, sines and cosines of both angles, velocities, force that holds the cart on its rail",
-        "reward": "10 until the tip has fallen, which ends it, - (0.01 x² + (z - 2)²) - (0.001 ω₁² + 0.005 ω₂²)",
-    }
-    observation_parts: Mapping[str, int] = {"cart": 1, "sine": 2, "cosine": 2, "velocity": 3, "force": 1}
 
     def __init__(self, simulation: Simulation, constants: DoublePendulumConstants) -> None:
         super().__init__(simulation, constants)
@@ -74,10 +63,15 @@ class DoublePendulum(GymnasiumTask[DoublePendulumConstants]):
         tip = simulation.latest("site_xpos")[:, 0]
         self.tip_x, self.tip_z = tip[:, 0], tip[:, 2]
 
-    def observation(self) -> Tensor:
-        cart, angles, most = self.qpos[:, :1], self.qpos[:, 1:], self.constants.clipped_most
-        clipped = torch.cat((self.qvel, self.force), dim=1).clamp(-most, most)
-        return torch.cat((cart, angles.sin(), angles.cos(), clipped), dim=1)
+    def parts(self) -> dict[str, Tensor]:
+        angles, most = self.qpos[:, 1:], self.constants.clipped_most
+        return {
+            "cart": self.qpos[:, :1],
+            "sine": angles.sin(),
+            "cosine": angles.cos(),
+            "velocity": self.qvel.clamp(-most, most),
+            "force": self.force.clamp(-most, most),
+        }
 
     def reward(self) -> Tensor:
         alive = self.constants.healthy_reward * ~self.terminated()

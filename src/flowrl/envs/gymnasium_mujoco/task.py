@@ -1,4 +1,4 @@
-"""The shared part of these tasks: Gymnasium's model files, initial states around the default one, control cost."""
+"""The shared part of these tasks: Gymnasium's model files, initial states around the default one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Literal, TypeVar
 
 import gymnasium
 import mujoco
-import numpy as np
 import torch
 from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
-from flowrl.envs.simulation.protocol import Simulation
 from flowrl.envs.simulation.task import Task, TaskConstants, normal, uniform
 
 MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -32,7 +30,7 @@ C = TypeVar("C", bound=GymnasiumConstants)
 
 
 class GymnasiumTask(Task[C]):
-    """A task on one of Gymnasium's models, which binds positions, velocities and controls."""
+    """A task on one of Gymnasium's models."""
 
     @classmethod
     def build(cls, constants: C) -> mujoco.MjModel:
@@ -40,25 +38,12 @@ class GymnasiumTask(Task[C]):
         spec.memory = WORKSPACE
         return spec.compile()
 
-    def __init__(self, simulation: Simulation, constants: C) -> None:
-        super().__init__(simulation, constants)
-        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
-        self.ctrl = simulation.bind("ctrl")
-
     def reset(self, rows: Tensor, random: torch.Generator) -> None:
         """Move `rows` from the default state to independent random ones around it."""
         noise = self.constants.start_noise
         self.qpos[rows] += noise * _within_one(self.qpos, len(rows), random)
         draw = _within_one if self.constants.start_velocity == "uniform" else normal
         self.qvel[rows] = noise * draw(self.qvel, len(rows), random)
-
-    def control_cost(self, weight: float) -> Tensor:
-        """Compute weight · Σ ctrl² (count,), rounded as by Gymnasium: its actions are float32, and so is this sum.
-
-        By NumPy's sum, because the last bit depends on the order of the terms.
-        """
-        actions = self.ctrl.cpu().numpy().astype(np.float32)
-        return torch.from_numpy(weight * np.square(actions).sum(axis=1)).to(self.ctrl.device)
 
 
 def _within_one(like: Tensor, rows: int, random: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Gymnasium's MuJoCo environments, version 5, on `mujoco.batch`: its models, its numbers, all rows together.
 
-From equal states under equal actions (float32, as its action spaces say), observations, rewards and ends are
+From equal states under equal actions (float32, as in its action spaces), observations, rewards and ends are
 Gymnasium's; initial states have its distribution, from torch's random numbers. Only default arguments are supported.
 """
 
@@ -16,12 +16,12 @@ from flowrl.envs.simulation.vector_env import TaskVectorEnv
 TASKS: dict[str, tuple[type[Task[Any]], TaskConstants]] = {
     "Ant-v5": (ant.Ant, ant.ANT),
     "HalfCheetah-v5": (locomotion.Locomotion, locomotion.HALF_CHEETAH),
-    "Hopper-v5": (locomotion.BalancedLocomotion, locomotion.HOPPER),
+    "Hopper-v5": (locomotion.PlanarLocomotion, locomotion.HOPPER),
     "Humanoid-v5": (humanoid.Humanoid, humanoid.HUMANOID),
     "InvertedDoublePendulum-v5": (pendulum.DoublePendulum, pendulum.DOUBLE_PENDULUM),
     "InvertedPendulum-v5": (pendulum.Pendulum, pendulum.PENDULUM),
     "Swimmer-v5": (locomotion.Locomotion, locomotion.SWIMMER),
-    "Walker2d-v5": (locomotion.BalancedLocomotion, locomotion.WALKER2D),
+    "Walker2d-v5": (locomotion.PlanarLocomotion, locomotion.WALKER2D),
 }
 """An id -> the class and the numbers of its task."""
 

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from flowrl.contracts.errors import UsageError
+from flowrl.envs.arguments import at_least_one
 from flowrl.envs.humanoid.episode_starts import Sampling
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions.library import load, unrolled
@@ -18,7 +19,7 @@ from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants, one_of
 from flowrl.envs.simulation.single_env import TaskEnv
 from flowrl.envs.simulation.task_runner import TaskRunner
-from flowrl.envs.simulation.vector_env import TaskVectorEnv, at_least_one
+from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
 # frames by which a loop is longer than an episode, which may begin in any of them
 SPARE = 4 * CONTROL_RATE

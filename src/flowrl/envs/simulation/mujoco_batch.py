@@ -63,7 +63,7 @@ class MujocoBatch:
         threads: int = 0,
         forces: bool = False,
     ) -> None:
-        configure_mujoco_log(console=True, file=False)  # else a MUJOCO_LOG.TXT grows in the current folder
+        configure_mujoco_log(console=True)  # else a MUJOCO_LOG.TXT grows in the current folder
         self.model = copy.copy(model)
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.count = count
@@ -71,8 +71,8 @@ class MujocoBatch:
         self._batch = Batch(self.model, count, threads, persistent=bool(derived) or forces)
         self.threads = int(self._batch.nthread)
         self._stage = int(mujoco.mjtStage.mjSTAGE_VEL if derived else mujoco.mjtStage.mjSTAGE_NONE)
-        self._derived = {field: live(self._batch.bind(field)) for field in derived}
-        self._latest: dict[str, Tensor] = {}
+        self._derived = derived
+        self._read = {field: live(self._batch.bind(field)) for field in derived}  # and what `latest` has bound
         self._forces: Tensor | None = None
         if forces:
             self._forces = torch.zeros(count, model.nbody, 6, dtype=torch.float64)
@@ -93,17 +93,17 @@ class MujocoBatch:
 
     def bind(self, field: str) -> Tensor:
         """Return a live MjData field (count, …); raises ValueError for one outside the state that was not declared."""
-        if field in self._derived:
-            return self._derived[field]
-        if field not in STATE:
+        if field in STATE:
+            return live(self._batch.bind(field))
+        if field not in self._derived:
             raise ValueError(f"the simulation was made without {field!r} among its `derived` fields")
-        return live(self._batch.bind(field))
+        return self._read[field]
 
     def latest(self, field: str) -> Tensor:
         """Return any MjData field (count, …) as the last substep or `forward` computed it: live and read-only."""
-        if field not in self._latest:
-            self._latest[field] = live(self._batch.bind(field))
-        return self._latest[field]
+        if field not in self._read:
+            self._read[field] = live(self._batch.bind(field))
+        return self._read[field]
 
     def external_forces(self) -> Tensor:
         """Return `cfrc_ext` (count, body, 6), torque and force, as mj_rnePostConstraint computes it: live.
@@ -122,13 +122,13 @@ class MujocoBatch:
 
     def reset(self, rows: Tensor | None = None) -> None:
         """Put `rows` into the model's default state; derived fields are not recomputed."""
+        where = slice(None) if rows is None else rows
         if self._varied:  # the default state may depend on them
             self._batch.reset(indexes(rows), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         else:  # equal for all rows; a copy is cheaper than waking the threads
-            where = slice(None) if rows is None else rows
             self._state[where], self._warnings[where] = self._default, 0
         if self._forces is not None:
-            self._forces[slice(None) if rows is None else rows] = 0
+            self._forces[where] = 0
 
     def forward(self, rows: Tensor | None = None) -> None:
         """Compute all derived fields of `rows`, accelerations included, without advancing time."""
@@ -156,7 +156,7 @@ class MujocoBatch:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copy everything that the next steps and readings depend on."""
-        parts = {"state": self._state, "warnings": self._warnings} | self._varied | self._derived | self._latest
+        parts = {"state": self._state, "warnings": self._warnings} | self._varied | self._read
         if self._forces is not None:
             parts["forces"] = self._forces
         return {name: tensor.clone() for name, tensor in parts.items()}
@@ -172,7 +172,7 @@ class MujocoBatch:
             self._batch.forward(stage=self._stage)
         self._warnings.copy_(snapshot["warnings"])
         # `forward` cannot recompute what belongs to the substep before the snapshot, such as touch.
-        for field, tensor in (self._derived | self._latest).items():
+        for field, tensor in self._read.items():
             tensor.copy_(snapshot[field])
 
     def render(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.simulation.task_runner import TaskRunner
-from flowrl.envs.simulation.vector_env import Observation, action_space, drawable, observation_space, seed_from
+from flowrl.envs.simulation.vector_env import Observation, action_space, drawable, observation_space
 
 
 class TaskEnv(gymnasium.Env[Any, Any]):
@@ -34,20 +34,16 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self.picture = drawable(runner, height, width, camera)
         self.observation_space: spaces.Box = observation_space(runner)
         self.action_space: spaces.Box = action_space(runner)
-        self.seeded = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        if seed is not None or not self.seeded:
-            self.runner.seed(seed_from(self.np_random))
-            self.seeded = True
-        return self.runner.reset(self.runner.all_rows)[0].cpu().numpy(), {}
+        return self.runner.begin(self.np_random, reseed=seed is not None)[0].cpu().numpy(), {}
 
     def step(self, action: NDArray[Any]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated = self.runner.step(torch.from_numpy(np.array(action))[None])
-        report = self.runner.report(self.runner.all_rows)
+        report = self.runner.task.report(self.runner.all_rows)
         info = {name: numbers[0].item() for name, numbers in report.items()}
         return observation[0].cpu().numpy(), float(reward), bool(terminated), bool(truncated), info
 
@@ -55,4 +51,4 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return self.runner.render(0, *self.picture) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        self.runner.close()
+        self.runner.simulation.close()

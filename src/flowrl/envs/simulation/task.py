@@ -30,18 +30,16 @@ Constants = TypeVar("Constants", bound=TaskConstants)
 
 
 class Task(Generic[Constants]):
-    """A task over `simulation.count` simulations. A subclass must give `observation_parts`, `build`, `reset`,
-    `observation` and `reward`; everything else has a default that does nothing.
+    """A task over `simulation.count` simulations. A subclass must give `build`, `reset` and `reward`; an observation
+    is by default the positions and velocities, and everything else has a default that does nothing.
 
-    A task reads and writes tensors that are live views of the simulation (`simulation.bind("qpos")`), binds them once
-    in `__init__`, and makes its own tensors with `simulation.constant(…)`, so that it runs in the simulation's dtype
-    on its device. The order of calls at an episode's start is: the simulation is reset to the model's default
+    A task reads and writes tensors that are live views of the simulation: `qpos`, `qvel` and `ctrl`, and what else it
+    binds in `__init__`. It makes its own tensors with `simulation.constant(…)`, so that it runs in the simulation's
+    dtype on its device. The order of calls at an episode's start is: the simulation is reset to the model's default
     state, `reset`, `simulation.forward`, `observation_rows`; in a control step: `before_step`, the physics,
     `after_step`, `observation`, `reward`, `terminated`, `truncated`.
     """
 
-    observation_parts: Mapping[str, int]
-    """Name and size of the parts of an observation, in order."""
     facts: ClassVar[Mapping[str, str]] = {}
     """Descriptions for `flowrl envs`, by the names `start`, `action`, `observation`, `reward` and `end`."""
     derived: ClassVar[tuple[str, ...]] = ()
@@ -60,8 +58,9 @@ class Task(Generic[Constants]):
         raise NotImplementedError
 
     def __init__(self, simulation: Simulation, constants: Constants) -> None:
-        """Keep the arguments; a subclass extends this to bind the fields that it reads."""
+        """Keep the arguments and bind positions, velocities and controls; a subclass binds what else it reads."""
         self.simulation, self.constants = simulation, constants
+        self.qpos, self.qvel, self.ctrl = (simulation.bind(field) for field in ("qpos", "qvel", "ctrl"))
 
     @property
     def control_timestep(self) -> float:
@@ -75,9 +74,18 @@ class Task(Generic[Constants]):
         """
         raise NotImplementedError
 
+    def parts(self) -> dict[str, Tensor]:
+        """Compute the parts (count, size) of an observation by name, in order."""
+        return {"position": self.qpos, "velocity": self.qvel}
+
+    @property
+    def observation_parts(self) -> Mapping[str, int]:
+        """Name and size of the parts of an observation, in order."""
+        return {name: part.shape[1] for name, part in self.parts().items()}
+
     def observation(self) -> Tensor:
         """Compute the observations as a new tensor (count, observation)."""
-        raise NotImplementedError
+        return torch.cat(tuple(self.parts().values()), dim=1)
 
     def observation_rows(self, rows: Tensor) -> Tensor:
         """Compute `observation()[rows]` as a new tensor (rows, observation); override it where less work will do."""
@@ -87,19 +95,16 @@ class Task(Generic[Constants]):
         """Compute the reward (count,), a new tensor, for arriving in the present state under the present `ctrl`."""
         raise NotImplementedError
 
-    def terminated(self) -> Tensor | None:
-        """Return where (count,) bool, a new tensor, the present state ends the episode, without a future to value.
+    def terminated(self) -> Tensor:
+        """Return where (count,) bool, a new tensor, the present state ends the episode, without a future to value."""
+        return self.qpos.new_zeros(len(self.qpos), dtype=torch.bool)
 
-        None: nowhere.
-        """
-        return None
-
-    def truncated(self) -> Tensor | None:
+    def truncated(self) -> Tensor:
         """Return where (count,) bool, a new tensor, the episode is cut short though its future still has a value.
 
-        None: nowhere. The limit `episode_steps` is applied by the environment.
+        The limit `episode_steps` is applied by the environment.
         """
-        return None
+        return self.qpos.new_zeros(len(self.qpos), dtype=torch.bool)
 
     def before_step(self) -> None:
         """Keep what the reward compares with; called with the new `ctrl` in place, before the physics."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,16 +63,23 @@ class TaskRunner:
         self.observation_size = sum(self.task.observation_parts.values())
         self.action_size = self.control.shape[1]
         self.random = torch.Generator()
+        self.seeded = False
         device = self.simulation.device
         self.elapsed = torch.zeros(count, dtype=torch.int64, device=device)  # control steps since the reset
-        self._never = torch.zeros(count, dtype=torch.bool, device=device)
         self.all_rows = torch.arange(count, device=device)
         self.control_rate = round(1 / self.task.control_timestep)  # control steps per second
 
-    def seed(self, seed: int) -> None:
-        """Seed the random generator and clear the task's own state; a `reset` of all rows must follow."""
-        self.random.manual_seed(seed)
-        self.task.clear()
+    def begin(self, random: np.random.Generator, reseed: bool) -> Tensor:
+        """Begin new episodes in all rows and return their observations (count, observation).
+
+        With `reseed`, and the first time, the random generator gets a seed from `random`, Gymnasium's, and the task's
+        own state is cleared.
+        """
+        if reseed or not self.seeded:
+            self.random.manual_seed(int(random.integers(2**63)))
+            self.task.clear()
+            self.seeded = True
+        return self.reset(self.all_rows)
 
     def reset(self, rows: Tensor) -> Tensor:
         """Begin new episodes in `rows` and return their observations (rows, observation)."""
@@ -107,16 +115,7 @@ class TaskRunner:
                 unstable = self.simulation.unstable()
                 if unstable.any():
                     observation[unstable] = reward[unstable] = torch.nan
-        return StepResult(observation, reward, self._flags(terminated), self._flags(truncated))
-
-    def _flags(self, flags: Tensor | None) -> Tensor:
-        """Return `flags` (count,) bool, or False everywhere for None."""
-        return self._never.clone() if flags is None else flags
-
-    def report(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return what the task reports of the episodes of `rows`, (rows,) each."""
-        with one_thread():
-            return self.task.report(rows)
+        return StepResult(observation, reward, terminated, truncated)
 
     def render(self, row: int, height: int, width: int, camera: int | str) -> Image:
         """Draw one episode (height, width, 3); raises MissingDependency without a graphics library."""
@@ -139,7 +138,3 @@ class TaskRunner:
         self.random.set_state(state["random"])
         if "task" in state:
             self.task.restore(state["task"])
-
-    def close(self) -> None:
-        """Release what `render` allocated."""
-        self.simulation.close()

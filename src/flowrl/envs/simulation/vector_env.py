@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.envs.arguments import at_least_one
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.simulation.task_runner import StepResult, TaskRunner, one_thread
+from flowrl.envs.state_capture import as_arrays, as_tensors
 from flowrl.envs.tensors import TensorStep
 
 Observation = NDArray[np.floating[Any]]  # (…, observation)
@@ -31,11 +33,6 @@ def action_space(runner: TaskRunner) -> spaces.Box:
     """Return the space of one action: the actuators' ranges, to which MuJoCo clamps."""
     low, high = runner.simulation.model.actuator_ctrlrange.astype(np.float32).T
     return spaces.Box(low, high, dtype=np.float32)
-
-
-def seed_from(random: np.random.Generator) -> int:
-    """Draw a seed for torch's generator from Gymnasium's."""
-    return int(random.integers(2**63))
 
 
 class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
@@ -79,7 +76,6 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.single_action_space = action_space(runner)
         self.observation_space = batch_space(self.single_observation_space, runner.count)
         self.action_space = batch_space(self.single_action_space, runner.count)
-        self.seeded = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -94,10 +90,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         `seed` seeds the random generator; None continues it, or seeds it at random in the first reset.
         """
         super().reset(seed=seed)
-        if seed is not None or not self.seeded:
-            self.runner.seed(seed_from(self.np_random))
-            self.seeded = True
-        return self.runner.reset(self.runner.all_rows)
+        return self.runner.begin(self.np_random, reseed=seed is not None)
 
     def stagger(self) -> NDArray[np.int64]:
         """Set the elapsed steps of each running episode to a random number, so that the time limit does not truncate
@@ -167,7 +160,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         rows = ended.nonzero().flatten()
         if not len(rows):
             return rows, {}
-        report = self.runner.report(rows)
+        report = self.runner.task.report(rows)
         if (pictures := self.render()) is not None:
             report = report | {"render": torch.from_numpy(np.stack(pictures)).to(rows.device)[rows]}
         return rows, report
@@ -180,16 +173,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def state(self) -> dict[str, Any]:
         """Copy everything that the next steps depend on, as NumPy arrays: simulations, elapsed steps, generators."""
         random = copy.deepcopy(self.np_random)
-        return {"arena": _as_arrays(self.runner.state()), "random": random, "seeded": self.seeded}
+        return {"arena": as_arrays(self.runner.state()), "random": random, "seeded": self.runner.seeded}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()` of an environment with the same options and `num_envs`."""
-        self.runner.restore(_as_tensors(state["arena"]))
+        self.runner.restore(as_tensors(state["arena"]))
         self._np_random = copy.deepcopy(state["random"])
-        self.seeded = state["seeded"]
+        self.runner.seeded = state["seeded"]
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.runner.close()
+        self.runner.simulation.close()
 
 
 def _accumulated(earlier: StepResult, later: StepResult, running: Tensor) -> StepResult:
@@ -212,20 +205,6 @@ def _merged(reports: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, di
     return rows, {name: torch.cat([report[name] for report in filled])[order] for name in names}
 
 
-def _as_arrays(state: Any) -> Any:
-    """Convert the tensors in nested dicts to NumPy arrays."""
-    if isinstance(state, dict):
-        return {name: _as_arrays(part) for name, part in state.items()}
-    return state.cpu().numpy()
-
-
-def _as_tensors(state: Any) -> Any:
-    """Convert the NumPy arrays in nested dicts to tensors."""
-    if isinstance(state, dict):
-        return {name: _as_tensors(part) for name, part in state.items()}
-    return torch.from_numpy(np.asarray(state))
-
-
 def drawable(runner: TaskRunner, height: int, width: int, camera: int | str | None) -> tuple[int, int, int | str]:
     """Return height, width and camera of the pictures; raises UsageError for a size or a camera that does not exist.
 
@@ -243,10 +222,3 @@ def drawable(runner: TaskRunner, height: int, width: int, camera: int | str | No
             "(the free one), by name or by number from 0 on."
         )
     return at_least_one("height", height), at_least_one("width", width), camera
-
-
-def at_least_one(name: str, value: int) -> int:
-    """Return `value`; raises UsageError, with its `name`, unless it is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    return value

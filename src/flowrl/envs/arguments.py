@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TypeVar
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+
+Name = TypeVar("Name", bound=str)
 
 
 def at_least_one(name: str, value: int) -> int:
@@ -14,7 +17,7 @@ def at_least_one(name: str, value: int) -> int:
     return value
 
 
-def one_of(known: Collection[str], value: str, missing: str) -> str:
+def one_of(known: Collection[Name], value: Name, missing: str) -> Name:
     """Return `value`; raises UsageError, which begins with `missing` ('there is no task'), unless it is `known`."""
     if not isinstance(value, str) or value not in known:
         raise UsageError(f"{missing} {value!r}.{did_you_mean(str(value), known)} There are {', '.join(known)}.")

@@ -10,13 +10,13 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from flowrl.contracts.errors import UsageError
-from flowrl.envs.arguments import at_least_one
+from flowrl.envs.arguments import at_least_one, one_of
 from flowrl.envs.humanoid.episode_starts import Sampling
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
-from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants, one_of
+from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants
 from flowrl.envs.simulation.single_env import TaskEnv
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
@@ -24,6 +24,8 @@ from flowrl.envs.simulation.vector_env import TaskVectorEnv
 # frames by which a loop is longer than an episode, which may begin in any of them
 SPARE = 4 * CONTROL_RATE
 Motions = Sequence[str | Mapping[str, Any] | Motion]
+
+NO_GOAL = "env.goal: HumanoidTrack has no goal"
 
 
 class HumanoidTrackEnv(TaskEnv):
@@ -63,7 +65,7 @@ class HumanoidTrackEnv(TaskEnv):
         runner = TaskRunner(HumanoidTrack, constants, count=1, threads=1)
         super().__init__(runner, render_mode, height, width, camera)
         self.action_space = action_space(runner)
-        self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
+        self.policy_mask = visible(one_of(FOLLOWED, goal, NO_GOAL))
 
 
 class HumanoidTrackVectorEnv(TaskVectorEnv):
@@ -93,7 +95,7 @@ class HumanoidTrackVectorEnv(TaskVectorEnv):
         self.single_action_space = action_space(runner)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.clips = tuple(motion.source for motion, _ in constants.motions)
-        self.policy_mask = visible(one_of(FOLLOWED, goal, "goal"))
+        self.policy_mask = visible(one_of(FOLLOWED, goal, NO_GOAL))
 
     @property
     def showing(self) -> tuple[str, ...]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import UsageError
+from flowrl.envs.arguments import one_of
 from flowrl.envs.humanoid import model as humanoid
 from flowrl.envs.humanoid import observation, reward
 from flowrl.envs.humanoid.episode_starts import SAMPLINGS, RandomStarts, RoundRobinStarts, Sampling
@@ -28,7 +29,6 @@ TOO_FAR = 0.25
 TOO_FAR_ON_AVERAGE = 0.5  # m, of all bodies: the end of an episode in evaluation
 GHOST_OFFSET = 0.8  # m, of the reference in pictures, along -x: to the left, as the camera sees it
 ROOT_DEGREES = 6  # of freedom: where the joints begin in `qvel`
-Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +46,7 @@ class HumanoidTrackConstants(TaskConstants):
     termination_distance: float = TOO_FAR
 
     def __post_init__(self) -> None:
-        one_of(SAMPLINGS, self.sampling, "sampling")
+        one_of(SAMPLINGS, self.sampling, "env.options.sampling: HumanoidTrack has no sampling")
         distance = self.termination_distance
         if not (isinstance(distance, int | float) and not isinstance(distance, bool) and distance > 0):
             raise UsageError(
@@ -55,17 +55,6 @@ class HumanoidTrackConstants(TaskConstants):
         for option, flag in (("evaluation", self.evaluation), ("self_collision", self.self_collision)):
             if not isinstance(flag, bool):
                 raise UsageError(f"env.options.{option} of HumanoidTrack is true or false, not {flag!r}.")
-
-
-def one_of(known: Collection[Name], name: Name, option: str) -> Name:
-    """Return `name`; raises UsageError unless it is among the `known` values of `option`."""
-    if not isinstance(name, str) or name not in known:
-        place = option if option == "goal" else f"options.{option}"
-        raise UsageError(
-            f"env.{place}: HumanoidTrack has no {option} {name!r}.{did_you_mean(str(name), known)} "
-            f"There are {', '.join(known)}."
-        )
-    return name
 
 
 class HumanoidTrack(Task[HumanoidTrackConstants]):
@@ -109,7 +98,6 @@ class HumanoidTrack(Task[HumanoidTrackConstants]):
         self.metrics = TrackingMetrics(count, dtype, device)
         self.motion = torch.zeros(count, dtype=torch.int64, device=device)
         self.time = torch.zeros(count, dtype=torch.int64, device=device)  # the reference's present frame
-        self.qpos, self.qvel = simulation.bind("qpos"), simulation.bind("qvel")
         self.angles, self.rates = self.qpos[:, ROOT_SIZE:], self.qvel[:, ROOT_DEGREES:]
         self.torques = simulation.latest("actuator_force")  # of the last substep
         of_bodies = (simulation.bind(field)[:, OF_BODIES] for field in ("xpos", "xquat", "xmat", "cvel"))

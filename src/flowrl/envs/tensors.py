@@ -27,7 +27,7 @@ class TensorStep:
 
 @runtime_checkable
 class TensorVectorEnv(Protocol):
-    """A vector environment that is stepped with tensors, without NumPy; every tensor that it returns is new."""
+    """A vector environment that is stepped with tensors, without NumPy; observations and rewards are new tensors."""
 
     def reset_tensors(self, seed: int | None) -> Tensor:
         """Start new episodes and return their observations (count, observation)."""

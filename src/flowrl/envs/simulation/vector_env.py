@@ -103,7 +103,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         step = self.step_tensors(torch.from_numpy(np.array(actions)))
-        returned = (step.obs, step.reward, step.terminated, step.truncated)
+        returned = (step.obs, step.reward, step.terminated.clone(), step.truncated)
         obs, reward, terminated, truncated = (tensor.cpu().numpy() for tensor in returned)
         return obs, reward, terminated, truncated, self._infos(step) if len(step.ended) else {}
 

@@ -61,7 +61,7 @@ class Task(Generic[Constants]):
         """Keep the arguments and bind positions, velocities and controls; a subclass binds what else it reads."""
         self.simulation, self.constants = simulation, constants
         self.qpos, self.qvel, self.ctrl = (simulation.bind(field) for field in ("qpos", "qvel", "ctrl"))
-        self._never = torch.zeros(simulation.count, dtype=torch.bool, device=simulation.device)
+        self.never = torch.zeros(simulation.count, dtype=torch.bool, device=simulation.device)
 
     @property
     def control_timestep(self) -> float:
@@ -98,14 +98,14 @@ class Task(Generic[Constants]):
 
     def terminated(self) -> Tensor:
         """Return where (count,) bool the present state ends the episode, without a future to value; read only."""
-        return self._never
+        return self.never
 
     def truncated(self) -> Tensor:
         """Return where (count,) bool the episode is cut short though its future still has a value; read only.
 
         The limit `episode_steps` is applied by the environment.
         """
-        return self._never
+        return self.never
 
     def before_step(self) -> None:
         """Keep what the reward compares with; called with the new `ctrl` in place, before the physics."""

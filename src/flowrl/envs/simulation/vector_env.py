@@ -76,6 +76,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.single_action_space = action_space(runner)
         self.observation_space = batch_space(self.single_observation_space, runner.count)
         self.action_space = batch_space(self.single_action_space, runner.count)
+        self._no_obs = torch.empty(0, runner.observation_size, dtype=runner.simulation.dtype)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -103,9 +104,9 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self, actions: NDArray[Any]
     ) -> tuple[Observation, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         step = self.step_tensors(torch.from_numpy(np.array(actions)))
-        returned = (step.obs, step.reward, step.terminated.clone(), step.truncated)
+        returned = (step.obs, step.reward, step.terminated, step.truncated)
         obs, reward, terminated, truncated = (tensor.cpu().numpy() for tensor in returned)
-        return obs, reward, terminated, truncated, self._infos(step) if len(step.ended) else {}
+        return obs, reward, terminated.copy(), truncated, self._infos(step) if len(step.ended) else {}
 
     def _infos(self, step: TensorStep) -> dict[str, Any]:
         """Return Gymnasium's info about the episodes that ended, with a row per environment and a mask per entry."""
@@ -130,7 +131,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """
         with one_thread():
             outcome = self._control_step(actions)
-            ended = outcome.terminated | outcome.truncated
+            ended = self._either(outcome.terminated, outcome.truncated)
             reports = [self._report(ended)]
             for _ in range(self.action_repeat - 1):
                 if ended.all():
@@ -141,8 +142,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 reports.append(self._report(ended_now))
                 ended = ended | ended_now
             rows, final_info = _merged(reports)
-            obs = outcome.observation
-            final_obs = obs[:0]
+            obs, final_obs = outcome.observation, self._no_obs
             if len(rows):
                 final_obs = obs[rows]
                 obs[rows] = self.runner.reset(rows)
@@ -150,16 +150,21 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def _control_step(self, actions: Tensor) -> StepResult:
         outcome = self.runner.step(actions)
-        return outcome._replace(truncated=outcome.truncated | (self.runner.elapsed >= self.max_episode_steps))
+        at_limit = self.runner.elapsed >= self.max_episode_steps
+        return outcome._replace(truncated=self._either(outcome.truncated, at_limit))
+
+    def _either(self, flags: Tensor, others: Tensor) -> Tensor:
+        """Compute `flags | others` (count,); quicker where a task has left `flags` at their default."""
+        return others if flags is self.runner.task.never else flags | others
 
     def _report(self, ended: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the rows that have just `ended` (count,) with the task's report and the last pictures of them.
 
         Gymnasium's SyncVectorEnv reports the pictures of single environments likewise.
         """
+        if not ended.any():  # in most steps, and quicker than to list no rows
+            return self.runner.all_rows[:0], {}
         rows = ended.nonzero().flatten()
-        if not len(rows):
-            return rows, {}
         report = self.runner.task.report(rows)
         if (pictures := self.render()) is not None:
             report = report | {"render": torch.from_numpy(np.stack(pictures)).to(rows.device)[rows]}

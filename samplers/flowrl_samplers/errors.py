@@ -1,7 +1,5 @@
 """Errors of an adaptive integration."""
 
-from __future__ import annotations
-
 
 class IntegrationFailed(RuntimeError):
     """The integration cannot continue: the velocity is not finite, or no step is small enough."""

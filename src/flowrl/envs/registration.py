@@ -3,8 +3,6 @@
 A family without environments of its own registers nothing, and an id that is registered already is left as it is.
 """
 
-from __future__ import annotations
-
 import gymnasium
 
 from flowrl.envs.families import FAMILIES

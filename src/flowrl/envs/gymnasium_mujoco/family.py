@@ -1,7 +1,5 @@
 """The record of Gymnasium's MuJoCo environments, which flowrl steps itself, all rows together."""
 
-from __future__ import annotations
-
 from flowrl.envs.family import Family
 
 IDS = (

@@ -21,7 +21,7 @@ from flowrl.config import fingerprint
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.suite import scheduler
 from flowrl.experiments.suite.eta import DurationEstimator
-from flowrl.experiments.suite.plan import SuitePlan, make_jobs, status
+from flowrl.experiments.suite.plan import SuiteOptions, make_jobs, status
 from flowrl.experiments.suite.result import TrialResult
 from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord, noise_label, read_record, write_record
 
@@ -64,9 +64,9 @@ def suite(*options: str) -> list[str]:
     return [*usual.split(), *options]
 
 
-def asked(*overrides: str, **changes: Any) -> SuitePlan:
+def asked(*overrides: str, **changes: Any) -> SuiteOptions:
     usual = {"recipes": ("small.yaml",), "algorithms": ("fpo", "ppo"), "seeds": (0,), "out": Path("out")}
-    return SuitePlan(**usual | {"episodes": 3, "overrides": overrides} | changes)
+    return SuiteOptions(**usual | {"episodes": 3, "overrides": overrides} | changes)
 
 
 def run(*overrides: str, **changes: Any) -> tuple[scheduler.SuiteOutcome, list[str]]:

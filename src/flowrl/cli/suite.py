@@ -46,11 +46,12 @@ def suite(
     A trial is one recipe, algorithm and seed. Each has its own process and is evaluated under random and zero
     noise (Gaussian policy: sampled and mean actions). The same command continues after an interruption: finished
     trials are kept, saved ones continue. Errors in a recipe are reported before the first trial starts. A trial
-    that fails is recorded and the others go on; the exit code is then 3 if any diverged.
+    that fails is recorded and the others go on; the exit code is then 3 if any diverged, else that of the first
+    failure.
     """
     from flowrl.experiments.suite import plan, scheduler
 
-    chosen = plan.SuitePlan(
+    chosen = plan.SuiteOptions(
         recipes=tuple(recipes),
         algorithms=algorithm_names(algorithms),
         seeds=seed_numbers(seeds),

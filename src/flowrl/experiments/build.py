@@ -51,7 +51,7 @@ def device_of(config: Config) -> torch.device:
 
 
 def kind_of(config: Config) -> PolicyKind:
-    """Return the row of the policy's kind."""
+    """Return the `PolicyKind` of the policy that `config` asks for."""
     return POLICY_KINDS[config.policy.kind]
 
 
@@ -61,7 +61,7 @@ def make_actor(config: Config, observation_size: int, action_size: int, visible:
 
 
 def make_ratio_estimator(actor: nn.Module, config: Config) -> RatioEstimator:
-    """Create what compares the old with the new `actor` in an update."""
+    """Create the ratio estimator of the policy's kind, which compares `actor` with itself before an update."""
     return kind_of(config).ratio_estimator(actor, config.learner)
 
 
@@ -108,8 +108,8 @@ class Run:
         size, action_size = self.env.observation_size, self.env.action_size
         visible = self.env.policy_mask
         actor = make_actor(config, size, action_size, visible).to(device)
-        of_critic = visible if config.learner.critic_goal == "masked" else None
-        critic = Critic(size, config.learner.critic, of_critic).to(device)
+        critic_visible = visible if config.learner.critic_goal == "masked" else None
+        critic = Critic(size, config.learner.critic, critic_visible).to(device)
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         steps_per_update = self.env.count * config.rollout.steps
         updates = -(-config.total_steps // steps_per_update)
@@ -141,7 +141,7 @@ class Run:
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Continue from `content`'s result; raises CheckpointError when it does not fit the networks.
+        """Restore the state that `content` returned; raises CheckpointError when it does not fit the networks.
 
         An environment whose state was not saved starts new episodes: the resume is then inexact.
         """
@@ -195,11 +195,17 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
         )
 
 
-def load_policy(content: dict[str, Any], config: Config, seed: int = 0) -> LoadedPolicy:
+def load_policy(
+    content: dict[str, Any], config: Config, seed: int = 0, named_sampler: str | None = None
+) -> LoadedPolicy:
     """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
 
-    Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit.
+    Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit,
+    and UsageError when the sampler is a Python file that is not the `named_sampler`, the one that the user has named.
     """
+    if config.sampler.name != named_sampler:
+        name = config.sampler.name
+        refuse_file_sampler(config, Path("the checkpoint"), f"flowrl eval CKPT --sampler {name} runs it")
     sizes = content["sizes"]
     weights = content["average"] or content["actor"]
     actor = make_actor(config, sizes["observation"], sizes["action"], weights.get("mask.visible"))

@@ -111,7 +111,8 @@ def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     """Load the policy with the requested options; raises UsageError when a name or option does not fit."""
     config = configured(opened, request)
     build.prepare_process(config)
-    return build.load_policy(opened.content, config, seed=request.seed)
+    # `configured` has refused a file that only the checkpoint names
+    return build.load_policy(opened.content, config, request.seed, named_sampler=config.sampler.name)
 
 
 def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:

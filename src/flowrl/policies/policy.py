@@ -11,7 +11,7 @@ from flowrl.policies.noise import Noise
 
 
 class Policy(Protocol):
-    """Maps observations to actions; a policy without a flow inherits the three properties as they are here."""
+    """Maps observations to actions; a subclass without a flow keeps the three properties, which are None."""
 
     noise: Noise
 

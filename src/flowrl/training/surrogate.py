@@ -14,8 +14,8 @@ from torch import Tensor
 
 
 def ppo_clip(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """Compute min(r A, clamp(r, 1 - ε, 1 + ε) A) with r = exp(log-ratio) (Schulman et al. 2017,
-    arXiv 1707.06347, eq. 7)."""
+    """Compute PPO's clipped surrogate (batch, n): min(r A, clamp(r, 1 - ε, 1 + ε) A) with r = exp(log-ratio)
+    (Schulman et al. 2017, arXiv 1707.06347, eq. 7)."""
     ratio = log_ratio.exp()
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
 

@@ -30,7 +30,7 @@ Todo = Literal["nothing", "train", "resume", "evaluate"]
 
 
 @dataclass(frozen=True)
-class SuitePlan:
+class SuiteOptions:
     """The options of `flowrl suite`."""
 
     recipes: tuple[str, ...]
@@ -49,7 +49,7 @@ class Job:
     trial: Trial
     folder: Path
     source: str  # the recipe as it was typed
-    settings: tuple[str, ...]
+    overrides: tuple[str, ...]  # key.path=value, those of the suite included
     config: dict[str, Any]  # resolved
     episodes: int
 
@@ -67,7 +67,7 @@ class Job:
 # --- planning -------------------------------------------------------------------------------------
 
 
-def make_jobs(plan: SuitePlan) -> list[Job]:
+def make_jobs(plan: SuiteOptions) -> list[Job]:
     """Resolve the configuration of every trial; all trials of one seed come before the next seed.
 
     Errors that would end a trial's process at once are raised here, before anything is trained: UsageError when a
@@ -86,13 +86,13 @@ def make_jobs(plan: SuitePlan) -> list[Job]:
     return jobs
 
 
-def _job(plan: SuitePlan, source: str, trial: Trial) -> Job:
+def _job(plan: SuiteOptions, source: str, trial: Trial) -> Job:
     steps = () if plan.steps is None else (f"total_steps={plan.steps}",)
     chosen = (f"algorithm={trial.algorithm}", f"seed={trial.seed}", *steps)
     one_thread = () if any(map(_sets_simulation_threads, plan.overrides)) else ("env.threads=1",)
-    settings = (*chosen, "threads=1", *plan.overrides, *one_thread)  # otherwise each trial takes every core
-    config = train.plan(source, list(settings), None).config.model_dump(mode="json")
-    return Job(trial, trial.folder(plan.out), source, settings, config, plan.episodes)
+    overrides = (*chosen, "threads=1", *plan.overrides, *one_thread)  # otherwise each trial takes every core
+    config = train.plan(source, list(overrides), None).config.model_dump(mode="json")
+    return Job(trial, trial.folder(plan.out), source, overrides, config, plan.episodes)
 
 
 def _sets_simulation_threads(override: str) -> bool:
@@ -115,7 +115,7 @@ def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
             factory.make(config.env, count=1).close()
 
 
-def _refuse_keys_with_options(plan: SuitePlan) -> None:
+def _refuse_keys_with_options(plan: SuiteOptions) -> None:
     """Raise UsageError where --set names a key that an option of `flowrl suite` sets."""
     options = {"algorithm": "--algorithms", "seed": "--seeds"}
     if plan.steps is not None:
@@ -155,7 +155,7 @@ def status(job: Job) -> TrialStatus:
     record = read_record(job.folder / EVALUATION, TrialRecord)
     if record is not None:
         _refuse_other_settings(job, record.config)
-        reason = _other_evaluation(job, record)
+        reason = _evaluation_mismatch(job, record)
         if not reason:
             return TrialStatus("nothing", record)
     elif (job.folder / EVALUATION).exists():
@@ -194,7 +194,7 @@ def _refuse_other_settings(job: Job, recorded: Mapping[str, Any]) -> None:
         )
 
 
-def _other_evaluation(job: Job, record: TrialRecord) -> str:
+def _evaluation_mismatch(job: Job, record: TrialRecord) -> str:
     """Explain why a recorded evaluation is not the one asked for; '' when it is."""
     if missing := [mode for mode in MODES if mode not in record.evaluations]:
         return f"it was not evaluated with {' and '.join(missing)} noise"

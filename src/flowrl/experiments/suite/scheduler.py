@@ -30,7 +30,7 @@ POLL_S = 0.1
 FILES_OF_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
 DIVERGED = TrainingDiverged.exit_code
 
-TODO_COUNTS: dict[Todo, str] = {
+TODO_LABELS: dict[Todo, str] = {
     "nothing": "done",
     "evaluate": "to evaluate",
     "resume": "to continue",
@@ -69,7 +69,7 @@ def run(jobs: Sequence[Job], parallel: int, report: Report) -> SuiteOutcome:
     """
     statuses = [plan.status(job) for job in jobs]
     counts = Counter(status.todo for status in statuses)
-    numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in TODO_COUNTS.items() if counts[todo])
+    numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in TODO_LABELS.items() if counts[todo])
     report(f"{len(jobs)} trials: {numbers}; {parallel} at a time")
     scheduler = _Scheduler(len(jobs), parallel, report)
     for job, status in zip(jobs, statuses, strict=True):

@@ -44,7 +44,7 @@ class WorkerProcess:
         return SIGNALLED - code if code < 0 else code
 
     def interrupt(self, count: int) -> None:
-        """Interrupt the process for the `count`-th time: it saves the first time, and is killed after that."""
+        """Ask the process to stop, which lets a training save itself; kill it from the second call on (`count`)."""
         with suppress(ProcessLookupError):
             if count > 1:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -83,7 +83,7 @@ def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
         arguments += [f"threads={job.config['threads']}", "--set", f"device={job.config['device']}"]
     else:
         arguments = [job.source, "--out", job.folder.parent, "--name", job.folder.name]
-        arguments += [word for setting in job.settings for word in ("--set", setting)]
+        arguments += [word for override in job.overrides for word in ("--set", override)]
     return _start("train", job, log, ["train", *map(str, arguments), "--json"], output=log)
 
 

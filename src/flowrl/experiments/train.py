@@ -15,12 +15,12 @@ import torch
 
 from flowrl.config import fingerprint, recipe
 from flowrl.config.schema import Config, composed, load
-from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
+from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
 from flowrl.experiments.signals import StopSignal
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
-from flowrl.storage.files import check, write_text
+from flowrl.storage.files import write_text
 from flowrl.training.loop import Metrics
 
 
@@ -258,7 +258,10 @@ def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:
             )
         number += 1
         folder = out / f"{planned.stem}-{config.algorithm}-seed{config.seed}-{number}"
-    check(folder / checkpoint.LATEST)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}. Choose another folder with --out.") from error
     return folder
 
 

@@ -121,7 +121,7 @@ def _improvements(pairs: Mapping[str, Sequence[Improvement]]) -> ResultTable:
 
 
 def _tasks(comparison: Comparison, modes: Sequence[str]) -> ResultTable:
-    header = ["task", "algorithm", "action", "seeds", "mean return", "IQM", "env steps", "seconds"]
+    header = ["task", "algorithm", "action", "seeds", "mean return", "IQM", "env steps", "train s"]
     rows = [
         [task_name, name, *_training(result, mode)]
         for task_name, task in comparison.tasks.items()

@@ -76,7 +76,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.single_action_space = action_space(runner)
         self.observation_space = batch_space(self.single_observation_space, runner.count)
         self.action_space = batch_space(self.single_action_space, runner.count)
-        self._no_obs = torch.empty(0, runner.observation_size, dtype=runner.simulation.dtype)
+        self._no_obs = runner.simulation.constant(np.empty((0, runner.observation_size)))  # of no episodes that ended
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -80,12 +80,21 @@ def limits(field: FieldInfo) -> str:
         return f"{', '.join(f'`{c}`' for c in choices)}. "
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     bounds = [
-        f"{sign} {getattr(each, name)}"
+        f"{sign} {number(getattr(each, name))}"
         for each in field.metadata
         for name, sign in signs.items()
         if hasattr(each, name)
     ]
     return f"{', '.join(bounds)}. " if bounds else ""
+
+
+def number(value: float) -> str:
+    """Write 1000000 as '1,000,000' and 1e9 as '1e9'."""
+    return (
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:g}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+    )
 
 
 def literals(annotation: Any) -> list[Any]:

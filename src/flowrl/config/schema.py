@@ -10,7 +10,7 @@ from flowrl.config import recipe
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
-from flowrl.contracts.settings import Settings
+from flowrl.contracts.settings import AtResume, Changeable, Settings
 from flowrl.envs.settings import EnvSettings
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers.registry import SamplerSettings
@@ -56,9 +56,9 @@ else:
 class CheckpointSettings(Settings):
     """When a run is saved."""
 
-    every_s: float = Field(20.0, ge=0)
+    every_s: float = Field(20.0, ge=0, le=1e9)
     """Seconds of training between two saves of ckpt.pt; it is saved at the end in any case."""
-    best_over: int = Field(20, ge=0)
+    best_over: int = Field(20, ge=0, le=1_000_000)
     """Iterations over whose episodes the mean return is taken each time that best.pt may be replaced; 0 keeps
     no best.pt."""
 
@@ -66,29 +66,31 @@ class CheckpointSettings(Settings):
 class Config(Settings):
     """All settings of a run."""
 
-    algorithm: Algorithm = "fpo"
+    algorithm: Annotated[Algorithm, AtResume(False, "its policy and its ratio are those of the run")] = "fpo"
     """fpo, fpo++ or ppo: a preset of policy, ratio, surrogate and clip, each of which may be set as well."""
-    seed: int = Field(0, ge=0)
+    seed: Annotated[int, AtResume(False, "it seeded the random numbers, whose state the run continues")] = Field(
+        0, ge=0, le=2**62
+    )
     """Seed of weights, environments, noise and minibatches."""
-    total_steps: int = Field(ge=1)
+    total_steps: Changeable[int] = Field(ge=1, le=10**15)
     """Budget in environment steps, over all environments together; with `env.action_repeat` a step is an action."""
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Changeable[Literal["auto", "cpu", "cuda"]] = "cpu"
     """Where the networks live; auto takes a GPU if there is one. Environments run on the CPU."""
-    threads: int = Field(1, ge=1)
+    threads: Changeable[int] = Field(1, ge=1, le=1024)
     """PyTorch's threads. One is fastest for small networks."""
-    noise: NoiseMode = "random"
+    noise: Changeable[NoiseMode] = "random"
     """Noise that evaluation uses by default: random, zero, or one fixed draw."""
-    env: EnvSettings
+    env: Annotated[EnvSettings, AtResume(False, "the networks and the running episodes depend on it")]
     """The task."""
-    policy: Annotated[PolicySettings, Field(discriminator="kind")]
+    policy: Annotated[PolicySettings, Field(discriminator="kind"), AtResume(False, "the weights were trained for it")]
     """The policy."""
-    sampler: SamplerSettings = SamplerSettings()
+    sampler: Changeable[SamplerSettings] = SamplerSettings()
     """The ODE sampler that acts in training, and evaluation's default; a Gaussian policy needs none."""
-    rollout: RolloutSettings = RolloutSettings()
+    rollout: Annotated[RolloutSettings, AtResume(False, "the number of updates follows from it")] = RolloutSettings()
     """How much is collected between updates."""
     learner: LearnerSettings = LearnerSettings()
     """How the policy learns."""
-    checkpoint: CheckpointSettings = CheckpointSettings()
+    checkpoint: Changeable[CheckpointSettings] = CheckpointSettings()
     """When the run is saved."""
 
     @model_validator(mode="after")

@@ -6,7 +6,28 @@ safe: an integer where a real number is expected (`clip: 1`), and, in a field an
 list where the field is a tuple (`hidden: [64, 64]`), whose items are checked as strictly as any other value.
 """
 
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
+
 from pydantic import BaseModel, ConfigDict
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class AtResume:
+    """What a resumed run does with another value of a key: metadata of the field, or of a block around it.
+
+    A field without it, in no block that has it, cannot be changed: a new key is refused until it is `Changeable`.
+    """
+
+    changeable: bool  # whether it acts from the next update on
+    reason: str = ""  # why it cannot be changed: a clause about 'it'
+
+
+Changeable = Annotated[T, AtResume(changeable=True)]
+"""A key, or a block of keys, that `flowrl train --resume RUN --set key=value` may change: it acts from the next
+update on."""
 
 
 class Settings(BaseModel):

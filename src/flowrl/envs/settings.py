@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from flowrl.contracts.settings import Settings
+from flowrl.contracts.settings import Changeable, Settings
 from flowrl.envs.families import FAMILIES
 
 FAMILY_SETTINGS = tuple(family.settings for family in FAMILIES if family.settings is not None)
@@ -18,13 +18,13 @@ class EnvStepping(Settings):
 
     id: str
     """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
-    count: int = Field(default=16, ge=1)
+    count: int = Field(default=16, ge=1, le=1_000_000)
     """Environments stepped together. More give each update more, and more varied, data per step of the clock."""
-    mode: Literal["auto", "sync", "async", "batch"] = "auto"
+    mode: Changeable[Literal["auto", "sync", "async", "batch"]] = "auto"
     """`batch` steps all together on all cores, where flowrl knows the environment itself; `auto` does so wherever
     it can, else `sync`, one after another; `async` runs a process per environment, which pays above a millisecond
     per step."""
-    threads: int = Field(default=0, ge=0)
+    threads: Changeable[int] = Field(default=0, ge=0, le=1024)
     """Threads of the simulations that flowrl steps itself; 0: all cores. Results do not depend on them."""
     squash: Literal["clip", "tanh"] = "clip"
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
@@ -33,7 +33,7 @@ class EnvStepping(Settings):
 class EnvSettings(*reversed(FAMILY_SETTINGS), EnvStepping):  # type: ignore[misc]
     """Which environment, and how it is run."""
 
-    action_repeat: int = Field(default=1, ge=1)
+    action_repeat: int = Field(default=1, ge=1, le=10_000)
     """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come
     anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
     environment's own time limit still counts control steps."""

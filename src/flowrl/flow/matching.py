@@ -23,17 +23,17 @@ Reduction = Literal["mean", "sum", "sqrt"]
 class ProbeSettings(Settings):
     """How many (time, noise) pairs per action, and where their times fall."""
 
-    count: int = Field(8, ge=1)
+    count: int = Field(8, ge=1, le=10_000)
     """Pairs per action. More make the ratio less noisy and the update proportionally slower."""
     law: TimeLaw = "uniform"
     """Law of the times: uniform on [0, 1]; stratified, one uniform time in each of `count` equal parts;
     grid, the nodes {0, 1/grid, …, 1 - 1/grid} of the paper's code; lognormal, t = 1 / (1 + s) with
     log s ~ N(mean, std)."""
-    grid: int = Field(10, ge=1)
+    grid: int = Field(10, ge=1, le=1_000_000)
     """Number of nodes of the law `grid`."""
-    mean: float = -1.2
+    mean: float = Field(-1.2, ge=-50, le=50)
     """Mean of log s for the law `lognormal`; smaller puts more times near the action."""
-    std: float = Field(1.2, gt=0)
+    std: float = Field(1.2, gt=0, le=50)
     """Standard deviation of log s for the law `lognormal`."""
 
 
@@ -83,7 +83,7 @@ class LossSettings(Settings):
     reduction: Reduction = "mean"
     """Over the action's numbers: mean, sum, or sqrt, the sum over sqrt(d). The log-ratio grows with it,
     and so does the clip range that belongs to it."""
-    elbo_floor: float = Field(1e-3, gt=0, lt=1)
+    elbo_floor: float = Field(1e-3, ge=1e-12, lt=1)
     """Lower bound of 1 - t in the weighting `elbo`, which is unbounded at t = 1 without it."""
 
 

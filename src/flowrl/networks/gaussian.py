@@ -26,7 +26,7 @@ class GaussianSettings(Settings):
     """Between layers."""
     std: Literal["state_independent", "state_dependent", "fixed"] = "state_independent"
     """Whether the spread is a free number per action dimension, an output of the network, or stays `initial_std`."""
-    initial_std: float = Field(1.0, gt=SMALLEST_STD)
+    initial_std: float = Field(1.0, gt=SMALLEST_STD, le=1000)
     """Spread before training: how wide the first actions are."""
 
 

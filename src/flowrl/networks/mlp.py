@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Activation = Literal["silu", "relu", "elu", "tanh"]
-Widths = Annotated[tuple[int, ...], Strict(False), Field(min_length=1)]
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Strict(False), Field(min_length=1, max_length=64)
+]
 """Widths of the hidden layers, which a recipe writes as a list: [64, 64]."""
 
 ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {

@@ -31,9 +31,9 @@ class NetworkSettings(Settings):
     """Widths of the hidden layers. Wider fits finer actions and costs time quadratically."""
     activation: Activation = "silu"
     """Between layers. The smooth ones (silu, elu, tanh) give smoother velocities than relu."""
-    time_features: int = Field(8, ge=2, multiple_of=2)
+    time_features: int = Field(8, ge=2, le=64, multiple_of=2)
     """cos and sin of t · {1, 2, 4, 8, …}, half each. More let the velocity change faster along time."""
-    output_scale: float = Field(0.25, gt=0)
+    output_scale: float = Field(0.25, gt=0, le=1000)
     """Factor on the output. Small values start the policy near its noise, N(0, 1) before squashing."""
     parameterisation: Parameterisation = "u"
     """What the output predicts: the velocity (u), the noise (eps) or the action (data)."""

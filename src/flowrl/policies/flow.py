@@ -21,9 +21,9 @@ class FlowPolicySettings(NetworkSettings):
 
     kind: Literal["flow"] = "flow"
     """flow generates actions from noise; gaussian is the baseline."""
-    perturbation: float = Field(0.0, ge=0)
+    perturbation: float = Field(0.0, ge=0, le=1000)
     """Standard deviation of noise added to the action, in training only."""
-    action_limit: float | None = Field(None, gt=0)
+    action_limit: float | None = Field(None, gt=0, le=1e9)
     """Raw actions are clipped to ± this before the environment squashes them; null for no limit."""
 
 

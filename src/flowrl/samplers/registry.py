@@ -68,7 +68,10 @@ class SamplerSettings(Settings):
 
     name: str = Field("euler", description="A name from `flowrl samplers`, or path/file.py:Class.")
     steps: int | None = Field(
-        None, ge=1, description="Steps of a fixed grid: more of them follow the flow more closely, and cost more."
+        None,
+        ge=1,
+        le=10_000,
+        description="Steps of a fixed grid: more of them follow the flow more closely, and cost more.",
     )
 
     def options(self) -> dict[str, object]:

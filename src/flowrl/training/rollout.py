@@ -16,7 +16,7 @@ from flowrl.contracts.settings import Settings
 class RolloutSettings(Settings):
     """How many steps are collected between updates."""
 
-    steps: int = Field(32, ge=1)
+    steps: int = Field(32, ge=1, le=1_000_000)
     """Steps per environment and rollout. Short ones update more often, on staler advantages."""
     stagger: bool = True
     """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else all episodes

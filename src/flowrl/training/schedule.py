@@ -15,11 +15,11 @@ class ScheduleSettings(Settings):
     kind: Literal["constant", "linear", "adaptive"] = "constant"
     """constant; linear, to zero over the run; adaptive, so that the last epoch's policy change stays near
     `target`."""
-    target: float = Field(0.01, gt=0)
+    target: float = Field(0.01, gt=0, le=1000)
     """For `adaptive`: the KL divergence to keep (Gaussian), or the clipped share to keep (flow)."""
     smallest: float = Field(0.02, gt=0, le=1)
     """For `adaptive`: lower end of the factor on the learning rate."""
-    largest: float = Field(5.0, ge=1)
+    largest: float = Field(5.0, ge=1, le=1e6)
     """For `adaptive`: upper end of the factor on the learning rate."""
 
 

@@ -16,7 +16,7 @@ class MotionSource(Settings):
 
     source: str
     """As in a list of `motions`: `gait:…`, a file, a folder, or a pattern such as `motions/*.npz`."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, ge=1e-9, le=1e9)
     """How often, relative to the other sources, one of these motions is trained on."""
 
 

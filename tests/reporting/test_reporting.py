@@ -21,7 +21,7 @@ from rich.console import Console
 from flowrl.cli.plot import plot
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.reporting import console, jsonl, numbers
-from flowrl.reporting.console import LiveView, PlainLines, Progress, open_view
+from flowrl.reporting.console import NOTHING_YET, EarlierSessions, LiveView, PlainLines, Progress, open_view
 from flowrl.reporting.jsonl import MetricsFile, read
 from flowrl.reporting.metrics import METRICS, metric
 from flowrl.reporting.plots import action_field, learning_curves, pareto_front, style
@@ -256,7 +256,7 @@ def test_a_broken_pipe_does_not_stop_training() -> None:
 def live_view(clock: Clock, width: int = 80) -> tuple[LiveView, io.StringIO]:
     stream = io.StringIO()
     terminal = Console(file=stream, force_terminal=True, width=width, height=20, legacy_windows=False)
-    return LiveView(terminal, Progress(100_000, 0, clock), "fpo GridWorld"), stream
+    return LiveView(terminal, Progress(100_000, NOTHING_YET, clock), "fpo GridWorld"), stream
 
 
 def test_the_live_view_draws_at_most_four_times_a_second_and_restores_the_cursor() -> None:
@@ -299,7 +299,7 @@ def test_a_slow_terminal_is_drawn_less_often() -> None:
 @pytest.mark.parametrize("width", [20, 50, 80, 120])
 def test_the_live_view_fits_its_width(width: int) -> None:
     clock = Clock()
-    progress = Progress(300_000, 0, clock)
+    progress = Progress(300_000, NOTHING_YET, clock)
     clock.now += 10
     progress.returns += [1.0, 2.0]
     progress.update(1, dict.fromkeys(METRICS, 0.5) | {"return_mean": 17.25, "env_steps": 150_000})
@@ -316,7 +316,7 @@ def test_the_live_view_fits_its_width(width: int) -> None:
 
 
 def test_an_iteration_without_finished_episodes_keeps_the_last_return() -> None:
-    progress = Progress(100, 0, Clock())
+    progress = Progress(100, NOTHING_YET, Clock())
     progress.update(1, {"env_steps": 10, "return_mean": 3.0})
     progress.update(2, {"env_steps": 20, "return_mean": math.nan})
     assert progress.latest["return_mean"] == 3.0
@@ -324,7 +324,7 @@ def test_an_iteration_without_finished_episodes_keeps_the_last_return() -> None:
 
 def test_a_resumed_run_measures_its_speed_from_the_resume() -> None:
     clock = Clock()
-    progress = Progress(1000, 900, clock)
+    progress = Progress(1000, EarlierSessions(900), clock)
     clock.now += 5
     progress.update(91, {"env_steps": 950})
     assert (progress.steps_per_s, progress.seconds_left, progress.share) == (10.0, 5.0, 0.95)
@@ -352,7 +352,7 @@ def test_sparkline_spans_lowest_to_highest() -> None:
 
 
 def test_the_sparkline_shows_all_returns_of_a_long_run() -> None:
-    progress = Progress(10_000, 0, Clock())
+    progress = Progress(10_000, NOTHING_YET, Clock())
     for iteration in range(10_000):
         progress.update(iteration, {"return_mean": float(iteration) if iteration % 2 == 0 else math.nan})
     assert progress.returns == [float(iteration) for iteration in range(0, 10_000, 2)]
@@ -366,11 +366,13 @@ def test_the_sparkline_shows_all_returns_of_a_long_run() -> None:
 def test_reporters_write_together_and_resume_together(tmp_path: Path) -> None:
     with open_reporters(tmp_path, 500, quiet=True) as report:
         for iteration in range(1, 6):
-            report(iteration, {"env_steps": 100 * iteration, "return_mean": 1.0})
+            report(iteration, {"env_steps": 100 * iteration, "seconds": iteration / 2, "return_mean": 1.0})
             if iteration == 3:
                 offset = report.offset
     wait_for_another_second()
-    with open_reporters(tmp_path, 500, offset=offset, env_steps=300, quiet=True) as report:
+    progress = {"iteration": 3, "env_steps": 300, "seconds": 1.5}
+    with open_reporters(tmp_path, 500, offset=offset, progress=progress, quiet=True) as report:
+        assert report.missing == ""
         report(4, {"env_steps": 400, "return_mean": 2.0})
     assert [record["return_mean"] for record in read(tmp_path / "metrics.jsonl")] == [1, 1, 1, 2]
     assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 2.0)]

@@ -9,6 +9,7 @@ import typer
 
 from flowrl.cli.arguments import Json
 from flowrl.cli.output import next_command, print_json, say
+from flowrl.contracts.errors import UsageError
 
 
 def train(
@@ -23,7 +24,7 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as learner.clip=0.1; repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run; short for --set seed=N.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the run folders.", show_default="runs")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run folder or checkpoint, bit for bit.")
@@ -43,6 +44,7 @@ def train(
     from flowrl.envs import factory
     from flowrl.experiments import train
 
+    _refuse_new_folder(resume, out, name)
     short = {"seed": seed, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     plan = train.plan(config, settings, resume)
@@ -53,14 +55,29 @@ def train(
         changes = [word for setting in settings for word in ("--set", setting)]
         next_command("flowrl train", *source, *changes)
         return 0
-    result = train.train(plan, out, name, quiet=json)
+    result = train.train(plan, out or Path("runs"), name, quiet=json)
     if json:
         print_json(result.as_dict())
     elif not result.signal:
         print(result.summary())
+    if plan.is_finished:
+        steps = plan.config.total_steps
+        say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")
+        next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}")
+        return 0
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
         next_command("flowrl train --resume", result.folder)
         return 128 + result.signal.value
     next_command("flowrl eval", result.folder)
     return 0
+
+
+def _refuse_new_folder(resume: Path | None, out: Path | None, name: str | None) -> None:
+    """Raise UsageError for an option that chooses a folder, beside --resume: a run stays where it is."""
+    for option, value in (("--out", out), ("--name", name)):
+        if resume is not None and value is not None:
+            raise UsageError(
+                f"{option} {value}: a resumed run stays in its folder. Leave {option} out; to train a copy of the run, "
+                f"copy {resume} and resume the copy."
+            )

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.settings import Settings
 from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.normaliser import Normaliser
@@ -34,6 +35,7 @@ class PolicyKind:
     ratios: tuple[RatioName, ...]  # values of `learner.ratio` that the estimator offers
     uses_sampler: bool  # whether it has a flow, which a sampler integrates
     has_entropy: bool  # whether its entropy has a closed form, for `learner.entropy_coefficient`
+    unused: tuple[KeyPath, ...] = ()  # keys and blocks of a recipe without effect on it
 
 
 def _cfm_ratio(actor: FlowNetwork, learner: LearnerSettings) -> CFMRatio:
@@ -59,6 +61,13 @@ POLICY_KINDS: dict[str, PolicyKind] = {
         ratios=("likelihood",),
         uses_sampler=False,
         has_entropy=True,
+        unused=(
+            ("sampler",),
+            ("learner", "probes"),
+            ("learner", "loss"),
+            ("learner", "loss_limit"),
+            ("learner", "loss_limit_negative"),
+        ),
     ),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
 from flowrl.samplers import registry
-from flowrl.storage import checkpoint, rng_state
+from flowrl.storage import checkpoint, platform, rng_state
 from flowrl.training.learner import Learner
 from flowrl.training.loop import Best, Training
 from flowrl.training.ratio import RatioEstimator
@@ -48,6 +48,12 @@ def device_of(config: Config) -> torch.device:
             "device cuda: PyTorch finds no usable GPU here. Type --device cpu, or install a CUDA build of torch."
         )
     return torch.device(config.device)
+
+
+def env_mode(config: Config) -> str:
+    """Return `env.mode` of `config` with `auto` resolved: sync, async or batch."""
+    way = factory.way(factory.find(config.env.id), config.env, None)
+    return "batch" if way == "own" else way
 
 
 def kind_of(config: Config) -> PolicyKind:
@@ -119,6 +125,7 @@ class Run:
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
         self.best = Best()
+        self.platform = platform.platform_of(device, env_mode(config))
 
     def start(self) -> None:
         """Start a new run: reset the environments."""
@@ -137,13 +144,15 @@ class Run:
             "episodes": self.training.episodes.state_dict(),
             "env": env.state(),
             "random": rng_state.state(noise=noise),
+            "platform": self.platform,
             "metrics_offset": metrics_offset,
         }
 
-    def restore(self, content: dict[str, Any]) -> None:
-        """Restore the state that `content` returned; raises CheckpointError when it does not fit the networks.
+    def restore(self, content: dict[str, Any]) -> str:
+        """Restore the state that `content` returned, and return why the run does not continue bit for bit, or ''.
 
-        An environment whose state was not saved starts new episodes: the resume is then inexact.
+        An environment whose state was not saved, or was saved in another `env.mode`, starts new episodes. Raises
+        CheckpointError when the content does not fit the networks.
         """
         try:
             self.training.learner.load_state_dict(content)
@@ -154,12 +163,19 @@ class Run:
             ) from error
         self.training.set_progress(content["progress"])
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
-        self.training.obs = self.env.restore(content["env"])
-        episodes = content["episodes"]
-        if content["env"]["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
+        if content["config"].get("checkpoint", {}).get("best_over") != self.config.checkpoint.best_over:
+            self.best = replace(self.best, window_return=0.0, window_episodes=0)  # windows of one length are compared
+        env, episodes = content["env"], content["episodes"]
+        reasons = platform.differences(content.get("platform", {}), self.platform)
+        if env["envs"] is not None and isinstance(env["envs"], list) is self.env.native:
+            env = env | {"envs": None}
+            reasons.append("new episodes begin, for the running ones were saved in another env.mode")
+        self.training.obs = self.env.restore(env)
+        if env["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
             episodes = {"ended": episodes["ended"]}
         self.training.episodes.load_state_dict(episodes)
         rng_state.restore(content["random"], noise=self.noise.generator)
+        return "; ".join(reasons)
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from flowrl.config import fingerprint, recipe
+from flowrl.config import recipe
+from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
-from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
+from flowrl.config.yaml_reader import dotted
+from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
+from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
+from flowrl.experiments.run_folder import notify
 from flowrl.experiments.signals import StopSignal
+from flowrl.reporting import jsonl
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
@@ -31,7 +35,18 @@ class TrainPlan:
     config: Config
     stem: str  # first part of the name of a new run folder
     content: dict[str, Any] | None = None  # of the checkpoint to continue from
-    folder: Path | None = None  # of the run to continue
+    path: Path | None = None  # of that checkpoint
+    stamp: tuple[int, ...] = ()  # of that file, which a later save replaces
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the run to continue."""
+        return None if self.path is None else self.path.parent
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run to continue has spent its budget."""
+        return self.content is not None and self.content["progress"]["env_steps"] >= self.config.total_steps
 
 
 def plan(source: str | None, overrides: list[str], resume: Path | None) -> TrainPlan:
@@ -56,16 +71,24 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
             f"Type: flowrl train --resume {resume} (and --set key=value to change a key)."
         )
     path = checkpoint.find(resume)
+    stamp = _stamp(path)
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
     trained = load_config(content)
     changed = recipe.apply(recipe.Recipe(str(path), trained.model_dump(mode="json")), overrides)
     if not changed.place(("sampler", "name")).is_override:
         refuse_file_sampler(trained, path, f"--set sampler.name={trained.sampler.name}")
-    config = recipe.validate(Config, changed)
+    config = changeable.changed_config(trained, changed, str(path.parent))
     check_sampler(config, changed)
-    _refuse_another_environment(trained, config, path.parent)
-    return TrainPlan(config, path.parent.name, content, path.parent)
+    planned = TrainPlan(config, path.parent.name, content, path, stamp)
+    if planned.is_finished and config != trained:
+        _refuse_without_effect(trained, planned, changed)
+    return planned
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _stem(config: Config, recipe_name: str, *, renamed: bool) -> str:
@@ -91,17 +114,17 @@ def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
         )
 
 
-def _refuse_another_environment(was: Config, now: Config, folder: Path) -> None:
-    """Raise UsageError when the run in `folder` would continue in another or a changed environment."""
-    before, after = (
-        fingerprint.experiment_settings({"env": config.env.model_dump(mode="json")}) for config in (was, now)
+def _refuse_without_effect(trained: Config, planned: TrainPlan, changed: recipe.Recipe) -> None:
+    """Raise UsageError, naming the key, for a change of a run that has nothing left to train."""
+    assert planned.content is not None  # noqa: S101  for the type checker
+    done, total = planned.content["progress"]["env_steps"], planned.config.total_steps
+    found = changeable.changes(trained.model_dump(mode="json"), planned.config.model_dump(mode="json"))
+    place, key = changed.place(found[0].path).name, dotted(found[0].path)
+    why = "is less than that" if total < done and key == "total_steps" else "would have no effect"
+    raise UsageError(
+        f"{place}: the run {planned.folder} has done {done:,} env steps already, so {key} {why}. Type --set "
+        f"total_steps={2 * max(done, trained.total_steps)} or another number above {done} to train on."
     )
-    for key in (before | after).keys() - {"env.mode"}:
-        if before.get(key) != after.get(key):
-            raise UsageError(
-                f"--set {key}: the run {folder} was trained with {before.get(key, 'nothing')}, and its networks "
-                f"and running episodes depend on it. Leave out --set {key}, or start a new run."
-            )
 
 
 def resolved(planned: TrainPlan) -> str:
@@ -136,38 +159,71 @@ class TrainResult:
         names = {"return_mean": "return", "success_rate": "success", "length_mean": "length"}
         means = [f"{names[key]} {self.metrics[key]:.4g}" for key in names if key in self.metrics]
         rate = self.env_steps / self.seconds if self.seconds else 0.0
-        parts = [f"{self.env_steps:,} env steps in {self.seconds:.1f} s ({rate:,.0f}/s)", *means]
-        return f"{self.folder}: " + ", ".join(parts)
+        parts = [f"{self.env_steps:,} env steps in {self.seconds:.1f} s ({rate:,.0f}/s)"]
+        if 0 < self.session_env_steps < self.env_steps:
+            parts.append(f"{self.session_env_steps:,} of them in {self.session_s:.1f} s in this session")
+        return f"{self.folder}: " + ", ".join([*parts, *means])
 
 
 def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = False) -> TrainResult:
     """Train until the budget is spent or a signal comes, saving checkpoints meanwhile.
 
-    `out` and `name` choose a new run's folder; `quiet` turns the progress output off. Raises TrainingDiverged (the
-    last good checkpoint stays), EnvironmentFailed, StorageError, UsageError.
+    `out` and `name` choose a new run's folder; `quiet` turns the progress output off. Nothing is written to the folder
+    of a resumed run before its state is restored, and nothing at all where it is finished. Raises TrainingDiverged (the
+    last good checkpoint stays), EnvironmentFailed, StorageError, UsageError (Locked while another process trains it).
     """
-    config, content = planned.config, planned.content
-    run = Run(config)
-    folder = planned.folder or _new_folder(out, name, planned)
-    try:
-        checkpoint.clean(folder)
-        write_text(folder / "config.yaml", resolved(planned))
-        if content is None:
+    if planned.is_finished:
+        return _finished(planned)
+    config, content, folder = planned.config, planned.content, planned.folder
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.callback(run_folder.lock(folder).release)
+            _refuse_other_checkpoint(planned)
+        run = Run(config)
+        stack.callback(run.env.close)
+        if folder is None or content is None:
             run.start()
+            stem = f"{planned.stem}-{config.algorithm}-seed{config.seed}"
+            folder, lock = run_folder.new(out, stem, name, resolved(planned))
+            stack.callback(lock.release)
+            offset, progress = None, None
         else:
-            run.restore(content)
-        offset = None if content is None else int(content["metrics_offset"])
+            if inexact := run.restore(content):
+                notify(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
+            offset, progress = int(content["metrics_offset"]), content["progress"]
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
-        steps = run.training.env_steps
-        with open_reporters(
-            folder, config.total_steps, heading=heading, offset=offset, env_steps=steps, quiet=quiet
-        ) as reporters:
-            return _train(run, folder, reporters)
-    finally:
-        run.env.close()
+        reporters = stack.enter_context(
+            open_reporters(folder, config.total_steps, heading=heading, offset=offset, progress=progress, quiet=quiet)
+        )
+        if reporters.missing:
+            notify(reporters.missing)
+        checkpoint.clean(folder)
+        return _train(run, folder, reporters, is_new=content is None)
 
 
-def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
+def _refuse_other_checkpoint(planned: TrainPlan) -> None:
+    """Raise UsageError when another process has saved the run since its checkpoint was read."""
+    assert planned.path is not None  # noqa: S101  for the type checker
+    if _stamp(planned.path) != planned.stamp:
+        raise UsageError(
+            f"{planned.path} was saved by another process just now. Type the same command again to continue from there."
+        )
+
+
+def _finished(planned: TrainPlan) -> TrainResult:
+    """Return the result of a run that has nothing left to train."""
+    assert planned.folder is not None and planned.content is not None  # noqa: S101  for the type checker
+    progress = planned.content["progress"]
+    last: Metrics = {}
+    with suppress(UsageError):
+        for record in jsonl.read(planned.folder / jsonl.NAME):
+            last.update({name: value for name, value in record.items() if value is not None})
+    return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, None)
+
+
+def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> TrainResult:
+    if is_new:
+        write_text(folder / run_folder.CONFIG, recipe.dump(run.config))
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
@@ -178,6 +234,8 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
             reporters(int(metrics["iteration"]), metrics)
             saver.take(metrics)
 
+        if is_new:
+            saver.save()  # a run that is killed early continues from here
         try:
             run.training.run(report, stop=lambda: stop.signal is not None)
         except TrainingDiverged as error:
@@ -195,7 +253,10 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
 
 
 class Saver:
-    """Saves ckpt.pt every `checkpoint.every_s` seconds, and best.pt after the window with the best returns so far."""
+    """Saves ckpt.pt every `checkpoint.every_s` seconds, and best.pt after the window with the best returns so far.
+
+    config.yaml follows the first ckpt.pt, so that the two agree also where a resume with changed settings fails.
+    """
 
     def __init__(self, run: Run, folder: Path, reporters: Reporters) -> None:
         self._run = run
@@ -203,6 +264,7 @@ class Saver:
         self._reporters = reporters
         self._saved_at = time.monotonic()
         self._warned = False
+        self._has_config = False
         self._warn()
 
     def take(self, metrics: Metrics) -> None:
@@ -221,6 +283,9 @@ class Saver:
         self._warn()
         if name == checkpoint.LATEST:
             self._saved_at = time.monotonic()
+            if not self._has_config:
+                write_text(self._folder / run_folder.CONFIG, recipe.dump(self._run.config))
+                self._has_config = True
 
     def _warn(self) -> None:
         """Print, once, that a resume will not be exact, which shows at the first reset or at a later save."""
@@ -228,7 +293,7 @@ class Saver:
         if env.exact_resume or self._warned:
             return
         self._warned = True
-        _notify(
+        notify(
             f"the state of {env.settings.id} cannot be saved ({env.inexact_because}): a resume of this run is not "
             "exact, it will start new episodes."
         )
@@ -238,31 +303,7 @@ def _finish_iteration(stop: StopSignal) -> None:
     """Let the iteration end at the first signal; quit at once at the second."""
     if stop.count > 1 or stop.signal is None:
         raise KeyboardInterrupt
-    _notify(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
-
-
-def _notify(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:
-    """Create the run's folder: `out/name`, or a free name made of recipe, algorithm and seed."""
-    config = planned.config
-    folder = out / (name or f"{planned.stem}-{config.algorithm}-seed{config.seed}")
-    number = 1
-    while folder.exists() and any(folder.iterdir()):
-        if name is not None:
-            raise UsageError(
-                f"{folder} holds a run already. Continue it with: flowrl train --resume {folder}; or choose "
-                "another --name."
-            )
-        number += 1
-        folder = out / f"{planned.stem}-{config.algorithm}-seed{config.seed}-{number}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{folder}: {error.strerror}. Choose another folder with --out.") from error
-    return folder
+    notify(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
 def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:

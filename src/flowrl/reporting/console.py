@@ -6,8 +6,9 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TextIO
 
 from rich.console import Console
@@ -23,20 +24,35 @@ LINE_EVERY_S = 10.0
 SPEED_WINDOW_S = 15.0  # speed and time left are averages over this time
 
 
+@dataclass(frozen=True)
+class EarlierSessions:
+    """What the sessions before this one have done of a run."""
+
+    env_steps: int = 0
+    seconds: float = 0.0  # of collecting and updating
+    returns: Sequence[float] = ()  # mean returns of the iterations in which an episode ended
+
+    def __str__(self) -> str:
+        return f"resumed at {self.env_steps:,} env steps, after {duration(self.seconds)}"
+
+
+NOTHING_YET = EarlierSessions()
+
+
 def open_view(
     total_steps: int,
     *,
     heading: str = "",
-    env_steps: int = 0,
+    earlier: EarlierSessions = NOTHING_YET,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> PlainLines | LiveView:
     """Open the view that suits `stream` (default stderr): live on a capable terminal, else plain lines.
 
-    `total_steps` is the budget in environment steps; a resumed run has done `env_steps` of it.
+    `total_steps` is the budget in environment steps, of which `earlier` sessions have done a part.
     """
     stream = stream or sys.stderr
-    progress = Progress(total_steps, env_steps, clock)
+    progress = Progress(total_steps, earlier, clock)
     if stream.isatty():
         console = Console(file=stream)
         if console.is_terminal and not console.is_dumb_terminal:
@@ -47,16 +63,17 @@ def open_view(
 class Progress:
     """Progress and speed of a run: environment steps against the clock, and the latest finite metrics."""
 
-    def __init__(self, total_steps: int, env_steps: int, clock: Callable[[], float]) -> None:
+    def __init__(self, total_steps: int, earlier: EarlierSessions, clock: Callable[[], float]) -> None:
         self.total = total_steps
-        self.steps = env_steps
+        self.earlier = earlier
+        self.steps = earlier.env_steps
         self.iteration = 0
         self.latest: dict[str, float] = {}
-        self.returns: list[float] = []  # of the iterations in which an episode ended
+        self.returns = list(earlier.returns)  # of the iterations in which an episode ended
         self.names: set[str] = set()  # of all metrics, also those that were not finite so far
         self.clock = clock
         self.started = clock()
-        self._recent = deque([(self.started, env_steps)])  # (seconds, steps), the oldest first
+        self._recent = deque([(self.started, self.steps)])  # (seconds, steps), the oldest first
 
     def update(self, iteration: int, metrics: Mapping[str, float]) -> float:
         """Record an iteration and return the time."""
@@ -79,6 +96,11 @@ class Progress:
         """Return the label of a metric and its latest value as text."""
         metric = METRICS[name]
         return metric.view, metric.form(self.latest.get(name, math.nan))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this session and of the earlier ones."""
+        return self.earlier.seconds + self.clock() - self.started
 
     @property
     def share(self) -> float:
@@ -129,6 +151,8 @@ class PlainLines:
         self._printed = 0
         if heading:
             self._print(f"{heading}: {progress.total:,} env steps")
+        if progress.earlier.env_steps:
+            self._print(str(progress.earlier))
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
         now = self._progress.update(iteration, metrics)
@@ -210,6 +234,8 @@ def render(progress: Progress, heading: str, width: int, ascii_only: bool, finis
     text = Text(no_wrap=True, overflow="ellipsis", end="")
     if heading:
         text.append(f"{heading}\n", "bold")
+    if progress.earlier.env_steps:
+        text.append(f"{progress.earlier}\n", "dim")
     _append_bar(text, progress, width, ascii_only, finished)
     present = [name for name in METRICS if METRICS[name].view and name in progress.names]
     if present[:1] == ["return_mean"]:
@@ -227,10 +253,8 @@ def render(progress: Progress, heading: str, width: int, ascii_only: bool, finis
 
 
 def _append_bar(text: Text, progress: Progress, width: int, ascii_only: bool, finished: bool) -> None:
-    if finished:
-        time_words = f"took {duration(progress.clock() - progress.started):>5}"
-    else:
-        time_words = f"{duration(progress.seconds_left):>7} left"
+    left, took = f"{duration(progress.seconds_left):>7} left", f"took {duration(progress.seconds):>5}"
+    time_words = took if finished else left
     words = f" {math.floor(100 * progress.share):3d} %"
     if width >= 72:
         words += f"   {count(progress.steps):>5} of {count(progress.total)} steps"

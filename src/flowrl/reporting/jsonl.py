@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from flowrl.contracts.errors import UsageError
-from flowrl.storage.files import unwritable
+from flowrl.storage.files import is_stream, unwritable
 
 NAME = "metrics.jsonl"
+RECORDED = ("iteration", "env_steps", "seconds", "return_mean")  # what a resumed run reads again
 
 
 class MetricsFile:
@@ -19,19 +21,27 @@ class MetricsFile:
 
     `offset=None` begins a new file. A resumed run gives the `offset` of its checkpoint: everything after it
     (iterations that the resumed run repeats, a line torn by a crash) is cut off, so that an interrupted and an
-    uninterrupted run leave the same file.
+    uninterrupted run leave the same file. With the `progress` of the checkpoint (iteration, env_steps, seconds)
+    `missing` names the iterations that the file has lost, or is ''; `returns` are the mean returns that it holds.
 
-    Raises UsageError when a new run would overwrite the metrics of another, or when `offset` is not the end of a line
-    (the file belongs to another run), and StorageError when the file cannot be written.
+    Raises UsageError when a new run would overwrite the metrics of another, or when the file belongs to another run
+    than the checkpoint, and StorageError when the file cannot be written; the file is then unchanged.
     """
 
-    def __init__(self, path: Path, offset: int | None = None) -> None:
+    def __init__(self, path: Path, offset: int | None = None, progress: Mapping[str, float] | None = None) -> None:
         self.path = path
+        self.missing = ""
+        self.returns: list[float] = []
         try:
             if offset is None:
                 _refuse_to_overwrite(path)
             else:
-                _cut(path, offset)
+                records, complete = _kept(path, offset)
+                if progress is not None:
+                    _refuse_foreign(path, records, progress, is_complete=complete == offset)
+                    self.missing = _missing(path, records, int(progress["iteration"]))
+                self.returns = [record["return_mean"] for record in records if _is_number(record.get("return_mean"))]
+                _cut(path, complete)
             self._file = path.open("ab")
         except OSError as error:
             raise unwritable(path, error) from error
@@ -116,15 +126,73 @@ def _refuse_to_overwrite(path: Path) -> None:
         )
 
 
-def _cut(path: Path, offset: int) -> None:
-    """Truncate the file to its complete lines within `offset` bytes; it may be shorter, or missing."""
+def _kept(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Read the records in the complete lines within the first `offset` bytes, and return them and their length in
+    bytes; the file may be shorter, or not exist."""
+    if not path.exists():
+        return [], 0
+    if is_stream(path):
+        raise UsageError(f"{path} is not a file. Move it away to resume without the earlier metrics.")
+    with path.open("rb") as file:
+        content = file.read(offset).rstrip(b"\0")  # which a file system may leave after a power cut
+    complete = content.rfind(b"\n") + 1
+    if len(content) == offset and complete != offset:
+        raise _foreign(path, f"byte {offset}, where the checkpoint stopped, is in the middle of a line")
+    records = []
+    for number, line in enumerate(content[:complete].splitlines(), start=1):
+        try:
+            record = json.loads(line, parse_constant=lambda _: None)
+            records.append({key: record[key] for key in RECORDED if key in record})
+        except (ValueError, TypeError, RecursionError):
+            raise _foreign(path, f"line {number} is not a JSON object") from None
+    return records, complete
+
+
+def _refuse_foreign(
+    path: Path, records: Sequence[Mapping[str, Any]], progress: Mapping[str, float], *, is_complete: bool
+) -> None:
+    """Raise UsageError unless the last of the `records` can be of the run that has made this `progress`."""
+    if not records:
+        return
+    last = {key: records[-1].get(key) for key in ("iteration", "env_steps", "seconds")}
+    if any(value is not None and not _is_number(value) for value in last.values()) or last["iteration"] is None:
+        raise _foreign(path, f"line {len(records)} has no iteration")
+    known = {key: value for key, value in last.items() if value is not None and key in progress}
+    if is_complete:
+        fits = all(value == progress[key] for key, value in known.items())
+    else:  # a part: as many steps per iteration, and not beyond
+        steps = known.get("env_steps", 0) * progress["iteration"]
+        fits = all(value <= progress[key] for key, value in known.items())
+        fits &= steps in (0, progress.get("env_steps", 0) * known["iteration"])
+    if not fits:
+        raise _foreign(path, f"line {len(records)} is not what the run had reported when it was saved")
+
+
+def _missing(path: Path, records: Sequence[Mapping[str, Any]], iteration: int) -> str:
+    """Name the iterations from 1 to `iteration` that the `records` do not have; '' when all are there."""
+    reported = [int(record["iteration"]) for record in records if _is_number(record.get("iteration"))]
+    gaps = [(a + 1, b - 1) for a, b in pairwise([0, *reported, iteration + 1]) if b - a > 1]
+    if not gaps:
+        return ""
+    ranges = ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in gaps[:5])
+    more = f" and {len(gaps) - 5} more gaps" if len(gaps) > 5 else ""
+    state = "has lost a part" if reported else "is empty or was lost"
+    return f"{path} {state}: the curves of this run lack iterations {ranges}{more}."
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _foreign(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        f"{path}: {reason}, so this file belongs to another run, or is damaged. Move it away to resume without the "
+        "earlier metrics."
+    )
+
+
+def _cut(path: Path, length: int) -> None:
+    """Truncate the file to `length` bytes; it is made if it does not exist."""
     path.touch()
     with path.open("r+b") as file:
-        content = file.read(offset)
-        complete = content.rfind(b"\n") + 1
-        if len(content) == offset and complete != offset:
-            raise UsageError(
-                f"{path}: byte {offset}, where the checkpoint stopped, is in the middle of a line, so this "
-                "file belongs to another run. Move it away to resume without the earlier metrics."
-            )
-        file.truncate(complete)
+        file.truncate(length)

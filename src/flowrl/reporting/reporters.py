@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowrl.reporting import jsonl
-from flowrl.reporting.console import open_view
+from flowrl.reporting.console import EarlierSessions, open_view
 from flowrl.reporting.jsonl import MetricsFile
 from flowrl.reporting.tensorboard import TensorBoard
 
@@ -21,6 +21,11 @@ class Reporters:
 
     metrics: MetricsFile
     others: Sequence[Reporter]
+
+    @property
+    def missing(self) -> str:
+        """The iterations that metrics.jsonl of a resumed run has lost, in a sentence; '' when all are there."""
+        return self.metrics.missing
 
     @property
     def offset(self) -> int:
@@ -41,21 +46,24 @@ def open_reporters(
     *,
     heading: str = "",
     offset: int | None = None,
-    env_steps: int = 0,
+    progress: Mapping[str, float] | None = None,
     quiet: bool = False,
 ) -> Iterator[Reporters]:
     """Open the reporters of a run, which write into the existing `folder` and to stderr, and close them afterwards.
 
     `heading` is the first line of the training view; `total_steps` is the budget in environment steps. A resumed run
-    gives the `offset` and `env_steps` of its checkpoint. `quiet` shows no training view (--json).
+    gives the `offset` and `progress` (iteration, env_steps, seconds) of its checkpoint, and the reporters go on from
+    there. `quiet` shows no training view (--json).
 
     Raises UsageError when the folder holds the metrics of another run, StorageError when it cannot be written to.
     """
     with ExitStack() as stack:
-        metrics = stack.enter_context(closing(MetricsFile(folder / jsonl.NAME, offset)))
-        others: list[Reporter] = [
-            stack.enter_context(closing(TensorBoard(folder, None if offset is None else env_steps)))
-        ]
+        metrics = stack.enter_context(closing(MetricsFile(folder / jsonl.NAME, offset, progress)))
+        done = progress or {}
+        steps = int(done.get("env_steps", 0))
+        board = TensorBoard(folder, None if offset is None else steps)
+        others: list[Reporter] = [stack.enter_context(closing(board))]
         if not quiet:
-            others.append(stack.enter_context(closing(open_view(total_steps, heading=heading, env_steps=env_steps))))
+            earlier = EarlierSessions(steps, done.get("seconds", 0.0), metrics.returns)
+            others.append(stack.enter_context(closing(open_view(total_steps, heading=heading, earlier=earlier))))
         yield Reporters(metrics, others)

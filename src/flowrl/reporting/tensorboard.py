@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +31,8 @@ class TensorBoard:
         purge_step = None if resumed_at is None else resumed_at + 1
         with self._storage_errors():
             folder.stat()  # raises where there is no folder; SummaryWriter would make it
+            if resumed_at is not None:
+                _wait_for_a_later_name(folder)
             self._writer = SummaryWriter(str(folder), purge_step=purge_step, filename_suffix=".flowrl")
 
     def __call__(self, iteration: int, metrics: Mapping[str, float]) -> None:
@@ -50,3 +55,19 @@ class TensorBoard:
             yield
         except OSError as error:
             raise unwritable(self._folder / "events.out.tfevents", error) from error
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Wait, for a second at most, until a new event file comes after those in `folder`.
+
+    Readers take the files in the order of their names, events.out.tfevents.SECOND.HOST.PROCESS.NUMBER, and would
+    otherwise drop the points of the resumed run.
+    """
+    names = sorted(path.name for path in folder.glob("events.out.tfevents.*"))
+    host, process = socket.gethostname(), os.getpid()
+    for _ in range(11):
+        if not names or names[-1] < f"events.out.tfevents.{int(time.time()):010d}.{host}.{process}":
+            return
+        if names[-1].startswith(f"events.out.tfevents.{int(time.time()):010d}.{host}.{process}."):
+            return  # of this process, whose numbers rise
+        time.sleep(0.1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shlex
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import torch
 
 from flowrl import __version__
 from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
-from flowrl.storage import files, integrity
+from flowrl.storage import files, integrity, lock
 
 FORMAT = 1
 REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
@@ -83,7 +84,7 @@ def find(path: Path | str) -> Path:
                 return candidate
             if (candidate / LATEST).is_file():
                 return candidate / LATEST
-        raise CheckpointError(_not_found(path))
+        raise CheckpointError(_not_found(next((at for at in (path, RUNS / path) if at.is_dir()), path)))
     except OSError as error:
         raise CheckpointError(f"there is no checkpoint {str(path)[:200]}: {error.strerror}.") from error
 
@@ -171,7 +172,7 @@ def _not_found(path: Path) -> str:
     if path.is_dir():
         best = [path / BEST] if (path / BEST).is_file() else []
         there = best or run_folders(path)
-        return f"the folder {path} has no {LATEST}. {_choice(there) if there else 'Has its run saved yet?'}"
+        return f"the folder {path} has no {LATEST}. {_choice(there) if there else _unsaved(path)}"
     missing = path
     while not missing.parent.is_dir():
         missing = missing.parent
@@ -179,6 +180,20 @@ def _not_found(path: Path) -> str:
     near, saved = did_you_mean(missing.name, known), run_folders(RUNS)
     remedy = _choice(saved) if saved else "Train one with: flowrl train gridworld.yaml"
     return f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{near or f' {remedy}'}"
+
+
+def _unsaved(folder: Path) -> str:
+    """Describe how to go on where the run in `folder` has saved nothing."""
+    if lock.is_locked(folder):
+        return f"{lock.holder(folder)} is training there, and has not saved yet: wait a moment."
+    recipe = folder / "config.yaml"
+    if not recipe.is_file():
+        return "Has its run saved yet?"
+    words = ["flowrl", "train", recipe, "--out", folder.parent, "--name", folder.name]
+    return (
+        "Nothing was saved: its run ended before its first save. The same command as before begins it again, as does: "
+        f"{shlex.join(map(str, words))}"
+    )
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from flowrl.storage import checkpoint
+from flowrl.storage import checkpoint, platform
 
 NETWORKS = ("actor", "critic", "average")
 
@@ -30,6 +30,7 @@ def inspect(path: Path | str) -> dict[str, Any]:
         "algorithm": config.get("algorithm"),
         "env": env.get("id") if isinstance(env, dict) else env,
         "sampler": _shown(config.get("sampler")),
+        "platform": _shown(content.get("platform")),
         "progress": _shown(content["progress"]),
         "networks": {
             name: {
@@ -62,6 +63,7 @@ def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
                 "algorithm": inventory["algorithm"],
                 "env": inventory["env"],
                 "sampler": inventory["sampler"],
+                "saved under": platform.in_words(inventory["platform"] or {}),
                 "tensors": tensors,
             },
         ),

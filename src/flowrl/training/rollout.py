@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from flowrl.contracts.protocols import Act, Env
-from flowrl.contracts.settings import Settings
+from flowrl.contracts.settings import AtResume, Settings
 
 
 class RolloutSettings(Settings):
@@ -18,7 +18,7 @@ class RolloutSettings(Settings):
 
     steps: int = Field(32, ge=1, le=1_000_000)
     """Steps per environment and rollout. Short ones update more often, on staler advantages."""
-    stagger: bool = True
+    stagger: Annotated[bool, AtResume(False, "it acts on the first episodes of a run alone")] = True
     """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else all episodes
     of a task without an early end begin and end together, and an update sees a single phase of them."""
 

@@ -59,7 +59,16 @@ class Schedule:
         return {"updates": self.updates, "factor": self.factor}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Continue from `state_dict`'s result; a linear schedule continues by the present length of the run."""
-        self.updates, self.factor = int(state["updates"]), state["factor"]
-        if self._settings.kind == "linear":
+        """Continue from `state_dict`'s result, also where it is that of a schedule with other settings.
+
+        A linear schedule continues by the present length of the run, an adaptive one from the factor of before, within
+        the present limits.
+        """
+        settings = self._settings
+        self.updates = int(state["updates"])
+        if settings.kind == "linear":
             self.factor = self._rest()
+        elif settings.kind == "adaptive":
+            self.factor = min(max(state["factor"], settings.smallest), settings.largest)
+        else:
+            self.factor = 1.0

@@ -1,12 +1,12 @@
 """Run the trials of a suite, several worker processes at a time.
 
 The process that holds the lock on a trial's log file works on the trial. Worker processes inherit that lock, so it is
-held even after the suite itself was killed: the next suite waits for them.
+held even after the suite itself was killed: the next suite waits for them. It also waits for a `flowrl train` that
+somebody has started in the trial's folder, which has locked that.
 """
 
 from __future__ import annotations
 
-import fcntl
 import signal
 import time
 from collections import Counter
@@ -25,6 +25,7 @@ from flowrl.experiments.suite.result import TrialResult, conclude
 from flowrl.experiments.suite.trial import FAILURE, Trial
 from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
 from flowrl.reporting.numbers import duration
+from flowrl.storage import lock as run_lock
 
 POLL_S = 0.1
 FILES_OF_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
@@ -151,7 +152,7 @@ class _Scheduler:
         for job in list(self._waiting):
             if len(self._running) >= self._parallel:
                 return
-            log = lock(job.log)
+            log = None if run_lock.is_locked(job.folder) else lock(job.log)
             if log is not None:
                 self._waiting.remove(job)
                 self._reported_locked.discard(job.trial)
@@ -218,13 +219,9 @@ def lock(log: Path) -> BinaryIO | None:
     """Open the log file for appending and lock it; None when another process holds the lock."""
     log.parent.mkdir(parents=True, exist_ok=True)
     file = log.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if run_lock.try_lock(file) is False:  # None: on a file system without locks other processes cannot be noticed
         file.close()
         return None
-    except OSError:  # a file system without locks: other processes cannot be noticed
-        pass
     return file
 
 

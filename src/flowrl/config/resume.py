@@ -1,0 +1,131 @@
+"""What a resumed run may change: the marks of the settings (`AtResume`), read for every key, and enforced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from flowrl.config import recipe, validation
+from flowrl.config.policy_kinds import POLICY_KINDS
+from flowrl.config.recipe import Recipe
+from flowrl.config.schema import Config
+from flowrl.config.suggestions import is_model, types_of
+from flowrl.config.yaml_reader import KeyPath, dotted
+from flowrl.contracts.errors import UsageError
+from flowrl.contracts.settings import AtResume
+
+UNMARKED = AtResume(changeable=False, reason="it belongs to the run")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key with another value than the run was trained with until now; None for a key that is not set."""
+
+    path: KeyPath
+    before: Any
+    after: Any
+
+
+def rules(
+    model: type[BaseModel] = Config, above: KeyPath = (), inherited: AtResume = UNMARKED
+) -> Iterator[tuple[KeyPath, AtResume]]:
+    """Yield every key of `model`, blocks left out, with what a resumed run does with another value of it.
+
+    The nearest mark decides: the key's own, or that of a block around it. A key that two kinds of a block have comes
+    once.
+    """
+    seen: set[KeyPath] = set()
+    for name, field in model.model_fields.items():
+        path = (*above, name)
+        rule = next((mark for mark in field.metadata if isinstance(mark, AtResume)), inherited)
+        blocks = [choice for choice in types_of(field.annotation)[0] if is_model(choice)]
+        if not blocks:
+            yield path, rule
+        for block in blocks:
+            for inner in rules(block, path, rule):
+                if inner[0] not in seen:
+                    seen.add(inner[0])
+                    yield inner
+
+
+def rule_of(path: KeyPath, model: type[BaseModel] = Config) -> AtResume:
+    """Return what a resumed run does with another value at `path`, which may lie inside a value, as
+    `env.options.x` does; a path that is no key of `model` has the rule of the block around it."""
+    rule = UNMARKED
+    types: tuple[Any, ...] = (model,)
+    for step in path:
+        fields = [choice.model_fields[step] for choice in types if is_model(choice) and step in choice.model_fields]
+        for field in fields[:1]:
+            rule = next((mark for mark in field.metadata if isinstance(mark, AtResume)), rule)
+        types = tuple(inner for field in fields for inner in types_of(field.annotation)[0])
+    return rule
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Return the keys whose values differ between two plain configurations, in the order of `after`."""
+    old, new = dict(_leaves(before)), dict(_leaves(after))
+    return [
+        Change(path, old.get(path), new.get(path))
+        for path in new | old
+        if path not in old or path not in new or not _equal(old[path], new[path])
+    ]
+
+
+def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
+    """Return the configuration with which a resumed run continues, from `changed`: that of the run with `--set`s.
+
+    `run` names the run in messages. Raises UsageError, with the `--set`, the value before and the reason, for a key
+    that cannot change, and as `recipe.validate` does for values that are wrong.
+    """
+    before = trained.model_dump(mode="json")
+    try:
+        config = recipe.validate(Config, changed)
+    except UsageError:
+        # Another policy.kind is refused as such, not for the keys that it does not have.
+        present = dict(_leaves(changed.values))
+        _refuse([each for each in changes(before, changed.values) if each.path in present], changed, run)
+        raise
+    found = changes(before, config.model_dump(mode="json"))
+    _refuse(found, changed, run)
+    _refuse_unused(config, found, changed)
+    return config
+
+
+def _refuse(found: list[Change], changed: Recipe, run: str) -> None:
+    for change in found:
+        rule = rule_of(change.path)
+        if not rule.changeable:
+            place, before = changed.place(change.path), validation.shown(change.before)
+            raise UsageError(
+                f"{place.name}: {dotted(change.path)} is {before} in the run {run}, and a resume cannot change it: "
+                f"{rule.reason}. Leave it out, or start a new run."
+            )
+
+
+def _refuse_unused(config: Config, found: list[Change], changed: Recipe) -> None:
+    """Raise UsageError for the change of a key without effect on a policy of this kind."""
+    kind = config.policy.kind
+    for change in found:
+        if any(change.path[: len(unused)] == unused for unused in POLICY_KINDS[kind].unused):
+            raise UsageError(
+                f"{changed.place(change.path).name}: {dotted(change.path)} has no effect on a {kind} policy, which the "
+                "run has. Leave it out."
+            )
+
+
+def _leaves(block: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    for key, value in block.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, key))
+        elif not isinstance(value, Mapping):
+            yield (*above, key), value
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Compare two plain values; a tuple equals the list of its items, and true is not 1."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and one == other

@@ -1,0 +1,91 @@
+"""The folder of a run: a free one for a new run, locked against a second writer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from flowrl.contracts.errors import StorageError, UsageError
+from flowrl.reporting import jsonl
+from flowrl.storage import checkpoint
+from flowrl.storage import lock as lock_file
+from flowrl.storage.lock import Locked, RunLock
+
+CONFIG = "config.yaml"
+LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", ".*.tmp")
+"""What a run that was killed before it first saved may leave, besides its metrics, and the next one replaces."""
+
+
+def notify(line: str) -> None:
+    """Print a line about the run to stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def lock(folder: Path) -> RunLock:
+    """Lock the run in `folder` for this process. Raises Locked when another one writes to it."""
+    held = RunLock(folder)
+    if not held.works:
+        notify(f"{folder} is on a file system without locks: flowrl cannot refuse a second training in it.")
+    return held
+
+
+def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunLock]:
+    """Create and lock the folder of a new run: `out/name`, or `out/stem` or the first free one of `out/stem-2`, ….
+
+    A run that was killed before it first saved is begun again: under a given `name`, or where its config.yaml is
+    `config`. Raises UsageError when `name` is taken, Locked when another process writes there, StorageError when the
+    folder cannot be created.
+    """
+    number = 1
+    while True:
+        folder = out / (name or (stem if number == 1 else f"{stem}-{number}"))
+        number += 1
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{folder}: {error.strerror}. Choose another folder with --out.") from error
+        if name is None and not _is_free(folder, config):
+            continue
+        try:
+            held = lock(folder)
+        except Locked:
+            if name is None:
+                continue
+            raise
+        if _is_free(folder, config if name is None else None):  # nobody else changes it now
+            _clear(folder)
+            return folder, held
+        held.release()
+        if name is not None:
+            raise UsageError(_taken(folder))
+
+
+def _is_free(folder: Path, config: str | None) -> bool:
+    """Return whether a new run may have `folder`: it is empty, or holds a run without a checkpoint, whose config.yaml
+    is `config` (None: any)."""
+    held = [path for path in folder.iterdir() if path.name != lock_file.NAME]
+    if not held:
+        return True
+    if any(path.name in (checkpoint.LATEST, checkpoint.BEST) for path in held) or not (folder / CONFIG).is_file():
+        return False
+    return config is None or (folder / CONFIG).read_text(errors="replace") == config
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an unsaved run has left; its metrics, if it has any, are kept under another name."""
+    for pattern in LEFTOVERS:
+        for path in folder.glob(pattern):
+            path.unlink()
+    metrics = folder / jsonl.NAME
+    if metrics.is_file() and metrics.stat().st_size:
+        kept = folder / f"{metrics.stem}-unsaved{metrics.suffix}"
+        metrics.replace(kept)
+        notify(f"{folder} has no checkpoint, so its run begins again; the metrics of before are in {kept.name}.")
+
+
+def _taken(folder: Path) -> str:
+    """Explain why a new run cannot have `folder`, and what to type."""
+    if not (folder / checkpoint.LATEST).is_file() and not (folder / checkpoint.BEST).is_file():
+        return f"{folder} holds other files than a run's. Choose another --name."
+    saved = folder if (folder / checkpoint.LATEST).is_file() else folder / checkpoint.BEST
+    return f"{folder} holds a run already. Continue it with: flowrl train --resume {saved}; or choose another --name."

@@ -1,0 +1,66 @@
+"""The platform of a run: what decides the last bit of its numbers, besides its configuration.
+
+A run that continues on the same platform is, bit for bit, the one that was never interrupted. Another version of
+PyTorch or MuJoCo, another instruction set, another number of PyTorch's threads or another device sums in another
+order, which changes last bits.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import torch
+
+NAMES = {
+    "torch": "PyTorch",
+    "mujoco": "MuJoCo",
+    "numpy": "NumPy",
+    "gymnasium": "Gymnasium",
+    "machine": "machine",
+    "instructions": "instruction set",
+    "threads": "threads",
+    "device": "device",
+    "env_mode": "env.mode",
+}
+"""Key of a platform -> its name in messages."""
+
+
+def platform_of(device: torch.device, env_mode: str) -> dict[str, Any]:
+    """Describe the platform of this process, as plain values with the keys of `NAMES`.
+
+    The networks live on `device`; `env_mode` is how the environments are stepped, `auto` resolved.
+    """
+    versions = {package: metadata.version(package) for package in ("mujoco", "numpy", "gymnasium")}
+    return {
+        "torch": str(torch.__version__),
+        **versions,
+        "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "env_mode": env_mode,
+    }
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return 'PyTorch 2.12 before, 2.13 now' for what differs between two platforms; what one does not name is equal.
+
+    A process per environment (async) steps as one process for all (sync) does, to the last bit.
+    """
+    return [
+        f"{name} {saved[key]} before, {now[key]} now"
+        for key, name in NAMES.items()
+        if key in saved and key in now and _numeric(saved[key]) != _numeric(now[key])
+    ]
+
+
+def in_words(platform: Mapping[str, Any]) -> str:
+    """Return 'PyTorch 2.13, MuJoCo 4.0, …' for the keys of `NAMES` that `platform` has."""
+    return ", ".join(f"{name} {platform[key]}" for key, name in NAMES.items() if key in platform)
+
+
+def _numeric(value: Any) -> Any:
+    return "sync" if value == "async" else value

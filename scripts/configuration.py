@@ -11,8 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from flowrl.config import resume
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.schema import ALGORITHMS, Config
+from flowrl.config.suggestions import is_model, types_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -22,46 +24,59 @@ everything resolved, and `--set key.path=value` sets one key. Root sections name
 for one algorithm only, so that `--set algorithm=ppo` switches in place and `flowrl suite` compares each at its best.
 Such a section wins over the recipe's other keys, these over the algorithm's preset, and `--set` over all.
 
+The last column says what `flowrl train --resume RUN --set key=value` does: the key *acts* from the next update on, or
+it is refused for the reason given there ([resume.md](resume.md)). A key without effect on the run's kind of policy is
+refused too.
+
 This page is written by `python scripts/configuration.py`.
 """
 
 
 def page() -> str:
     """Return the page."""
-    parts = [HEAD, table("Root", Config)]
+    parts = [HEAD, table("Root", "", Config)]
     for name, field in Config.model_fields.items():
-        for title, model in blocks(name, field):
-            parts.append(table(title, model))
+        for title, path, model in blocks(name, field):
+            parts.append(table(title, path, model))
     parts.append(presets())
     return "\n".join(parts)
 
 
-def blocks(path: str, field: FieldInfo) -> Iterator[tuple[str, type[BaseModel]]]:
-    """The blocks of settings below `path`, with their headings."""
+def blocks(path: str, field: FieldInfo) -> Iterator[tuple[str, str, type[BaseModel]]]:
+    """The blocks of settings below `path`: their headings, paths and models."""
     if path == "policy":
         for name, kind in POLICY_KINDS.items():
-            yield f"`policy`, of kind {name}", kind.settings
+            yield f"`policy`, of kind {name}", path, kind.settings
         return
     model = field.annotation
     if isinstance(model, type) and issubclass(model, BaseModel):
-        yield f"`{path}`", model
+        yield f"`{path}`", path, model
         for name, inner in model.model_fields.items():
             yield from blocks(f"{path}.{name}", inner)
 
 
-def table(title: str, model: type[BaseModel]) -> str:
+def table(title: str, path: str, model: type[BaseModel]) -> str:
     lines = [
         f"## {title}",
         "",
         (model.__doc__ or "").split("\n")[0],
         "",
-        "| key | default | what it is |",
-        "|---|---|---|",
+        "| key | default | what it is | at resume |",
+        "|---|---|---|---|",
     ]
     for name, field in model.model_fields.items():
         meaning = " ".join((field.description or "").split()).replace("|", "\\|")
-        lines.append(f"| `{name}` | {default(field)} | {limits(field)}{meaning} |")
+        rule = at_resume(f"{path}.{name}" if path else name, field)
+        lines.append(f"| `{name}` | {default(field)} | {limits(field)}{meaning} | {rule} |")
     return "\n".join(lines) + "\n"
+
+
+def at_resume(key: str, field: FieldInfo) -> str:
+    """'acts', 'refused: …', or '' for a block, whose keys have rules of their own."""
+    if default(field) == "below" or any(map(is_model, types_of(field.annotation)[0])):
+        return ""
+    rule = resume.rule_of(tuple(key.split(".")))
+    return "acts" if rule.changeable else f"refused: {rule.reason}"
 
 
 def default(field: FieldInfo) -> str:

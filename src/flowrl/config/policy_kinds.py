@@ -52,6 +52,7 @@ POLICY_KINDS: dict[str, PolicyKind] = {
         ratios=("averaged", "per_probe"),
         uses_sampler=True,
         has_entropy=False,
+        unused=(("learner", "entropy_coefficient"),),
     ),
     "gaussian": PolicyKind(
         settings=GaussianPolicySettings,

@@ -86,7 +86,9 @@ def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
     except UsageError:
         # Another policy.kind is refused as such, not for the keys that it does not have.
         present = dict(_leaves(changed.values))
-        _refuse([each for each in changes(before, changed.values) if each.path in present], changed, run)
+        written = [each for each in changes(before, changed.values) if each.path in present]
+        _refuse(written, changed, run)
+        _refuse_unused(trained, written, changed)
         raise
     found = changes(before, config.model_dump(mode="json"))
     _refuse(found, changed, run)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -33,10 +34,9 @@ def platform_of(device: torch.device, env_mode: str) -> dict[str, Any]:
 
     The networks live on `device`; `env_mode` is how the environments are stepped, `auto` resolved.
     """
-    versions = {package: metadata.version(package) for package in ("mujoco", "numpy", "gymnasium")}
     return {
         "torch": str(torch.__version__),
-        **versions,
+        **{package: _version(package) for package in ("mujoco", "numpy", "gymnasium")},
         "machine": platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -60,6 +60,11 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def in_words(platform: Mapping[str, Any]) -> str:
     """Return 'PyTorch 2.13, MuJoCo 4.0, …' for the keys of `NAMES` that `platform` has."""
     return ", ".join(f"{name} {platform[key]}" for key, name in NAMES.items() if key in platform)
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
 
 
 def _numeric(value: Any) -> Any:

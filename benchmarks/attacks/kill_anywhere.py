@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from processes import flowrl, warm_up
 
 from flowrl.storage import checkpoint
 
@@ -44,20 +43,11 @@ def settings(count: int) -> list[tuple[str, list[str]]]:
 
 
 def train(arguments: list[str], folder: Path, kill_after: float | None) -> int:
-    """Run `flowrl train`; end it and its children with SIGKILL after so many seconds."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowrl", "train", *arguments],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, text=True,
-    )  # fmt: skip
-    try:
-        _, errors = process.communicate(timeout=kill_after)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return -9
-    if process.returncode:
-        print(errors[-1000:])
-    return process.returncode
+    """Run `flowrl train` in a fork; end it and its children with SIGKILL after so many seconds."""
+    outcome = flowrl(["train", *arguments], folder, 600.0 if kill_after is None else kill_after)
+    if outcome.code not in (0, -signal.SIGKILL):
+        print(outcome.output[-1000:])
+    return outcome.code
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
@@ -93,7 +83,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=2, help="per setting")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw, faults = random.Random(options.seed), 0  # noqa: S311
+    draw, faults, kills, unsaved = random.Random(options.seed), 0, 0, 0  # noqa: S311
+    warm_up()
+    import torch.utils.tensorboard  # noqa: F401  which takes seconds
+
     for number, (recipe, overrides) in enumerate(settings(options.settings)):
         steps = 32 * (60 if "humanoid" not in recipe else 20)
         sets = [part for override in [*overrides, f"total_steps={steps}"] for part in ("--set", override)]
@@ -107,8 +100,10 @@ def main() -> None:
                 resumable = (killed / "ckpt.pt").exists()
                 again = ["--resume", str(killed)] if resumable else [recipe, "--name", "killed", *sets]
                 last = attempt == options.kills
-                code = train(again, folder, None if last else draw.uniform(0.3, 1.0) * seconds)
-                if code not in (0, -9):
+                code = train(again, folder, None if last else draw.uniform(0.0, 1.0) * seconds)
+                kills += code == -signal.SIGKILL
+                unsaved += not (killed / "ckpt.pt").exists()
+                if code not in (0, -signal.SIGKILL):
                     wrong.append(f"exit code {code} of train {' '.join(again)}")
             if not wrong:
                 wrong = differing(folder / "runs" / "straight" / "ckpt.pt", killed / "ckpt.pt")
@@ -116,7 +111,7 @@ def main() -> None:
                     wrong.append("metrics.jsonl")
         faults += bool(wrong)
         print(f"{number} {recipe} {' '.join(overrides[4:])}: {', '.join(wrong[:5]) or 'equal'}", flush=True)
-    print(f"{faults} settings differ")
+    print(f"{kills} kills, {unsaved} of them before the first save; {faults} of {number + 1} settings differ")
     sys.exit(faults > 0)
 
 

@@ -237,6 +237,17 @@ def test_the_configuration_changes_with_the_checkpoint(capsys: pytest.CaptureFix
     assert checkpoint.load(folder / "ckpt.pt")["config"]["learner"]["clip"] == 0.3
 
 
+def test_an_edited_config_yaml_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """A resume reads the settings in the checkpoint."""
+    assert run(capsys, "recipe.yaml", "--name", "run")[0] == 0
+    path = Path("runs/run/config.yaml")
+    path.write_text(path.read_text().replace("clip: 0.05", "clip: 0.2"))
+    notice = "runs/run/config.yaml was changed, but is not read: change settings with --set."
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code == 0 and message.count(notice) == 1
+    assert notice not in run(capsys, "--resume", "run", "--set", "total_steps=384")[2]
+
+
 # --- metrics ------------------------------------------------------------------------------------------
 
 

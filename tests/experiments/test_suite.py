@@ -24,6 +24,7 @@ from flowrl.experiments.suite.eta import DurationEstimator
 from flowrl.experiments.suite.plan import SuiteOptions, make_jobs, status
 from flowrl.experiments.suite.result import TrialResult
 from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord, noise_label, read_record, write_record
+from flowrl.storage.lock import RunLock
 
 pytestmark = pytest.mark.slow
 
@@ -256,6 +257,24 @@ def test_a_trial_locked_by_another_process_is_waited_for(folder: Path) -> None:
         record.write_text(complete)
     worker.join(30)
     assert [result.state for result in outcomes[0].results] == ["kept"]
+
+
+def test_a_trial_that_somebody_trains_by_hand_is_waited_for(folder: Path) -> None:
+    """`flowrl train --resume` locks the folder of the run, not the log of the suite."""
+    job = make_jobs(asked(algorithms=("fpo",)))[0]
+    (job.folder / "evaluation.json").unlink()
+    lines: list[str] = []
+    outcomes: list[scheduler.SuiteOutcome] = []
+    by_hand = RunLock(job.folder)
+    worker = threading.Thread(target=lambda: outcomes.append(scheduler.run([job], 1, lines.append)))
+    worker.start()
+    while not any("locked by another process" in line for line in lines):
+        assert worker.is_alive()
+        time.sleep(0.01)
+    assert outcomes == []
+    by_hand.release()
+    worker.join(60)
+    assert [result.state for result in outcomes[0].results] == ["finished"]
 
 
 # --- failures ---------------------------------------------------------------------------------------

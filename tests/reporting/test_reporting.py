@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import math
+import socket
 import subprocess
 import sys
 import time
@@ -154,6 +155,24 @@ def test_a_resumed_run_replaces_points_of_the_interrupted_one(tmp_path: Path) ->
         for iteration in (4, 5):
             board(iteration, {"env_steps": 100 * iteration, "return_mean": 2.0})
     assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 2.0), (500, 2.0)]
+
+
+@pytest.mark.slow
+def test_a_resume_within_the_same_second_leaves_no_point_twice(tmp_path: Path) -> None:
+    """By another process, whose file may come first in the order of names."""
+    write = (
+        "import sys; from contextlib import closing; from flowrl.reporting.tensorboard import TensorBoard\n"
+        "from pathlib import Path; folder, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])\n"
+        "with closing(TensorBoard(folder, 100 * (first - 1) if first > 1 else None)) as board:\n"
+        "    for i in range(first, last): board(i, {'env_steps': 100 * i, 'return_mean': float(first)})\n"
+    )
+    subprocess.run([sys.executable, "-c", write, str(tmp_path), "1", "6"], check=True)
+    file = next(tmp_path.glob("events*"))
+    name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.99999999.0.flowrl"
+    file.rename(tmp_path / name)
+    with closing(TensorBoard(tmp_path, 300)) as board:
+        board(4, {"env_steps": 400, "return_mean": 4.0})
+    assert scalars(tmp_path, "return/mean") == [(100, 1.0), (200, 1.0), (300, 1.0), (400, 4.0)]
 
 
 def test_event_files_on_a_full_disk_are_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +347,18 @@ def test_a_resumed_run_measures_its_speed_from_the_resume() -> None:
     clock.now += 5
     progress.update(91, {"env_steps": 950})
     assert (progress.steps_per_s, progress.seconds_left, progress.share) == (10.0, 5.0, 0.95)
+
+
+def test_a_resumed_run_shows_where_it_was_resumed_and_the_time_of_all_sessions() -> None:
+    clock = Clock()
+    earlier = EarlierSessions(52_000, 19.0, [float(value) for value in range(8)])
+    progress = Progress(104_000, earlier, clock)
+    clock.now += 41
+    progress.update(31, {"env_steps": 104_000, "return_mean": 7.0})
+    lines = console.render(progress, "fpo GridWorld", 100, False, True).plain.splitlines()
+    assert lines[:2] == ["fpo GridWorld", "resumed at 52,000 env steps, after 0:19"]
+    assert lines[2].endswith("took  1:00")  # 19 + 41 s
+    assert "▁▂▃▄▅▆▇██" in lines[3]  # the curve of the earlier sessions, and one more
 
 
 def test_numbers_as_text() -> None:

@@ -191,6 +191,8 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
         else:
             if inexact := run.restore(content):
                 notify(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
+            if _is_edited(folder / run_folder.CONFIG, load_config(content)):
+                notify(f"{folder}/{run_folder.CONFIG} was changed, but is not read: change settings with --set.")
             offset, progress = int(content["metrics_offset"]), content["progress"]
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
         reporters = stack.enter_context(
@@ -209,6 +211,13 @@ def _refuse_other_checkpoint(planned: TrainPlan) -> None:
         raise UsageError(
             f"{planned.path} was saved by another process just now. Type the same command again to continue from there."
         )
+
+
+def _is_edited(path: Path, trained: Config) -> bool:
+    """Return whether the config.yaml at `path` has other settings than the checkpoint, and is valid."""
+    with suppress(UsageError):
+        return path.is_file() and recipe.validate(Config, recipe.read(path)) != trained
+    return False
 
 
 def _finished(planned: TrainPlan) -> TrainResult:

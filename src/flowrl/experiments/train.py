@@ -16,7 +16,7 @@ import torch
 from flowrl.config import fingerprint, recipe
 from flowrl.config.schema import Config, composed, load
 from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
-from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
+from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
 from flowrl.experiments.signals import StopSignal
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
@@ -58,10 +58,8 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     path = checkpoint.find(resume)
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
-    trained = load_config(content)
-    changed = recipe.apply(recipe.Recipe(str(path), trained.model_dump(mode="json")), overrides)
-    if not changed.place(("sampler", "name")).is_override:
-        refuse_file_sampler(trained, path, f"--set sampler.name={trained.sampler.name}")
+    trained = load_config(content, path)
+    changed = recipe.apply(saved_recipe(trained, path), overrides)
     config = recipe.validate(Config, changed)
     check_sampler(config, changed)
     _refuse_another_environment(trained, config, path.parent)

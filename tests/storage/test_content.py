@@ -144,4 +144,4 @@ def test_random_forgeries_of_every_part_end_in_a_paragraph_or_fit(tmp_path: Path
                 assert str(tmp_path / "ckpt.pt") in str(error)
                 assert "\n" not in str(error)
                 refused += 1
-    assert refused >= 120
+    assert refused >= 100

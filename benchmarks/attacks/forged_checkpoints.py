@@ -44,7 +44,19 @@ def keys(value: Any, at: Key = ()) -> Iterator[Key]:
 def replacements(value: Any) -> list[Any]:
     """Wrong values for a key that holds `value`."""
     wrong = [GONE, None, "x", "\x1b]0;title\x07\x1b[2J", 10**10, 2**64, -1, 0, True, 1e308, float("nan")]
-    wrong += [float("inf"), -float("inf"), (), 2**200, [], {}, [[]], {"a": 1}, torch.zeros(3), torch.zeros(0), torch.full((2,), torch.nan)]
+    wrong += [
+        float("inf"),
+        -float("inf"),
+        (),
+        2**200,
+        [],
+        {},
+        [[]],
+        {"a": 1},
+        torch.zeros(3),
+        torch.zeros(0),
+        torch.full((2,), torch.nan),
+    ]
     if isinstance(value, torch.Tensor):
         wrong += [value.double(), value.flatten()[:1], value.unsqueeze(0), torch.full_like(value, -1)]
     if isinstance(value, str):

@@ -491,6 +491,19 @@ def test_the_other_checkpoint_of_the_run_is_offered(tmp_path: Path) -> None:
     assert "a folder, not a file" in refusal(tmp_path)
 
 
+def test_pipes_devices_and_huge_files_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "zero.pt").symlink_to("/dev/zero")
+    for name, size in {"sparse": 20 * 10**9, "below": 39 * 10**8}.items():
+        with (tmp_path / f"{name}.pt").open("wb") as file:
+            file.truncate(size)
+    reasons = {"pipe": "a pipe", "zero": "a device", "sparse": "larger than 4 GB", "below": "not a torch file"}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for name, reason in reasons.items():
+        assert reason in refusal(tmp_path / f"{name}.pt")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
 # Finding
 
 

@@ -57,7 +57,8 @@ def words(content: dict[str, Any]) -> str:
         ("metrics_offset", GONE, "its key 'metrics_offset' is missing"),
         ("metrics_offset", -1, "its key 'metrics_offset' is -1"),
         ("schedule", True, "its key 'schedule' is True: expected a dict"),
-        ("schedule/factor", float("nan"), "its key 'schedule.factor' is nan: expected a finite number"),
+        ("schedule/factor", float("nan"), "its key 'schedule.factor' is nan: expected"),
+        ("advantage_scale", 1e308, "its key 'advantage_scale' is 1e+308"),  # beyond float32
         ("progress/seconds", "x", "its key 'progress.seconds' is 'x': expected a number"),
         ("progress/window_return", GONE, "its key 'progress.window_return' is missing"),
         ("progress/best_return", float("nan"), "best_return is nan"),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from flowrl.config import validation, yaml_reader
 from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.storage import files
 
 Model = TypeVar("Model", bound=BaseModel)
 RECIPES = Path(__file__).parent / "recipes"
@@ -63,9 +64,10 @@ def read(source: str | Path) -> Recipe:
     Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
     """
     try:
-        with Path(source).open("rb") as file:
-            data = file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
+        data = files.read_bounded(Path(source), yaml_reader.MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, files.UnsuitableFile) and error.kind != files.FOLDER:
+            raise UsageError(f"{source} cannot be read as a recipe: {error}. Name a text file.") from None
         shipped = _shipped()
         name = next((name for name in (str(source), f"{source}.yaml") if name in shipped), None)
         if name is None:
@@ -193,9 +195,9 @@ def _shipped() -> dict[str, Path]:
 
 def _unreadable(source: str, error: OSError | ValueError) -> str:
     """Explain why no recipe could be read from `source`, and list those in the package."""
-    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
         return f"{source!r} cannot be read: {error.strerror}."
-    is_folder = isinstance(error, OSError) and error.errno == errno.EISDIR
+    is_folder = isinstance(error, files.UnsuitableFile)
     shipped = shipped_names()
     near = did_you_mean(source, [*shipped, *(name.removesuffix(".yaml") for name in shipped)])
     return (

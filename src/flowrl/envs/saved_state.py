@@ -100,7 +100,8 @@ def _check_alike(saved: Any, fresh: Any, key: str) -> None:
         return
     if saved["kind"] != fresh["kind"]:
         raise ValueError(f"{key} is of the kind {saved['kind']!r}, not {fresh['kind']!r}.")
-    was, now = saved.get("value"), fresh.get("value")
+    was: Any = saved.get("value")
+    now = fresh.get("value")
     if isinstance(now, Tensor):
         if (was.shape, was.dtype) != (now.shape, now.dtype):
             raise ValueError(f"{key} is {_shape(was)}, not {_shape(now)}.")

@@ -166,7 +166,7 @@ class Run:
         An environment whose state was not saved starts new episodes: the resume is then inexact.
         """
         try:
-            self.training.learner.load_state_dict(content)
+            self.training.learner.load_state_dict(content | {"optimizer": self._optimizer_state(content)})
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
@@ -180,6 +180,10 @@ class Run:
             episodes = {"ended": episodes["ended"]}
         self.training.episodes.load_state_dict(episodes)
         rng_state.restore(content["random"], noise=self.noise.generator)
+
+    def _optimizer_state(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return Adam's state in `content` with the settings of this run's configuration, not those in the file."""
+        return self.training.learner.optimizer.state_dict() | {"state": content["optimizer"]["state"]}
 
     def _restore_env(self, saved: dict[str, Any]) -> None:
         """Let the environments continue from their `saved` state; raises CheckpointError when they cannot."""

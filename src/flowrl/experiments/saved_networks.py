@@ -42,7 +42,7 @@ def check(content: Mapping[str, Any], actor: nn.Module, critic: nn.Module, avera
 
 def _check_weights(section: str, weights: Mapping[str, Tensor], network: nn.Module) -> None:
     expected = network.state_dict()
-    for name in expected.keys() | weights.keys():
+    for name in (*expected, *weights):
         if name not in weights:
             raise ValueError(f"its key '{section}.{name}' is missing")
         if name not in expected:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,9 +17,10 @@ from flowrl.config.schema import Config, composed, load
 from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
 from flowrl.experiments.signals import StopSignal
+from flowrl.reporting.notices import say
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
-from flowrl.storage.files import write_text
+from flowrl.storage.files import check_folder_name, write_text
 from flowrl.training.loop import Metrics
 
 
@@ -240,12 +240,14 @@ def _finish_iteration(stop: StopSignal) -> None:
 
 
 def _notify(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line)
 
 
 def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:
     """Create the run's folder: `out/name`, or a free name made of recipe, algorithm and seed."""
     config = planned.config
+    if name is not None:
+        check_folder_name(name, "--name")
     folder = out / (name or f"{planned.stem}-{config.algorithm}-seed{config.seed}")
     number = 1
     while folder.exists() and any(folder.iterdir()):

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from flowrl.contracts.printable import printable
 from flowrl.reporting.metrics import METRICS
 from flowrl.reporting.numbers import count, duration, sparkline
 
@@ -35,7 +36,7 @@ def open_view(
 
     `total_steps` is the budget in environment steps; a resumed run has done `env_steps` of it.
     """
-    stream = stream or sys.stderr
+    stream, heading = stream or sys.stderr, printable(heading)
     progress = Progress(total_steps, env_steps, clock)
     if stream.isatty():
         console = Console(file=stream)

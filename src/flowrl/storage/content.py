@@ -113,7 +113,7 @@ class SavedProgress(ContentPart):
 
     iteration: Natural
     env_steps: Natural
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    seconds: Annotated[float, Field(ge=0, le=1e12)]
     best_return: float
     window_return: Finite
     window_episodes: Natural
@@ -153,7 +153,7 @@ class SavedSchedule(ContentPart):
     """See `flowrl.training.schedule`."""
 
     updates: Natural
-    factor: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    factor: Annotated[float, Field(ge=0, le=1e9)]
 
 
 class SavedEpisodes(ContentPart):
@@ -215,12 +215,13 @@ class CheckpointContent(ContentPart):
     normaliser: SavedNormaliser
     optimizer: SavedOptimizer
     schedule: SavedSchedule
-    advantage_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    advantage_scale: Annotated[float, Field(ge=0, le=3.5e38)]  # of float32 numbers
     generator: GeneratorState
     episodes: SavedEpisodes
     env: SavedEnv
     random: SavedRandom
     metrics_offset: Natural
+    platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
 
     @model_validator(mode="after")
     def _parts_fit(self) -> CheckpointContent:

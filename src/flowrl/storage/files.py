@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -17,17 +18,26 @@ from typing import BinaryIO
 from flowrl.contracts.errors import DISK_ERRORS, StorageError, UsageError, did_you_mean
 
 CHUNK = 1 << 20  # bytes read at once from a file whose size is not known beforehand
+FOLDER, LARGE = "a folder", "a large file"
 NO_FILES = {
     stat.S_ISFIFO: "a pipe",
     stat.S_ISCHR: "a device",
     stat.S_ISBLK: "a device",
     stat.S_ISSOCK: "a socket",
-    stat.S_ISDIR: "a folder",
+    stat.S_ISDIR: FOLDER,
 }
 
 
 class UnsuitableFile(ValueError):
-    """A path is not a regular file, or the file is larger than what is read; the message says which."""
+    """A path is of another `kind` than a regular file, or the file is larger than what is read."""
+
+    def __init__(self, kind: str, limit: int) -> None:
+        super().__init__(
+            f"it is larger than {_readable(limit)}, the most that is read"
+            if kind == LARGE
+            else f"it is {kind}, not a file"
+        )
+        self.kind = kind
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -41,7 +51,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
         while len(content) + len(rest) <= limit and (part := file.read(CHUNK)):  # it grows, or belongs to /proc
             rest += part
     if len(content) + len(rest) > limit:
-        raise UnsuitableFile(_too_large(limit))
+        raise UnsuitableFile(LARGE, limit)
     return content + rest if rest else content
 
 
@@ -60,15 +70,16 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
 def _check_regular(status: os.stat_result, limit: int) -> None:
     for is_kind, kind in NO_FILES.items():
         if is_kind(status.st_mode):
-            raise UnsuitableFile(f"it is {kind}, not a file")
+            raise UnsuitableFile(kind, limit)
     if status.st_size > limit:
-        raise UnsuitableFile(_too_large(limit))
+        raise UnsuitableFile(LARGE, limit)
 
 
-def _too_large(limit: int) -> str:
-    units = {1e9: "GB", 1e6: "MB", 1e3: "kB"}
-    size = next((f"{limit / unit:.3g} {name}" for unit, name in units.items() if limit >= unit), f"{limit} bytes")
-    return f"it is larger than {size}, the most that is read"
+def _readable(size: int) -> str:
+    if size % 2**20 == 0:
+        return f"{size // 2**20} MiB"
+    units = {10**9: "GB", 10**6: "MB", 10**3: "kB"}
+    return next((f"{size / unit:.3g} {name}" for unit, name in units.items() if size >= unit), f"{size} bytes")
 
 
 @contextmanager
@@ -129,6 +140,16 @@ def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) ->
         raise UsageError(
             f"{option} {path}: {what} are written as {', '.join(suffixes)}.{did_you_mean(suffix, suffixes)} "
             f"Type {option} {path.parent / (path.stem or what)}{suffixes[0]}."
+        )
+
+
+def check_folder_name(name: str, option: str) -> None:
+    """Raise UsageError unless `name`, given as `option`, is the name of one folder, without a path to it."""
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
+        possible = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-") or "run"
+        raise UsageError(
+            f"{option} {name}: expected the name of one folder, without a path or control characters. Type {option} "
+            f"{possible}, and --out for the folder that holds it."
         )
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from flowrl.contracts.errors import TrainingDiverged
 from flowrl.policies import noise_modes
-from flowrl.storage.files import write_text
+from flowrl.storage.files import read_bounded, write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
+MOST_BYTES = 10_000_000  # of a record
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -112,8 +113,8 @@ class Failure(BaseModel):
 def read_record(path: Path, model: type[Model]) -> Model | None:
     """Read a record file; None when it does not exist or is incomplete."""
     try:
-        return model.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return model.model_validate_json(read_bounded(path, MOST_BYTES))
+    except (OSError, ValueError):  # a ValidationError is a ValueError
         return None
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from flowrl.config import recipe
 from flowrl.config.fingerprint import experiment_settings
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.reporting import jsonl
@@ -283,10 +283,9 @@ def _has(run: LearningCurve, metric: str) -> bool:
 def _config(path: Path) -> dict[str, Any]:
     """Read the run's settings; {} where they cannot be read, as they are used for labels only."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return recipe.read(path).values
+    except UsageError:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _labels(runs: Sequence[LearningCurve]) -> list[str]:

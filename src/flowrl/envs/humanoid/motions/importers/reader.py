@@ -11,6 +11,7 @@ from pathlib import Path
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
 from flowrl.envs.humanoid.motions.motion import Motion
+from flowrl.storage import files
 
 MOST_BYTES = 2**29  # of a file
 
@@ -46,11 +47,7 @@ def read(path: Path) -> list[Motion]:
         )
     reader, expected = known
     try:
-        if path.is_fifo():
-            raise ValueError("it is a pipe")
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
-        return reader(path.read_bytes(), path)
+        return reader(files.read_bounded(path, MOST_BYTES), path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
     except (ValueError, OverflowError, MemoryError) as error:

@@ -117,7 +117,7 @@ ENV_KEYS = [
     ("env/envs/value/0/0", "cell", "env.envs.cell"),
     ("env/envs/value/1/1/value", torch.zeros(64), "env.envs.elapsed"),
     ("env/envs/value/2/1/value/value/1/1", 3, "env.envs.random"),
-    ("env/envs/value", [], "env.envs"),
+    ("env/envs/value", [], "env.envs.cells"),
     ("env/envs", {"kind": "dict"}, "env.envs"),
 ]
 
@@ -129,8 +129,9 @@ def test_a_forged_state_of_the_environments_is_refused_by_its_key(
     folder = forge(tmp_path, key, value)
     assert run(["train", "--resume", str(folder), "--set", "total_steps=2048"]) == 4
     said = capsys.readouterr().err
-    assert "the environments cannot continue from their state in the checkpoint" in said
-    assert named in said
+    assert said.startswith("flowrl: ")
+    assert f"its key '{named}' " in said
+    assert said.count("\n") == 1
 
 
 def test_settings_of_adam_in_a_checkpoint_are_not_used(tmp_path: Path) -> None:

@@ -11,42 +11,61 @@ from typing import Any
 from torch import Tensor
 
 from flowrl.envs.state_capture import BIT_GENERATORS, CONTAINERS, STATELESS_NAMES, Decoder, as_arrays
+from flowrl.storage.content import TWISTER_WORDS
 
 _PLAIN = (type(None), bool, int, float, str)
-_POSITIONS = {"MT19937": ("state", "pos", 624), "Philox": ("buffer_pos", None, 4)}
+_POSITIONS = {"MT19937": ("state", "pos", TWISTER_WORDS), "Philox": ("buffer_pos", None, 4)}
 """Of a generator: where its state has the place of the next number, which NumPy does not check, and its largest."""
 
 
-def check(saved: Any, fresh: Any) -> None:
-    """Raise ValueError, with the key, unless `saved` can be the state of environments; None is that of none.
+def check(saved: Any, key: str = "env.envs") -> None:
+    """Raise ValueError, with the key, unless `saved` has the form of a state of environments; None is that of none.
 
-    `fresh` is the state of new environments that flowrl steps all together, whose arrays have the shapes and number
-    types of the saved ones; None for others, whose attributes may change their types while they run.
+    It is the encoded state of all together, or a list of the states of each.
     """
     if isinstance(saved, dict):
-        _check_encoded(saved, "env.envs")
-        if fresh is not None:
-            _check_alike(saved, fresh, "env.envs")
+        _check_encoded(saved, key)
     elif isinstance(saved, list):
         for number, each in enumerate(saved):
-            _check_layers(each, f"env.envs.{number}")
+            if each is not None:
+                _check_layers(each, f"{key}.{number}")
+
+
+def check_alike(saved: Any, fresh: Any) -> None:
+    """Raise ValueError, with the key, unless two states of environments that flowrl steps all together differ in their
+    numbers only.
+
+    `fresh` is the state of new environments: its arrays have the shapes and number types that `saved` must have.
+    """
+    if isinstance(saved, dict):
+        _check_alike(saved, fresh, "env.envs")
 
 
 def _check_layers(state: Any, key: str) -> None:
-    """Check the state of one environment: the attributes of its wrappers and of itself, and MuJoCo's arrays."""
+    """Check the state of one environment: the attributes of its wrappers and of itself, and other arrays."""
     if not isinstance(state, dict) or not isinstance(state.get("layers"), list):
-        raise ValueError(f"{key} has no list of layers.")
+        raise ValueError(f"its key '{key}' has no list of layers")
     for number, layer in enumerate(state["layers"]):
         if not isinstance(layer, dict):
-            raise ValueError(f"{key}.layers.{number} is no dict of attributes.")
+            raise ValueError(f"its key '{key}.layers.{number}' is no dict of attributes")
         for name, value in layer.items():
             at = f"{key}.layers.{number}.{name}"
             if not isinstance(name, str) or not name.isidentifier() or name.startswith("__") or name in STATELESS_NAMES:
-                raise ValueError(f"{at} is no attribute that holds a state.")
+                raise ValueError(f"its key '{at}' is no attribute that holds a state")
             _check_encoded(value, at)
     for name in state.keys() & {"integration", "derived"}:
         if not isinstance(state[name], Tensor):
-            raise ValueError(f"{key}.{name} is not a tensor.")
+            raise ValueError(f"its key '{key}.{name}' is not a tensor")
+    if "generators" in state:
+        _check_global_generators(state["generators"], f"{key}.generators")
+
+
+def _check_global_generators(state: Any, key: str) -> None:
+    """Check the part of the state of a worker's global generators that NumPy does not check."""
+    numpy = state.get("numpy") if isinstance(state, dict) else None
+    position = numpy.get("pos") if isinstance(numpy, dict) else None
+    if type(position) is not int or not 0 <= position <= TWISTER_WORDS:
+        raise ValueError(f"its key '{key}.numpy.pos' is no place among the generator's {TWISTER_WORDS} numbers")
 
 
 def _check_encoded(value: Any, key: str) -> None:
@@ -54,14 +73,17 @@ def _check_encoded(value: Any, key: str) -> None:
     if isinstance(value, _PLAIN):
         return
     kind = value.get("kind") if isinstance(value, dict) else None
+    if kind == "statistics":  # the attributes of an object of running statistics
+        _check_encoded(value.get("value"), key)
+        return
     if not isinstance(kind, str) or type(value.get("number")) is not int:
-        raise ValueError(f"{key} is not an encoded value.")
+        raise ValueError(f"its key '{key}' is not an encoded value")
     inner = value.get("value")
     if kind == "same":
         return
     if kind in ("array", "scalar"):
         if not isinstance(inner, Tensor) or (kind == "scalar" and inner.ndim > 0):
-            raise ValueError(f"{key} holds no {kind}.")
+            raise ValueError(f"its key '{key}' holds no {kind}")
     elif kind in BIT_GENERATORS:
         _check_encoded(inner, key)
         _check_generator(kind, inner, key)
@@ -71,11 +93,11 @@ def _check_encoded(value: Any, key: str) -> None:
     elif kind == "dict" and isinstance(inner, list):
         for pair in inner:
             if not isinstance(pair, list) or len(pair) != 2:
-                raise ValueError(f"{key} holds no pairs of a key and a value.")
+                raise ValueError(f"its key '{key}' holds no pairs of a key and a value")
             _check_encoded(pair[0], key)
-            _check_encoded(pair[1], f"{key}.{pair[0]}")
+            _check_encoded(pair[1], f"{key}.{str(pair[0])[:40]}")
     else:
-        raise ValueError(f"{key} is of the kind {kind[:20]!r}, or holds nothing of that kind.")
+        raise ValueError(f"its key '{key}' is of the kind {kind[:20]!r}, or holds nothing of that kind")
 
 
 def _check_generator(kind: str, inner: Any, key: str) -> None:
@@ -89,26 +111,26 @@ def _check_generator(kind: str, inner: Any, key: str) -> None:
             if type(position) is not int or not 0 <= position <= largest:
                 raise ValueError(f"its position is {position}")
     except Exception as error:  # what NumPy raises depends on the part that is wrong
-        raise ValueError(f"{key} is not the state of a {kind} generator.") from error
+        raise ValueError(f"its key '{key}' is not the state of a {kind} generator") from error
 
 
 def _check_alike(saved: Any, fresh: Any, key: str) -> None:
     """Raise ValueError unless two encoded values differ in their numbers only."""
     if not isinstance(saved, dict) or not isinstance(fresh, dict):
         if type(saved) is not type(fresh):
-            raise ValueError(f"{key} is a {type(saved).__name__}, not a {type(fresh).__name__}.")
+            raise ValueError(f"its key '{key}' is a {type(saved).__name__}, not a {type(fresh).__name__}")
         return
     if saved["kind"] != fresh["kind"]:
-        raise ValueError(f"{key} is of the kind {saved['kind']!r}, not {fresh['kind']!r}.")
+        raise ValueError(f"its key '{key}' is of the kind {saved['kind']!r}, not {fresh['kind']!r}")
     was: Any = saved.get("value")
     now = fresh.get("value")
     if isinstance(now, Tensor):
         if (was.shape, was.dtype) != (now.shape, now.dtype):
-            raise ValueError(f"{key} is {_shape(was)}, not {_shape(now)}.")
+            raise ValueError(f"its key '{key}' is {_shape(was)}, not {_shape(now)}")
     elif saved["kind"] == "dict":
         before, after = _entries(was), _entries(now)
-        for name in before.keys() ^ after.keys():
-            raise ValueError(f"{key}.{name} is {'missing' if name in after else 'unknown'}.")
+        for name in sorted(before.keys() ^ after.keys()):
+            raise ValueError(f"its key '{key}.{name}' is {'missing' if name in after else 'unknown'}")
         for name, value in before.items():
             _check_alike(value, after[name], f"{key}.{name}")
 

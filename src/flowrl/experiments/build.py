@@ -19,7 +19,7 @@ from flowrl.config import validation
 from flowrl.config.policy_kinds import POLICY_KINDS, PolicyKind, uses_sampler
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
-from flowrl.config.yaml_reader import dotted
+from flowrl.config.yaml_reader import dotted, shorten
 from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageError
 from flowrl.envs import factory, saved_state
 from flowrl.envs.adapter import Adapter
@@ -188,11 +188,13 @@ class Run:
     def _restore_env(self, saved: dict[str, Any]) -> None:
         """Let the environments continue from their `saved` state; raises CheckpointError when they cannot."""
         try:
-            saved_state.check(saved["envs"], self.env.state()["envs"] if self.env.native else None)
+            if self.env.native:
+                saved_state.check_alike(saved["envs"], self.env.state()["envs"])
             self.training.obs = self.env.restore(saved)
         except (ValueError, EnvironmentFailed) as error:
+            reason = shorten(str(error), 400).removesuffix(".")
             raise CheckpointError(
-                f"the environments cannot continue from their state in the checkpoint: {error} It was changed by hand, "
+                f"the environments cannot continue from their state in the checkpoint: {reason}. It was changed by hand, "
                 "or saved with another version of the environment: train again."
             ) from error
 
@@ -227,7 +229,7 @@ def load_config(content: dict[str, Any], path: Path) -> Config:
         _check_fit(content, config)
     except (ValueError, RuntimeError, OverflowError) as error:
         raise CheckpointError(
-            f"{path} cannot be used: {str(error).splitlines()[0]}. It was changed by hand or saved by another version "
+            f"{path} cannot be used: {shorten(str(error), 400)}. It was changed by hand or saved by another version "
             f"(flowrl {content['flowrl']}, and this is {__version__}): use the version that saved it, or train again."
         ) from error
     return config
@@ -241,6 +243,8 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
             raise ValueError(f"its key 'env.{key}' is {described(saved)}, and its config.env.{key} {configured!r}")
     if "noise" not in content["random"]["generators"]:
         raise ValueError("its key 'random.generators.noise' is missing")
+    saved_state.check(env["envs"])
+    saved_state.check(env.get("statistics"), "env.statistics")
     with torch.device("meta"):  # where tensors have shapes and no memory
         visible = torch.empty(sizes["observation"])
         actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))

@@ -168,7 +168,7 @@ def _refusing(path: Path) -> Iterator[None]:
         raise CheckpointError(_not_found(path)) from error
     except Exception as error:
         if type(error) in (ValueError, files.UnsuitableFile):
-            reason = str(error)
+            reason = str(error)[:600]
         elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"
         else:

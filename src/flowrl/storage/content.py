@@ -172,8 +172,9 @@ class SavedEnv(ContentPart):
     count: Size
     seed: Natural | None
     steps: Natural
-    obs: Annotated[Tensor, AfterValidator(TensorCheck(torch.float32, 2, finite=True))]
+    obs: Annotated[Tensor, AfterValidator(TensorCheck(dims=2, finite=True))]
     envs: dict[str, Any] | list[Any] | None
+    statistics: list[Any] | None = None  # of wrappers, where the rest of the state cannot be saved
 
 
 class SavedTwister(ContentPart):
@@ -251,7 +252,7 @@ def check(content: dict[str, Any]) -> None:
         path = [str(step) for step in first["loc"] if step != "[key]"]
         while path and not _holds(content, path[:-1]):  # pydantic adds the names of types of a union
             path.pop()
-        key, kind, value = ".".join(path), first["type"], first["input"]
+        key, kind, value = ".".join(path)[:200], first["type"], first["input"]
         if kind == "missing":
             found = f"its key {key!r} is missing"
         elif kind == "extra_forbidden":

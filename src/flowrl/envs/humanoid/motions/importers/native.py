@@ -110,8 +110,8 @@ def _check_bodies(joints: Array, positions: Array, rotations: Array, places: dic
     far, angle = off[frame, worst], np.degrees(turned[frame, worst])
     raise ValueError(
         f"its bodies are not where its joint angles put them: {BODIES[list(places)[worst]]} is {far:.2f} m and "
-        f"{angle:.0f} degrees off in frame {chosen[frame]}. Are the bodies in another order than their names, the angles "
-        "in degrees, or of another robot?"
+        f"{angle:.0f} degrees off in frame {chosen[frame]}. Are the bodies in another order than their names, the "
+        "angles in degrees, or of another robot?"
     )
 
 

@@ -40,8 +40,8 @@ def _to_motion(motion: Any, name: str, source: str) -> Motion:
         shape = getattr(motion[robot[0]], "shape", ())
         joints = f" of {shape[-1]} joints" if shape else ""
         raise ValueError(
-            f"{name!r} in it is the motion of a robot{joints} ({robot[0]!r}, as in PHC's pickles of Unitree's robots), not "
-            "of a person"
+            f"{name!r} in it is the motion of a robot{joints} ({robot[0]!r}, as in PHC's pickles of Unitree's robots), "
+            "not of a person"
         )
     positions, poses, rate = (motion[key] for key in ("root_trans_offset", "pose_aa", "fps"))
     for array in (positions, poses):

@@ -194,8 +194,8 @@ class Run:
         except (ValueError, EnvironmentFailed) as error:
             reason = shorten(str(error), 400).removesuffix(".")
             raise CheckpointError(
-                f"the environments cannot continue from their state in the checkpoint: {reason}. It was changed by hand, "
-                "or saved with another version of the environment: train again."
+                f"the environments cannot continue from their state in the checkpoint: {reason}. It was changed by "
+                "hand, or saved with another version of the environment: train again."
             ) from error
 
 

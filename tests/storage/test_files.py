@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flowrl.contracts.errors import StorageError, UsageError
-from flowrl.storage.files import UnsuitableFile, check_folder_name, read_bounded, replacing, write_text
+from flowrl.contracts.regular_files import UnsuitableFile, read_bounded
+from flowrl.storage.files import check_folder_name, replacing, write_text
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

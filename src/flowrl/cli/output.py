@@ -46,7 +46,7 @@ class PrintableOutput:
 
 @contextmanager
 def printable_stdout() -> Iterator[None]:
-    """Show control characters on stdout as escapes, whoever prints there: what is printed comes from files, too."""
+    """Show control characters on stdout as escapes, in what any code prints there: some of it comes from files."""
     with redirect_stdout(PrintableOutput(sys.stdout)):
         yield
 

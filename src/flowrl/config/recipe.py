@@ -15,8 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from flowrl.config import validation, yaml_reader
 from flowrl.config.yaml_reader import KeyPath, dotted
+from flowrl.contracts import regular_files
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.storage import files
 
 Model = TypeVar("Model", bound=BaseModel)
 RECIPES = Path(__file__).parent / "recipes"
@@ -64,9 +64,9 @@ def read(source: str | Path) -> Recipe:
     Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
     """
     try:
-        data = files.read_bounded(Path(source), yaml_reader.MAX_BYTES)
+        data = regular_files.read_bounded(Path(source), yaml_reader.MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        if isinstance(error, files.UnsuitableFile) and error.kind != files.FOLDER:
+        if isinstance(error, regular_files.UnsuitableFile) and error.kind != regular_files.FOLDER:
             raise UsageError(f"{source} cannot be read as a recipe: {error}. Name a text file.") from None
         shipped = _shipped()
         name = next((name for name in (str(source), f"{source}.yaml") if name in shipped), None)
@@ -197,7 +197,7 @@ def _unreadable(source: str, error: OSError | ValueError) -> str:
     """Explain why no recipe could be read from `source`, and list those in the package."""
     if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
         return f"{source!r} cannot be read: {error.strerror}."
-    is_folder = isinstance(error, files.UnsuitableFile)
+    is_folder = isinstance(error, regular_files.UnsuitableFile)
     shipped = shipped_names()
     near = did_you_mean(source, [*shipped, *(name.removesuffix(".yaml") for name in shipped)])
     return (

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from flowrl.envs.state_capture import BIT_GENERATORS, CONTAINERS, STATELESS_NAMES, Decoder, as_arrays
-from flowrl.storage.content import TWISTER_WORDS
+
+TWISTER_WORDS = 624  # of NumPy's MT19937
 
 _PLAIN = (type(None), bool, int, float, str)
 _POSITIONS = {"MT19937": ("state", "pos", TWISTER_WORDS), "Philox": ("buffer_pos", None, 4)}

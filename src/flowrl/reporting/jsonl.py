@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.contracts.errors import UsageError
-from flowrl.storage import files
+from flowrl.contracts.regular_files import read_bounded
 from flowrl.storage.files import unwritable
 
 NAME = "metrics.jsonl"
@@ -65,7 +65,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     any other line that is not a JSON object.
     """
     try:
-        lines = files.read_bounded(path, MOST_BYTES).split(b"\n")
+        lines = read_bounded(path, MOST_BYTES).split(b"\n")
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     records = []

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from flowrl import __version__
+from flowrl.contracts import regular_files
 from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
 from flowrl.storage import content as schema
 from flowrl.storage import files, integrity
@@ -72,9 +73,9 @@ def load(path: Path) -> dict[str, Any]:
 def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of the checkpoint file `path`, as `load` does, and its checksum (sha256, hex)."""
     with _refusing(path):
-        with files.open_regular(path, MOST_BYTES) as file:
+        with regular_files.open_regular(path, MOST_BYTES) as file:
             integrity.check_ends(file)
-        data = files.read_bounded(path, MOST_BYTES)
+        data = regular_files.read_bounded(path, MOST_BYTES)
         digest = integrity.verify(data)
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         _check_plain(content)
@@ -167,7 +168,7 @@ def _refusing(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(_not_found(path)) from error
     except Exception as error:
-        if type(error) in (ValueError, files.UnsuitableFile):
+        if type(error) in (ValueError, regular_files.UnsuitableFile):
             reason = str(error)[:600]
         elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"

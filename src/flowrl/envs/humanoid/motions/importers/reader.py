@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.regular_files import read_bounded
 from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
 from flowrl.envs.humanoid.motions.motion import Motion
-from flowrl.storage import files
 
 MOST_BYTES = 2**29  # of a file
 MOST_TEXT_BYTES = 2**26  # of a file of text, whose numbers take several times the memory
@@ -55,7 +55,7 @@ def read(path: Path) -> list[Motion]:
     reader, expected = known
     try:
         limit = min(MOST_BYTES, MOST_TEXT_BYTES) if path.suffix.lower() in TEXTS else MOST_BYTES
-        return reader(files.read_bounded(path, limit), path)
+        return reader(read_bounded(path, limit), path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
     except (ValueError, OverflowError, MemoryError) as error:

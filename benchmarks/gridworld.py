@@ -76,7 +76,7 @@ def train(algorithm: str, seed: int, folder: Path) -> dict[str, Any]:
 def from_centre(loaded: evaluate.LoadedCheckpoint, noise: str) -> dict[str, float]:
     """Compute the shares of episodes from (12, 12) that end at the upper wall, at the lower wall, and at either."""
     config = loaded.config.model_copy(update={"noise": noise})
-    policy = load_policy(loaded.content, config, seed=2).policy
+    policy = load_policy(loaded.path, loaded.content, config, seed=2).policy
     ends = np.array([path[-1, 1] for path in gridworld_plot.trajectories(policy, loaded, FROM_CENTRE)])
     up, down = ends >= gridworld.SIZE - 2, ends <= 1
     return {"up": float(up.mean()), "down": float(down.mean()), "reached": float((up | down).mean())}

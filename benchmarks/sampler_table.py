@@ -102,7 +102,7 @@ def draw_front(folder: Path, out: Path) -> None:
 
 def single_action_us(loaded: evaluate.LoadedCheckpoint, request: evaluate.EvalRequest) -> float:
     """Measure the median time in µs of one action at batch size 1."""
-    policy = load_policy(loaded.content, evaluate.configured(loaded, request)).policy
+    policy = load_policy(loaded.path, loaded.content, evaluate.configured(loaded, request)).policy
     obs = torch.zeros(1, 2)
     times = []
     for _ in range(200):

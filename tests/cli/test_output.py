@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from flowrl.cli import output, run
-from flowrl.cli.output import next_command, print_facts, print_table
+from flowrl.cli.errors import complain, exit_code_of
+from flowrl.cli.output import next_command, print_facts, print_table, printable_stdout, say
+from flowrl.contracts.printable import printable
 
 COLUMNS = ["name", "NFE", "error", "description"]
 ROWS = [["euler", "10", "-", "the slope at the start of the step"], ["heun", "8", "-", "the mean of two"]]
@@ -68,10 +71,45 @@ def test_facts_are_indented_below_their_heading(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines() == ["ckpt.pt", "  size       3 kB", "  algorithm  fpo", ""]
 
 
-def test_control_characters_are_removed(capsys: pytest.CaptureFixture[str]) -> None:
-    print_table(["name"], [["\x1b[2Jx"]])
-    print_facts([("a", "b\rc")], "d\x07")
-    assert not set(capsys.readouterr().out) & set("\x1b\r\x07")
+ODD = "\x1b]0;title\x07\x1b[2J\r\u202eevil\u2066\u200b\u200f\ud800\x9b"
+SHOWN = r"\x1b]0;title\x07\x1b[2J\r\u202eevil\u2066\u200b\u200f\ud800\x9b"
+
+
+def test_control_characters_and_directions_are_shown_as_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable(ODD) == SHOWN
+    assert printable("naïve 動作 µ ± 😀 C:\\x") == "naïve 動作 µ ± 😀 C:\\x"
+    print_table(["name"], [[ODD]])
+    print_facts([("a", ODD)], ODD)
+    out = capsys.readouterr().out
+    assert out.count(SHOWN) == 3
+    say(ODD)
+    complain(f"{ODD}\n  second line\n")
+    assert capsys.readouterr().err == f"{SHOWN}\nflowrl: {SHOWN} second line\n"
+
+
+def test_whoever_prints_on_stdout_cannot_send_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    with printable_stdout():
+        print(f"a\n{ODD}", end="!\n")
+        sys.stdout.writelines([ODD, "\n"])
+    assert capsys.readouterr().out == f"a\n{SHOWN}!\n{SHOWN}\n"
+
+
+def test_a_bug_report_shows_the_text_of_the_exception_in_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(ZeroDivisionError(ODD)) == 1
+    printed = capsys.readouterr().err
+    assert f"ZeroDivisionError: {SHOWN}" in printed
+    assert "\x1b" not in printed
+
+
+def test_nothing_prints_on_stderr_but_what_shows_escapes() -> None:
+    """Text is printed by `say`, `complain` and the views, which call `printable`."""
+    allowed = {"cli/errors.py", "cli/output.py", "reporting/notices.py", "reporting/console.py"}
+    source = Path(output.__file__).parents[1]
+    for path in source.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            printing = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+            if printing and any(keyword.arg == "file" for keyword in node.keywords):
+                assert path.relative_to(source).as_posix() in allowed
 
 
 def test_the_next_command_can_be_typed(

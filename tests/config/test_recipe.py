@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import string
 import subprocess
 import sys
@@ -191,9 +192,15 @@ def test_a_file_is_read_and_wins_over_a_shipped_recipe(tmp_path: Path, monkeypat
             assert "paper/hopper.yaml" in str(caught.value)
 
 
-def test_an_endless_file_is_not_read_to_its_end() -> None:
-    with pytest.raises(UsageError, match="/dev/zero is larger than 1 MB"):
-        recipe.read("/dev/zero")
+def test_pipes_devices_and_large_files_are_no_recipes(tmp_path: Path) -> None:
+    """Neither is opened: an open pipe waits for a writer, and an open device can have an effect."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "link.yaml").symlink_to("/dev/zero")
+    with (tmp_path / "large.yaml").open("wb") as file:
+        file.truncate(20 * 10**9)  # sparse
+    for name, reason in {"pipe": "a pipe", "link": "a device", "large": "larger than 1 MB"}.items():
+        with pytest.raises(UsageError, match=f"{name}.yaml cannot be read as a recipe: it is {reason}"):
+            recipe.read(tmp_path / f"{name}.yaml")
 
 
 def test_reading_recipes_does_not_import_torch() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -73,7 +75,7 @@ def test_a_runs_policy_is_masked_and_its_critic_is_not(algorithm: str, name: str
     assert int((~hidden).sum()) == seen
     rollout, _ = collect(run.training.act, run.env, run.training.obs, run.training.episodes, 4)
     run.training.learner.update(rollout)
-    policy = load_policy(run.content(0), config.model_copy(update={"noise": "zero"})).policy
+    policy = load_policy(Path("ckpt.pt"), run.content(0), config.model_copy(update={"noise": "zero"})).policy
     obs = rollout.obs.flatten(0, 1)
     changed = obs.clone()
     changed[:, hidden] += 1000 * torch.randn(changed[:, hidden].shape)

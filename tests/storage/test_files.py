@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
-from flowrl.contracts.errors import StorageError
-from flowrl.storage.files import replacing, write_text
+from flowrl.contracts.errors import StorageError, UsageError
+from flowrl.contracts.regular_files import UnsuitableFile, read_bounded
+from flowrl.storage.files import check_folder_name, replacing, write_text
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -67,3 +70,43 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     write_text(tmp_path / "pipe", "new")
     assert os.read(reader, 10) == b"new"
     os.close(reader)
+
+
+def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 2_500_000)
+    (tmp_path / "link").symlink_to(path)
+    assert read_bounded(path, 2_500_000) == read_bounded(tmp_path / "link", 10**12) == b"x" * 2_500_000
+    with pytest.raises(UnsuitableFile, match=r"it is larger than 2\.5 MB, the most that is read"):
+        read_bounded(path, 2_499_999)
+    assert read_bounded(Path("/proc/self/status"), 10**6).startswith(b"Name:")  # whose size is given as 0
+    with pytest.raises(UnsuitableFile, match="larger than 100 bytes"):
+        read_bounded(Path("/proc/self/status"), 100)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        for name, kind in {"pipe": "a pipe", "zero": "a device", "socket": "a socket", ".": "a folder"}.items():
+            with pytest.raises(UnsuitableFile, match=f"it is {kind}, not a file"):
+                read_bounded(tmp_path / name, 10**6)
+    with pytest.raises(FileNotFoundError):
+        read_bounded(tmp_path / "missing", 10**6)
+
+
+def test_a_sparse_file_of_20_gb_takes_no_memory(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(20 * 10**9)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnsuitableFile, match="larger than 4 GB"):
+        read_bounded(tmp_path / "large", 4 * 10**9)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10_000  # kB
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/x/y", "..", ".", "", "a\0b", "a\nb", "x/", "\u202ex"])
+def test_the_name_of_a_folder_is_no_path(name: str) -> None:
+    with pytest.raises(UsageError, match=r"expected the name of one folder.*Type --name (x|a-b|x-y|run),"):
+        check_folder_name(name, "--name")
+    check_folder_name("läufer 2.1", "--name")

@@ -17,7 +17,7 @@ from flowrl.cli.errors import exit_code_of
 from flowrl.cli.evaluate import evaluate
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
-from flowrl.cli.output import json_alone, program
+from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
@@ -77,7 +77,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line on `arguments` (default: this process's) and return the exit code."""
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        with json_alone() if wants_json else nullcontext():
+        with printable_stdout(), json_alone() if wants_json else nullcontext():
             result = app(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:

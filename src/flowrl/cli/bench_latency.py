@@ -47,7 +47,7 @@ def bench_latency(
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     candidates = latency.candidates(names, step_counts)
     torch.set_num_threads(threads)
-    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
+    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt, names)]
     files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost
     document = latency.run(policies, candidates, batches, seed, report=say)
     written = latency.save(document, out)

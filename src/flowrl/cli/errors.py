@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -13,8 +14,10 @@ import typer
 from typer.exceptions import TyperException
 
 from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError
+from flowrl.contracts.printable import printable, printable_lines
 
 INTERRUPTED = 130
+LINE_END = re.compile(r"[ \t\r]*\n\s*")
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -30,7 +33,7 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else BUG
     if type(error).__name__ == "NoArgsIsHelpError":  # which Typer does not export
-        print(error, file=sys.stderr)
+        print(printable_lines(str(error)), file=sys.stderr)
         return UsageError.exit_code
     if isinstance(error, TyperException):
         command = getattr(getattr(error, "ctx", None), "command_path", "flowrl")
@@ -47,7 +50,7 @@ def exit_code_of(error: BaseException) -> int:
         _discard_stdout()
         complain(f"the output cannot be written: {error.strerror}. Free some space.")
         return StorageError.exit_code
-    traceback.print_exception(error)
+    print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     complain("this is a bug in flowrl: please report it with the lines above.")
     return BUG
 
@@ -59,8 +62,8 @@ def _discard_stdout() -> None:
 
 
 def complain(message: str) -> None:
-    """Print one paragraph on stderr, filled on a terminal only."""
-    text = f"flowrl: {message}"
+    """Print one paragraph on stderr, filled on a terminal only; control characters in it are shown as escapes."""
+    text = printable(f"flowrl: {LINE_END.sub(' ', message.strip())}")
     if sys.stderr.isatty():
         width = min(100, shutil.get_terminal_size().columns)
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +61,11 @@ def motions(
         videos.check(video)
     if convert is not None:
         check_suffix(convert, "--convert", "motions", (".npz",))
-    loaded = [motion for motion, _ in load(sources)]
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always", UserWarning)
+        loaded = [motion for motion, _ in load(sources)]
+    for remark in remarks:  # files of a folder that hold no motion
+        say(str(remark.message))
     summaries = [summary(motion) for motion in loaded]
     if json:
         print_json([asdict(each) for each in summaries])

@@ -13,13 +13,42 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
 
+from flowrl.contracts.printable import printable as printable
+from flowrl.contracts.printable import printable_lines
+from flowrl.reporting.notices import say as say
+
 GAP = "  "  # between columns
 NARROWEST = 24  # characters: a last column with less space is not wrapped
 
 
-def say(line: str) -> None:
-    """Print a line to stderr, such as progress or the path of a written file."""
-    print(line, file=sys.stderr, flush=True)
+class PrintableOutput:
+    """A text stream that shows control characters as escapes: see `flowrl.contracts.printable`.
+
+    Everything but writing is done by the stream behind it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, whose line ends stay."""
+        self._stream.write(printable_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write every one of `lines`."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def printable_stdout() -> Iterator[None]:
+    """Show control characters on stdout as escapes, in what any code prints there: some of it comes from files."""
+    with redirect_stdout(PrintableOutput(sys.stdout)):
+        yield
 
 
 @contextmanager
@@ -32,7 +61,7 @@ def passing_line() -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     try:
-        yield lambda text: print(end=f"\r{text}", file=sys.stderr, flush=True)
+        yield lambda text: print(end=f"\r{printable(text)}", file=sys.stderr, flush=True)
     finally:
         print(end="\r\033[K", file=sys.stderr, flush=True)
 
@@ -111,11 +140,6 @@ def print_facts(facts: Iterable[tuple[str, str]], heading: str = "") -> None:
         print(printable(heading))
     for line in _aligned(list(facts), indent=GAP if heading else ""):
         print(line)
-
-
-def printable(text: str) -> str:
-    """Replace the control characters of `text`, which may come from a file or a third-party package."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _aligned(

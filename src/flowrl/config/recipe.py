@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from flowrl.config import validation, yaml_reader
 from flowrl.config.yaml_reader import KeyPath, dotted
+from flowrl.contracts import regular_files
 from flowrl.contracts.errors import UsageError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -47,6 +48,7 @@ class Recipe:
     name: str  # for messages: the path as typed, or the name of a shipped recipe
     values: dict[str, Any]
     places: Mapping[KeyPath, Place] = field(default_factory=dict)
+    untrusted: bool = False  # whether it comes from a checkpoint: no file that it names is run
 
     def place(self, path: KeyPath) -> Place:
         """Return where the value at `path` was written, or, when it was not, the nearest block around it."""
@@ -62,9 +64,10 @@ def read(source: str | Path) -> Recipe:
     Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
     """
     try:
-        with Path(source).open("rb") as file:
-            data = file.read(yaml_reader.MAX_BYTES + 1)  # no more than needed to see that it is too large
+        data = regular_files.read_bounded(Path(source), yaml_reader.MAX_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, regular_files.UnsuitableFile) and error.kind != regular_files.FOLDER:
+            raise UsageError(f"{source} cannot be read as a recipe: {error}. Name a text file.") from None
         shipped = _shipped()
         name = next((name for name in (str(source), f"{source}.yaml") if name in shipped), None)
         if name is None:
@@ -115,7 +118,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
         block[path[-1]] = value
         _forget(places, path)
         places |= {below: Place(name, None, below) for below in _paths(value, path)}
-    return Recipe(recipe.name, values, places)
+    return Recipe(recipe.name, values, places, recipe.untrusted)
 
 
 def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None) -> Recipe:
@@ -141,7 +144,7 @@ def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mappi
             places.setdefault(path[:length], recipe.place(inside[: length + 1]))
         _forget(places, path)
         places |= {key[1:]: place for key, place in recipe.places.items() if key[: len(inside)] == inside}
-    return Recipe(recipe.name, values, places)
+    return Recipe(recipe.name, values, places, recipe.untrusted)
 
 
 def validate(model: type[Model], recipe: Recipe) -> Model:
@@ -192,9 +195,9 @@ def _shipped() -> dict[str, Path]:
 
 def _unreadable(source: str, error: OSError | ValueError) -> str:
     """Explain why no recipe could be read from `source`, and list those in the package."""
-    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
         return f"{source!r} cannot be read: {error.strerror}."
-    is_folder = isinstance(error, OSError) and error.errno == errno.EISDIR
+    is_folder = isinstance(error, regular_files.UnsuitableFile)
     shipped = shipped_names()
     near = did_you_mean(source, [*shipped, *(name.removesuffix(".yaml") for name in shipped)])
     return (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flowrl.contracts.settings import Changeable, Settings
 from flowrl.envs.families import FAMILIES
 
+LONGEST_EPISODE = 100_000  # steps that can be asked for: an evaluation waits for its episodes to end
 FAMILY_SETTINGS = tuple(family.settings for family in FAMILIES if family.settings is not None)
 FAMILY_KEYS = frozenset(key for settings in FAMILY_SETTINGS for key in settings.model_fields)
 
@@ -39,6 +40,14 @@ class EnvSettings(*reversed(FAMILY_SETTINGS), EnvStepping):  # type: ignore[misc
     environment's own time limit still counts control steps."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
+
+    @field_validator("options")
+    @classmethod
+    def _episodes_end(cls, options: dict[str, Any]) -> dict[str, Any]:
+        steps = options.get("max_episode_steps")
+        if isinstance(steps, int | float) and not 1 <= steps <= LONGEST_EPISODE:
+            raise ValueError(f"max_episode_steps must be from 1 to {LONGEST_EPISODE:,}, got {steps}")
+        return options
 
     def arguments(self) -> dict[str, Any]:
         """Return all keyword arguments of the environment: its options, and the families' keys that are set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,18 +15,23 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowrl import __version__
+from flowrl.config import validation
 from flowrl.config.policy_kinds import POLICY_KINDS, PolicyKind, uses_sampler
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
-from flowrl.contracts.errors import CheckpointError, UsageError
-from flowrl.envs import factory
+from flowrl.config.yaml_reader import dotted, shorten
+from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageError
+from flowrl.envs import factory, saved_state
 from flowrl.envs.adapter import Adapter
+from flowrl.experiments import saved_networks
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
+from flowrl.reporting.notices import say
 from flowrl.samplers import registry
 from flowrl.storage import checkpoint, platform, rng_state
+from flowrl.storage.content import described
 from flowrl.training.learner import Learner
 from flowrl.training.loop import Best, Training
 from flowrl.training.ratio import RatioEstimator
@@ -45,7 +51,7 @@ def device_of(config: Config) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            "device cuda: PyTorch finds no usable GPU here. Type --device cpu, or install a CUDA build of torch."
+            "device cuda: PyTorch finds no usable GPU here. Type --set device=cpu, or install a CUDA build of torch."
         )
     return torch.device(config.device)
 
@@ -54,6 +60,17 @@ def env_mode(config: Config) -> str:
     """Return `env.mode` of `config` with `auto` resolved: sync, async or batch."""
     way = factory.way(factory.find(config.env.id), config.env, None)
     return "batch" if way == "own" else way
+
+
+def on_available_device(config: Config, path: Path) -> Config:
+    """Return the configuration of the checkpoint `path` with a device that is here, for its policy to act on.
+
+    Prints a line where that is the CPU instead of the GPU of the training.
+    """
+    if config.device != "cuda" or torch.cuda.is_available():
+        return config
+    say(f"{path} was trained on a GPU (device: cuda), and PyTorch finds none here: its policy acts on the CPU.")
+    return config.model_copy(update={"device": "cpu"})
 
 
 def kind_of(config: Config) -> PolicyKind:
@@ -78,13 +95,16 @@ def make_policy(actor: nn.Module, normaliser: Normaliser, config: Config, noise:
     return kind.policy(actor, normaliser, noise, config.policy, sampler, training)
 
 
-def check_sampler(config: Config, source: Recipe) -> None:
+def check_sampler(config: Config, source: Recipe, naming: str = "--set sampler.name=") -> None:
     """Raise UsageError when the sampler of `config` cannot be created; a policy that uses none always passes.
 
-    `source` is the composed recipe of `config`; the error names the place there of what is wrong.
+    `source` is the composed recipe of `config`; the error names the place there of what is wrong. A file that only a
+    checkpoint names, from which `source` was made, is refused; with `naming` before it the user names it.
     """
     if not kind_of(config).uses_sampler:
         return
+    if source.untrusted and not source.place(("sampler", "name")).is_override:
+        refuse_file_sampler(config, Path(source.name), naming + config.sampler.name)
     try:
         registry.make(config.sampler.name, config.sampler.options())
     except registry.SamplerRefused as error:
@@ -170,12 +190,25 @@ class Run:
         if env["envs"] is not None and isinstance(env["envs"], list) is self.env.native:
             env = env | {"envs": None}
             reasons.append("new episodes begin, for the running ones were saved in another env.mode")
-        self.training.obs = self.env.restore(env)
+        self._restore_env(env)
         if env["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
             episodes = {"ended": episodes["ended"]}
         self.training.episodes.load_state_dict(episodes)
         rng_state.restore(content["random"], noise=self.noise.generator)
         return "; ".join(reasons)
+
+    def _restore_env(self, saved: dict[str, Any]) -> None:
+        """Let the environments continue from their `saved` state; raises CheckpointError when they cannot."""
+        try:
+            if self.env.native and saved["envs"] is not None:
+                saved_state.check_alike(saved["envs"], self.env.state()["envs"])
+            self.training.obs = self.env.restore(saved)
+        except (ValueError, EnvironmentFailed) as error:
+            reason = shorten(str(error), 400).removesuffix(".")
+            raise CheckpointError(
+                f"the environments cannot continue from their state in the checkpoint: {reason}. It was changed by "
+                "hand, or saved with another version of the environment: train again."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -188,15 +221,59 @@ class LoadedPolicy:
     action_size: int
 
 
-def load_config(content: dict[str, Any]) -> Config:
-    """Return the configuration in a checkpoint's `content`; raises CheckpointError for one of another version."""
+def load_config(content: dict[str, Any], path: Path) -> Config:
+    """Return the configuration in the content of the checkpoint `path`, after a check that the content fits it.
+
+    Raises CheckpointError for a configuration of another version, and for weights of other networks, before anything
+    of the sizes in them is allocated.
+    """
+    values = content["config"]
     try:
-        return Config.model_validate(content["config"])
+        config = Config.model_validate(values)
     except ValidationError as error:
+        first, *others = validation.messages(Config, values, error)
+        more = f" And {len(others)} more." if others else ""
         raise CheckpointError(
-            f"the configuration in the checkpoint (saved by flowrl {content.get('flowrl')}) is not one of this "
-            f"flowrl {__version__}: {error.errors()[0]['msg']}. Use the version that saved it."
+            f"{path} cannot be used: its key {dotted(('config', *first.path))}: {first}{more} It was saved by flowrl "
+            f"{content['flowrl']}, and this is flowrl {__version__}: use the version that saved it."
         ) from error
+    try:
+        _check_fit(content, config)
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path} cannot be used: {shorten(str(error), 400)}. It was changed by hand or saved by another version "
+            f"(flowrl {content['flowrl']}, and this is {__version__}): use the version that saved it, or train again."
+        ) from error
+    return config
+
+
+def _check_fit(content: dict[str, Any], config: Config) -> None:
+    """Raise ValueError or RuntimeError unless the state in `content` is one of a run of `config`."""
+    env, sizes = content["env"], content["sizes"]
+    for key, saved, configured in [("id", env["id"], config.env.id), ("count", env["count"], config.env.count)]:
+        if saved != configured:
+            raise ValueError(f"its key 'env.{key}' is {described(saved)}, and its config.env.{key} {configured!r}")
+    if "noise" not in content["random"]["generators"]:
+        raise ValueError("its key 'random.generators.noise' is missing")
+    saved_state.check(env["envs"])
+    saved_state.check(env.get("statistics"), "env.statistics")
+    with torch.device("meta"):  # where tensors have shapes and no memory
+        visible = torch.empty(sizes["observation"])
+        actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))
+        saved_networks.check(
+            content,
+            make_actor(config, sizes["observation"], sizes["action"], actor),
+            Critic(sizes["observation"], config.learner.critic, critic),
+            averaged=config.learner.ema_decay is not None,
+        )
+
+
+def saved_recipe(config: Config, path: Path) -> Recipe:
+    """Return the configuration of the checkpoint `path` as a recipe, for options of the command line to change.
+
+    `check_sampler` refuses a sampler's file in it that the command line does not name.
+    """
+    return Recipe(str(path), config.model_dump(mode="json"), untrusted=True)
 
 
 def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
@@ -204,7 +281,7 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
 
     A checkpoint may come from an untrusted source; a file is run only when the user names it.
     """
-    if ".py:" in config.sampler.name:
+    if registry.is_file(config.sampler.name):
         raise UsageError(
             f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anyone, so "
             f"flowrl runs that file only when you name it: {remedy} (look at it first)."
@@ -212,16 +289,23 @@ def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
 
 
 def load_policy(
-    content: dict[str, Any], config: Config, seed: int = 0, named_sampler: str | None = None
+    path: Path,
+    content: dict[str, Any],
+    config: Config,
+    seed: int = 0,
+    *,
+    named_samplers: Collection[str] = (),
+    remedy: str = "",
 ) -> LoadedPolicy:
-    """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
+    """Load the policy in the content of the checkpoint `path`, with the sampler and noise mode of `config`.
 
     Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit,
-    and UsageError when the sampler is a Python file that is not the `named_sampler`, the one that the user has named.
+    and UsageError, with the `remedy`, when the sampler is a Python file that is none of the `named_samplers`, those
+    that the user has named.
     """
-    if config.sampler.name != named_sampler:
+    if kind_of(config).uses_sampler and config.sampler.name not in named_samplers:
         name = config.sampler.name
-        refuse_file_sampler(config, Path("the checkpoint"), f"flowrl eval CKPT --sampler {name} runs it")
+        refuse_file_sampler(config, path, remedy or f"flowrl eval {path} --sampler {name} runs it")
     sizes = content["sizes"]
     weights = content["average"] or content["actor"]
     actor = make_actor(config, sizes["observation"], sizes["action"], weights.get("mask.visible"))
@@ -231,7 +315,8 @@ def load_policy(
         normaliser.load_state_dict(content["normaliser"])
     except (RuntimeError, KeyError) as error:
         raise CheckpointError(
-            f"the checkpoint's weights do not fit its configuration: {str(error).splitlines()[0]}"
+            f"{path}: the weights do not fit the configuration: {str(error).splitlines()[0]} Options of the command "
+            "line cannot change the networks."
         ) from error
     device = device_of(config)
     actor.requires_grad_(False).to(device)

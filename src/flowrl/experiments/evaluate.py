@@ -91,7 +91,8 @@ def open_checkpoint(path: Path) -> LoadedCheckpoint:
     """Verify and open a checkpoint, or that of a run folder; raises CheckpointError."""
     found = checkpoint.find(path)
     content = checkpoint.load(found)
-    return LoadedCheckpoint(found, content, build.load_config(content))
+    config = build.on_available_device(build.load_config(content, found), found)
+    return LoadedCheckpoint(found, content, config)
 
 
 def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalResult:
@@ -112,7 +113,8 @@ def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     config = configured(opened, request)
     build.prepare_process(config)
     # `configured` has refused a file that only the checkpoint names
-    return build.load_policy(opened.content, config, request.seed, named_sampler=config.sampler.name)
+    named = (config.sampler.name,)
+    return build.load_policy(opened.path, opened.content, config, request.seed, named_samplers=named)
 
 
 def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
@@ -144,11 +146,9 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
     values["noise"] = request.noise or values["noise"]
     if request.env is not None and request.env != values["env"]["id"]:
         values["env"] = values["env"] | {"id": request.env, "options": {}}
-    changed = recipe.apply(recipe.Recipe(str(opened.path), values, places), request.overrides)
-    if not changed.place(("sampler", "name")).is_override:
-        build.refuse_file_sampler(opened.config, opened.path, f"--sampler {opened.config.sampler.name}")
+    changed = recipe.apply(recipe.Recipe(str(opened.path), values, places, untrusted=True), request.overrides)
     config = recipe.validate(Config, changed)
-    build.check_sampler(config, changed)
+    build.check_sampler(config, changed, naming="--sampler ")
     _refuse_another_mask(opened, config)
     return config
 

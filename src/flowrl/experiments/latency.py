@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler
 from flowrl.evaluation.latency import FlowInputs, Key, Row, bench
 from flowrl.evaluation.machine import LoadMonitor, machine
-from flowrl.experiments.build import load_policy, refuse_file_sampler
+from flowrl.experiments.build import load_policy
 from flowrl.experiments.evaluate import open_checkpoint
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.samplers import registry
@@ -63,12 +63,13 @@ def standard(seed: int) -> list[BenchmarkedPolicy]:
     return policies
 
 
-def trained(path: Path) -> BenchmarkedPolicy:
-    """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow."""
+def trained(path: Path, named_samplers: Collection[str] = ()) -> BenchmarkedPolicy:
+    """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow, or when its sampler
+    is a Python file that is none of the `named_samplers`, those that the user has named."""
     opened = open_checkpoint(path)
     config = opened.config
-    refuse_file_sampler(config, opened.path, f"flowrl eval {path} --sampler {config.sampler.name}")
-    loaded = load_policy(opened.content, config)
+    remedy = f"flowrl bench-latency {path} --samplers {config.sampler.name}"
+    loaded = load_policy(opened.path, opened.content, config, named_samplers=named_samplers, remedy=remedy)
     field, own = loaded.policy.field, loaded.policy.sampler
     if field is None or own is None:
         raise UsageError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.reporting import jsonl
+from flowrl.reporting.notices import say
 from flowrl.storage import checkpoint
 from flowrl.storage import lock as lock_file
+from flowrl.storage.files import check_folder_name
 from flowrl.storage.lock import Locked, RunLock
 
 CONFIG = "config.yaml"
@@ -16,16 +17,11 @@ LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", ".*.tmp")
 """What a run that was killed before it first saved may leave, besides its metrics, and the next one replaces."""
 
 
-def notify(line: str) -> None:
-    """Print a line about the run to stderr."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def lock(folder: Path) -> RunLock:
     """Lock the run in `folder` for this process. Raises Locked when another one writes to it."""
     held = RunLock(folder)
     if not held.works:
-        notify(f"{folder} is on a file system without locks: flowrl cannot refuse a second training in it.")
+        say(f"{folder} is on a file system without locks: flowrl cannot refuse a second training in it.")
     return held
 
 
@@ -36,6 +32,8 @@ def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunL
     `config`. Raises UsageError when `name` is taken, Locked when another process writes there, StorageError when the
     folder cannot be created.
     """
+    if name is not None:
+        check_folder_name(name, "--name")
     number = 1
     while True:
         folder = out / (name or (stem if number == 1 else f"{stem}-{number}"))
@@ -80,7 +78,7 @@ def _clear(folder: Path) -> None:
     if metrics.is_file() and metrics.stat().st_size:
         kept = folder / f"{metrics.stem}-unsaved{metrics.suffix}"
         metrics.replace(kept)
-        notify(f"{folder} has no checkpoint, so its run begins again; the metrics of before are in {kept.name}.")
+        say(f"{folder} has no checkpoint, so its run begins again; the metrics of before are in {kept.name}.")
 
 
 def _taken(folder: Path) -> str:

@@ -6,7 +6,7 @@ import re
 import signal
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted, shorten
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.experiments import run_folder
-from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
-from flowrl.experiments.run_folder import notify
+from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
 from flowrl.experiments.signals import StopSignal
 from flowrl.reporting import jsonl
+from flowrl.reporting.notices import say
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
@@ -74,11 +74,9 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     stamp = _stamp(path)
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
-    trained = load_config(content)
+    trained = load_config(content, path)
     name = " ".join(f"--set {shorten(override)}" for override in overrides) or str(path)  # what an error is due to
-    changed = recipe.apply(recipe.Recipe(name, trained.model_dump(mode="json")), overrides)
-    if not changed.place(("sampler", "name")).is_override:
-        refuse_file_sampler(trained, path, f"--set sampler.name={trained.sampler.name}")
+    changed = recipe.apply(replace(saved_recipe(trained, path), name=name), overrides)
     config = changeable.changed_config(trained, changed, str(path.parent))
     check_sampler(config, changed)
     planned = TrainPlan(config, path.parent.name, content, path, stamp)
@@ -190,16 +188,16 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
             offset, progress = None, None
         else:
             if inexact := run.restore(content):
-                notify(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
-            if _is_edited(folder / run_folder.CONFIG, load_config(content)):
-                notify(f"{folder}/{run_folder.CONFIG} was changed, but is not read: change settings with --set.")
+                say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
+            if planned.path is not None and _is_edited(folder / run_folder.CONFIG, load_config(content, planned.path)):
+                say(f"{folder}/{run_folder.CONFIG} was changed, but is not read: change settings with --set.")
             offset, progress = int(content["metrics_offset"]), content["progress"]
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
         reporters = stack.enter_context(
             open_reporters(folder, config.total_steps, heading=heading, offset=offset, progress=progress, quiet=quiet)
         )
         if reporters.missing:
-            notify(reporters.missing)
+            say(reporters.missing)
         checkpoint.clean(folder)
         return _train(run, folder, reporters, is_new=content is None)
 
@@ -303,7 +301,7 @@ class Saver:
         if env.exact_resume or self._warned:
             return
         self._warned = True
-        notify(
+        say(
             f"the state of {env.settings.id} cannot be saved ({env.inexact_because}): a resume of this run is not "
             "exact, it will start new episodes."
         )
@@ -313,7 +311,7 @@ def _finish_iteration(stop: StopSignal) -> None:
     """Let the iteration end at the first signal; quit at once at the second."""
     if stop.count > 1 or stop.signal is None:
         raise KeyboardInterrupt
-    notify(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
+    say(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
 def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from flowrl.contracts.printable import printable
 from flowrl.reporting.metrics import METRICS
 from flowrl.reporting.numbers import count, duration, sparkline
 
@@ -51,7 +52,7 @@ def open_view(
 
     `total_steps` is the budget in environment steps, of which `earlier` sessions have done a part.
     """
-    stream = stream or sys.stderr
+    stream, heading = stream or sys.stderr, printable(heading)
     progress = Progress(total_steps, earlier, clock)
     if stream.isatty():
         console = Console(file=stream)

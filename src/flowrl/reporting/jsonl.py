@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from flowrl.contracts.errors import UsageError
+from flowrl.contracts.regular_files import read_bounded
 from flowrl.storage.files import is_stream, unwritable
 
 NAME = "metrics.jsonl"
 RECORDED = ("iteration", "env_steps", "seconds", "return_mean")  # what a resumed run reads again
+MOST_BYTES = 10**9  # that are read: two million iterations
 
 
 class MetricsFile:
@@ -73,9 +75,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     any other line that is not a JSON object.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+        lines = read_bounded(path, MOST_BYTES).split(b"\n")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -102,9 +102,13 @@ def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     return sampler
 
 
+def is_file(name: str) -> bool:
+    """Return whether `name` is that of a Python file, which is run to make the sampler."""
+    return ":" in name or name.endswith(".py")
+
+
 def _load(name: str) -> type[Any]:
-    is_file = ":" in name or name.endswith(".py")
-    target = _load_file(name) if is_file else _load_entry_point(name)
+    target = _load_file(name) if is_file(name) else _load_entry_point(name)
     if reason := fault(target):
         raise SamplerRefused(f"sampler {name!r}: {reason}.")
     return target

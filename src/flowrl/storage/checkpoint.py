@@ -18,30 +18,41 @@ from typing import Any
 import torch
 
 from flowrl import __version__
+from flowrl.contracts import regular_files
 from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
+from flowrl.storage import content as schema
 from flowrl.storage import files, integrity, lock
+from flowrl.storage.content import FORMAT
 
-FORMAT = 1
-REQUIRED = {"format": int, "flowrl": str, "config": dict, "progress": dict, "actor": dict}
 LATEST, BEST, RUNS = "ckpt.pt", "best.pt", Path("runs")
 
+MOST_BYTES = 4 * 10**9  # of a file
 DEPTH = 64  # levels of nested containers
+MOST_BITS = 256  # of a whole number
+MOST_CHARACTERS = 1 << 20  # of a text
 _SCALARS = (type(None), bool, int, float, str)
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path`, atomically: at every instant `path` is the old or the complete new checkpoint.
 
-    `content` has the keys of `REQUIRED`; `format` and `flowrl` are filled in here. Tensors are stored on the
+    `content` is that of `flowrl.storage.content`; `format` and `flowrl` are filled in here. Tensors are stored on the
     CPU, detached, without the rest of a storage that they are a view of.
-    Raises TypeError with the key of a value that is neither a tensor nor plain (a bug of flowrl); StorageError
-    when the file cannot be written: then the old file is unchanged and no temporary file is left.
+    Raises TypeError with the key of a value that is neither a tensor nor plain, and ValueError for content that `load`
+    would refuse (both are bugs of flowrl); StorageError when the file cannot be written, or would be too large to be
+    loaded: then the old file is unchanged and no temporary file is left.
     """
     content = _plain({**content, "format": FORMAT, "flowrl": __version__})
-    _check_required(content)
+    schema.check(content)
     file = io.BytesIO()
     torch.save(content, file)
     integrity.append_checksum(file)
+    if file.tell() > MOST_BYTES:
+        raise StorageError(
+            f"the checkpoint {path} would have {file.tell() / 1e9:.1f} GB, and flowrl reads none of more than "
+            f"{MOST_BYTES / 1e9:.0f} GB. The old file is unchanged. Use fewer environments (env.count), whose state "
+            "is saved, or smaller networks."
+        )
     try:
         files.write_bytes(path, file.getbuffer())
     except OSError as error:
@@ -54,7 +65,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Return the content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
 
-    Raises CheckpointError when the file is damaged, foreign, compressed, missing or otherwise not as `save` writes it.
+    Raises CheckpointError when the file is damaged, foreign, compressed, missing, larger than 4 GB or otherwise not as
+    `save` writes it; the content fits the schema of `flowrl.storage.content`.
     """
     return load_with_digest(path)[0]
 
@@ -62,13 +74,14 @@ def load(path: Path) -> dict[str, Any]:
 def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of the checkpoint file `path`, as `load` does, and its checksum (sha256, hex)."""
     with _refusing(path):
-        if path.exists() and not path.is_file():
-            raise ValueError("it is not a file")
-        data = path.read_bytes()
+        with regular_files.open_regular(path, MOST_BYTES) as file:
+            integrity.check_ends(file)
+        data = regular_files.read_bounded(path, MOST_BYTES)
         digest = integrity.verify(data)
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         _check_plain(content)
-        _check_required(content)
+        _check_format(content)
+        schema.check(content)
     return content, digest
 
 
@@ -132,9 +145,13 @@ def _check_plain(content: Any) -> None:
                 raise ValueError("it holds a tensor that is not dense")
         elif type(value) not in (*_SCALARS, list, tuple, dict):
             raise ValueError(f"it holds a {type(value).__name__}")
+        elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise ValueError(f"it holds a whole number of more than {MOST_BITS} bits")
+        elif isinstance(value, str) and len(value) > MOST_CHARACTERS:
+            raise ValueError(f"it holds a text of more than {MOST_CHARACTERS:,} characters")
 
 
-def _check_required(content: Any) -> None:
+def _check_format(content: Any) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError("it is a torch file, but not a checkpoint of flowrl")
     if content["format"] != FORMAT:
@@ -142,9 +159,6 @@ def _check_required(content: Any) -> None:
             f"it has format {content['format']}, of flowrl {str(content.get('flowrl'))[:20]}; this is flowrl "
             f"{__version__}, which reads format {FORMAT} (`pip install -U flowrl-cli` may help)"
         )
-    for key, kind in REQUIRED.items():
-        if not isinstance(content.get(key), kind):
-            raise ValueError(f"its {key!r} is missing or not a {kind.__name__}")
 
 
 @contextmanager
@@ -155,8 +169,8 @@ def _refusing(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(_not_found(path)) from error
     except Exception as error:
-        if type(error) is ValueError:
-            reason = str(error)
+        if type(error) in (ValueError, regular_files.UnsuitableFile):
+            reason = str(error)[:600]
         elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"
         else:

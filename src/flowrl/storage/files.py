@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -72,6 +73,16 @@ def check_suffix(path: Path, option: str, what: str, suffixes: Sequence[str]) ->
         raise UsageError(
             f"{option} {path}: {what} are written as {', '.join(suffixes)}.{did_you_mean(suffix, suffixes)} "
             f"Type {option} {path.parent / (path.stem or what)}{suffixes[0]}."
+        )
+
+
+def check_folder_name(name: str, option: str) -> None:
+    """Raise UsageError unless `name`, given as `option`, is the name of one folder, without a path to it."""
+    if name in ("", ".", "..") or Path(name).name != name or not name.isprintable():
+        possible = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-") or "run"
+        raise UsageError(
+            f"{option} {name}: expected the name of one folder, without a path or control characters. Type {option} "
+            f"{possible}, and --out for the folder that holds it."
         )
 
 

@@ -13,9 +13,12 @@ import hashlib
 import io
 import re
 import zipfile
+from typing import BinaryIO
 
 MARK = b"flowrl sha256 "
 SIZE = len(MARK) + 64  # bytes
+MOST_MEMBERS = 100_000  # a tensor each
+MOST_PICKLE_BYTES = 2**26  # of everything but the tensors' numbers: a byte can become an object of 56
 
 _MEMBER = re.compile(r"archive(/\.?[a-z0-9_]+)+(\.pkl)?")  # lower case: torch's reader finds names in any case
 _FOREIGN = {  # beginnings of the files that are most often mistaken for checkpoints
@@ -36,28 +39,43 @@ def append_checksum(file: io.BytesIO) -> None:
 
 def verify(data: bytes) -> str:
     """Verify the torch file `data` and return its checksum (sha256, hex); raises ValueError with what is wrong."""
-    if not data:
-        raise ValueError("it is empty")
-    for beginning, reason in _FOREIGN.items():
-        if re.match(beginning, data[:512], re.DOTALL | re.IGNORECASE):
-            raise ValueError(reason)
-    mark, digest = data[-SIZE:-64], data[-64:]
-    if mark != MARK:
-        foreign = MARK not in data[-(1 << 16) :] and zipfile.is_zipfile(io.BytesIO(data))
-        raise ValueError(
-            "it has no checksum of flowrl: another program wrote it"
-            if foreign
-            else "it is cut short, or something was added at its end"
-        )
+    check_ends(io.BytesIO(data))
     expected = hashlib.sha256(memoryview(data)[:-SIZE]).hexdigest()
-    if digest != expected.encode():
+    if data[-64:] != expected.encode():
         raise ValueError("it is damaged: its bytes do not match its checksum (sha256)")
     _check_zip(data)
     return expected
 
 
+def check_ends(file: BinaryIO) -> None:
+    """Raise ValueError when the beginning or the end of `file` is not that of a torch file with a checksum.
+
+    Little of the file is read, so that a large foreign one is refused at once.
+    """
+    size = file.seek(0, io.SEEK_END)
+    if not size:
+        raise ValueError("it is empty")
+    file.seek(0)
+    head = file.read(512)
+    for beginning, reason in _FOREIGN.items():
+        if re.match(beginning, head, re.DOTALL | re.IGNORECASE):
+            raise ValueError(reason)
+    file.seek(max(0, size - (1 << 16)))
+    tail = file.read()
+    if tail[-SIZE:-64] != MARK:
+        foreign = MARK not in tail and zipfile.is_zipfile(file)
+        raise ValueError(
+            "it has no checksum of flowrl: another program wrote it"
+            if foreign
+            else "it is cut short, or something was added at its end"
+        )
+
+
 def _check_zip(data: bytes) -> None:
-    """Raise ValueError for what torch reads but never writes: compressed, hidden, doubled or overlapping members."""
+    """Raise ValueError for what torch reads but never writes: compressed, hidden, doubled or overlapping members; and
+    for more values than a checkpoint has."""
+    if data.count(b"PK\x01\x02") > MOST_MEMBERS:  # before zipfile makes an object of each
+        raise ValueError(f"it has more than {MOST_MEMBERS:,} members")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 for member in members):
@@ -72,5 +90,7 @@ def _check_zip(data: bytes) -> None:
             raise ValueError("there are bytes before its first member")
         if sum(member.file_size for member in members) > len(data):
             raise ValueError("its members overlap")
+        if any(member.file_size > MOST_PICKLE_BYTES for member in members if member.filename.endswith(".pkl")):
+            raise ValueError(f"its values besides tensors take more than {MOST_PICKLE_BYTES // 2**20} MiB")
         if (damaged := archive.testzip()) is not None:
             raise ValueError(f"its member {damaged} is damaged (CRC)")

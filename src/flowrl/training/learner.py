@@ -137,7 +137,10 @@ class Learner:
         self.settings = settings
         self.average: nn.Module | None = copy.deepcopy(self.actor) if settings.ema_decay is not None else None
         self.optimizer = torch.optim.AdamW(
-            [{"params": list(network.parameters())} for network in (self.actor, critic)], **self._adam(), fused=True
+            [{"params": list(network.parameters())} for network in (self.actor, critic)],
+            betas=(settings.adam_beta1, settings.adam_beta2),
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.schedule = Schedule(settings.schedule, total_updates)
         self._set_rates()
@@ -256,11 +259,6 @@ class Learner:
                 offending |= {"returns": part.returns, **part.record}
                 raise Diverged(f"the {name.split('_')[0]}'s gradient", offending)
 
-    def _adam(self) -> dict[str, Any]:
-        """Return the settings of Adam that do not change during a session."""
-        settings = self.settings
-        return {"betas": (settings.adam_beta1, settings.adam_beta2), "weight_decay": settings.weight_decay}
-
     def _follow_schedule(self, change: float) -> None:
         self.schedule.advance(change)
         self._set_rates()
@@ -305,9 +303,8 @@ class Learner:
         if self.average is not None:
             self.average.load_state_dict(state["actor"] if state["average"] is None else state["average"])
         self.normaliser.load_state_dict(state["normaliser"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # which now have the settings of `state`
-            group.update(self._adam())
+        present = self.optimizer.state_dict()  # whose parameter groups have the present settings
+        self.optimizer.load_state_dict(present | {"state": state["optimizer"]["state"]})
         self.schedule.load_state_dict(state["schedule"])
         self._set_rates()  # with a larger total_steps the rate follows the new length
         self._scale.largest = state["advantage_scale"]

@@ -10,15 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from flowrl.contracts.errors import TrainingDiverged
+from flowrl.contracts.regular_files import read_bounded
 from flowrl.policies import noise_modes
 from flowrl.storage.files import write_text
 
 EVALUATION, FAILURE = "evaluation.json", "failure.json"
+MOST_BYTES = 10_000_000  # of a record
 MODES = ("random", "zero")  # of the noise; for a Gaussian policy these are sampled and mean actions
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,26 +42,57 @@ class Trial:
         return out / self.recipe / self.algorithm / f"seed{self.seed}"
 
 
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # whose sums are finite
+Count = Annotated[int, Field(ge=0, le=2**62)]
+
+
+class RecordedEnv(BaseModel):
+    """What a comparison reads of the block `env` of a trial's configuration, which another version may have written."""
+
+    id: str
+    options: dict[str, Any]
+    action_repeat: Count = 1
+
+
+class RecordedPolicy(BaseModel):
+    """What a comparison reads of the block `policy`."""
+
+    kind: str = ""
+
+
+class RecordedConfig(BaseModel):
+    """What a comparison reads of a trial's configuration."""
+
+    env: RecordedEnv
+    policy: RecordedPolicy = RecordedPolicy()
+
+
+def _readable(config: dict[str, Any]) -> dict[str, Any]:
+    RecordedConfig.model_validate(config)
+    return config
+
+
 class EvalSummary(BaseModel):
     """Evaluation under one noise mode, as `flowrl eval --json` prints it, with the environment's own measures."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    __pydantic_extra__: dict[str, Number | None] = Field(init=False)
 
-    return_mean: float
-    return_stderr: float | None = None
-    return_std: float | None = None
-    return_ci95: list[float] | None = None
-    return_iqm: float | None = None
-    return_iqm_ci95: list[float] | None = None
-    success_rate: float | None = None
-    success_ci95: list[float] | None = None
-    length_mean: float | None = None
-    episodes: int | None = None
+    return_mean: Number
+    return_stderr: Number | None = None
+    return_std: Number | None = None
+    return_ci95: list[Number] | None = None
+    return_iqm: Number | None = None
+    return_iqm_ci95: list[Number] | None = None
+    success_rate: Number | None = None
+    success_ci95: list[Number] | None = None
+    length_mean: Number | None = None
+    episodes: Count | None = None
     sampler: str | None = None
-    steps: int | None = None
-    nfe: float | None = None
+    steps: Count | None = None
+    nfe: Number | None = None
     noise: str | None = None
-    action_us: float | None = None
+    action_us: Number | None = None
 
     @property
     def measures(self) -> dict[str, float]:
@@ -77,16 +110,16 @@ class TrialRecord(BaseModel):
     flowrl: str
     recipe: str  # as it was typed
     algorithm: str
-    seed: int
+    seed: Count
     digest: str  # of the settings that influence what is learned
-    config: dict[str, Any]  # resolved
-    env_steps: int
-    seconds: float  # wall time of collecting and updating, over all sessions
-    env_steps_per_s: float | None
-    jobs: int  # trials that ran at the same time
+    config: Annotated[dict[str, Any], AfterValidator(_readable)]  # resolved
+    env_steps: Count
+    seconds: Number  # wall time of collecting and updating, over all sessions
+    env_steps_per_s: Number | None
+    jobs: Count  # trials that ran at the same time
     machine: dict[str, Any]
-    episodes: int
-    evaluation_seed: int
+    episodes: Count
+    evaluation_seed: Count
     evaluations: dict[str, EvalSummary]  # by noise mode
 
 
@@ -112,8 +145,8 @@ class Failure(BaseModel):
 def read_record(path: Path, model: type[Model]) -> Model | None:
     """Read a record file; None when it does not exist or is incomplete."""
     try:
-        return model.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return model.model_validate_json(read_bounded(path, MOST_BYTES))
+    except (OSError, ValueError):  # a ValidationError is a ValueError
         return None
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from flowrl.config import recipe
 from flowrl.config.fingerprint import experiment_settings
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.reporting import jsonl
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = NDArray[np.float64]  # (iterations,)
+MOST_METRICS = 1000  # of a run; a column of numbers is made of each
 
 PANELS = ("return_mean", "success_rate", "length_mean", "clipped_share", "cfm_loss", "explained_variance")
 SYNONYMS = {
@@ -67,6 +68,10 @@ def load(folder: Path) -> LearningCurve:
     if not records:
         raise UsageError(f"{path} is empty: the run has not finished its first iteration.")
     names = dict.fromkeys(name for record in records for name in record)
+    if len(names) > MOST_METRICS:
+        raise UsageError(
+            f"{path} has {len(names):,} metrics, and a run has fewer than {MOST_METRICS:,}: it is another file."
+        )
     columns = {name: np.array([_value(record.get(name)) for record in records]) for name in names}
     return LearningCurve(path.parent, _config(path.parent / "config.yaml"), columns)
 
@@ -273,7 +278,10 @@ def _description(grouped: Mapping[str, Sequence[LearningCurve]], window: int) ->
 
 
 def _value(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    try:
+        return float(value) if isinstance(value, int | float) else float("nan")
+    except OverflowError:  # a whole number beyond the largest float
+        return float("nan")
 
 
 def _has(run: LearningCurve, metric: str) -> bool:
@@ -283,10 +291,9 @@ def _has(run: LearningCurve, metric: str) -> bool:
 def _config(path: Path) -> dict[str, Any]:
     """Read the run's settings; {} where they cannot be read, as they are used for labels only."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return recipe.read(path).values
+    except UsageError:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _labels(runs: Sequence[LearningCurve]) -> list[str]:

@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "0.9",
     "lines.linewidth": 1.8,
     "legend.frameon": False,
+    "text.parse_math": False,  # names come from files, and a $ in one is no formula
     "svg.hashsalt": "flowrl",  # the same data give the same file
     "savefig.dpi": 160,  # 9 inches are 1440 pixels: sharp at the width of a README
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import zipfile
 import zlib
@@ -82,6 +83,72 @@ def test_bodies_are_reordered(tmp_path: Path) -> None:
     for name in ("body_pos_w", "body_quat_w", "body_names"):
         arrays[name] = np.flip(arrays[name], -1 if name == "body_names" else 1)
     same_motion(only(saved(tmp_path / "flipped.npz", arrays)), MOTION, 1e-12)
+
+
+def changed(path: Path, **arrays: Any) -> Path:
+    """`MOTION` in our own format, with some arrays replaced by functions of them, and without those that are None."""
+    native.write(MOTION, path)
+    with np.load(path) as file:
+        content = dict(file)
+    for name, change in arrays.items():
+        content[name] = None if change is None else change(content[name])
+    return saved(path, {name: array for name, array in content.items() if array is not None})
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_bodies_in_another_order_than_their_names_are_refused(tmp_path: Path, named: bool) -> None:
+    """Isaac Lab and MuJoCo order bodies differently: breadth first, and depth first."""
+    order = np.array([0, 1, 3, 2, *range(4, 15)])
+    arrays: dict[str, Any] = {name: lambda array: array[:, order] for name in ("body_pos_w", "body_quat_w")}
+    path = changed(tmp_path / "a.npz", **arrays, **({} if named else {"body_names": None}))
+    with pytest.raises(UsageError, match=r"bodies are not where its joint angles put them: \w+ is 0\.\d\d m and"):
+        reader.read(path)
+    path = changed(tmp_path / "b.npz", **arrays, body_names=lambda names: names[order])
+    same_motion(only(path), MOTION, 1e-12)
+
+
+def test_quaternions_with_w_at_the_end_are_refused(tmp_path: Path) -> None:
+    path = changed(tmp_path / "a.npz", body_quat_w=lambda array: np.roll(array, -1, -1))
+    with pytest.raises(UsageError, match="'body_quat_w' is in the order x, y, z, w: expected w, x, y, z"):
+        reader.read(path)
+
+
+def test_angles_in_degrees_and_unnamed_bodies_are_refused(tmp_path: Path) -> None:
+    path = changed(tmp_path / "a.npz", joint_pos=np.degrees)
+    with pytest.raises(UsageError, match="the angles in degrees"):
+        reader.read(path)
+    pelvis: dict[str, Any] = {name: lambda array: array[:, :1] for name in ("body_pos_w", "body_quat_w")}
+    same_motion(only(changed(tmp_path / "b.npz", **pelvis, body_names=None)), MOTION, 1e-12)
+    seven: dict[str, Any] = {name: lambda array: array[:, :7] for name in ("body_pos_w", "body_quat_w")}
+    with pytest.raises(UsageError, match=r"its 7 bodies have no names \('body_names'\)"):
+        reader.read(changed(tmp_path / "c.npz", **seven, body_names=None))
+    same_motion(only(changed(tmp_path / "d.npz", **seven, body_names=lambda names: names[:7])), MOTION, 1e-12)
+
+
+@pytest.mark.parametrize(("joints", "extra"), [(30, {"dof": 29}), (30, {}), (22, {"dof": 19}), (24, {"dof_pos": 23})])
+def test_phc_s_pickle_of_a_robot_is_not_read_as_a_person(tmp_path: Path, joints: int, extra: dict[str, int]) -> None:
+    robot = {"root_trans_offset": np.tile([0, 0, 0.8], (90, 1)), "pose_aa": np.zeros((90, joints, 3)), "fps": 30}
+    robot |= {name: np.zeros((90, number)) for name, number in extra.items()}
+    robot_of = next(iter(extra.values()), None)
+    said = f"the motion of a robot of {robot_of} joints" if extra else "of 30 joints, are those of another"
+    with pytest.raises(UsageError, match=said):
+        reader.read(written(pickle.dumps({"w": robot}), tmp_path / "g1.pkl"))
+
+
+def test_pose_aa_of_another_shape_is_refused(tmp_path: Path) -> None:
+    """18 quaternions are as many numbers as SMPL's 24 rotation vectors."""
+    robot = {"root_trans_offset": np.zeros((90, 3)), "pose_aa": np.zeros((90, 18, 4)), "fps": 30}
+    with pytest.raises(UsageError, match=r"is of shape \(90, 18, 4\), not \(frames, joints, 3\)"):
+        reader.read(written(pickle.dumps({"w": robot}), tmp_path / "quaternions.pkl"))
+
+
+def test_pipes_and_devices_are_no_motions(tmp_path: Path) -> None:
+    for suffix in reader.READERS:
+        os.mkfifo(tmp_path / f"pipe{suffix}")
+        (tmp_path / f"zero{suffix}").symlink_to("/dev/zero")
+        for name, kind in {"pipe": "a pipe", "zero": "a device"}.items():
+            with pytest.raises(UsageError, match=f"it is {kind}, not a file"):
+                reader.read(tmp_path / f"{name}{suffix}")
 
 
 def test_our_own_format_has_mjlab_s_keys(tmp_path: Path) -> None:

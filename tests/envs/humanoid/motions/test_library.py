@@ -15,7 +15,7 @@ from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.gaits import presets
 from flowrl.envs.humanoid.motions.grounding import lowest_points
 from flowrl.envs.humanoid.motions.importers import native
-from flowrl.envs.humanoid.motions.library import load, unrolled
+from flowrl.envs.humanoid.motions.library import find, load, unrolled
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 
 from . import sample_files
@@ -169,3 +169,19 @@ def test_a_cycle_that_does_not_quite_close_is_blended() -> None:
 def test_the_feet_stay_on_the_floor() -> None:
     (walk,) = presets.motions("gait:walk:seconds=2:turn=0.5")
     assert lowest_points(unrolled(walk, 20).qpos).min(-1) == pytest.approx(0, abs=1e-9)
+
+
+def test_an_archive_without_a_motion_in_a_folder_is_skipped_with_a_warning(folder: Path) -> None:
+    """AMASS puts shape.npz beside the motions of a person."""
+    folder = folder / "motions"
+    before = [motion.source for motion in find(str(folder))]
+    np.savez(folder / "shape.npz", gender="male", betas=np.zeros(16))
+    with pytest.warns(UserWarning, match=r"shape\.npz is skipped: it holds no motion"):
+        assert [motion.source for motion in find(str(folder))] == before
+    with pytest.raises(UsageError, match=r"shape\.npz cannot be read as a motion: it is not a motion"):
+        find(str(folder / "shape.npz"))
+    for each in folder.iterdir():
+        if each.name != "shape.npz":
+            each.unlink()
+    with pytest.raises(UsageError, match="it is not a motion"):
+        find(str(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.printable import printable
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.gaits import presets
@@ -68,7 +70,22 @@ def find(source: str) -> list[Motion]:
     path = Path(source).expanduser()
     if path.parent.is_file():  # one of a file's motions
         return _one_of(reader.read(path.parent), path)
-    return [motion for path in files(source) for motion in reader.read(path)]
+    return _of_folder(path) if path.is_dir() else [motion for file in files(source) for motion in reader.read(file)]
+
+
+def _of_folder(folder: Path) -> list[Motion]:
+    """Return the motions of the files in a folder; warns of archives there that hold none. Raises UsageError."""
+    motions, skipped = [], []
+    for file in files(str(folder)):
+        try:
+            motions += reader.read(file)
+        except reader.NotAMotion as error:
+            skipped.append((file, error))
+    if not motions:
+        raise skipped[0][1]
+    for file, _ in skipped:
+        warnings.warn(f"{printable(file)} is skipped: it holds no motion", stacklevel=2)
+    return motions
 
 
 def _one_of(motions: list[Motion], path: Path) -> list[Motion]:

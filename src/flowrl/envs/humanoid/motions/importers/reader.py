@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.regular_files import read_bounded
 from flowrl.envs.humanoid.motions.importers import amass, bvh, deepmimic, native, phc, safe_npz
 from flowrl.envs.humanoid.motions.motion import Motion
 
 MOST_BYTES = 2**29  # of a file
+MOST_TEXT_BYTES = 2**26  # of a file of text, whose numbers take several times the memory
+TEXTS = (".txt", ".bvh")
 
 ARCHIVE = (
     "an archive with mjlab's keys (joint_pos, body_pos_w, body_quat_w, fps) for the humanoid's joints, or AMASS's "
@@ -20,12 +23,17 @@ ARCHIVE = (
 )
 
 
+class NotAMotion(UsageError):
+    """An archive is sound, but holds no motion: such as AMASS's shape.npz, which lies beside the motions."""
+
+
 def _archive(data: bytes, path: Path) -> list[Motion]:
     arrays = safe_npz.read(data)
     for format in (native, amass):
         if arrays.keys() >= format.KEYS:
             return format.read(arrays, path)
-    raise ValueError(f"it is not a motion: it has {', '.join(sorted(arrays)) or 'no array'}")
+    names = ", ".join(sorted(arrays)) or "no array"
+    raise NotAMotion(f"{path} cannot be read as a motion: it is not a motion: it has {names}. Expected: {ARCHIVE}.")
 
 
 READERS: dict[str, tuple[Callable[[bytes, Path], list[Motion]], str]] = {
@@ -46,11 +54,8 @@ def read(path: Path) -> list[Motion]:
         )
     reader, expected = known
     try:
-        if path.is_fifo():
-            raise ValueError("it is a pipe")
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"it is larger than {MOST_BYTES // 2**20} MiB")
-        return reader(path.read_bytes(), path)
+        limit = min(MOST_BYTES, MOST_TEXT_BYTES) if path.suffix.lower() in TEXTS else MOST_BYTES
+        return reader(read_bounded(path, limit), path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}. Name a file of a motion.") from error
     except (ValueError, OverflowError, MemoryError) as error:

@@ -18,6 +18,8 @@ JOINTS = (
     *("right_ankle", "spine3", "left_toes", "right_toes", "neck", "left_collar", "right_collar", "head"),
     *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
 )
+KNOWN_JOINTS = {22: "SMPL-H's and SMPL-X's without hands", 24: "SMPL's", 52: "SMPL-H's", 55: "SMPL-X's"}
+"""Numbers of joints of the bodies that begin with these 22."""
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
 
 # The joint of each segment of the humanoid, and the degrees about x from the humanoid's rest pose to SMPL's.
@@ -35,7 +37,7 @@ OUR_AXES = np.array([0.5, -0.5, -0.5, -0.5])  # rotates our x, y, z to SMPL's z,
 
 
 def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) -> Motion:
-    """Return the motion of pelvis positions (frames, 3) in m, z up, and rotation vectors (frames, >= 66) in rad.
+    """Return the motion of pelvis positions (frames, 3) in m, z up, and rotation vectors (frames, 3 · joints) in rad.
 
     `rate` is in frames per second. Raises ValueError.
     """
@@ -43,6 +45,12 @@ def to_motion(pelvis: Array, poses: Array, rate: float, name: str, source: str) 
         raise ValueError(
             f"positions of shape {pelvis.shape} and rotations of shape {poses.shape} are not (frames, 3) and (frames, "
             f"{3 * len(JOINTS)} or more)"
+        )
+    if poses.shape[1] not in {3 * joints for joints in KNOWN_JOINTS}:
+        known = ", ".join(f"{joints} ({whose})" for joints, whose in KNOWN_JOINTS.items())
+        raise ValueError(
+            f"rotations of shape {poses.shape}, of {poses.shape[1] / 3:.4g} joints, are those of another body or a "
+            f"robot: expected the rotations of as many joints as SMPL's bodies have: {known}"
         )
     if len(pelvis) != len(poses):
         raise ValueError(f"there are {len(pelvis)} positions, but {len(poses)} rotations")

@@ -1,0 +1,289 @@
+"""The schema of a checkpoint's content: every key, and its type, shape and range.
+
+It is checked when a checkpoint is saved and when one is loaded, so that no other code has to expect anything else. Two
+parts are checked by those who know more: `config` by the models of the configuration, `env.envs` by the environments.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
+
+from flowrl import __version__
+from flowrl.contracts.printable import printable
+
+FORMAT = 1
+MOST_CONFIG_VALUES = 20_000  # as many as a recipe may have
+TWISTER_WORDS = 624  # of NumPy's MT19937
+EXPECTED = {  # pydantic's name of an error -> what is expected, in the words of the other messages
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "dict_type": "a dict",
+    "model_type": "a dict",
+    "list_type": "a list",
+    "is_instance_of": "a tensor",
+}
+
+
+@dataclass(frozen=True)
+class TensorCheck:
+    """Checks a tensor: its number type, its number of dimensions, and its numbers."""
+
+    dtype: torch.dtype | None = None  # None: any floating-point type
+    dims: int | None = None  # None: any number
+    finite: bool = False
+    least: float | None = None  # no number is smaller, nor NaN
+
+    def __call__(self, value: Tensor) -> Tensor:
+        typed = value.is_floating_point() if self.dtype is None else value.dtype == self.dtype
+        if not typed or self.dims not in (None, value.ndim):
+            kind = "floating-point" if self.dtype is None else str(self.dtype).removeprefix("torch.")
+            size = "" if self.dims is None else f" with {self.dims} dimensions"
+            raise ValueError(f"expected a {kind} tensor{size}, got {described(value)}")
+        if self.finite and not value.isfinite().all():
+            raise ValueError("it has numbers that are not finite")
+        if self.least is not None and not (value >= self.least).all():
+            raise ValueError(f"it has numbers that are not {self.least:g} or more")
+        return value
+
+
+def _generator_state(value: Tensor) -> Tensor:
+    try:
+        torch.Generator().set_state(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{described(value)} is not the state of a random generator of torch") from error
+    return value
+
+
+def _python_state(value: object) -> object:
+    try:
+        random.Random().setstate(value)  # type: ignore[arg-type]  # noqa: S311
+    except Exception as error:  # what it raises depends on the place in `value` that is wrong
+        raise ValueError("it is not the state of Python's random generator") from error
+    return value
+
+
+def _config(value: dict[str, Any]) -> dict[str, Any]:
+    waiting: list[object] = [value]
+    for number, each in enumerate(waiting):  # which grows meanwhile
+        if number == MOST_CONFIG_VALUES:
+            raise ValueError(f"it has more than {MOST_CONFIG_VALUES:,} values")
+        if isinstance(each, Tensor):
+            raise ValueError(f"it holds {described(each)}; a configuration has plain values only")
+        if isinstance(each, dict | list | tuple):
+            waiting.extend(each.values() if isinstance(each, dict) else each)
+    return value
+
+
+Weights = Annotated[Tensor, AfterValidator(TensorCheck(finite=True))]
+Moments = Annotated[Tensor, AfterValidator(TensorCheck(finite=True))]
+SquaredMoments = Annotated[Tensor, AfterValidator(TensorCheck(least=0))]  # may overflow to infinity
+Statistics = Annotated[Tensor, AfterValidator(TensorCheck(torch.float64, 1, finite=True))]
+Squares = Annotated[Tensor, AfterValidator(TensorCheck(torch.float64, 1, finite=True, least=0))]
+RowCounts = Annotated[Tensor, AfterValidator(TensorCheck(torch.int64, 1, least=0))]
+RowFlags = Annotated[Tensor, AfterValidator(TensorCheck(torch.bool, 1))]
+GeneratorState = Annotated[Tensor, AfterValidator(_generator_state)]
+Natural = Annotated[int, Field(ge=0, le=2**62)]
+Size = Annotated[int, Field(ge=1, le=2**31)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ContentPart(BaseModel):
+    """A part of the content: strict about types, and closed to unknown keys."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class SavedSizes(ContentPart):
+    """Numbers of an observation and of an action."""
+
+    observation: Size
+    action: Size
+
+
+class SavedProgress(ContentPart):
+    """Counters of the run, and its best return."""
+
+    iteration: Natural
+    env_steps: Natural
+    seconds: Annotated[float, Field(ge=0, le=1e12)]
+    best_return: float
+    window_return: Finite
+    window_episodes: Natural
+    episodes: Natural
+
+    @model_validator(mode="after")
+    def _best(self) -> SavedProgress:
+        if math.isnan(self.best_return) or self.best_return == math.inf:
+            raise ValueError(f"best_return is {self.best_return}: expected a number, or -inf before the first")
+        return self
+
+
+class SavedNormaliser(ContentPart):
+    """Statistics of the observations; see `flowrl.networks.normaliser`."""
+
+    count: Annotated[Tensor, AfterValidator(TensorCheck(torch.float64, 0, finite=True, least=0))]
+    mean: Statistics
+    sum_of_squares: Squares
+
+
+class SavedMoments(ContentPart):
+    """Adam's state of one parameter."""
+
+    step: Annotated[Tensor, AfterValidator(TensorCheck(torch.float32, 0, finite=True, least=0))]
+    exp_avg: Moments
+    exp_avg_sq: SquaredMoments
+
+
+class SavedOptimizer(ContentPart):
+    """Adam's state, by the number of the parameter; the settings in `param_groups` are those of the configuration."""
+
+    state: dict[Natural, SavedMoments]
+    param_groups: Annotated[list[dict[str, Any]], Field(min_length=2, max_length=2)]
+
+
+class SavedSchedule(ContentPart):
+    """See `flowrl.training.schedule`."""
+
+    updates: Natural
+    factor: Annotated[float, Field(ge=0, le=1e9)]
+
+
+class SavedEpisodes(ContentPart):
+    """The running episodes, a row per environment; see `flowrl.training.rollout.Episodes`."""
+
+    returns: Statistics
+    lengths: RowCounts
+    whole: RowFlags
+    ended: Natural
+
+
+class SavedEnv(ContentPart):
+    """The state of the environments; see `flowrl.envs.adapter.Adapter.state`."""
+
+    id: str
+    count: Size
+    seed: Natural | None
+    steps: Natural
+    obs: Annotated[Tensor, AfterValidator(TensorCheck(dims=2, finite=True))]
+    envs: dict[str, Any] | list[Any] | None
+    statistics: list[Any] | None = None  # of wrappers, where the rest of the state cannot be saved
+
+
+class SavedTwister(ContentPart):
+    """The state of NumPy's global generator."""
+
+    key: Annotated[Tensor, AfterValidator(TensorCheck(torch.int64, 1, least=0))]
+    pos: Annotated[int, Field(ge=0, le=TWISTER_WORDS)]
+    has_gauss: Annotated[int, Field(ge=0, le=1)]
+    gauss: Finite
+
+    @model_validator(mode="after")
+    def _words(self) -> SavedTwister:
+        if len(self.key) != TWISTER_WORDS or (self.key >= 2**32).any():
+            raise ValueError(f"key has {len(self.key)} numbers: expected {TWISTER_WORDS} of 32 bits")
+        return self
+
+
+class SavedRandom(ContentPart):
+    """The state of every random generator; see `flowrl.storage.rng_state`."""
+
+    python: Annotated[Any, BeforeValidator(_python_state)]
+    numpy: SavedTwister
+    torch: GeneratorState
+    cuda: list[Annotated[Tensor, AfterValidator(TensorCheck(torch.uint8, 1))]]
+    generators: dict[str, GeneratorState]
+
+
+class CheckpointContent(ContentPart):
+    """Everything in a checkpoint."""
+
+    format: int
+    flowrl: Annotated[str, Field(max_length=200)]
+    config: Annotated[dict[str, Any], AfterValidator(_config)]
+    sizes: SavedSizes
+    progress: SavedProgress
+    actor: dict[str, Weights]
+    critic: dict[str, Weights]
+    average: dict[str, Weights] | None
+    normaliser: SavedNormaliser
+    optimizer: SavedOptimizer
+    schedule: SavedSchedule
+    advantage_scale: Annotated[float, Field(ge=0, le=3.5e38)]  # of float32 numbers
+    generator: GeneratorState
+    episodes: SavedEpisodes
+    env: SavedEnv
+    random: SavedRandom
+    metrics_offset: Natural
+    platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> CheckpointContent:
+        size, count = self.sizes.observation, self.env.count
+        for key, tensor, shape in [
+            ("normaliser.mean", self.normaliser.mean, (size,)),
+            ("normaliser.sum_of_squares", self.normaliser.sum_of_squares, (size,)),
+            ("env.obs", self.env.obs, (count, size)),
+            ("episodes.returns", self.episodes.returns, (count,)),
+            ("episodes.lengths", self.episodes.lengths, (count,)),
+            ("episodes.whole", self.episodes.whole, (count,)),
+        ]:
+            if tensor.shape != shape:
+                raise ValueError(
+                    f"{key} has the shape {tuple(tensor.shape)}: expected {shape}, for {count} environments "
+                    f"(env.count) and {size} numbers of an observation (sizes.observation)"
+                )
+        return self
+
+
+def check(content: dict[str, Any]) -> None:
+    """Raise ValueError, with the key, what it holds and what is expected, unless `content` fits the schema."""
+    try:
+        CheckpointContent.model_validate(content)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        path = [str(step) for step in first["loc"] if step != "[key]"]
+        while path and not _holds(content, path[:-1]):  # pydantic adds the names of types of a union
+            path.pop()
+        key, kind, value = ".".join(path)[:200], first["type"], first["input"]
+        if kind == "missing":
+            found = f"its key {key!r} is missing"
+        elif kind == "extra_forbidden":
+            found = f"its key {key!r} is not known to flowrl {__version__}"
+        elif kind in ("value_error", "assertion_error"):
+            found = f"its key {key!r}: {first['ctx']['error']}" if key else str(first["ctx"]["error"])
+        else:
+            expected = EXPECTED.get(kind, first["msg"].removeprefix("Input should be "))
+            found = f"its key {key!r} is {described(value)}: expected {expected}"
+        more = f", and {len(others)} more" if others else ""
+        version = str(content.get("flowrl"))[:20]
+        raise ValueError(f"{printable(found)}{more} (saved by flowrl {printable(version)})") from error
+
+
+def described(value: object) -> str:
+    """Return a value in a few words: 'a float32 tensor of shape (3, 4)', 'a dict of 2', 7."""
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, dict | list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = ascii(value[:40]) + "…" if isinstance(value, str) and len(value) > 40 else repr(value)
+    return "nothing (None)" if value is None else text
+
+
+def _holds(content: Any, path: list[str]) -> bool:
+    """Return whether there is a container at `path`."""
+    for step in path:
+        if isinstance(content, dict):
+            content = content.get(step, content.get(int(step)) if step.isdecimal() else None)
+        elif isinstance(content, list | tuple) and step.isdecimal() and int(step) < len(content):
+            content = content[int(step)]
+        else:
+            return False
+    return isinstance(content, dict | list | tuple)

@@ -166,6 +166,30 @@ def test_killed_before_the_first_save_the_same_command_begins_again(capsys: pyte
     assert (folder / "metrics-unsaved.jsonl").exists()  # of the run whose checkpoint was removed
 
 
+def before_the_reporters() -> None:
+    train.open_reporters = kill  # type: ignore[assignment]
+
+
+def before_the_configuration() -> None:
+    from flowrl.experiments import run_folder
+
+    run_folder.write_text = kill
+
+
+@pytest.mark.parametrize("when", [before_the_configuration, before_the_reporters, before_the_first_save])
+@pytest.mark.parametrize("name", [["--name", "run"], []])
+def test_wherever_it_is_killed_at_its_start_the_same_command_begins_again(
+    when: Callable[[], None], name: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(when, "recipe.yaml", *name)
+    (folder,) = Path("runs").iterdir()
+    (folder / ".config.yaml.0a1b2c.tmp.yaml").touch()  # of a writer that was killed
+    assert run(capsys, "recipe.yaml", *name)[0] == 0
+    assert [path.name for path in Path("runs").iterdir()] == [folder.name]
+    kinds = {re.sub(r"tfevents.*", "", path.name) for path in folder.iterdir()}
+    assert kinds - {"best.pt"} == {"ckpt.pt", "config.yaml", "metrics.jsonl", "events.out."}
+
+
 def test_a_default_name_is_used_again_where_the_same_run_had_saved_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     killed(before_the_first_save, "recipe.yaml")
     assert run(capsys, "recipe.yaml", "--set", "learner.clip=0.3")[0] == 0

@@ -232,8 +232,6 @@ def _finished(planned: TrainPlan) -> TrainResult:
 
 
 def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> TrainResult:
-    if is_new:
-        write_text(folder / run_folder.CONFIG, recipe.dump(run.config))
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps

@@ -479,6 +479,34 @@ def test_another_platform_is_reported_in_one_line(capsys: pytest.CaptureFixture[
     torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize("forged", [{"torch": "\x1b[2J", "threads": torch.zeros(2)}, "torch", 3, {"torch": ["a"]}])
+def test_a_forged_platform_is_harmless(forged: object, capsys: pytest.CaptureFixture[str]) -> None:
+    content = content_of(capsys)
+    checkpoint.save(Path("runs/run/ckpt.pt"), content | {"platform": forged})
+    assert cli.run(["inspect", "run"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code in (0, 4) and "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"iteration":1e999}', b'{"iteration":4,"seconds":"x"}', b'{"return_mean":1' + b"0" * 400 + b"}", b"[1]", b"{"],
+)
+def test_forged_metrics_are_refused(line: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "recipe.yaml", "--name", "run")[0] == 0
+    path = Path("runs/run/metrics.jsonl")
+    path.write_bytes(line + b"\n")
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code == 2 and "another run, or is damaged" in message
+    assert run(capsys, "--resume", "run")[0] == 0  # finished: nothing is read but for the summary
+    path.unlink()
+    os.mkfifo(path)
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code == 2 and "not a file" in message
+    assert run(capsys, "--resume", "run")[0] == 0
+
+
 def test_a_checkpoint_from_before_platforms_were_recorded_is_continued(capsys: pytest.CaptureFixture[str]) -> None:
     content = content_of(capsys)
     del content["platform"]

@@ -166,7 +166,7 @@ class Run:
         if content["config"].get("checkpoint", {}).get("best_over") != self.config.checkpoint.best_over:
             self.best = replace(self.best, window_return=0.0, window_episodes=0)  # windows of one length are compared
         env, episodes = content["env"], content["episodes"]
-        reasons = platform.differences(content.get("platform", {}), self.platform)
+        reasons = platform.differences(platform.recorded(content), self.platform)
         if env["envs"] is not None and isinstance(env["envs"], list) is self.env.native:
             env = env | {"envs": None}
             reasons.append("new episodes begin, for the running ones were saved in another env.mode")

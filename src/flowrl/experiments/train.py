@@ -224,10 +224,7 @@ def _finished(planned: TrainPlan) -> TrainResult:
     """Return the result of a run that has nothing left to train."""
     assert planned.folder is not None and planned.content is not None  # noqa: S101  for the type checker
     progress = planned.content["progress"]
-    last: Metrics = {}
-    with suppress(UsageError):
-        for record in jsonl.read(planned.folder / jsonl.NAME):
-            last.update({name: value for name, value in record.items() if value is not None})
+    last = jsonl.latest(planned.folder / jsonl.NAME)
     return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, None)
 
 

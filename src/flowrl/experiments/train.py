@@ -15,7 +15,7 @@ import torch
 from flowrl.config import recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
-from flowrl.config.yaml_reader import dotted, shorten
+from flowrl.config.yaml_reader import dotted
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
@@ -75,12 +75,11 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
     trained = load_config(content)
-    name = " ".join(f"--set {shorten(override)}" for override in overrides) or str(path)  # what an error is due to
-    changed = recipe.apply(recipe.Recipe(name, trained.model_dump(mode="json")), overrides)
+    changed = recipe.apply(recipe.Recipe(str(path), trained.model_dump(mode="json")), overrides)
     if not changed.place(("sampler", "name")).is_override:
         refuse_file_sampler(trained, path, f"--set sampler.name={trained.sampler.name}")
     config = changeable.changed_config(trained, changed, str(path.parent))
-    check_sampler(config, changed)
+    check_sampler(config, changeable.blaming_overrides(changed))
     planned = TrainPlan(config, path.parent.name, content, path, stamp)
     if planned.is_finished and config != trained:
         _refuse_without_effect(trained, planned, changed)

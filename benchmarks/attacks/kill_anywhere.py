@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--settings", type=int, default=40)
     parser.add_argument("--first", type=int, default=0, help="the number of the first setting, to go on from there")
     parser.add_argument("--kills", type=int, default=2, help="per setting")
+    parser.add_argument("--iterations", type=int, default=60, help="of a run; of the humanoid's a third")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     draw, faults, kills, unsaved = random.Random(options.seed), 0, 0, 0  # noqa: S311
@@ -89,7 +90,7 @@ def main() -> None:
     import torch.utils.tensorboard  # noqa: F401  which takes seconds
 
     for number, (recipe, overrides) in list(enumerate(settings(options.settings)))[options.first :]:
-        steps = 32 * (60 if "humanoid" not in recipe else 20)
+        steps = 32 * options.iterations // (3 if "humanoid" in recipe else 1)
         sets = [part for override in [*overrides, f"total_steps={steps}"] for part in ("--set", override)]
         with tempfile.TemporaryDirectory(prefix="killed-") as scratch:
             folder = Path(scratch)

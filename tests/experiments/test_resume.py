@@ -166,6 +166,30 @@ def test_killed_before_the_first_save_the_same_command_begins_again(capsys: pyte
     assert (folder / "metrics-unsaved.jsonl").exists()  # of the run whose checkpoint was removed
 
 
+def before_the_reporters() -> None:
+    train.open_reporters = kill  # type: ignore[assignment]
+
+
+def before_the_configuration() -> None:
+    from flowrl.experiments import run_folder
+
+    run_folder.write_text = kill
+
+
+@pytest.mark.parametrize("when", [before_the_configuration, before_the_reporters, before_the_first_save])
+@pytest.mark.parametrize("name", [["--name", "run"], []])
+def test_wherever_it_is_killed_at_its_start_the_same_command_begins_again(
+    when: Callable[[], None], name: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(when, "recipe.yaml", *name)
+    (folder,) = Path("runs").iterdir()
+    (folder / ".config.yaml.0a1b2c.tmp.yaml").touch()  # of a writer that was killed
+    assert run(capsys, "recipe.yaml", *name)[0] == 0
+    assert [path.name for path in Path("runs").iterdir()] == [folder.name]
+    kinds = {re.sub(r"tfevents.*", "", path.name) for path in folder.iterdir()}
+    assert kinds - {"best.pt"} == {"ckpt.pt", "config.yaml", "metrics.jsonl", "events.out."}
+
+
 def test_a_default_name_is_used_again_where_the_same_run_had_saved_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     killed(before_the_first_save, "recipe.yaml")
     assert run(capsys, "recipe.yaml", "--set", "learner.clip=0.3")[0] == 0
@@ -453,6 +477,34 @@ def test_another_platform_is_reported_in_one_line(capsys: pytest.CaptureFixture[
     again = run(capsys, "--resume", "run", "--set", "total_steps=384")[2]  # with 2 threads, as it was saved
     assert "not bit for bit" not in again
     torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("forged", [{"torch": "\x1b[2J", "threads": torch.zeros(2)}, "torch", 3, {"torch": ["a"]}])
+def test_a_forged_platform_is_harmless(forged: object, capsys: pytest.CaptureFixture[str]) -> None:
+    content = content_of(capsys)
+    checkpoint.save(Path("runs/run/ckpt.pt"), content | {"platform": forged})
+    assert cli.run(["inspect", "run"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code in (0, 4) and "\x1b" not in message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"iteration":1e999}', b'{"iteration":4,"seconds":"x"}', b'{"return_mean":1' + b"0" * 400 + b"}", b"[1]", b"{"],
+)
+def test_forged_metrics_are_refused(line: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "recipe.yaml", "--name", "run")[0] == 0
+    path = Path("runs/run/metrics.jsonl")
+    path.write_bytes(line + b"\n")
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code == 2 and "another run, or is damaged" in message
+    assert run(capsys, "--resume", "run")[0] == 0  # finished: nothing is read but for the summary
+    path.unlink()
+    os.mkfifo(path)
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
+    assert code == 2 and "not a file" in message
+    assert run(capsys, "--resume", "run")[0] == 0
 
 
 def test_a_checkpoint_from_before_platforms_were_recorded_is_continued(capsys: pytest.CaptureFixture[str]) -> None:

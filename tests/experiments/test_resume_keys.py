@@ -414,6 +414,21 @@ def test_a_key_may_be_set_to_the_value_it_has(kind: str, bases: dict[str, Path])
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("sampler.name", "dopri5", "'steps'"),  # an option that the run's own sampler has
+        ("learner.clip", "-1", "must be > 0"),
+        ("learner.ema_decay", "2", "must be < 1"),
+        ("checkpoint.every", "3", "unknown key"),
+    ],
+)
+def test_a_wrong_value_is_blamed_on_its_override(
+    key: str, value: str, part: str, bases: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert part in refused(key, value, bases["flow"], capsys)
+
+
+@pytest.mark.parametrize(
     ("override", "key"),
     [
         ("policy={kind: gaussian}", "policy.kind"),

@@ -48,7 +48,7 @@ class Recipe:
     name: str  # for messages: the path as typed, or the name of a shipped recipe
     values: dict[str, Any]
     places: Mapping[KeyPath, Place] = field(default_factory=dict)
-    untrusted: bool = False  # whether it comes from a checkpoint: no file that it names is run
+    checkpoint: str = ""  # the one that it comes from, if any: no file that only this names is run
 
     def place(self, path: KeyPath) -> Place:
         """Return where the value at `path` was written, or, when it was not, the nearest block around it."""
@@ -118,7 +118,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
         block[path[-1]] = value
         _forget(places, path)
         places |= {below: Place(name, None, below) for below in _paths(value, path)}
-    return Recipe(recipe.name, values, places, recipe.untrusted)
+    return Recipe(recipe.name, values, places, recipe.checkpoint)
 
 
 def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None) -> Recipe:
@@ -144,7 +144,7 @@ def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mappi
             places.setdefault(path[:length], recipe.place(inside[: length + 1]))
         _forget(places, path)
         places |= {key[1:]: place for key, place in recipe.places.items() if key[: len(inside)] == inside}
-    return Recipe(recipe.name, values, places, recipe.untrusted)
+    return Recipe(recipe.name, values, places, recipe.checkpoint)
 
 
 def validate(model: type[Model], recipe: Recipe) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -82,7 +82,7 @@ def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
     """
     before = trained.model_dump(mode="json")
     try:
-        config = recipe.validate(Config, changed)
+        config = recipe.validate(Config, blaming_overrides(changed))
     except UsageError:
         # Another policy.kind is refused as such, not for the keys that it does not have.
         present = dict(_leaves(changed.values))
@@ -94,6 +94,15 @@ def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
     _refuse(found, changed, run)
     _refuse_unused(config, found, changed)
     return config
+
+
+def blaming_overrides(changed: Recipe) -> Recipe:
+    """Return `changed` with all its `--set`s as its name, for messages: what the run itself has is no mistake.
+
+    Do not ask its places whether they are overrides: those without one of their own have this name.
+    """
+    names = dict.fromkeys(place.name for place in changed.places.values() if place.is_override)
+    return replace(changed, name=" ".join(names) or changed.name)
 
 
 def _refuse(found: list[Change], changed: Recipe, run: str) -> None:

@@ -103,8 +103,9 @@ def check_sampler(config: Config, source: Recipe, naming: str = "--set sampler.n
     """
     if not kind_of(config).uses_sampler:
         return
-    if source.untrusted and not source.place(("sampler", "name")).is_override:
-        refuse_file_sampler(config, Path(source.name), naming + config.sampler.name)
+    written = source.places.get(("sampler", "name"))
+    if source.checkpoint and not (written and written.is_override):
+        refuse_file_sampler(config, Path(source.checkpoint), naming + config.sampler.name)
     try:
         registry.make(config.sampler.name, config.sampler.options())
     except registry.SamplerRefused as error:
@@ -186,7 +187,7 @@ class Run:
         if content["config"].get("checkpoint", {}).get("best_over") != self.config.checkpoint.best_over:
             self.best = replace(self.best, window_return=0.0, window_episodes=0)  # windows of one length are compared
         env, episodes = content["env"], content["episodes"]
-        reasons = platform.differences(content.get("platform", {}), self.platform)
+        reasons = platform.differences(platform.recorded(content), self.platform)
         if env["envs"] is not None and isinstance(env["envs"], list) is self.env.native:
             env = env | {"envs": None}
             reasons.append("new episodes begin, for the running ones were saved in another env.mode")
@@ -273,7 +274,7 @@ def saved_recipe(config: Config, path: Path) -> Recipe:
 
     `check_sampler` refuses a sampler's file in it that the command line does not name.
     """
-    return Recipe(str(path), config.model_dump(mode="json"), untrusted=True)
+    return Recipe(str(path), config.model_dump(mode="json"), checkpoint=str(path))
 
 
 def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:

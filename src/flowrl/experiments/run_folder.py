@@ -9,11 +9,12 @@ from flowrl.reporting import jsonl
 from flowrl.reporting.notices import say
 from flowrl.storage import checkpoint
 from flowrl.storage import lock as lock_file
-from flowrl.storage.files import check_folder_name
+from flowrl.storage.files import check_folder_name, write_text
 from flowrl.storage.lock import Locked, RunLock
 
 CONFIG = "config.yaml"
-LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", ".*.tmp")
+TEMPORARY = ".*.tmp*"
+LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", TEMPORARY)
 """What a run that was killed before it first saved may leave, besides its metrics, and the next one replaces."""
 
 
@@ -26,7 +27,8 @@ def lock(folder: Path) -> RunLock:
 
 
 def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunLock]:
-    """Create and lock the folder of a new run: `out/name`, or `out/stem` or the first free one of `out/stem-2`, ….
+    """Create and lock the folder of a new run, `out/name`, or `out/stem` or the first free one of `out/stem-2`, …,
+    and write its `config`.yaml, which marks it as that of a run.
 
     A run that was killed before it first saved is begun again: under a given `name`, or where its config.yaml is
     `config`. Raises UsageError when `name` is taken, Locked when another process writes there, StorageError when the
@@ -52,6 +54,7 @@ def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunL
             raise
         if _is_free(folder, config if name is None else None):  # nobody else changes it now
             _clear(folder)
+            write_text(folder / CONFIG, config)
             return folder, held
         held.release()
         if name is not None:
@@ -61,7 +64,7 @@ def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunL
 def _is_free(folder: Path, config: str | None) -> bool:
     """Return whether a new run may have `folder`: it is empty, or holds a run without a checkpoint, whose config.yaml
     is `config` (None: any)."""
-    held = [path for path in folder.iterdir() if path.name != lock_file.NAME]
+    held = [path for path in folder.iterdir() if path.name != lock_file.NAME and not path.match(TEMPORARY)]
     if not held:
         return True
     if any(path.name in (checkpoint.LATEST, checkpoint.BEST) for path in held) or not (folder / CONFIG).is_file():

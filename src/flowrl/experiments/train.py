@@ -6,7 +6,7 @@ import re
 import signal
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from flowrl.config import recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
-from flowrl.config.yaml_reader import dotted, shorten
+from flowrl.config.yaml_reader import dotted
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
@@ -75,10 +75,9 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
     trained = load_config(content, path)
-    name = " ".join(f"--set {shorten(override)}" for override in overrides) or str(path)  # what an error is due to
-    changed = recipe.apply(replace(saved_recipe(trained, path), name=name), overrides)
+    changed = recipe.apply(saved_recipe(trained, path), overrides)
     config = changeable.changed_config(trained, changed, str(path.parent))
-    check_sampler(config, changed)
+    check_sampler(config, changeable.blaming_overrides(changed))
     planned = TrainPlan(config, path.parent.name, content, path, stamp)
     if planned.is_finished and config != trained:
         _refuse_without_effect(trained, planned, changed)
@@ -222,16 +221,11 @@ def _finished(planned: TrainPlan) -> TrainResult:
     """Return the result of a run that has nothing left to train."""
     assert planned.folder is not None and planned.content is not None  # noqa: S101  for the type checker
     progress = planned.content["progress"]
-    last: Metrics = {}
-    with suppress(UsageError):
-        for record in jsonl.read(planned.folder / jsonl.NAME):
-            last.update({name: value for name, value in record.items() if value is not None})
+    last = jsonl.latest(planned.folder / jsonl.NAME)
     return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, None)
 
 
 def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> TrainResult:
-    if is_new:
-        write_text(folder / run_folder.CONFIG, recipe.dump(run.config))
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps

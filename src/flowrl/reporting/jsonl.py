@@ -74,6 +74,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     A torn last line (the run is being written, or was killed) is left out. Raises UsageError with file and line for
     any other line that is not a JSON object.
     """
+    if is_stream(path):
+        raise UsageError(f"{path} is not a file: name the run folder that holds {NAME}.")
     try:
         lines = read_bounded(path, MOST_BYTES).split(b"\n")
     except (OSError, ValueError) as error:
@@ -95,6 +97,15 @@ def read(path: Path) -> list[dict[str, Any]]:
             ) from error
         records.append(record)
     return records
+
+
+def latest(path: Path) -> dict[str, float]:
+    """Return the last value of every metric in the file; nothing for a file that cannot be read."""
+    try:
+        records = read(path)
+    except UsageError:
+        return {}
+    return {name: value for record in records for name, value in record.items() if _is_number(value)}
 
 
 def find(run: Path) -> Path:
@@ -160,7 +171,7 @@ def _refuse_foreign(
     if any(value is not None and not _is_number(value) for value in last.values()) or last["iteration"] is None:
         raise _foreign(path, f"line {len(records)} has no iteration")
     known = {key: value for key, value in last.items() if value is not None and key in progress}
-    if is_complete:
+    if is_complete or last["iteration"] == progress["iteration"]:
         fits = all(value == progress[key] for key, value in known.items())
     else:  # a part: as many steps per iteration, and not beyond
         steps = known.get("env_steps", 0) * progress["iteration"]
@@ -183,7 +194,7 @@ def _missing(path: Path, records: Sequence[Mapping[str, Any]], iteration: int) -
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 def _foreign(path: Path, reason: str) -> UsageError:

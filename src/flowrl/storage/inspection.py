@@ -30,7 +30,7 @@ def inspect(path: Path | str) -> dict[str, Any]:
         "algorithm": config.get("algorithm"),
         "env": env.get("id") if isinstance(env, dict) else env,
         "sampler": _shown(config.get("sampler")),
-        "platform": _shown(content.get("platform")),
+        "platform": _shown(platform.recorded(content)) or None,
         "progress": _shown(content["progress"]),
         "networks": {
             name: {

@@ -45,21 +45,24 @@ def platform_of(device: torch.device, env_mode: str) -> dict[str, Any]:
     }
 
 
+def recorded(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the platform in a checkpoint's `content`; nothing for one from before it was recorded."""
+    found = content.get("platform")
+    return found if isinstance(found, Mapping) else {}
+
+
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return 'PyTorch 2.12 before, 2.13 now' for what differs between two platforms; what one does not name is equal.
 
     A process per environment (async) steps as one process for all (sync) does, to the last bit.
     """
-    return [
-        f"{name} {saved[key]} before, {now[key]} now"
-        for key, name in NAMES.items()
-        if key in saved and key in now and _numeric(saved[key]) != _numeric(now[key])
-    ]
+    both = [(name, _text(saved[key]), _text(now[key])) for key, name in NAMES.items() if key in saved and key in now]
+    return [f"{name} {old} before, {new} now" for name, old, new in both if _numeric(old) != _numeric(new)]
 
 
 def in_words(platform: Mapping[str, Any]) -> str:
     """Return 'PyTorch 2.13, MuJoCo 4.0, …' for the keys of `NAMES` that `platform` has."""
-    return ", ".join(f"{name} {platform[key]}" for key, name in NAMES.items() if key in platform)
+    return ", ".join(f"{name} {_text(platform[key])}" for key, name in NAMES.items() if key in platform)
 
 
 @cache
@@ -67,5 +70,10 @@ def _version(package: str) -> str:
     return metadata.version(package)
 
 
-def _numeric(value: Any) -> Any:
-    return "sync" if value == "async" else value
+def _numeric(text: str) -> str:
+    return "sync" if text == "async" else text
+
+
+def _text(value: object) -> str:
+    """Return a value, which may come from anyone's file, as printable text."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))[:60]

@@ -146,7 +146,9 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
     values["noise"] = request.noise or values["noise"]
     if request.env is not None and request.env != values["env"]["id"]:
         values["env"] = values["env"] | {"id": request.env, "options": {}}
-    changed = recipe.apply(recipe.Recipe(str(opened.path), values, places, untrusted=True), request.overrides)
+    changed = recipe.apply(
+        recipe.Recipe(str(opened.path), values, places, checkpoint=str(opened.path)), request.overrides
+    )
     config = recipe.validate(Config, changed)
     build.check_sampler(config, changed, naming="--sampler ")
     _refuse_another_mask(opened, config)

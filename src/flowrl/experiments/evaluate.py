@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -54,6 +55,13 @@ class LoadedCheckpoint:
     path: Path
     content: dict[str, Any]
     config: Config
+    _printed: set[str] = field(default_factory=set, compare=False)
+
+    def notify(self, line: str) -> None:
+        """Print `line` to stderr, once for this checkpoint; nothing where it is empty."""
+        if line and line not in self._printed:
+            self._printed.add(line)
+            print(f"note: {line}", file=sys.stderr, flush=True)
 
     @property
     def title(self) -> str:
@@ -100,6 +108,7 @@ def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalR
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
+        opened.notify(env.carry_over(opened.content["env"]))
         result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed)
     finally:
         env.close()

@@ -146,6 +146,7 @@ class Player:
     def __init__(self, opened: LoadedCheckpoint, request: EvalRequest, size: Size) -> None:
         self.loaded = load(opened, request)
         self.env = rendering.make_visible(self.loaded.config.env, size)
+        opened.notify(self.env.carry_over(opened.content["env"]))
         self.label = label(opened)
 
     def start(self, seed: int, episode: int) -> None:

@@ -241,8 +241,8 @@ def remark_on_size(id: str, states: list[dict[str, Any]]) -> str:
         return ""
     return (
         f"the state of the {len(states)} environments of {id} adds {total / 2**20:,.0f} MB to every checkpoint, most "
-        f"of it {name!r} ({largest / 2**20:,.0f} MB in one of them). Keep what never changes in an attribute of a class "
-        "or module."
+        f"of it {name!r} ({largest / 2**20:,.0f} MB in one of them). Keep what never changes in a class or "
+        "module attribute."
     )
 
 

@@ -83,7 +83,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         try:
             return self.env.render()
         except Exception:
-            raise  # whoever wants pictures explains why there are none
+            raise  # `rendering` explains why there are no pictures
         except BaseException as error:
             self._fail("render", error)
 

@@ -20,7 +20,7 @@ from flowrl.cli import run
 from flowrl.contracts.errors import EnvironmentFailed
 from flowrl.envs import rendering
 from flowrl.envs.adapter import Adapter
-from flowrl.envs.factory import make
+from flowrl.envs.factory import carry_over, make
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.state_capture import layers
 from flowrl.experiments.evaluate import EvalRequest, evaluate_checkpoint, open_checkpoint
@@ -195,7 +195,7 @@ def test_running_statistics_of_wrappers_are_saved_and_evaluated_with() -> None:
     states = opened.content["env"]["envs"]
     assert states is not None
     env = make(EnvSettings(id=ID, count=3, mode="sync"))
-    assert env.carry_over(opened.content["env"]) == ""
+    assert carry_over(env, opened.content["env"], opened.config.env) == ""
     obs = env.reset(0)
     each = env._each.envs  # type: ignore[union-attr]
     rms = [next(layer.obs_rms for layer in layers(one) if hasattr(layer, "obs_rms")) for one in each]
@@ -217,6 +217,30 @@ def test_an_evaluation_does_not_depend_on_its_length() -> None:
         for episodes in (4, 12)
     )
     np.testing.assert_allclose(few, many[:4], rtol=1e-6)
+
+
+class Curriculum(Walk):
+    """Begins each episode farther away than the last one, by `step`."""
+
+    def __init__(self, render_mode: str | None = None, step: float = 1.0, evaluation: bool = False) -> None:
+        super().__init__(render_mode)
+        self.level, self.step_size, self.evaluation = 0, step, evaluation
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.level += 1
+        self.x = self.level * self.step_size + (0.5 if self.evaluation else 0.0)
+        return self.see(), {}
+
+
+def test_a_curriculum_is_evaluated_where_it_has_come_to_with_the_options_that_are_asked_for() -> None:
+    """64 steps are six episodes and the start of a seventh; an evaluation's reset begins the eighth."""
+    assert train(Curriculum) == 0
+    opened = open_checkpoint(Path(RUN))
+    settings = opened.config.env.model_copy(update={"options": {"step": 3.0}})
+    env = make(settings, count=2, evaluation=True)
+    assert carry_over(env, opened.content["env"], opened.config.env) == ""
+    assert env.reset(0).tolist() == [[8 * 3.0 + 0.5]] * 2
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])

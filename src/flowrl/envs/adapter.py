@@ -232,11 +232,12 @@ class Adapter:
                 state["statistics"] = state_encoding.as_tensors(statistics)
         return state | {"obs": self.obs.clone(), "envs": state_encoding.as_tensors(captured)}
 
-    def carry_over(self, state: dict[str, Any]) -> str:
+    def carry_over(self, state: dict[str, Any], fresh: dict[str, Any] | None = None) -> str:
         """Take over from a run's `state()` what outlives an episode, such as running statistics, for an evaluation.
 
-        Call it before `reset`. Environment i takes that of environment i modulo the run's count. Returns why these
-        environments may differ from those of the training, or ''.
+        Call it before `reset`. `fresh` is the captured state of a new environment of the run; what is as it was there
+        is left out. Environment i takes that of environment i modulo the run's count. Returns why these environments
+        may differ from those of the training, or ''.
         """
         if self._each is None or state["id"] != self.settings.id or isinstance(state["envs"], dict):
             return ""
@@ -246,7 +247,7 @@ class Adapter:
                 f"the state of {self.settings.id} was not saved with the run. If it keeps anything from one episode to "
                 "the next (running statistics, a curriculum), this environment is not the one that was trained in."
             )
-        states = state_encoding.as_arrays(saved)
+        states = [{"trained": each, "fresh": fresh} for each in state_encoding.as_arrays(saved)]
         try:
             self._call(self._each.set_attr, "carried", [states[row % len(states)] for row in range(self.count)])
         except EnvironmentFailed as error:

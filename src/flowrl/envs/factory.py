@@ -22,7 +22,7 @@ from flowrl.contracts.errors import (
     did_you_mean,
     in_one_line,
 )
-from flowrl.envs import opengl, state_capture
+from flowrl.envs import opengl, state_capture, state_encoding
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.calls import close
 from flowrl.envs.families import FAMILIES, family_of
@@ -97,6 +97,22 @@ def make(
         close(envs, settings.id)
         raise UsageError(f"{settings.id}: {unsupported}")
     return Adapter(envs, settings)
+
+
+def carry_over(env: Adapter, state: dict[str, Any], trained: EnvSettings) -> str:
+    """Let `env`, before its reset, continue with what a run's environments kept from one episode to the next.
+
+    `state` is that of the run's Adapter, `trained` its settings. Returns why `env` may not be the environment that was
+    trained in, or ''.
+    """
+    if not isinstance(state["envs"], list) or state["id"] != env.settings.id:
+        return env.carry_over(state)
+    new = make(trained.model_copy(update={"mode": "sync"}), count=1)
+    try:
+        fresh = new.state()["envs"]
+    finally:
+        new.close()
+    return env.carry_over(state, state_encoding.as_arrays(fresh)[0] if fresh else None)
 
 
 def is_ours(spec: EnvSpec) -> bool:

@@ -23,6 +23,7 @@ class FlatObservations(spaces.Box):
     def __init__(self, declared: Space[Any]) -> None:
         self.declared = declared
         self.is_box = isinstance(declared, spaces.Box)
+        self._shape_of_box = declared.shape if self.is_box else None
         leaves = list(leaves_of(declared, "observation space"))
         wide = any(isinstance(leaf, spaces.Box) and is_wide(leaf.dtype) for leaf in leaves)
         size = sum(spaces.flatdim(leaf) for leaf in leaves)
@@ -33,6 +34,8 @@ class FlatObservations(spaces.Box):
 
         Raises InvalidReturn, with what came and what was declared, for anything else.
         """
+        if type(value) is np.ndarray and value.dtype == self.dtype and value.shape == self._shape_of_box:
+            return value.flatten()  # the usual case, and a copy
         with np.errstate(over="ignore"):  # what is too large becomes inf, which the adapter reports
             if self.is_box:
                 return numbers("observation", value, self.declared.shape or ()).astype(self.dtype).reshape(-1)

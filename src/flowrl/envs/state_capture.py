@@ -201,28 +201,35 @@ def put_attributes(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
             put(layer, name, decode_attribute(decoder, value))
 
 
-def carry_over(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
-    """Put into `env`, before its reset, the part of a captured `state` that may outlive an episode, and freeze it.
+def carry_over(env: gymnasium.Env[Any, Any], trained: dict[str, Any], fresh: dict[str, Any] | None) -> None:
+    """Put into `env`, before its reset, the part of the state `trained` that may outlive an episode, and freeze it.
 
-    These are running statistics, and numbers and arrays of the type and shape that the attribute has already. The
-    running statistics of Gymnasium's wrappers are not updated any more, so that an evaluation does not depend on its
-    length. Raises ValueError for the state of other wrappers.
+    These are running statistics, and numbers and arrays that have the type and shape of the attribute and are not what
+    they are in `fresh`, the state of a new environment with the arguments of the training. The running statistics of
+    Gymnasium's wrappers are not updated any more, so that an evaluation does not depend on its length. Raises
+    ValueError for the state of other wrappers.
     """
-    found, decoder = layers(env), Decoder()
-    if len(found) != len(state["layers"]):
+    found, decoder, decoder_of_fresh = layers(env), Decoder(), Decoder()
+    before = [{}] * len(found) if fresh is None else fresh["layers"]
+    if not len(found) == len(trained["layers"]) == len(before):
         raise ValueError("the environment has other wrappers")
-    for layer, values in zip(found, state["layers"], strict=True):
+    for layer, values, old in zip(found, trained["layers"], before, strict=True):
+        unchanged = {name: decode_attribute(decoder_of_fresh, value) for name, value in old.items()}
         for name, value in values.items():
-            decoded: Any = decode_attribute(decoder, value)
-            now: Any = vars(layer).get(name)
-            if isinstance(decoded, Statistics) or (
-                type(now) is type(decoded)
-                and (isinstance(decoded, bool | int | float) or is_number_array(decoded))
-                and np.shape(now) == np.shape(decoded)
+            carried, now = decode_attribute(decoder, value), vars(layer).get(name)
+            if isinstance(carried, Statistics) or (
+                is_like(carried, now) and not (name in unchanged and is_like(carried, unchanged[name], equal=True))
             ):
-                put(layer, name, decoded)
+                put(layer, name, carried)
         if hasattr(layer, "update_running_mean"):
             layer.update_running_mean = False
+
+
+def is_like(value: Any, other: Any, *, equal: bool = False) -> bool:
+    """Return whether both are numbers, or arrays of one shape, of the same type; with `equal`, and are equal."""
+    if type(value) is not type(other) or not (isinstance(value, bool | int | float) or is_number_array(value)):
+        return False
+    return np.shape(value) == np.shape(other) and not (equal and not np.array_equal(value, other, equal_nan=True))
 
 
 LARGE_STATE = 16 * 2**20  # bytes from which on the state of all environments is reported

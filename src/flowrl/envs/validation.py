@@ -29,7 +29,7 @@ def transition(result: Any) -> tuple[Any, Any, Any, Any, Mapping[str, Any]]:
         raise InvalidReturn(f"step returned {described(result)}: {SIGNATURE}")
     if len(result) != 5:
         raise InvalidReturn(f"step returned {len(result)} values: {OLD_STEP if len(result) == 4 else SIGNATURE}")
-    if not isinstance(result[4], Mapping):
+    if type(result[4]) is not dict and not isinstance(result[4], Mapping):
         raise InvalidReturn(f"the info that step returned is {described(result[4])}, not a dict")
     obs, reward, terminated, truncated, info = result
     return obs, reward, terminated, truncated, info

@@ -166,7 +166,7 @@ def seed_global_generators(*words: int) -> None:
     for_python, for_numpy, for_torch = np.random.SeedSequence(words).generate_state(3).tolist()
     random.seed(for_python)
     np.random.seed(for_numpy)  # noqa: NPY002  environments may draw from the global generator
-    torch.manual_seed(for_torch)
+    torch.default_generator.manual_seed(for_torch)  # the CPU's alone: a worker has no GPU
 
 
 def global_generators() -> dict[str, Any]:

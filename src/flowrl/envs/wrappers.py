@@ -145,12 +145,12 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def carried(self) -> None:
-        """What outlives an episode; it can only be set, to that of a `state` or of its "statistics"."""
+        """What outlives an episode; it can only be set, from the state of an environment that was trained in."""
         return
 
     @carried.setter
-    def carried(self, state: dict[str, Any]) -> None:
-        state_capture.carry_over(self.env, state)
+    def carried(self, states: dict[str, Any]) -> None:
+        state_capture.carry_over(self.env, states["trained"], states["fresh"])
 
 
 class RepeatedAction(RepeatAction[Any, Any]):

@@ -108,7 +108,7 @@ def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalR
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
-        opened.notify(env.carry_over(opened.content["env"]))
+        opened.notify(factory.carry_over(env, opened.content["env"], opened.config.env))
         result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed)
     finally:
         env.close()

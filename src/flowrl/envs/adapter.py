@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -80,7 +81,7 @@ class Adapter:
         self._capturable = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self.bound = ActionBounds(action, settings.squash)
-        self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count)
+        self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
         self._remarks = [f"{settings.id}: {self.bound.remark}"] if self.bound.remark else []  # for `notes`
         self._measures, self._variants = family.measures, family.variants
         self._steps = 0
@@ -332,3 +333,10 @@ class Adapter:
         if name in outcome.final_info:
             values[outcome.ended] = outcome.final_info[name].to(torch.float32)
         return values
+
+
+def limit_of(settings: EnvSettings) -> int | None:
+    """Return the time limit of an episode that the registration or an option sets; None where none is known."""
+    spec = gymnasium.registry.get(settings.id)
+    limit = settings.options.get("max_episode_steps", spec.max_episode_steps if spec else None)
+    return limit if isinstance(limit, int) else None

@@ -15,8 +15,9 @@ WHOLE = 2**24  # from here on float32 does not hold every whole number
 class FirstSteps:
     """Counts the episodes that end, and the range of every observation, over the first steps of all environments."""
 
-    def __init__(self, id: str, count: int) -> None:
+    def __init__(self, id: str, count: int, limit: int | None = None) -> None:
         self.id, self.count = id, count
+        self.limit = limit or 0  # the known time limit of an episode: before it no end is expected
         self.steps = 0
         self.ended = False
         self.low: Tensor | None = None  # (observation,) float64
@@ -39,7 +40,7 @@ class FirstSteps:
         no more steps follow.
         """
         found = {}
-        if not self.ended and self.steps and (finished or self.steps >= ENDLESS):
+        if not self.ended and self.steps > self.limit and (finished or self.steps >= ENDLESS):
             found["endless"] = (
                 f"no episode of {self.id} ended in {self.steps:,} steps of each of its {self.count} environments, so "
                 "there is no return to report and no best.pt. If it has no end of its own, give it a time limit: --set "

@@ -85,7 +85,9 @@ def scripted(count: int = 1, mode: Any = "sync", squash: Any = "clip", **options
         ("clip", 0, np.inf, [3.0], [3.0]),  # half-bounded: as it is …
         ("clip", 0, np.inf, [-3.0], [0.0]),  # … but not across the bound
         ("clip", [-1, -np.inf], [3, np.inf], [-1.0, 5.0], [-1.0, 5.0]),
-        ("clip", -3e38, 3e38, [0.5], [1.5e38]),  # high - low is beyond float32
+        ("clip", -3e38, 3e38, [0.5], [0.5]),  # no bound that is meant
+        ("tanh", -1e9, 1e9, [3.0], [3.0]),
+        ("clip", -9.9e8, 9.9e8, [0.5], [4.95e8]),  # just below what counts as none
     ],
 )
 def test_raw_actions_become_the_environments(
@@ -127,10 +129,10 @@ def test_applied_actions_never_leave_the_bounds() -> None:
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_a_step_by_hand(mode: str) -> None:
-    """Observations flat and float32; at an episode's end `obs` is the new start and `successor` the old end."""
+    """Flat observations in float64, as declared; at an end `obs` is the new start and `successor` the old end."""
     adapter = scripted(count=2, mode=mode)
     assert (adapter.observation_size, adapter.action_size, adapter.count) == (4, 1, 2)
-    start = [[0, 0, np.float32(0.1), -7]] * 2
+    start = [[0, 0, 0.1, -7]] * 2
     assert adapter.reset(seed=3).tolist() == start
     for number in (1, 2, 3):
         step = adapter.step(torch.tensor([[0.5], [-0.25]]))
@@ -142,7 +144,8 @@ def test_a_step_by_hand(mode: str) -> None:
             assert step.success.tolist() == [1, 0]
         else:
             assert step.success.isnan().all()
-    assert {step.obs.dtype, step.reward.dtype, step.successor.dtype, step.success.dtype} == {torch.float32}
+    assert {step.obs.dtype, step.successor.dtype} == {torch.float64}
+    assert {step.reward.dtype, step.success.dtype} == {torch.float32}
     assert {step.terminated.dtype, step.truncated.dtype} == {torch.bool}
     adapter.close()
 

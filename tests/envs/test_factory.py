@@ -28,9 +28,9 @@ class Track(gymnasium.Env[Any, Any]):
 
 
 class Mapping(gymnasium.Env[Any, Any]):
-    """Spaces that flowrl does not support."""
+    """A space that flowrl does not support: it has no fixed size."""
 
-    observation_space = spaces.Dict({"position": spaces.Box(-1, 1, (2,))})
+    observation_space = spaces.Dict({"path": spaces.Sequence(spaces.Box(-1, 1, (2,)))})
     action_space = spaces.Box(-1, 1, (1,))
 
 
@@ -57,7 +57,7 @@ gymnasium.register("flowrl-test/Missing-v0", missing)
         ("Hopper", {}, UsageError, "Did you mean 'Hopper-v5'"),
         ("GridWorld-v0", {}, UsageError, "Did you mean 'flowrl/GridWorld-v0'"),
         ("CartPole-v1", {}, UsageError, "action space is Discrete"),
-        ("flowrl-test/Mapping-v0", {}, UsageError, "observation space is Dict"),
+        ("flowrl-test/Mapping-v0", {}, UsageError, "observation space['path'] is Sequence"),
         ("flowrl-test/IntegerActions-v0", {}, UsageError, "int32"),
         ("flowrl-test/Track-v0", {"lenght": 3}, UsageError, "no option 'lenght'. Did you mean 'length'"),
         ("Hopper-v5", {"forward_reward": 1}, UsageError, "Did you mean 'forward_reward_weight'"),

@@ -17,16 +17,8 @@ from flowrl.contracts.protocols import Step
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
 from flowrl.envs.settings import EnvSettings
-from flowrl.envs.state_capture import (
-    Decoder,
-    Encoder,
-    Inexact,
-    as_arrays,
-    as_tensors,
-    capture,
-    model_checksum,
-    reinstate,
-)
+from flowrl.envs.state_capture import capture, model_checksum, reinstate
+from flowrl.envs.state_encoding import Decoder, Encoder, Inexact, as_arrays, as_tensors
 
 FIELDS = ("obs", "reward", "terminated", "truncated", "successor", "success")
 

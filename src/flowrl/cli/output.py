@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from flowrl.contracts.notices import say as say
 from flowrl.contracts.printable import printable as printable
 from flowrl.contracts.printable import printable_lines
-from flowrl.reporting.notices import say as say
 
 GAP = "  "  # between columns
 NARROWEST = 24  # characters: a last column with less space is not wrapped
@@ -88,19 +90,48 @@ _for_json: TextIO | None = None  # the stdout that `json_alone` keeps for the do
 
 @contextmanager
 def json_alone() -> Iterator[None]:
-    """Reserve stdout for `print_json`: other output, such as of a third-party sampler, goes to stderr."""
+    """Reserve stdout for `print_json`: other output, such as of a third-party sampler, goes to stderr.
+
+    File descriptor 1 is redirected, too: C code and worker processes write to it.
+    """
     global _for_json
-    _for_json = sys.stdout
+    with _descriptor_1_to_stderr() as stdout:
+        _for_json = stdout
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        finally:
+            _for_json = None
+
+
+@contextmanager
+def _descriptor_1_to_stderr() -> Iterator[TextIO]:
+    """Let descriptor 1 be stderr, and yield a stream that writes to what it was before."""
+    sys.stdout.flush()
     try:
-        with redirect_stdout(sys.stderr):
-            yield
+        kept = os.dup(1)
+    except OSError:  # it is closed
+        yield sys.stdout
+        return
+    try:
+        on_1 = sys.stdout.fileno() == 1
+    except (OSError, ValueError, AttributeError):  # replaced, as by a test
+        on_1 = False
+    stream = open(kept, "w", encoding=sys.stdout.encoding, closefd=False) if on_1 else sys.stdout  # noqa: SIM115
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield stream
     finally:
-        _for_json = None
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).fflush(None)  # what C code has buffered
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def print_json(document: Any) -> None:
     """Print the result as one JSON document on stdout; numbers that are not finite become null."""
-    print(json.dumps(_finite(document), indent=2, allow_nan=False), file=_for_json or sys.stdout)
+    print(json.dumps(_finite(document), indent=2, allow_nan=False), file=_for_json or sys.stdout, flush=True)
 
 
 def _finite(value: Any) -> Any:

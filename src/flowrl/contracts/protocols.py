@@ -55,11 +55,11 @@ class Act(Protocol):
 class Step:
     """The outcome of one step of all environments, a row per environment."""
 
-    obs: Tensor  # (envs, observation) float32, to act on next: of the new start where an episode ended
+    obs: Tensor  # (envs, observation) float32 or float64, to act on next: of the new start where an episode ended
     reward: Tensor  # (envs,) float32
     terminated: Tensor  # (envs,) bool: the task ended the episode, so no value follows
     truncated: Tensor  # (envs,) bool: a time limit ended the episode, so a value still follows
-    successor: Tensor  # (envs, observation) float32: the true next observation, also at an episode's end
+    successor: Tensor  # (envs, observation), as `obs`: the true next observation, also at an episode's end
     success: Tensor  # (envs,): 1 or 0 where an episode ended and the environment judged it, else NaN
     measures: Mapping[str, Tensor] = field(default_factory=dict)
     """Further numbers of the episodes that ended, by name: (envs,), NaN where none ended."""

@@ -7,7 +7,6 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium
@@ -18,19 +17,31 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError, in_one_line
+from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged, UsageError
 from flowrl.contracts.protocols import Step
-from flowrl.envs import state_capture
-from flowrl.envs.families import family_of
+from flowrl.envs import state_capture, state_encoding
+from flowrl.envs.actions import ActionBounds
+from flowrl.envs.calls import GuardedCalls, close, first_few
+from flowrl.envs.families import NONE, family_of
+from flowrl.envs.first_steps import FirstSteps
+from flowrl.envs.observations import FlatObservations, declared
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.tensors import TensorStep, TensorVectorEnv, from_gymnasium, observations
-from flowrl.envs.wrappers import SUCCESS
+from flowrl.envs.validation import SUCCESS
 
 ADVICE = {
     "action": "The policy's weights have diverged (lower learner.learning_rate or learner.clip), or its sampler "
     "cannot integrate it (try another one, or more steps)",
     "observation": "Look at the environment's reward and bounds; when actions grow, lower learner.learning_rate",
 }
+
+
+class NotFinite(TrainingDiverged):
+    """An action, or what an environment returned (`of_environment`), is not finite."""
+
+    def __init__(self, message: str, *, of_environment: bool) -> None:
+        super().__init__(message)
+        self.of_environment = of_environment
 
 
 @runtime_checkable
@@ -43,40 +54,41 @@ class Capturable(Protocol):
 
 
 class Adapter:
-    """Many environments behind one `step`: flat float32 observations out, raw policy actions in.
+    """Many environments behind one `step`: flat observations out, raw policy actions in.
 
-    A raw action is squashed to [-1, 1] (clip or tanh) and scaled to the environment's bounds; a dimension
-    without two finite bounds takes the raw action as it is, clipped to the one bound it may have.
-    Call `reset` or `restore` first.
+    Observations are float32; float64 where Gymnasium steps an environment whose space declares numbers that float32
+    does not hold, so that they keep their resolution until they are normalised. `ActionBounds` says how a raw action
+    becomes one of the environment. Call `reset` or `restore` first.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], settings: EnvSettings) -> None:
         observation, action = envs.single_observation_space, envs.single_action_space
         if not isinstance(observation, spaces.Box) or not isinstance(action, spaces.Box):
             raise UsageError("an Adapter needs Box spaces")
+        family = family_of(settings.id)
+        wide = isinstance(observation, FlatObservations) and observation.dtype == np.float64 and family is NONE
         self.settings = settings
-        self.observation_space, self.action_space = observation, action  # of one environment
+        self.observation_space, self.action_space = declared(observation), action  # of one environment
         self.count = envs.num_envs
         self.observation_size = int(np.prod(observation.shape))
         self.action_size = int(np.prod(action.shape))
-        self.obs = torch.zeros(self.count, self.observation_size)  # to act on next
+        self.precision = torch.float64 if wide else torch.float32  # of observations
+        self.obs = torch.zeros(self.count, self.observation_size, dtype=self.precision)  # to act on next
+        self.frame_shape: tuple[int, ...] | None = None  # (height, width, 3) of the first picture drawn
         self._envs = envs
+        self._call = GuardedCalls(envs, settings)
         self._tensor_envs = envs if isinstance(envs, TensorVectorEnv) and envs.render_mode is None else None
         self._capturable = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
-        self._low = torch.from_numpy(np.array(action.low, dtype=np.float32).reshape(-1))
-        self._high = torch.from_numpy(np.array(action.high, dtype=np.float32).reshape(-1))
-        self._bounded, self._centre, self._half = scaling(action)
-        self._all_bounded = bool(self._bounded.all())
-        family = family_of(settings.id)
+        self.bound = ActionBounds(action, settings.squash)
+        self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
+        self._remarks = [f"{settings.id}: {self.bound.remark}"] if self.bound.remark else []  # for `notes`
         self._measures, self._variants = family.measures, family.variants
-        self._pending = False  # whether a call has not returned
         self._steps = 0
         self._seed: int | None = None
         self._last_pictures: dict[int, NDArray[np.uint8]] = {}  # by row, of the episodes that have just ended
         self.inexact_because: str | None = None
         if self._each is not None:
-            self._each.set_attr("index", list(range(self.count)))
             self._captured()
         elif self._capturable is None:
             self.inexact_because = f"{type(envs).__name__} has no state() and restore()"
@@ -125,14 +137,21 @@ class Adapter:
         """
         self._seed, self._steps, self._last_pictures = seed, 0, {}
         if self._tensor_envs is not None:
-            obs = self._guarded(self._tensor_envs.reset_tensors, seed).to(torch.float32)
+            obs = self._call(self._tensor_envs.reset_tensors, seed).to(self.precision)
         else:
             seeds: Any = seed
             if seed is not None and self._each is not None:
                 seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(self.count)]
-            obs = observations(self._guarded(self._envs.reset, seed=seeds)[0], self.observation_size)
-        self._captured()
-        self.obs = self._finite("observation", obs)
+            returned, info = self._call(self._envs.reset, seed=seeds)
+            self._call.refuse_fault(info)
+            obs = observations(returned, self.observation_size, self.precision)
+        states = self._captured()
+        remark = state_capture.remark_on_size(self.settings.id, states or [])
+        self._remarks += [remark] if remark and remark not in self._remarks else []
+        try:
+            self.obs = self._finite("observation", obs)
+        except NotFinite as error:  # which no action has led to
+            raise EnvironmentFailed(f"{error}".partition(" (step")[0] + " after reset: look there.") from None
         return self.obs
 
     def stagger(self) -> Tensor:
@@ -147,15 +166,17 @@ class Adapter:
     def step(self, action: Tensor) -> Step:
         """Apply raw policy actions (count, action) and return the outcome.
 
-        Raises TrainingDiverged for an action, reward or observation that is not finite, and EnvironmentFailed
-        when an environment raises.
+        Raises NotFinite for an action, reward or observation that is not finite, and EnvironmentFailed when an
+        environment raises, returns what its spaces do not say, or does not answer within `env.timeout_s`.
         """
         bounded = self.bound(self._finite("action", action.detach().to("cpu", torch.float32)))
         self._steps += 1
         outcome = self._outcome(bounded)
-        self.obs = successor = self._finite("observation", outcome.obs.to(torch.float32))
+        self.obs = successor = self._finite("observation", outcome.obs.to(self.precision))
+        if self._first_steps is not None:
+            self._first_steps.add(self.obs, len(outcome.ended) > 0)
         if len(outcome.ended):
-            last = self._finite("final observation", outcome.final_obs.to(torch.float32), outcome.ended)
+            last = self._finite("final observation", outcome.final_obs.to(self.precision), outcome.ended)
             successor = self.obs.index_copy(0, outcome.ended, last)
         judged = next((name for name in SUCCESS if name in outcome.final_info), SUCCESS[0])
         return Step(
@@ -172,22 +193,28 @@ class Adapter:
     def _outcome(self, bounded: Tensor) -> TensorStep:
         """Step the environments with actions (count, action) within their bounds."""
         if self._tensor_envs is not None:
-            return self._guarded(self._tensor_envs.step_tensors, bounded)
+            return self._call(self._tensor_envs.step_tensors, bounded)
         shape, dtype = self.action_space.shape, self.action_space.dtype
         actions = bounded.numpy().reshape(self.count, *shape).astype(dtype, copy=False)
-        outcome = self._guarded(self._envs.step, actions)
+        outcome = self._call(self._envs.step, actions)
+        self._call.refuse_fault(outcome[4])
         ends = outcome[4].get("final_info", {})
         rows = np.flatnonzero(ends.get("_render", [])).tolist()
         self._last_pictures = {row: ends["render"][row] for row in rows}
         names = [*SUCCESS, *self._measures, *([self._variants.info] if self._variants else [])]
-        return from_gymnasium(outcome, self.observation_size, names)
+        return from_gymnasium(outcome, self.observation_size, names, self.precision)
 
-    def bound(self, action: Tensor) -> Tensor:
-        """Map raw policy actions (count, action) into the environment's bounds, as a new tensor."""
-        squashed = torch.tanh(action) if self.settings.squash == "tanh" else action.clamp(-1, 1)
-        if not self._all_bounded:
-            squashed = torch.where(self._bounded, squashed, action)
-        return torch.addcmul(self._centre, squashed, self._half).clamp(self._low, self._high)
+    def notes(self, *, normalised: bool = True, finished: bool = False) -> list[str]:
+        """Return what a user should know of these environments and has not been returned before, a sentence each.
+
+        `normalised` is whether observations are normalised before a network sees them; `finished` whether no more
+        steps follow, so that what would need more of them is reported now.
+        """
+        new, self._remarks = self._remarks, []
+        if self._first_steps is not None:
+            single = self.precision == torch.float32 or not normalised
+            new += self._first_steps.notes(single=single, finished=finished)
+        return new
 
     def state(self) -> dict[str, Any]:
         """Return everything needed to continue mid-episode, as tensors and plain Python values.
@@ -196,11 +223,37 @@ class Adapter:
         """
         captured = None
         if self._capturable is not None:
-            captured = state_capture.Encoder().encode(self._capturable.state())
+            captured = state_encoding.Encoder().encode(self._capturable.state())
         elif self._each is not None:
             captured = self._captured()
         state = {"id": self.settings.id, "count": self.count, "seed": self._seed, "steps": self._steps}
-        return state | {"obs": self.obs.clone(), "envs": state_capture.as_tensors(captured)}
+        if self._each is not None and captured is None:
+            statistics = [each.get("statistics") for each in self._call(self._each.call, "state")]
+            if any(layer for each in statistics if each for layer in each["layers"]):
+                state["statistics"] = state_encoding.as_tensors(statistics)
+        return state | {"obs": self.obs.clone(), "envs": state_encoding.as_tensors(captured)}
+
+    def carry_over(self, state: dict[str, Any], fresh: dict[str, Any] | None = None) -> str:
+        """Take over from a run's `state()` what outlives an episode, such as running statistics, for an evaluation.
+
+        Call it before `reset`. `fresh` is the captured state of a new environment of the run; what is as it was there
+        is left out. Environment i takes that of environment i modulo the run's count. Returns why these environments
+        may differ from those of the training, or ''.
+        """
+        if self._each is None or state["id"] != self.settings.id or isinstance(state["envs"], dict):
+            return ""
+        saved = state["envs"] if state["envs"] is not None else state.get("statistics")
+        if not saved:
+            return (
+                f"the state of {self.settings.id} was not saved with the run. If it keeps anything from one episode to "
+                "the next (running statistics, a curriculum), this environment is not the one that was trained in."
+            )
+        states = [{"trained": each, "fresh": fresh} for each in state_encoding.as_arrays(saved)]
+        try:
+            self._call(self._each.set_attr, "carried", [states[row % len(states)] for row in range(self.count)])
+        except EnvironmentFailed as error:
+            return f"this environment is not the one that was trained in, whose state does not fit it: {error}"
+        return ""
 
     def restore(self, state: dict[str, Any]) -> Tensor:
         """Continue from `state()` of an Adapter with the same settings; returns the observations to act on.
@@ -220,18 +273,20 @@ class Adapter:
                 f"the saved environment state is of {self.settings.id} stepped {was}, not {now}: resume with the "
                 "env.mode of before."
             )
-        self._guarded(self._continue, state)
+        self._call(self._continue, state)
         self._seed, self._steps = state["seed"], state["steps"]
         return self.obs
 
     def _continue(self, state: dict[str, Any]) -> None:
-        self.obs = state["obs"].clone()
-        captured = state_capture.as_arrays(state["envs"])
+        self.obs = state["obs"].to(self.precision).clone()
+        captured = state_encoding.as_arrays(state["envs"])
         if captured is None:
+            if self._each is not None and "statistics" in state:
+                self._each.set_attr("statistics", state_encoding.as_arrays(state["statistics"]))
             words = np.random.SeedSequence([state["seed"] or 0, state["steps"]]).generate_state(1)
             self.reset(int(words[0]))
         elif self._capturable is not None:
-            self._capturable.restore(state_capture.Decoder().decode(captured))
+            self._capturable.restore(state_encoding.Decoder().decode(captured))
         elif self._each is not None:
             self._each.set_attr("state", captured)
 
@@ -239,7 +294,7 @@ class Adapter:
         """Return the state of every sub-environment; None, with the reason recorded, when one cannot be captured."""
         if self._each is None or self.inexact_because is not None:
             return None
-        states = self._guarded(self._each.call, "state")
+        states = self._call(self._each.call, "state")
         self.inexact_because = next((state["inexact"] for state in states if "inexact" in state), None)
         return list(states) if self.inexact_because is None else None
 
@@ -251,12 +306,12 @@ class Adapter:
         """
         if len(self._last_pictures) == self.count:
             return tuple(self._last_pictures.values())
-        pictures = dict(enumerate(self._guarded(self._envs.render))) | self._last_pictures
+        pictures = dict(enumerate(self._call(self._envs.render))) | self._last_pictures
         return tuple(pictures.values())
 
     def close(self) -> None:
-        """Release windows and worker processes."""
-        close(self._envs, terminate=self._pending)
+        """Release windows and worker processes; what an environment raises meanwhile is printed in one line."""
+        close(self._envs, self.settings.id, terminate=self._call.pending)
 
     def _finite(self, name: str, tensor: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return `tensor` (rows, …), or raise TrainingDiverged; `rows` are its environments, if not all of them."""
@@ -266,9 +321,10 @@ class Adapter:
         if not bad.any():
             return tensor
         indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
-        raise TrainingDiverged(
+        raise NotFinite(
             f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is not finite "
-            f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}"
+            f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}",
+            of_environment=name != "action",
         )
 
     def _of_ended(self, outcome: TensorStep, name: str) -> Tensor:
@@ -278,56 +334,9 @@ class Adapter:
             values[outcome.ended] = outcome.final_info[name].to(torch.float32)
         return values
 
-    def _guarded(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Return `call(*arguments)`; every failure of an environment is raised as EnvironmentFailed."""
-        level = gymnasium.logger.min_level
-        if self.settings.mode == "async":  # Gymnasium would print the traceback of a worker
-            gymnasium.logger.min_level = gymnasium.logger.ERROR + 1
-        try:
-            self._pending = True
-            result = call(*arguments, **named)
-            self._pending = False
-            return result
-        except EnvironmentFailed as error:
-            raise EnvironmentFailed(f"{self.settings.id}: {error}") from None
-        except (EOFError, ConnectionError):
-            raise EnvironmentFailed(
-                f"{self.settings.id}: a worker process died (killed, out of memory, or crashed in native code). "
-                "Use fewer environments (env.count), or env.mode=sync."
-            ) from None
-        except FlowrlError:
-            raise
-        except Exception as error:
-            raise EnvironmentFailed(f"{self.settings.id}: {in_one_line(error)}") from error
-        finally:
-            gymnasium.logger.min_level = level
 
-
-def scaling(space: spaces.Box) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (bounded, centre, half): an action a in [-1, 1] becomes centre + half·a where both bounds are finite.
-
-    The same as low + (a + 1)/2·(high - low), but exact for symmetric bounds.
-    """
-    low = torch.from_numpy(space.low.astype(np.float64).reshape(-1))
-    high = torch.from_numpy(space.high.astype(np.float64).reshape(-1))
-    bounded = torch.isfinite(low) & torch.isfinite(high)
-    centre = torch.where(bounded, (low + high) / 2, torch.zeros_like(low)).float()
-    half = torch.where(bounded, (high - low) / 2, torch.ones_like(low)).float()
-    return bounded, centre, half
-
-
-def first_few(indexes: list[int], most: int = 8) -> str:
-    """Return '3, 5, 9' or, when there are many, '0, 1, …, 7 and 92 more'."""
-    more = f" and {len(indexes) - most} more" if len(indexes) > most else ""
-    return ", ".join(str(index) for index in indexes[:most]) + more
-
-
-def close(envs: VectorEnv[Any, Any, Any], terminate: bool = False) -> None:
-    """Close a vector environment; `terminate` ends worker processes that may never answer."""
-    if not (terminate and isinstance(envs, AsyncVectorEnv)):
-        envs.close()
-        return
-    for process in envs.processes:
-        process.terminate()
-        process.join()
-    envs.closed = True
+def limit_of(settings: EnvSettings) -> int | None:
+    """Return the time limit of an episode that the registration or an option sets; None where none is known."""
+    spec = gymnasium.registry.get(settings.id)
+    limit = settings.options.get("max_episode_steps", spec.max_episode_steps if spec else None)
+    return limit if isinstance(limit, int) else None

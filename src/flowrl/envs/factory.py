@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from flowrl.contracts.errors import (
     EnvironmentFailed,
@@ -22,11 +22,13 @@ from flowrl.contracts.errors import (
     did_you_mean,
     in_one_line,
 )
-from flowrl.envs import opengl, state_capture
-from flowrl.envs.adapter import Adapter, close
+from flowrl.envs import opengl, state_capture, state_encoding
+from flowrl.envs.adapter import Adapter
+from flowrl.envs.calls import close
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.settings import FAMILY_KEYS, EnvSettings
-from flowrl.envs.wrappers import GuardedEnv, RepeatedAction
+from flowrl.envs.workers import WorkerVectorEnv
+from flowrl.envs.wrappers import GuardedEnv, RepeatedAction, interrupted_by_user
 
 Way = Literal["sync", "async", "batch", "own"]
 """`batch`: Gymnasium's id through a family's vector environment; `own`: the id of a family of ours."""
@@ -86,13 +88,31 @@ def make(
             envs = built(spec, mode, count, named, settings)
     except FlowrlError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if interrupted_by_user(error):
+            raise
         raise refusal(spec, settings, error) from error
     unsupported = unsupported_spaces(envs)
     if unsupported:
-        close(envs)
+        close(envs, settings.id)
         raise UsageError(f"{settings.id}: {unsupported}")
     return Adapter(envs, settings)
+
+
+def carry_over(env: Adapter, state: dict[str, Any], trained: EnvSettings) -> str:
+    """Let `env`, before its reset, continue with what a run's environments kept from one episode to the next.
+
+    `state` is that of the run's Adapter, `trained` its settings. Returns why `env` may not be the environment that was
+    trained in, or ''.
+    """
+    if not isinstance(state["envs"], list) or state["id"] != env.settings.id:
+        return env.carry_over(state)
+    new = make(trained.model_copy(update={"mode": "sync"}), count=1)
+    try:
+        fresh = new.state()["envs"]
+    finally:
+        new.close()
+    return env.carry_over(state, state_encoding.as_arrays(fresh)[0] if fresh else None)
 
 
 def is_ours(spec: EnvSpec) -> bool:
@@ -158,32 +178,38 @@ def built(
                 )
             named["action_repeat"] = repeat
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
-    return gymnasium.make_vec(
-        spec.id,
-        num_envs=count,
-        vectorization_mode=mode,
-        wrappers=[partial(RepeatedAction, num_repeats=repeat), GuardedEnv] if repeat > 1 else [GuardedEnv],
-        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
-        disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
-        **named,
-    )
+    makers = [partial(made, spec.id, index, repeat, named) for index in range(count)]
+    if mode == "async":
+        return WorkerVectorEnv(makers, settings.timeout_s or None)
+    return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def made(id: str, index: int, repeat: int, named: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    """Construct environment number `index` of a vector, with the wrappers of flowrl."""
+    # Gymnasium's checker only warns, once per environment; GuardedEnv checks every step.
+    env = GuardedEnv(gymnasium.make(id, disable_env_checker=True, **named), index)
+    return RepeatedAction(env, num_repeats=repeat) if repeat > 1 else env
 
 
 def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:
     """Return why the spaces of `envs` cannot be used, or an empty string."""
-    for name, space in (("observation", envs.single_observation_space), ("action", envs.single_action_space)):
-        if not isinstance(space, spaces.Box):
-            return (
-                f"its {name} space is {type(space).__name__}, but flowrl needs Box spaces: continuous actions, and "
-                "observations as arrays of numbers (of any rank: they are flattened). `flowrl envs` lists those "
-                "that fit; wrap a Dict observation in gymnasium.wrappers.FlattenObservation."
-            )
-        if name == "action" and not np.issubdtype(space.dtype, np.floating):
-            return f"its actions are {space.dtype}, but flowrl's actions are continuous: a Box of floats."
+    space = envs.single_action_space
+    if not isinstance(space, spaces.Box):
+        return (
+            f"its action space is {type(space).__name__}, but flowrl's actions are continuous: a Box of floats. "
+            "`flowrl envs` lists environments that fit."
+        )
+    if not np.issubdtype(space.dtype, np.floating):
+        return f"its actions are {space.dtype}, but flowrl's actions are continuous: a Box of floats."
+    if np.isnan(space.low).any() or np.isnan(space.high).any():
+        return f"the bounds of its actions are not numbers: {space}."
+    for name, size in (("action", space.shape), ("observation", envs.single_observation_space.shape)):
+        if not np.prod(size or ()):
+            return f"its {name} space has the shape {size}: there is nothing to learn from."
     return ""
 
 
-def refusal(spec: EnvSpec, settings: EnvSettings, error: Exception) -> FlowrlError:
+def refusal(spec: EnvSpec, settings: EnvSettings, error: BaseException) -> FlowrlError:
     """Return the error for the user when the construction of an environment raised `error`."""
     try:
         opengl.check()

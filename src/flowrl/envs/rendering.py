@@ -15,11 +15,12 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from flowrl.contracts.errors import FlowrlError, MissingDependency, UsageError, in_one_line
+from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, MissingDependency, UsageError, in_one_line
 from flowrl.envs import opengl
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import constructor, find, is_ours, make
 from flowrl.envs.settings import EnvSettings
+from flowrl.envs.validation import described
 
 Picture = NDArray[np.uint8]  # (height, width, 3)
 
@@ -63,9 +64,23 @@ def picture(env: Adapter) -> Picture:
     """Draw an environment of `make_visible` (height, width, 3); at an episode's end, before the next one starts."""
     with _explained(env.settings.id):
         shown = env.render()[0]
-    if not isinstance(shown, np.ndarray) or shown.ndim != 3:
-        raise _no_pictures(env.settings.id)
-    return np.array(shown[..., :3], dtype=np.uint8)
+    image = np.asarray(shown) if isinstance(shown, np.ndarray) else None
+    if image is None or image.ndim != 3 or image.shape[2] not in (3, 4) or not image.size or image.dtype != np.uint8:
+        raise EnvironmentFailed(
+            f"{env.settings.id} cannot be played to a video: its render() returned {described(shown)}. With render "
+            f"mode {MODE!r} it must return an array (height, width, 3) of uint8. `flowrl eval` needs none."
+        )
+    if env.frame_shape is None:
+        env.frame_shape = image.shape
+    return fitted(image[..., :3], env.frame_shape)
+
+
+def fitted(image: Picture, shape: tuple[int, ...]) -> Picture:
+    """Return a copy of `image` of the height and width of `shape`: cut where it is larger, black where smaller."""
+    canvas = np.zeros((*shape[:2], 3), dtype=np.uint8)
+    height, width = np.minimum(image.shape[:2], shape[:2])
+    canvas[:height, :width] = image[:height, :width]
+    return canvas
 
 
 def rate(env: Adapter) -> float:

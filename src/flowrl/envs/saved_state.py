@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from flowrl.envs.state_capture import BIT_GENERATORS, CONTAINERS, STATELESS_NAMES, Decoder, as_arrays
+from flowrl.envs.state_capture import STATELESS_NAMES
+from flowrl.envs.state_encoding import BIT_GENERATORS, CONTAINERS, Decoder, as_arrays
 
 TWISTER_WORDS = 624  # of NumPy's MT19937
 

@@ -6,7 +6,11 @@ same arguments. It consists of:
 * the plain attributes of the environment and of every wrapper around it (numbers, strings, arrays, containers
   of these, random generators), among them TimeLimit's count and the environment's own generator;
 * for MuJoCo environments the integration state, and the derived fields that observations and rewards read:
-  they lag the integration state by a substep, so `mj_forward` must not recompute them.
+  they lag the integration state by a substep, so `mj_forward` must not recompute them;
+* running statistics: objects whose attributes are numbers and arrays, such as Gymnasium's RunningMeanStd;
+* in a worker process, the global generators of Python, NumPy and torch, which are the worker's own.
+
+`carry_over` puts only the part of it that outlives an episode into an environment that an evaluation will reset.
 
 An environment with any other attribute that may change (a Box2D world, an emulator) cannot be captured exactly,
 and `capture` names that attribute. Module globals and the memory of C extensions are not seen.
@@ -17,16 +21,16 @@ from __future__ import annotations
 import types
 import warnings
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from gymnasium.envs.registration import EnvSpec
+
+from flowrl.envs.state_encoding import Decoder, Encoder, Inexact, bytes_of, is_number_array
 
 # Derived fields of MjData that environments read into observations, rewards and infos.
 DERIVED = (
@@ -50,93 +54,25 @@ STATELESS = (
 )
 STATELESS_NAMES = {"env", "spec", "_cached_spec", "_saved_kwargs", "_metadata", "metadata", "mujoco_renderer"}
 
-# Types that a checkpoint's tensors can hold.
-ARRAY_TYPES = {np.dtype(np.bool_), np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)}
-ARRAY_TYPES |= {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
-
-BIT_GENERATORS = {
-    kind.__name__: kind
-    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
-}
-CONTAINERS = {"list": list, "tuple": tuple, "deque": deque}
+PLAIN_SIZE = type("Plain", (), {}).__basicsize__  # of an object without memory beyond its attributes
 
 
-class Inexact(Exception):
-    """The state cannot be captured exactly, for the reason in the message."""
+class Statistics(dict[str, Any]):
+    """The attributes of an object of which `is_record` is true."""
 
 
-class Encoder:
-    """Encode values as plain Python and arrays. An object that occurs twice is one object after decoding, too."""
-
-    def __init__(self) -> None:
-        self.seen: dict[int, int] = {}  # identity of an object -> its number
-        self.alive: list[Any] = []  # the objects, kept so that no identity is reused
-
-    def encode(self, value: Any) -> Any:
-        """Encode `value` for `Decoder.decode`; raises Inexact, with the type, for what has no plain form."""
-        if value is None or type(value) in (bool, int, float, str):
-            return value
-        if id(value) in self.seen:
-            return {"kind": "same", "number": self.seen[id(value)]}
-        number = self.seen[id(value)] = len(self.alive)
-        self.alive.append(value)
-        return {"number": number} | self._encode(value)
-
-    def _encode(self, value: Any) -> dict[str, Any]:
-        if isinstance(value, np.ndarray | np.generic):
-            if value.dtype not in ARRAY_TYPES or type(value) not in (np.ndarray, value.dtype.type):
-                raise Inexact(f"a {type(value).__name__} of {value.dtype}")
-            if isinstance(value, np.generic):
-                return {"kind": "scalar", "value": np.array(value)}
-            self._refuse_overlap(value)
-            return {"kind": "array", "value": value.copy()}
-        if type(value) in (list, tuple, deque):
-            if isinstance(value, deque) and value.maxlen is not None:
-                raise Inexact("a deque with a maximum length")
-            return {"kind": type(value).__name__, "value": [self.encode(item) for item in value]}
-        if type(value) is dict:
-            items = [[self.encode(key), self.encode(item)] for key, item in value.items()]
-            return {"kind": "dict", "value": items}
-        if type(value) is np.random.Generator and type(value.bit_generator).__name__ in BIT_GENERATORS:
-            bits = value.bit_generator
-            return {"kind": type(bits).__name__, "value": self.encode(bits.state)}
-        raise Inexact(f"a {type(value).__name__}")
-
-    def _refuse_overlap(self, array: np.ndarray) -> None:
-        """Raise Inexact for arrays that share memory without being one object: decoding would separate them."""
-        for other in self.alive[:-1]:
-            if isinstance(other, np.ndarray) and np.may_share_memory(array, other):
-                raise Inexact("an array that shares its memory with another one")
+def encode_attribute(encoder: Encoder, value: Any) -> Any:
+    """Encode one attribute of a layer, which may also be an object of running statistics."""
+    if is_record(value):
+        return {"kind": "statistics", "value": encoder.encode(dict(vars(value)))}
+    return encoder.encode(value)
 
 
-class Decoder:
-    """Decode what an `Encoder` wrote; use one decoder for everything from one encoder."""
-
-    def __init__(self) -> None:
-        self.known: dict[int, Any] = {}
-
-    def decode(self, value: Any) -> Any:
-        """Return the value that `Encoder.encode` was given."""
-        if not isinstance(value, dict):
-            return value
-        if value["kind"] == "same":
-            return self.known[value["number"]]
-        decoded = self._decode(value["kind"], value["value"])
-        self.known[value["number"]] = decoded
-        return decoded
-
-    def _decode(self, kind: str, inner: Any) -> Any:
-        if kind == "array":
-            return inner.copy()
-        if kind == "scalar":
-            return inner[()]
-        if kind == "dict":
-            return {self.decode(key): self.decode(item) for key, item in inner}
-        if kind in CONTAINERS:
-            return CONTAINERS[kind](self.decode(item) for item in inner)
-        bits = BIT_GENERATORS[kind](0)
-        bits.state = self.decode(inner)
-        return np.random.Generator(bits)
+def decode_attribute(decoder: Decoder, value: Any) -> Any:
+    """Return what `encode_attribute` was given; Statistics for an object."""
+    if isinstance(value, dict) and value["kind"] == "statistics":
+        return Statistics(decoder.decode(value["value"]))
+    return decoder.decode(value)
 
 
 def layers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Env[Any, Any]]:
@@ -154,6 +90,14 @@ def attributes(layer: gymnasium.Env[Any, Any]) -> dict[str, Any]:
         for name, value in vars(layer).items()
         if not (name in STATELESS_NAMES or isinstance(value, STATELESS) or is_constant(value) or is_mujoco(value))
     }
+
+
+def is_record(value: Any) -> bool:
+    """Return whether `value` is an object of a Python class whose attributes are all numbers or arrays of numbers."""
+    held = getattr(value, "__dict__", None)
+    if isinstance(value, type) or not isinstance(held, dict) or not held or type(value).__basicsize__ != PLAIN_SIZE:
+        return False
+    return all(type(item) in (bool, int, float) or is_number_array(item) for item in held.values())
 
 
 def is_constant(value: Any) -> bool:
@@ -197,7 +141,7 @@ def capture(env: gymnasium.Env[Any, Any], checksum: int | None = None) -> dict[s
         values = {}
         for name, value in attributes(layer).items():
             try:
-                values[name] = encoder.encode(value)
+                values[name] = encode_attribute(encoder, value)
             except Inexact as error:
                 raise Inexact(f"{type(layer).__name__}.{name} is or holds {error}") from None
         state["layers"].append(values)
@@ -216,10 +160,7 @@ def capture(env: gymnasium.Env[Any, Any], checksum: int | None = None) -> dict[s
 
 def reinstate(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
     """Put `state`, captured from an environment with the same arguments, into `env` and its wrappers."""
-    decoder = Decoder()
-    for layer, values in zip(layers(env), state["layers"], strict=True):
-        for name, value in values.items():
-            put(layer, name, decoder.decode(value))
+    put_attributes(env, state)
     found = physics(env)
     if found is not None:
         import mujoco
@@ -233,12 +174,83 @@ def reinstate(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
 
 
 def put(layer: gymnasium.Env[Any, Any], name: str, value: Any) -> None:
-    """Set an attribute. A live view into a simulator's memory is filled in place."""
+    """Set an attribute. A live view into a simulator's memory is filled in place, and so are running statistics."""
     now = vars(layer).get(name)
-    if isinstance(value, np.ndarray) and isinstance(now, np.ndarray) and is_foreign(now):
+    if isinstance(value, Statistics):
+        if not is_record(now) or vars(now).keys() != value.keys():
+            raise ValueError(f"{type(layer).__name__}.{name} has no attributes {', '.join(value)}")
+        vars(now).update(value)
+    elif isinstance(value, np.ndarray) and isinstance(now, np.ndarray) and is_foreign(now):
         now[...] = value
     else:
         setattr(layer, name, value)
+
+
+def statistics(env: gymnasium.Env[Any, Any]) -> dict[str, Any]:
+    """Return the running statistics in `env` and its wrappers, in the form of `capture`, for `carry_over`."""
+    encoder = Encoder()
+    found = [{name: value for name, value in attributes(layer).items() if is_record(value)} for layer in layers(env)]
+    return {"layers": [{name: encode_attribute(encoder, value) for name, value in each.items()} for each in found]}
+
+
+def put_attributes(env: gymnasium.Env[Any, Any], state: dict[str, Any]) -> None:
+    """Put the attributes in the result of `capture` or `statistics` into `env` and its wrappers."""
+    decoder = Decoder()
+    for layer, values in zip(layers(env), state["layers"], strict=True):
+        for name, value in values.items():
+            put(layer, name, decode_attribute(decoder, value))
+
+
+def carry_over(env: gymnasium.Env[Any, Any], trained: dict[str, Any], fresh: dict[str, Any] | None) -> None:
+    """Put into `env`, before its reset, the part of the state `trained` that may outlive an episode, and freeze it.
+
+    These are running statistics, and numbers and arrays that have the type and shape of the attribute and are not what
+    they are in `fresh`, the state of a new environment with the arguments of the training. The running statistics of
+    Gymnasium's wrappers are not updated any more, so that an evaluation does not depend on its length. Raises
+    ValueError for the state of other wrappers.
+    """
+    found, decoder, decoder_of_fresh = layers(env), Decoder(), Decoder()
+    before = [{}] * len(found) if fresh is None else fresh["layers"]
+    if not len(found) == len(trained["layers"]) == len(before):
+        raise ValueError("the environment has other wrappers")
+    for layer, values, old in zip(found, trained["layers"], before, strict=True):
+        unchanged = {name: decode_attribute(decoder_of_fresh, value) for name, value in old.items()}
+        for name, value in values.items():
+            carried, now = decode_attribute(decoder, value), vars(layer).get(name)
+            if isinstance(carried, Statistics) or (
+                is_like(carried, now) and not (name in unchanged and is_like(carried, unchanged[name], equal=True))
+            ):
+                put(layer, name, carried)
+        if hasattr(layer, "update_running_mean"):
+            layer.update_running_mean = False
+
+
+def is_like(value: Any, other: Any, *, equal: bool = False) -> bool:
+    """Return whether both are numbers, or arrays of one shape, of the same type; with `equal`, and are equal."""
+    if type(value) is not type(other) or not (isinstance(value, bool | int | float) or is_number_array(value)):
+        return False
+    return np.shape(value) == np.shape(other) and not (equal and not np.array_equal(value, other, equal_nan=True))
+
+
+LARGE_STATE = 16 * 2**20  # bytes from which on the state of all environments is reported
+
+
+def remark_on_size(id: str, states: list[dict[str, Any]]) -> str:
+    """Return a sentence on captured states that make every checkpoint large, or ''."""
+    total, name, largest = 0, "", 0
+    for values in (layer for state in states for layer in state["layers"]):
+        for attribute, value in values.items():
+            size = bytes_of(value)
+            total += size
+            if size > largest:
+                name, largest = attribute, size
+    if total < LARGE_STATE:
+        return ""
+    return (
+        f"the state of the {len(states)} environments of {id} adds {total / 2**20:,.0f} MB to every checkpoint, most "
+        f"of it {name!r} ({largest / 2**20:,.0f} MB in one of them). Keep what never changes in a class or "
+        "module attribute."
+    )
 
 
 def is_foreign(array: np.ndarray) -> bool:
@@ -271,24 +283,3 @@ def quiet_mujoco() -> Iterator[None]:
             yield
     finally:
         configure_mujoco_log(console=True)
-
-
-def as_tensors(tree: Any) -> Any:
-    """Return a nested value with its NumPy arrays as tensors, as a checkpoint holds them."""
-    return mapped(tree, np.ndarray, torch.from_numpy)
-
-
-def as_arrays(tree: Any) -> Any:
-    """Return a nested value with its tensors as NumPy arrays."""
-    return mapped(tree, torch.Tensor, lambda tensor: tensor.numpy(force=True))
-
-
-def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """Return `tree` of dicts and lists with `change` applied to its leaves of type `kind`."""
-    if isinstance(tree, kind):
-        return change(tree)
-    if isinstance(tree, dict):
-        return {key: mapped(item, kind, change) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [mapped(item, kind, change) for item in tree]
-    return tree

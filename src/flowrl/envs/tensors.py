@@ -38,24 +38,31 @@ class TensorVectorEnv(Protocol):
         ...
 
 
-def observations(array: Any, size: int) -> Tensor:
-    """Copy observations (rows, …) to float32 (rows, size): a vector environment reuses its buffers."""
-    return torch.from_numpy(np.array(array, dtype=np.float32).reshape(-1, size))
+def observations(array: Any, size: int, precision: torch.dtype = torch.float32) -> Tensor:
+    """Copy observations (rows, …) to (rows, size) of `precision`: a vector environment reuses its buffers."""
+    dtype = np.float64 if precision == torch.float64 else np.float32
+    with np.errstate(over="ignore"):  # what is too large becomes inf, which the adapter reports
+        return torch.from_numpy(np.array(array, dtype=dtype).reshape(-1, size))
 
 
-def from_gymnasium(outcome: tuple[Any, Any, Any, Any, dict[str, Any]], size: int, names: Iterable[str]) -> TensorStep:
+def from_gymnasium(
+    outcome: tuple[Any, Any, Any, Any, dict[str, Any]],
+    size: int,
+    names: Iterable[str],
+    precision: torch.dtype = torch.float32,
+) -> TensorStep:
     """Convert what `VectorEnv.step` returned; of `final_info` only the numbers called `names` are kept."""
     obs, reward, terminated, truncated, info = outcome
     ended = np.flatnonzero(info["_final_obs"]) if "final_obs" in info else np.zeros(0, dtype=np.int64)
     final_obs = info["final_obs"][ended].tolist() if len(ended) else []
     final_info = info.get("final_info", {})
     return TensorStep(
-        obs=observations(obs, size),
+        obs=observations(obs, size, precision),
         reward=torch.from_numpy(np.asarray(reward, dtype=np.float32)),
         terminated=torch.from_numpy(np.asarray(terminated, dtype=np.bool_)),
         truncated=torch.from_numpy(np.asarray(truncated, dtype=np.bool_)),
         ended=torch.from_numpy(ended),
-        final_obs=observations(final_obs, size),
+        final_obs=observations(final_obs, size, precision),
         final_info={
             name: torch.from_numpy(_where_reported(final_info[name], final_info[f"_{name}"])[ended])
             for name in names

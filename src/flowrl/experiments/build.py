@@ -21,6 +21,7 @@ from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import dotted, shorten
 from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageError
+from flowrl.contracts.notices import say
 from flowrl.envs import factory, saved_state
 from flowrl.envs.adapter import Adapter
 from flowrl.experiments import saved_networks
@@ -28,7 +29,6 @@ from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
-from flowrl.reporting.notices import say
 from flowrl.samplers import registry
 from flowrl.storage import checkpoint, platform, rng_state
 from flowrl.storage.content import described

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +13,7 @@ from flowrl.config.recipe import Place
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.notices import say
 from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
@@ -54,6 +55,13 @@ class LoadedCheckpoint:
     path: Path
     content: dict[str, Any]
     config: Config
+    _printed: set[str] = field(default_factory=set, compare=False)
+
+    def notify(self, line: str) -> None:
+        """Print `line` to stderr, once for this checkpoint; nothing where it is empty."""
+        if line and line not in self._printed:
+            self._printed.add(line)
+            say(f"note: {line}")
 
     @property
     def title(self) -> str:
@@ -101,6 +109,7 @@ def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalR
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
+        opened.notify(factory.carry_over(env, opened.content["env"], opened.config.env))
         result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed)
     finally:
         env.close()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowrl.contracts.errors import StorageError, UsageError
+from flowrl.contracts.notices import say
 from flowrl.reporting import jsonl
-from flowrl.reporting.notices import say
 from flowrl.storage import checkpoint
 from flowrl.storage import lock as lock_file
 from flowrl.storage.files import check_folder_name, write_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import time
@@ -16,12 +17,13 @@ from flowrl.config import recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted
-from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
+from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError
+from flowrl.contracts.notices import say
+from flowrl.envs.adapter import NotFinite
 from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
 from flowrl.experiments.signals import StopSignal
 from flowrl.reporting import jsonl
-from flowrl.reporting.notices import say
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
@@ -268,6 +270,7 @@ class Saver:
         self._warned = False
         self._has_config = False
         self._warn()
+        self._print_notes()
 
     def take(self, metrics: Metrics) -> None:
         """Add the metrics of an iteration, and save when it is time."""
@@ -278,6 +281,7 @@ class Saver:
             self.save(checkpoint.BEST)
         if time.monotonic() - self._saved_at >= settings.every_s:
             self.save()
+        self._print_notes()
 
     def save(self, name: str = checkpoint.LATEST) -> None:
         """Save the run as the checkpoint `name` of its folder."""
@@ -288,6 +292,12 @@ class Saver:
             if not self._has_config:
                 write_text(self._folder / run_folder.CONFIG, recipe.dump(self._run.config))
                 self._has_config = True
+
+    def _print_notes(self) -> None:
+        """Print what the environments have shown and has not been printed before."""
+        normalised = self._run.config.learner.normalise_observations
+        for note in self._run.env.notes(normalised=normalised, finished=self._run.training.finished):
+            say(f"note: {note}")
 
     def _warn(self) -> None:
         """Print, once, that a resume will not be exact, which shows at the first reset or at a later save."""
@@ -308,17 +318,39 @@ def _finish_iteration(stop: StopSignal) -> None:
     say(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
-def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverged:
-    """Add to the error the iteration, the file of the offending tensors, and what to do next."""
+def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:
+    """Add to the error the iteration, the file of the offending tensors, and what to do next.
+
+    What an environment returned before the first update is its own fault: nothing had been learned by then.
+    """
+    if isinstance(error, NotFinite) and error.of_environment and run.training.iteration == 0:
+        return EnvironmentFailed(
+            f"{str(error).partition('. ')[0]}. No update has been made yet, so the policy's first actions, which are "
+            "within the bounds, led to it: look into the environment."
+        )
     place = f"in iteration {run.training.iteration + 1}, after {run.training.env_steps:,} env steps"
+    offending = getattr(error, "offending", {})
     advice = ""
-    offending = getattr(error, "offending", None)
     if offending:
         path = folder / "diverged.pt"
         with suppress(OSError):
             torch.save(offending, path)
             advice = f" The offending batch is in {path}."
-        advice += " A smaller learner.learning_rate or learner.clip usually helps."
+        advice += _advice(offending.get("returns", torch.zeros(1)))
     latest = folder / checkpoint.LATEST
     good = f" The last good checkpoint is {latest}." if latest.exists() else ""
     return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{good}")
+
+
+HUGE_RETURN = 1e6  # the critic's loss is its square: from some multiple of this on it leaves the range of float32
+
+
+def _advice(returns: torch.Tensor) -> str:
+    """Return what usually helps, given the scaled `returns` of the offending batch: smaller ones, or smaller steps."""
+    largest = float(returns.abs().nan_to_num(0.0, posinf=math.inf).max())
+    if largest < HUGE_RETURN:
+        return " A smaller learner.learning_rate or learner.clip usually helps."
+    return (
+        f" The returns, times learner.reward_scale, reach {largest:.1e}: lower that key until they are of the order of "
+        "1 to 1000."
+    )

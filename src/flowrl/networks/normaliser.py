@@ -35,9 +35,15 @@ class Normaliser(nn.Module):
         return self.sum_of_squares / self.count
 
     def forward(self, obs: Tensor) -> Tensor:
-        """(obs - mean) / sqrt(variance + epsilon), kept within ±limit; shape (..., size) unchanged."""
+        """(obs - mean) / sqrt(variance + epsilon), kept within ±limit; shape (..., size) unchanged, float32.
+
+        Observations in float64 are shifted and scaled in float64: their differences may be less than a step of float32.
+        """
         if not self.enabled:
-            return obs
+            return obs.float()
+        if obs.dtype == torch.float64:
+            scaled = (obs - self.mean) * (self.variance + self.epsilon).rsqrt()
+            return scaled.clamp_(-self.limit, self.limit).float()
         return ((obs - self.shift) * self.scale).clamp_(-self.limit, self.limit)
 
     @torch.no_grad()

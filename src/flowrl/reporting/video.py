@@ -78,6 +78,19 @@ def compose(panels: Sequence[VideoPanel], largest: tuple[int, int]) -> Image:
     return canvas
 
 
+def fitted(frame: Image, size: tuple[int, int]) -> Image:
+    """Return `frame` with `size` (width, height): scaled down in proportion if it is larger, then padded."""
+    if frame.size == size:
+        return frame
+    from PIL import Image
+
+    frame = frame.copy()
+    frame.thumbnail(size, Image.Resampling.LANCZOS)
+    canvas = Image.new(frame.mode, size, BACKGROUND)
+    canvas.paste(frame, (0, 0))
+    return canvas
+
+
 def _fitting(text: str, face: str, room: int) -> tuple[str, FreeTypeFont]:
     """Choose the largest font in which `text` is at most `room` pixels wide; shorten it with … if none is."""
     for size in SIZES:
@@ -140,9 +153,12 @@ class PillowVideo:
         self._pages = io.BytesIO()
         self._writer = AppendingTiffWriter(self._pages)
         self._seconds: list[float] = []
+        self._size: tuple[int, int] | None = None
 
     def add(self, frame: Image, seconds: float) -> None:
-        """Append a frame that is shown for `seconds`; all frames have the size of the first."""
+        """Append a frame that is shown for `seconds`; those of another size than the first are fitted into it."""
+        self._size = self._size or frame.size
+        frame = fitted(frame, self._size)
         frame.save(self._writer, format="TIFF", compression="tiff_lzw")
         self._writer.newFrame()
         self._seconds.append(seconds)
@@ -193,13 +209,16 @@ class FfmpegVideo:
         self._path = path
         self._pipe: Generator[None, bytes, None] | None = None
         self._rate = 0.0
+        self._size = (0, 0)
         self._due = 0.0
 
     def add(self, frame: Image, seconds: float) -> None:
         """Append a frame; the first one's time sets the frame rate, and a frame shown for longer is repeated."""
         if self._pipe is None:
             self._rate = 1 / seconds
+            self._size = frame.size
             self._pipe = self._open(frame.size)
+        frame = fitted(frame, self._size)
         self._due += seconds * self._rate
         data = frame.tobytes()
         try:

@@ -27,7 +27,7 @@ class RolloutSettings(Settings):
 class Rollout:
     """Transitions of all environments; it does not record how the policy chose an action."""
 
-    obs: Tensor  # (time, envs, observation)
+    obs: Tensor  # (time, envs, observation), in the precision of the environment
     actions: Tensor  # (time, envs, action), raw: before the environment squashes them
     rewards: Tensor  # (time, envs)
     successors: Tensor  # (time, envs, observation), the true next observations
@@ -39,14 +39,14 @@ class Rollout:
         return Rollout(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
     @classmethod
-    def empty(cls, steps: int, env: Env) -> Rollout:
-        """Allocate a rollout of `steps` steps of `env`."""
+    def empty(cls, steps: int, env: Env, precision: torch.dtype = torch.float32) -> Rollout:
+        """Allocate a rollout of `steps` steps of `env`, whose observations have that `precision`."""
         shape = (steps, env.count)
         return cls(
-            obs=torch.empty(*shape, env.observation_size),
+            obs=torch.empty(*shape, env.observation_size, dtype=precision),
             actions=torch.empty(*shape, env.action_size),
             rewards=torch.empty(shape),
-            successors=torch.empty(*shape, env.observation_size),
+            successors=torch.empty(*shape, env.observation_size, dtype=precision),
             terminated=torch.empty(shape, dtype=torch.bool),
             truncated=torch.empty(shape, dtype=torch.bool),
         )
@@ -116,7 +116,7 @@ def collect(act: Act, env: Env, obs: Tensor, episodes: Episodes, steps: int) -> 
 
     Returns the rollout and the observations after it; `episodes` is updated.
     """
-    rollout = Rollout.empty(steps, env)
+    rollout = Rollout.empty(steps, env, obs.dtype)
     for t in range(steps):
         action = act(obs)
         step = env.step(action)

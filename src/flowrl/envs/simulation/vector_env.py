@@ -17,7 +17,7 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.envs.arguments import at_least_one
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.simulation.task_runner import StepResult, TaskRunner, one_thread
-from flowrl.envs.state_capture import as_arrays, as_tensors
+from flowrl.envs.state_encoding import as_arrays, as_tensors
 from flowrl.envs.tensors import TensorStep
 
 Observation = NDArray[np.floating[Any]]  # (…, observation)

@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,7 +19,8 @@ NARROWEST = 24  # characters: a last column with less space is not wrapped
 
 def say(line: str) -> None:
     """Print a line to stderr, such as progress or the path of a written file."""
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal has been closed
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

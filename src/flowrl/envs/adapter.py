@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError, in_one_line
 from flowrl.contracts.protocols import Step
-from flowrl.envs import state_capture
+from flowrl.envs import state_capture, worker_processes
 from flowrl.envs.families import family_of
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.tensors import TensorStep, TensorVectorEnv, from_gymnasium, observations
@@ -327,7 +327,5 @@ def close(envs: VectorEnv[Any, Any, Any], terminate: bool = False) -> None:
     if not (terminate and isinstance(envs, AsyncVectorEnv)):
         envs.close()
         return
-    for process in envs.processes:
-        process.terminate()
-        process.join()
+    worker_processes.kill(envs.processes)
     envs.closed = True

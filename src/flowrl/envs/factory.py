@@ -26,6 +26,7 @@ from flowrl.envs import opengl, state_capture
 from flowrl.envs.adapter import Adapter, close
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.settings import FAMILY_KEYS, EnvSettings
+from flowrl.envs.worker_processes import killed_on_failure
 from flowrl.envs.wrappers import GuardedEnv, RepeatedAction
 
 Way = Literal["sync", "async", "batch", "own"]
@@ -158,15 +159,16 @@ def built(
                 )
             named["action_repeat"] = repeat
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
-    return gymnasium.make_vec(
-        spec.id,
-        num_envs=count,
-        vectorization_mode=mode,
-        wrappers=[partial(RepeatedAction, num_repeats=repeat), GuardedEnv] if repeat > 1 else [GuardedEnv],
-        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
-        disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
-        **named,
-    )
+    with killed_on_failure():
+        return gymnasium.make_vec(
+            spec.id,
+            num_envs=count,
+            vectorization_mode=mode,
+            wrappers=[partial(RepeatedAction, num_repeats=repeat), GuardedEnv] if repeat > 1 else [GuardedEnv],
+            vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False},
+            disable_env_checker=True,  # it only warns, once per environment; Adapter checks every step
+            **named,
+        )
 
 
 def unsupported_spaces(envs: VectorEnv[Any, Any, Any]) -> str:

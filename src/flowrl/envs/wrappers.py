@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from multiprocessing import parent_process
 from typing import Any
 
@@ -10,7 +9,7 @@ import gymnasium
 from gymnasium.wrappers import RepeatAction
 
 from flowrl.contracts.errors import EnvironmentFailed, in_one_line
-from flowrl.envs import opengl, state_capture
+from flowrl.envs import opengl, state_capture, worker_processes
 
 SUCCESS = ("is_success", "success")  # the info keys under which environments report success
 
@@ -18,7 +17,7 @@ SUCCESS = ("is_success", "success")  # the info keys under which environments re
 class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     """The outermost wrapper of every sub-environment: failures in one line, small infos, and a `state` to restore.
 
-    In a worker process it ignores Ctrl-C, which the main process of the run handles.
+    In a worker process it ignores stop signals, which the main process of the run handles.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
@@ -27,8 +26,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         if physics is not None and self.render_mode is not None:
             opengl.lighten(physics[0])
         if parent_process() is not None:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            worker_processes.become_worker()
             if physics is not None:
                 state_capture.configure_mujoco_log(console=True)
         self._checksum = state_capture.model_checksum(env)

@@ -17,7 +17,7 @@ from flowrl.config import fingerprint, recipe
 from flowrl.config.schema import Config, composed, load
 from flowrl.contracts.errors import CheckpointError, StorageError, TrainingDiverged, UsageError
 from flowrl.experiments.build import Run, check_sampler, load_config, refuse_file_sampler
-from flowrl.experiments.signals import StopSignal
+from flowrl.experiments.signals import Stopped, StopSignal
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
@@ -171,7 +171,7 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
     saver = Saver(run, folder, reporters)
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
-    with StopSignal(_finish_iteration, signal.SIGTERM) as stop:
+    with StopSignal(_finish_iteration) as stop:
 
         def report(metrics: Metrics) -> None:
             last.update(metrics)
@@ -236,13 +236,16 @@ class Saver:
 
 def _finish_iteration(stop: StopSignal) -> None:
     """Let the iteration end at the first signal; quit at once at the second."""
-    if stop.count > 1 or stop.signal is None:
-        raise KeyboardInterrupt
-    _notify(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
+    assert stop.last is not None  # noqa: S101  for the type checker
+    if stop.count > 1:
+        raise Stopped(stop.last)
+    with suppress(RuntimeError):  # the signal came while a line was being written to stderr
+        _notify(f"{stop.last.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
 def _notify(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # the terminal has been closed
+        print(line, file=sys.stderr, flush=True)
 
 
 def _new_folder(out: Path, name: str | None, planned: TrainPlan) -> Path:

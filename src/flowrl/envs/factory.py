@@ -24,6 +24,7 @@ from flowrl.contracts.errors import (
 )
 from flowrl.envs import opengl, state_capture
 from flowrl.envs.adapter import Adapter, close
+from flowrl.envs.arguments import at_least_one
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.settings import FAMILY_KEYS, EnvSettings
 from flowrl.envs.worker_processes import killed_on_failure
@@ -76,6 +77,8 @@ def make(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
     named = settings.arguments()
+    if "max_episode_steps" in settings.options and way(spec, settings, render_mode) in ("sync", "async"):
+        at_least_one("env.options.max_episode_steps", settings.options["max_episode_steps"])
     if render_mode is not None:
         named["render_mode"] = render_mode
     count = settings.count if count is None else count

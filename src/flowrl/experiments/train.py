@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 import sys
@@ -22,6 +23,10 @@ from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
 from flowrl.training.loop import Metrics
+from flowrl.training.warning_signs import WarningSigns
+
+HUGE_RETURNS = 1e15
+"""Returns from here on, whose squares near the largest float32, are likely to be why a loss is not finite."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,7 @@ class TrainResult:
     session_s: float  # of this session's iterations, reporting and saving included
     session_env_steps: int
     metrics: Metrics  # the last value of each
+    warnings: list[str]  # of this session: signs that the run is about to fail
     signal: signal.Signals | None  # that stopped it early
 
     def as_dict(self) -> dict[str, Any]:
@@ -169,6 +175,7 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
 
 def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
     saver = Saver(run, folder, reporters)
+    signs = WarningSigns()
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
     with StopSignal(_finish_iteration) as stop:
@@ -177,6 +184,8 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
             last.update(metrics)
             reporters(int(metrics["iteration"]), metrics)
             saver.take(metrics)
+            for line in signs.add(metrics):
+                _notify(f"warning: after {int(metrics['env_steps']):,} env steps: {line}")
 
         try:
             run.training.run(report, stop=lambda: stop.signal is not None)
@@ -190,6 +199,7 @@ def _train(run: Run, folder: Path, reporters: Reporters) -> TrainResult:
         session_s=time.perf_counter() - begin,
         session_env_steps=run.training.env_steps - steps_before,
         metrics=last,
+        warnings=signs.warnings,
         signal=stop.signal,
     )
 
@@ -278,7 +288,12 @@ def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> TrainingDiverg
         with suppress(OSError):
             torch.save(offending, path)
             advice = f" The offending batch is in {path}."
-        advice += " A smaller learner.learning_rate or learner.clip usually helps."
+        size = float(offending["returns"].abs().max()) if "returns" in offending else 0.0
+        if size > HUGE_RETURNS:  # or no longer a number in float32
+            scale = f"about {1 / size:.0e}" if math.isfinite(size) else "far below 1"
+            advice += f" The returns are as large as {size:.1e}: set learner.reward_scale, {scale}."
+        else:
+            advice += " A smaller learner.learning_rate or learner.clip usually helps."
     latest = folder / checkpoint.LATEST
     good = f" The last good checkpoint is {latest}." if latest.exists() else ""
     return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{good}")

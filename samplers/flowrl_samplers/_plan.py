@@ -18,6 +18,8 @@ from torch import Tensor
 
 Velocity = Callable[[Tensor, float], Tensor]
 
+MOST_STEPS = 10_000  # a plan holds every step: far beyond any use, and still small
+
 
 class Node(NamedTuple):
     """An evaluation of the velocity, and the terms that lead to the next point."""
@@ -80,7 +82,7 @@ class FixedGrid(ABC):
     """A sampler that carries points along its plan in `steps` equal steps.
 
     A subclass defines its plan, its order and its evaluations per step, nothing else. Raises TypeError or
-    ValueError unless `steps` is an integer of at least 1.
+    ValueError unless `steps` is an integer from 1 to 10,000.
     """
 
     steps: int = 10
@@ -92,6 +94,8 @@ class FixedGrid(ABC):
             raise TypeError(f"steps must be an integer, not {self.steps!r}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"steps must be at most {MOST_STEPS}, not {self.steps}")
 
     @property
     def nfe(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +11,10 @@ from torchdiffeq import odeint
 
 from flowrl_samplers._plan import Velocity
 from flowrl_samplers.errors import BudgetExceeded, IntegrationFailed
+
+# float32 has no more digits than 1e-7; a tolerance far below it makes steps too small to move the points.
+SMALLEST_TOLERANCE, LARGEST_TOLERANCE = 1e-12, 1e3
+MOST_EVALUATIONS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,17 @@ class Dopri5:
         for name, tolerance in (("rtol", self.rtol), ("atol", self.atol)):
             if type(tolerance) not in (int, float):
                 raise TypeError(f"{name} must be a number, not {tolerance!r}")
-            if not (0 < tolerance < math.inf):
-                raise ValueError(f"{name} must be positive and finite, not {tolerance}")
+            if not (SMALLEST_TOLERANCE <= tolerance <= LARGEST_TOLERANCE):
+                raise ValueError(
+                    f"{name} must be positive and finite, from {SMALLEST_TOLERANCE:g} to {LARGEST_TOLERANCE:g}, "
+                    f"not {tolerance}"
+                )
         if type(self.max_nfe) is not int:
             raise TypeError(f"max_nfe must be an integer, not {self.max_nfe!r}")
         if self.max_nfe < 1:
             raise ValueError(f"max_nfe must be at least 1, not {self.max_nfe}")
+        if self.max_nfe > MOST_EVALUATIONS:
+            raise ValueError(f"max_nfe must be at most {MOST_EVALUATIONS}, not {self.max_nfe}")
 
     def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
         """Carry the points `x` (batch, action) from `t0` to `t1`."""

@@ -323,3 +323,37 @@ def test_a_signal_saves_and_prints_how_to_continue(number: signal.Signals, code:
     assert "Traceback" not in errors
     content = checkpoint.load(tmp_path / "runs/run/ckpt.pt")
     assert content["progress"]["iteration"] == len(lines.read_text().splitlines())
+
+
+def test_a_run_that_is_about_to_fail_is_warned_of_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["policy.hidden=[16]", "env.count=8", "rollout.steps=8", "learner.epochs=2", "total_steps=5120"]
+    bad = train.plan("gridworld.yaml", [*small, "learner.learning_rate=0.1", "learner.clip=0.001"], None)
+    result = train.train(bad, tmp_path, "bad", quiet=True)
+    assert any("learner.learning_rate" in line for line in result.warnings)
+    printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(printed) == len(result.warnings) == len(set(result.warnings))
+    assert result.as_dict()["warnings"] == result.warnings
+    healthy = train.train(train.plan("gridworld.yaml", small, None), tmp_path, "healthy", quiet=True)
+    assert healthy.warnings == []
+
+
+class Enormous(gymnasium.Env[Any, Any]):
+    """Rewards of 1e30, whose squares no float32 can hold."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 1e30 * float(action[0]), False, False, {}
+
+
+def test_enormous_returns_are_named_as_the_cause_of_a_divergence(tmp_path: Path) -> None:
+    gymnasium.register(id="test/Enormous-v0", entry_point=Enormous, max_episode_steps=20)
+    overrides = ["env.id=test/Enormous-v0", "env.options={}", "env.count=4", "rollout.steps=8", "total_steps=640"]
+    words = r"The returns are as large as .*e\+3\d: set learner.reward_scale, about \de-3"
+    with pytest.raises(TrainingDiverged, match=words):
+        train.train(train.plan("gridworld.yaml", overrides, None), tmp_path, "run", quiet=True)

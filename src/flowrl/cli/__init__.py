@@ -22,12 +22,14 @@ from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
 from flowrl.cli.train import train
+from flowrl.experiments import signals
 
 EPILOG = """\
 Begin with: flowrl train gridworld.yaml
 
 Exit codes: 0 ok, 1 a bug of flowrl, 2 usage or configuration, 3 training diverged, 4 bad checkpoint, 5 environment
-failed, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 130 and 143 stopped by a signal, after saving.
+failed, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 129, 130 and 143 stopped by SIGHUP, SIGINT and
+SIGTERM, after saving.
 """
 
 app = typer.Typer(
@@ -77,7 +79,7 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line on `arguments` (default: this process's) and return the exit code."""
     wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        with printable_stdout(), json_alone() if wants_json else nullcontext():
+        with signals.raising(), printable_stdout(), json_alone() if wants_json else nullcontext():
             result = app(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:

@@ -21,14 +21,17 @@ SamplerNames = Annotated[
     ),
 ]
 
-GridSteps = Annotated[int | None, typer.Option(help="Steps of the sampler's grid.")]
+GridSteps = Annotated[int | None, typer.Option(min=1, max=10_000, help="Steps of the sampler's grid.")]
 
 SetOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as sampler.rtol=1e-3; repeatable."),
 ]
 
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")]
+MOST_EPISODES = 1_000_000
+LARGEST_SEED = 2**62
+
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all random numbers.")]
 
 NoiseModes = Annotated[
     str | None,
@@ -53,12 +56,15 @@ def choice(option: str, text: str, choices: Collection[str]) -> str:
     return text
 
 
-def whole_numbers(option: str, text: str) -> list[int]:
-    """Parse '1,2,4' as numbers, in the order given, each once. Raises UsageError below 1 and for other text."""
+def whole_numbers(option: str, text: str, most: int = 10_000) -> list[int]:
+    """Parse '1,2,4' as numbers, in the order given, each once. Raises UsageError below 1, above `most`
+    and for other text."""
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{option} {text!r}: expected whole numbers from 1 on, such as 1,2,4,8.")
+    if max(numbers) > most:
+        raise UsageError(f"{option} {max(numbers)}: expected whole numbers up to {most:,}.")
     return list(dict.fromkeys(numbers))

@@ -26,7 +26,7 @@ def bench_latency(
         str, typer.Option(metavar="N,…", help="Numbers of steps of the fixed-grid samplers.")
     ] = "1,2,4,8,10",
     batch: Annotated[str, typer.Option(metavar="N,…", help="Batch sizes: actions per call.")] = "1,64",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that PyTorch uses within an operation.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads that PyTorch uses within an operation.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for latency.json and the figures.")] = Path("bench"),
     seed: Seed = 0,
     as_json: Json = False,
@@ -37,7 +37,7 @@ def bench_latency(
     the exact flow's actions, relative to their spread. With untrained networks (no CKPT), use the errors only to
     compare samplers.
     """
-    step_counts, batches = whole_numbers("--steps", steps), whole_numbers("--batch", batch)
+    step_counts, batches = whole_numbers("--steps", steps), whole_numbers("--batch", batch, 65_536)
 
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -15,13 +16,23 @@ from typer.exceptions import TyperException
 
 from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError
 from flowrl.contracts.printable import printable, printable_lines
+from flowrl.experiments import signals
 
 INTERRUPTED = 130
 LINE_END = re.compile(r"[ \t\r]*\n\s*")
 
+ALLOCATION_REFUSED = (
+    *("can't allocate memory", "out of memory", "Storage size calculation overflowed", "bad_alloc"),
+    *("Cannot allocate memory", "can't start new thread", "numel: integer multiplication overflow"),
+)
+"""Words in the RuntimeErrors of PyTorch, and of Python's threads, for an allocation that failed."""
+
 
 def exit_code_of(error: BaseException) -> int:
     """Report `error` on stderr and return its exit code."""
+    if (stopped := signals.cause(error)) is not None:
+        complain(str(stopped))
+        return stopped.exit_code
     if isinstance(error, FlowrlError):
         complain(str(error))
         return error.exit_code
@@ -50,9 +61,26 @@ def exit_code_of(error: BaseException) -> int:
         _discard_stdout()
         complain(f"the output cannot be written: {error.strerror}. Free some space.")
         return StorageError.exit_code
+    if (reason := memory_error(error)) is not None:
+        complain(reason)
+        return UsageError.exit_code
     print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     complain("this is a bug in flowrl: please report it with the lines above.")
     return BUG
+
+
+def memory_error(error: BaseException) -> str | None:
+    """Return a paragraph for an error of an allocation that failed; None for any other error."""
+    text = " ".join(str(error).split())
+    refused = isinstance(error, RuntimeError) and any(words in text for words in ALLOCATION_REFUSED)
+    refused = refused or (isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN))
+    if not refused and not isinstance(error, MemoryError):
+        return None
+    return (
+        f"the memory does not suffice{f' ({textwrap.shorten(text, 200)})' if text else ''}. It grows with env.count, "
+        "rollout.steps, learner.probes.count, learner.microbatch and the widths in policy.hidden and "
+        "learner.critic.hidden, and for videos with --size: choose less of one of them."
+    )
 
 
 def _discard_stdout() -> None:
@@ -67,4 +95,5 @@ def complain(message: str) -> None:
     if sys.stderr.isatty():
         width = min(100, shutil.get_terminal_size().columns)
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    print(text, file=sys.stderr)
+    with suppress(OSError):  # the terminal has been closed
+        print(text, file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flowrl.cli.arguments import (
+    MOST_EPISODES,
     Ckpt,
     GridSteps,
     Json,
@@ -29,7 +30,7 @@ def evaluate(
         str | None, typer.Option(metavar="1,2,4,8", help="Evaluate once per number of steps.")
     ] = None,
     overrides: SetOptions = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 100,
+    episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes to play.")] = 100,
     seed: Seed = 0,
     noise: NoiseModes = None,
     env: OtherEnv = None,

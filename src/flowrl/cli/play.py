@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions
+from flowrl.cli.arguments import LARGEST_SEED, Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions
 from flowrl.cli.output import cell, next_command, passing_line, print_json, print_table
 from flowrl.contracts.errors import UsageError
 
@@ -35,11 +35,13 @@ def play(
         typer.Option(help="The file to write (.webp, .gif, .mp4); default: play.webp beside the checkpoint."),
     ] = None,
     overrides: SetOptions = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes to play, one after the other.")] = 1,
+    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="Episodes to play, one after the other.")] = 1,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Cut an episode after this many steps; default: 10000.")
+        int | None, typer.Option(min=1, max=1_000_000, help="Cut an episode after this many steps; default: 10000.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first episode; the following use seed+1, ….")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the first episode; the following use seed+1, ….")
+    ] = 0,
     noise: NoiseModes = None,
     env: OtherEnv = None,
     size: Annotated[
@@ -49,7 +51,7 @@ def play(
         ),
     ] = None,
     fps: Annotated[
-        float, typer.Option(min=1, help="Frames per second, at most; steps are skipped to keep real time.")
+        float, typer.Option(min=1, max=1000, help="Frames per second, at most; steps are skipped to keep real time.")
     ] = 30,
     json: Json = False,
 ) -> None:

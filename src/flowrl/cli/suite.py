@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, choice
+from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Json, choice
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.contracts.errors import UsageError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 STATES = ("finished", "kept", "diverged", "failed", "unfinished")
+MOST_SEEDS = 10_000
+MOST_STEPS = 10**15  # as `total_steps` of a recipe
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
 
@@ -31,11 +33,11 @@ def suite(
     steps: Annotated[
         str | None, typer.Option(help="Environment steps of each trial, as in 2M or 500k; default: the recipe's.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time, each with one thread.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="Trials at a time, each with one thread.")] = 1,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each evaluation.")] = 64,
+    episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes of each evaluation.")] = 64,
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
         "runs/suite"
     ),
@@ -109,8 +111,10 @@ def step_count(text: str) -> int:
     """Parse '2M' → 2 000 000, '500k' → 500 000, '65536', '1_000_000'. Raises UsageError for other text."""
     match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)([kmb]?)", text.strip().lower())
     number = float(match[1]) * UNITS[match[2]] if match else 0.0
-    if number < 1 or number != round(number):
-        raise UsageError(f"--steps {text}: expected a number of environment steps, such as 2M, 500k or 65536.")
+    if not 1 <= number <= MOST_STEPS or number != round(number):
+        raise UsageError(
+            f"--steps {text}: expected a number of environment steps up to {MOST_STEPS:g}, such as 2M, 500k or 65536."
+        )
     return round(number)
 
 
@@ -119,6 +123,8 @@ def seed_numbers(text: str) -> tuple[int, ...]:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     if match:
         first, last = (0, int(match[1]) - 1) if match[2] is None else (int(match[1]), int(match[2]))
+        if last > LARGEST_SEED or last - first >= MOST_SEEDS:
+            raise UsageError(f"--seeds {text}: expected {MOST_SEEDS} seeds at most, up to {LARGEST_SEED}.")
         if first <= last:
             return tuple(range(first, last + 1))
     raise UsageError(f"--seeds {text}: expected a count (3 means 0, 1, 2) or a range (3-5).")

@@ -10,10 +10,15 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 Name = TypeVar("Name", bound=str)
 
 
+MOST = 10**9  # steps of an episode, and whatever else is counted
+
+
 def at_least_one(name: str, value: int) -> int:
-    """Return `value`; raises UsageError, with its `name`, unless it is an integer of at least 1."""
+    """Return `value`; raises UsageError, with its `name`, unless it is an integer from 1 to `MOST`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    if value > MOST:
+        raise UsageError(f"{name} must be {MOST:,} at most, not {value:,}.")
     return value
 
 

@@ -24,6 +24,7 @@ from flowrl.contracts.errors import (
 )
 from flowrl.envs import opengl, state_capture, state_encoding
 from flowrl.envs.adapter import Adapter
+from flowrl.envs.arguments import at_least_one
 from flowrl.envs.calls import close
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.settings import FAMILY_KEYS, EnvSettings
@@ -77,6 +78,8 @@ def make(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
     named = settings.arguments()
+    if "max_episode_steps" in settings.options and way(spec, settings, render_mode) in ("sync", "async"):
+        at_least_one("env.options.max_episode_steps", settings.options["max_episode_steps"])
     if render_mode is not None:
         named["render_mode"] = render_mode
     count = settings.count if count is None else count

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from flowrl.contracts.settings import Changeable, Settings
 from flowrl.envs.families import FAMILIES
 
-LONGEST_EPISODE = 100_000  # steps that can be asked for: an evaluation waits for its episodes to end
+LONGEST_EPISODE = 1_000_000  # steps that can be asked for: an evaluation waits for its episodes to end
 FAMILY_SETTINGS = tuple(family.settings for family in FAMILIES if family.settings is not None)
 FAMILY_KEYS = frozenset(key for settings in FAMILY_SETTINGS for key in settings.model_fields)
+
+
+LARGEST_OPTION = 1e12
+"""Largest number, positive or negative, among the options of an environment."""
+
+
+def _bounded(options: dict[str, Any]) -> dict[str, Any]:
+    """Return `options`; raises ValueError for a number in them that is infinite, not a number, or enormous."""
+    pending: list[tuple[str, Any]] = list(options.items())
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += [(f"{name}.{key}", each) for key, each in value.items()]
+        elif isinstance(value, list):
+            pending += [(name, each) for each in value]
+        elif isinstance(value, int | float) and not (math.isfinite(value) and abs(value) <= LARGEST_OPTION):
+            raise ValueError(f"{name} must be a number from -{LARGEST_OPTION:g} to {LARGEST_OPTION:g}, not {value!r}")
+    return options
 
 
 class EnvStepping(Settings):
@@ -41,7 +60,7 @@ class EnvSettings(*reversed(FAMILY_SETTINGS), EnvStepping):  # type: ignore[misc
     """Control steps for which an action is held; their rewards are summed. Where it takes many equal actions to come
     anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
     environment's own time limit still counts control steps."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], AfterValidator(_bounded)] = Field(default_factory=dict, max_length=100)
     """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
 
     @field_validator("options")

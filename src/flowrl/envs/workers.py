@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import select
 import signal
+import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -24,6 +26,8 @@ from flowrl.contracts.errors import EnvironmentFailed, in_one_line
 
 CLOSING_S = 10.0  # seconds for all workers to close their environments; then they are killed
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP")  # that reach the group of processes: the main one handles them and ends us
+
+PR_SET_PDEATHSIG = 1  # of prctl(2), Linux: the signal to this process when its parent ends
 
 _inside = False
 
@@ -152,13 +156,20 @@ def work(
 
 
 def become_worker(index: int) -> None:
-    """Leave signals to the main process, and draw other global random numbers than the other workers."""
+    """Leave signals to the main process, end with it, and draw other global random numbers than the other workers."""
     global _inside
     _inside = True
     for name in IGNORED:
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+            signal.signal(getattr(signal, name), _ignore)
+    if sys.platform == "linux":  # elsewhere it ends when it next reads its pipe
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     seed_global_generators(random.getrandbits(32), index)  # the run's seed has set the first word
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Do nothing. Unlike SIG_IGN, programs that an environment starts do not inherit it: SIGTERM ends them."""
 
 
 def seed_global_generators(*words: int) -> None:

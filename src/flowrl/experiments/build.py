@@ -24,7 +24,7 @@ from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageErr
 from flowrl.contracts.notices import say
 from flowrl.envs import factory, saved_state
 from flowrl.envs.adapter import Adapter
-from flowrl.experiments import saved_networks
+from flowrl.experiments import memory, saved_networks
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
@@ -38,7 +38,8 @@ from flowrl.training.ratio import RatioEstimator
 
 
 def prepare_process(config: Config) -> None:
-    """Set torch's number of threads and seed every global generator."""
+    """Set torch's number of threads and seed every global generator. Raises UsageError for too many threads."""
+    memory.check_threads("threads", config.threads)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed % 2**32)  # noqa: NPY002  environments may draw from the global generator
@@ -80,6 +81,7 @@ def kind_of(config: Config) -> PolicyKind:
 
 def make_actor(config: Config, observation_size: int, action_size: int, visible: Tensor | None = None) -> nn.Module:
     """Create the policy's network with new weights; it sees what is `visible` (observation,) bool; None: all."""
+    memory.check_policy(config, observation_size, action_size)
     return kind_of(config).network(observation_size, action_size, config.policy, visible)
 
 
@@ -126,6 +128,7 @@ class Run:
     """A training run: configuration, environments, policy, learner and progress."""
 
     def __init__(self, config: Config) -> None:
+        memory.check_environments(config)
         prepare_process(config)
         device = device_of(config)
         seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
@@ -133,6 +136,11 @@ class Run:
         self.config = config
         self.env: Adapter = factory.make(config.env)
         size, action_size = self.env.observation_size, self.env.action_size
+        try:
+            memory.check_training(config, size, action_size)
+        except UsageError:
+            self.env.close()
+            raise
         visible = self.env.policy_mask
         actor = make_actor(config, size, action_size, visible).to(device)
         critic_visible = visible if config.learner.critic_goal == "masked" else None

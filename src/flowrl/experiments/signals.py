@@ -1,31 +1,72 @@
-"""Stop signals, recorded so that a process can finish what it is doing."""
+"""Stop signals: SIGINT, SIGTERM and SIGHUP end a command in order, and let a training save itself first."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+SAME_REQUEST_S = 0.5
+"""Seconds in which further signals belong to the same request: systemd and Slurm signal every process of a job at
+once, so that a trial of a suite gets one from them and one from its suite."""
+
+
+class Stopped(BaseException):  # like KeyboardInterrupt, so that no `except Exception` catches it
+    """A stop signal ended what was running."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that this signal ended, as in a shell: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal.value
+
+    def __str__(self) -> str:
+        return f"stopped by {'Ctrl-C' if self.signal == signal.SIGINT else self.signal.name}."
+
+
+def cause(error: BaseException) -> Stopped | None:
+    """Return the stop signal that led to `error`, which code in between may have replaced by its own."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, Stopped):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None
+
 
 class StopSignal:
-    """A context in which SIGINT and `others` are recorded instead of ending the process.
+    """A context in which stop signals are recorded instead of ending the process.
 
     `handler` is called at every one of them with this object, between two instructions of the main thread; what it
-    raises is raised there.
+    raises is raised there. SIGHUP stays ignored where it was, as under nohup.
     """
 
-    def __init__(self, handler: Callable[[StopSignal], None] | None = None, *others: signal.Signals) -> None:
+    def __init__(self, handler: Callable[[StopSignal], None] | None = None) -> None:
         self.signal: signal.Signals | None = None  # the first
-        self.count = 0
+        self.last: signal.Signals | None = None
+        self.count = 0  # of requests: see SAME_REQUEST_S
         self._taken = 0
+        self._process = os.getpid()
+        self._at = 0.0  # seconds of the monotonic clock, when the last request came
         self._handler = handler
-        self._numbers = (signal.SIGINT, *others)
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignal:
-        for number in self._numbers:
+        for number in STOP_SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             with suppress(ValueError):  # signals can be caught in the main thread only
                 self._previous[number] = signal.signal(number, self._record)
         return self
@@ -35,12 +76,52 @@ class StopSignal:
             signal.signal(number, handler)
 
     def take(self) -> int:
-        """Return the number of signals since the last call, for a loop that polls."""
+        """Return the number of requests since the last call, for a loop that polls."""
         fresh, self._taken = self.count - self._taken, self.count
         return fresh
 
     def _record(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or signal.Signals(number)
+        if os.getpid() != self._process:  # a process that an environment or this run has forked
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        now = time.monotonic()
+        if self.signal is not None and now - self._at < SAME_REQUEST_S:
+            return
+        self.last = signal.Signals(number)
+        self.signal = self.signal or self.last
         self.count += 1
+        self._at = now
         if self._handler is not None:
             self._handler(self)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Raise Stopped in the main thread at the first stop signal, and end the process at the second."""
+    hook = sys.unraisablehook
+
+    def report(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, Stopped):  # raised in a destructor, where it would be lost
+            _quit(unraisable.exc_value)
+        hook(unraisable)
+
+    sys.unraisablehook = report
+    try:
+        with StopSignal(_raise):
+            yield
+    finally:
+        sys.unraisablehook = hook
+
+
+def _raise(stop: StopSignal) -> None:
+    assert stop.last is not None  # noqa: S101  for the type checker
+    if stop.count > 1:
+        _quit(Stopped(stop.last))
+    raise Stopped(stop.last)
+
+
+def _quit(stopped: Stopped) -> None:
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: the signal came while stderr was being written
+        print(f"flowrl: {stopped}", file=sys.stderr, flush=True)
+    os._exit(stopped.exit_code)

@@ -22,12 +22,13 @@ from flowrl.contracts.notices import say
 from flowrl.envs.adapter import NotFinite
 from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
-from flowrl.experiments.signals import StopSignal
+from flowrl.experiments.signals import Stopped, StopSignal
 from flowrl.reporting import jsonl
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.files import write_text
 from flowrl.training.loop import Metrics
+from flowrl.training.warning_signs import WarningSigns
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class TrainResult:
     session_s: float  # of this session's iterations, reporting and saving included
     session_env_steps: int
     metrics: Metrics  # the last value of each
+    warnings: list[str]  # of this session: signs that the run is about to fail
     signal: signal.Signals | None  # that stopped it early
 
     def as_dict(self) -> dict[str, Any]:
@@ -224,19 +226,22 @@ def _finished(planned: TrainPlan) -> TrainResult:
     assert planned.folder is not None and planned.content is not None  # noqa: S101  for the type checker
     progress = planned.content["progress"]
     last = jsonl.latest(planned.folder / jsonl.NAME)
-    return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, None)
+    return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, [], None)
 
 
 def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> TrainResult:
     saver = Saver(run, folder, reporters)
+    signs = WarningSigns()
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps
-    with StopSignal(_finish_iteration, signal.SIGTERM) as stop:
+    with StopSignal(_finish_iteration) as stop:
 
         def report(metrics: Metrics) -> None:
             last.update(metrics)
             reporters(int(metrics["iteration"]), metrics)
             saver.take(metrics)
+            for line in signs.add(metrics):
+                say(f"warning: after {int(metrics['env_steps']):,} env steps: {line}")
 
         if is_new:
             saver.save()  # a run that is killed early continues from here
@@ -252,6 +257,7 @@ def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> Tra
         session_s=time.perf_counter() - begin,
         session_env_steps=run.training.env_steps - steps_before,
         metrics=last,
+        warnings=signs.warnings,
         signal=stop.signal,
     )
 
@@ -313,9 +319,11 @@ class Saver:
 
 def _finish_iteration(stop: StopSignal) -> None:
     """Let the iteration end at the first signal; quit at once at the second."""
-    if stop.count > 1 or stop.signal is None:
-        raise KeyboardInterrupt
-    say(f"{stop.signal.name}: finishing this iteration, then saving. Once more quits at once.")
+    assert stop.last is not None  # noqa: S101  for the type checker
+    if stop.count > 1:
+        raise Stopped(stop.last)
+    with suppress(RuntimeError):  # the signal came while a line was being written to stderr
+        say(f"{stop.last.name}: finishing this iteration, then saving. Once more quits at once.")
 
 
 def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:

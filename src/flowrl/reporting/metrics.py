@@ -24,6 +24,7 @@ METRICS = {
     "length_mean": Metric("return/length", "episode length", title="episode length"),
     "episodes": Metric("return/episodes"),
     "cfm_loss": Metric("loss/cfm", "CFM loss", title="CFM loss"),
+    "action_spread": Metric("policy/action_spread"),
     "kl": Metric("ratio/kl", "KL", title="KL"),
     "entropy": Metric("loss/entropy", "entropy"),
     "ratio_mean": Metric("ratio/mean", "mean ratio", ratio),

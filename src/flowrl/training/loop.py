@@ -57,6 +57,7 @@ class Training:
             "collect_s": collected - begin,
             "update_s": end - collected,
             "episodes": self.episodes.ended,
+            "action_spread": rollout.actions.std(dim=(0, 1), correction=0).mean().item(),
             **self.episodes.report(),
             **metrics,
         }

@@ -120,7 +120,7 @@ class _Scheduler:
 
     def run(self) -> signal.Signals | None:
         """Run until no trial is left, or a signal has stopped all of them; returns that signal."""
-        with StopSignal(None, signal.SIGTERM, signal.SIGHUP) as stop, closing(self):
+        with StopSignal() as stop, closing(self):
             while self._running or (self._waiting and not stop.signal):
                 for _ in range(stop.take()):
                     self._interrupt(stop)

@@ -49,7 +49,7 @@ class WorkerProcess:
             if count > 1:
                 os.killpg(self.process.pid, signal.SIGKILL)
             else:
-                self.process.send_signal(signal.SIGINT if self.step == "train" else signal.SIGTERM)
+                self.process.send_signal(signal.SIGTERM)
 
     def output(self) -> bytes:
         """Return the standard output of an evaluation that has ended."""

@@ -1,0 +1,32 @@
+"""Errors of allocation are one paragraph; other exceptions stay bugs."""
+
+import numpy as np
+import pytest
+import torch
+
+from flowrl.cli.errors import exit_code_of
+
+
+def error_of(call: object) -> BaseException:
+    try:
+        call()  # type: ignore[operator]
+    except BaseException as error:
+        return error
+    raise AssertionError("no error")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda: torch.empty(2**50), lambda: torch.empty(2**62, 2**62), lambda: np.empty(2**50), lambda: bytearray(2**50)],
+)
+def test_an_allocation_that_fails_is_one_paragraph(call: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(error_of(call)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("flowrl: the memory does not suffice")
+    assert "env.count" in lines[0]
+
+
+def test_another_runtime_error_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(error_of(lambda: torch.zeros(2) @ torch.zeros(3))) == 1
+    assert "this is a bug in flowrl" in capsys.readouterr().err

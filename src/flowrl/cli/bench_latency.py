@@ -56,7 +56,8 @@ def bench_latency(
     else:
         for network, size, rows in latency.tables(document):
             print(latency.heading(network, size))
-            print_table(latency.COLUMNS, [latency.line(row, network["own_sampler"]) for row in rows], latency.NUMBERS)
+            lines = [latency.line(row, network["own_sampler"]) for row in rows]
+            print_table(latency.COLUMNS, lines, latency.NUMBERS, latency.KEYS)
             print()
         print(*latency.LEGEND, *latency.conditions(document), sep="\n")
     say(f"wrote {', '.join(map(str, written))}")

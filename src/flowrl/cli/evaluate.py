@@ -66,7 +66,7 @@ def evaluate(
     else:
         say(f"{opened.path}: {opened.title}, {episodes} episodes, seed {seed}")
         columns, lines = _table(rows)
-        print_table(columns, lines, [name for name in columns if name not in TEXTS])
+        print_table(columns, lines, [name for name in columns if name not in TEXTS], KEYS)
     if csv is not None:
         spreadsheet.write([row for result in results for row in result.by_variant()], csv)
         say(f"written: {csv}")
@@ -81,6 +81,7 @@ def evaluate(
         raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")
 
 
+KEYS = {"sampler", "steps", "NFE", "noise"}  # columns that identify a row
 TEXTS = {"sampler", "noise", "return (95 %)"}  # columns that are not numbers
 
 

@@ -15,6 +15,7 @@ from flowrl.contracts.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
 NUMBERS = {"steps", "NFE", "episode", "return", "length"}
+IDENTITY = COLUMNS[:6]
 # of every row; one more names what the episode was about, such as `motion`, where the environment has several
 KEYS = {"label", "sampler", "steps", "nfe", "noise", "episode", "return", "length", "success", "ended"}
 LONGEST_SIDE = 4096  # pixels of a picture: the most that graphics libraries draw without a screen
@@ -77,7 +78,7 @@ def play(
         print_json(asdict(result))
         return
     variants = dict.fromkeys(key for row in result.episodes for key in row if key not in KEYS)
-    print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS)
+    print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS, IDENTITY)
     print(result.sentence)
     single = sampler is None and not compare and result.episodes[0]["sampler"] is not None
     next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if single else f"flowrl eval {ckpt}")

@@ -67,7 +67,7 @@ def suite(
         trials = [result.as_dict() for result in outcome.results]
         print_json({"out": str(out), **counts, "stopped_by": stopped_by, "cells": trials})
     else:
-        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1])
+        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1], COLUMNS[:3])
     if outcome.signal:
         progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} trials are done"
         say(f"stopped by {outcome.signal.name}: {progress}; the same command continues.")

@@ -36,6 +36,7 @@ REFERENCE = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
 
 COLUMNS = ["sampler", "steps", "NFE", "p50 µs", "p90 µs", "p99 µs", "calls", "error", "Pareto"]
 NUMBERS = COLUMNS[1:-1]
+KEYS = COLUMNS[:2]  # identify a row
 LEGEND = [
     "µs per call; a p99 of fewer than 100 calls is nearly the slowest of them",
     "error: distance to the exact flow's actions, relative to their spread",

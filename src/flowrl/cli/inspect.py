@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flowrl.cli.arguments import Json
-from flowrl.cli.output import next_command, print_facts, print_json, printable
+from flowrl.cli.output import next_command, print_facts, print_json, print_line
 
 
 def inspect(
@@ -32,5 +32,5 @@ def inspect(
             print()
         print("config")
         for line in yaml_reader.write(found["config"]).splitlines():
-            print(f"  {printable(line)}")
+            print_line(f"  {line}")
     next_command("flowrl eval", found["path"])

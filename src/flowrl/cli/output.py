@@ -115,6 +115,13 @@ def print_facts(facts: Iterable[tuple[str, str]], heading: str = "") -> None:
         print(line)
 
 
+def print_line(line: str) -> None:
+    """Print a line on stdout, such as one of YAML; a narrow terminal wraps it between words, indented."""
+    text = printable(line)
+    indent = text[: len(text) - len(text.lstrip())] + 2 * text_table.GAP
+    print(text_table.paragraph(text, _terminal_width(), indent))
+
+
 def printable(text: str) -> str:
     """Replace the control characters of `text`, which may come from a file or a third-party package."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

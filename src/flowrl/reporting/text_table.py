@@ -73,9 +73,7 @@ def facts(pairs: Sequence[tuple[str, str]], *, indent: str = "", width: int | No
     """Yield the lines 'name  value', the values below each other and wrapped; without a `width` they are not."""
     if not pairs:
         return
-    columns = [
-        TextColumn.of(name, cells, False) for name, cells in zip(("", ""), zip(*pairs, strict=True), strict=True)
-    ]
+    columns = [TextColumn.of("", cells, False) for cells in zip(*pairs, strict=True)]
     room = None if width is None else width - len(indent)
     if room is not None and _width(columns) > room:
         if room - columns[0].width - len(GAP) < NARROWEST:
@@ -84,6 +82,11 @@ def facts(pairs: Sequence[tuple[str, str]], *, indent: str = "", width: int | No
         columns[1] = replace(columns[1], width=room - columns[0].width - len(GAP))
     for row in range(len(pairs)):
         yield from ((indent + line).rstrip() for line in _row(columns, [column.cells[row] for column in columns]))
+
+
+def paragraph(text: str, width: int | None, indent: str = "") -> str:
+    """Wrap `text` between words, below its beginning by `indent`; without a `width` it is one line."""
+    return text if width is None else "\n".join(_wrap(text, width, indent))
 
 
 # --- layouts --------------------------------------------------------------------------------------

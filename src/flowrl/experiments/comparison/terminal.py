@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 from flowrl.experiments.comparison.results import Comparison
 from flowrl.experiments.comparison.tables import ResultTable, introduction, sections, title
 from flowrl.reporting import text_table
@@ -11,10 +9,10 @@ from flowrl.reporting import text_table
 
 def screen(comparison: Comparison, width: int) -> str:
     """Render the comparison as plain text in lines of at most `width` characters."""
-    parts = [_fill(title(comparison), width), _fill(introduction(comparison), width)]
+    parts = [text_table.paragraph(title(comparison), width), text_table.paragraph(introduction(comparison), width)]
     for section in sections(comparison, compact=True):
         first, *others = (_block(block, width) for block in section.blocks)
-        parts += [f"{_fill(f'{section.heading}:', width)}\n{first}", *others]
+        parts += [f"{text_table.paragraph(f'{section.heading}:', width)}\n{first}", *others]
     return "\n\n".join(parts) + "\n"
 
 
@@ -22,15 +20,11 @@ def _block(block: str | list[str] | ResultTable, width: int) -> str:
     if isinstance(block, ResultTable):
         return "\n".join(_table(block, width))
     if isinstance(block, str):
-        return _fill(block, width)
-    return "\n".join(_fill(f"- {line}", width, "  ") for line in block)
+        return text_table.paragraph(block, width)
+    return "\n".join(text_table.paragraph(f"- {line}", width, "  ") for line in block)
 
 
 def _table(table: ResultTable, width: int) -> list[str]:
     texts = len(table.header) - table.numbers
     numbers, grouped = range(texts, len(table.header)), table.header[0] == "task"
     return text_table.lines(table.header, table.rows, numbers, keys=texts, width=width, grouped=grouped)
-
-
-def _fill(text: str, width: int, indent: str = "") -> str:
-    return textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False)

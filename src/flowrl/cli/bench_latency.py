@@ -20,7 +20,13 @@ def bench_latency(
         ),
     ] = None,
     samplers: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Samplers, as in euler,heun; default: all installed.")
+        str,
+        typer.Option(
+            "--sampler",
+            "--samplers",
+            metavar="NAME[:STEPS],…",
+            help="Samplers, as in euler,heun or euler:10,heun:5; default: all installed.",
+        ),
     ] = "",
     steps: Annotated[
         str, typer.Option(metavar="N,…", help="Numbers of steps of the fixed-grid samplers.")
@@ -47,7 +53,7 @@ def bench_latency(
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     candidates = latency.candidates(names, step_counts)
     torch.set_num_threads(threads)
-    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
+    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt, names)]
     files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost
     document = latency.run(policies, candidates, batches, seed, report=say)
     written = latency.save(document, out)

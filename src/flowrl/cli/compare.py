@@ -13,7 +13,7 @@ import typer
 
 from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, printable, say
-from flowrl.contracts.errors import UsageError
+from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _curves(suites: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:
         for run in group.runs:
             try:
                 tasks[task].setdefault(algorithm, []).append(learning_curves.load(run.folder))
-            except UsageError as error:
+            except (UsageError, CheckpointError) as error:
                 say(f"no learning curve of {run.folder}: {error}")
     return tasks
 

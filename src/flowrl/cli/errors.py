@@ -12,6 +12,7 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
+from flowrl.cli.output import as_started
 from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError
 
 INTERRUPTED = 130
@@ -60,7 +61,7 @@ def _discard_stdout() -> None:
 
 def complain(message: str) -> None:
     """Print one paragraph on stderr, filled on a terminal only."""
-    text = f"flowrl: {message}"
+    text = f"flowrl: {as_started(message)}"
     if sys.stderr.isatty():
         width = min(100, shutil.get_terminal_size().columns)
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

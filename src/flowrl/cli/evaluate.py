@@ -16,6 +16,7 @@ from flowrl.cli.arguments import (
     SamplerNames,
     Seed,
     SetOptions,
+    file_sampler,
     whole_numbers,
 )
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
@@ -75,7 +76,8 @@ def evaluate(
     elif sampler is None:
         next_command("flowrl eval", ckpt, "--sampler", "euler:10,heun:5,dopri5")
     else:
-        next_command("flowrl bench-latency", ckpt)
+        own = opened.config.sampler.name
+        next_command("flowrl bench-latency", ckpt, *file_sampler(f"{own},euler,heun" if ".py:" in own else own))
     missed = [row for row in rows if min_return is not None and row["return_mean"] < min_return]
     if missed:
         raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import shutil
 import sys
@@ -17,7 +18,7 @@ from flowrl.reporting import text_table
 
 def say(line: str) -> None:
     """Print a line to stderr, such as progress or the path of a written file."""
-    print(line, file=sys.stderr, flush=True)
+    print(as_started(line), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -51,6 +52,15 @@ def program() -> str:
         return "flowrl"
     return str(started)
 
+
+def as_started(text: str) -> str:
+    """Replace 'flowrl' in the commands that `text` names by the command that starts this flowrl."""
+    started = program()
+    return text if started == "flowrl" else _NAMED_COMMAND.sub(lambda match: started, text)
+
+
+_COMMANDS = "train|eval|bench-latency|samplers|envs|motions|suite|compare|play|plot|inspect|doctor"
+_NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 
 _for_json: TextIO | None = None  # the stdout that `json_alone` keeps for the document
 

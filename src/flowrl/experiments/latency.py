@@ -16,6 +16,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler
 from flowrl.evaluation.latency import FlowInputs, Key, Row, bench
 from flowrl.evaluation.machine import LoadMonitor, machine
+from flowrl.experiments import sampler_choice
 from flowrl.experiments.build import load_policy, refuse_file_sampler
 from flowrl.experiments.evaluate import open_checkpoint
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
@@ -64,12 +65,17 @@ def standard(seed: int) -> list[BenchmarkedPolicy]:
     return policies
 
 
-def trained(path: Path) -> BenchmarkedPolicy:
-    """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow."""
+def trained(path: Path, names: Sequence[str] = ()) -> BenchmarkedPolicy:
+    """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow.
+
+    A sampler that is a Python file is run only when it is one of `names`, which the user has typed.
+    """
     opened = open_checkpoint(path)
     config = opened.config
-    refuse_file_sampler(config, opened.path, f"flowrl eval {path} --sampler {config.sampler.name}")
-    loaded = load_policy(opened.content, config)
+    own_name = config.sampler.name
+    if own_name not in [sampler_choice.parse(name)[0] for name in names]:
+        refuse_file_sampler(config, opened.path, f"flowrl bench-latency {path} --sampler {own_name}")
+    loaded = load_policy(opened.content, config, named_sampler=own_name)
     field, own = loaded.policy.field, loaded.policy.sampler
     if field is None or own is None:
         raise UsageError(
@@ -85,9 +91,13 @@ def trained(path: Path) -> BenchmarkedPolicy:
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
     """Make the samplers called `names`, or all that are installed: those that take steps with each number of steps,
-    the others once. Raises UsageError for an unknown name."""
+    or with their own as in euler:10, the others once. Raises UsageError for an unknown name."""
     made: dict[Key, Sampler] = {}
-    for name in names or registry.names():
+    for text in names or registry.names():
+        name, steps = sampler_choice.parse(text)
+        if steps is not None:
+            made[name, steps] = registry.make(name, {"steps": steps})
+            continue
         try:
             made |= {(name, count): registry.make(name, {"steps": count}) for count in step_counts}
         except UsageError:  # no option `steps`; or no such sampler, which raises again

@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,21 +19,6 @@ from flowrl.reporting import text_table
 def say(line: str) -> None:
     """Print a line to stderr, such as progress or the path of a written file."""
     print(as_started(line), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def passing_line() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows progress on one line of a terminal, which is cleared at the end.
-
-    Each text replaces the previous one. Nothing is shown where stderr is not a terminal.
-    """
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    try:
-        yield lambda text: print(end=f"\r{text}", file=sys.stderr, flush=True)
-    finally:
-        print(end="\r\033[K", file=sys.stderr, flush=True)
 
 
 def next_command(command: str, *arguments: object) -> None:

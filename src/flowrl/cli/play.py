@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions
-from flowrl.cli.output import cell, next_command, passing_line, print_json, print_table
+from flowrl.cli.arguments import Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions, file_sampler
+from flowrl.cli.output import cell, next_command, print_json, print_table
+from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
@@ -63,7 +64,7 @@ def play(
     from flowrl.experiments.evaluate import EvalRequest
 
     request = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
-    with passing_line() as show:
+    with progress_bar() as bar:
         result = play.play(
             ckpt,
             request,
@@ -72,7 +73,9 @@ def play(
             size=Size(*pixels(size)) if size is not None else None,
             fps=fps,
             max_steps=max_steps,
-            progress=lambda episode, step: show(f"episode {episode}, step {step}"),
+            progress=lambda episode, step: bar.update(
+                f"episode {episode} of {episodes}, step {step:,}", episode - 1, episodes
+            ),
         )
     if json:
         print_json(asdict(result))
@@ -80,8 +83,11 @@ def play(
     variants = dict.fromkeys(key for row in result.episodes for key in row if key not in KEYS)
     print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS, IDENTITY)
     print(result.sentence)
-    single = sampler is None and not compare and result.episodes[0]["sampler"] is not None
-    next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if single else f"flowrl eval {ckpt}")
+    own = result.episodes[0]["sampler"]
+    if sampler is None and not compare and own is not None:
+        next_command("flowrl play", ckpt, "--sampler", "euler:1,rk4:4")
+    else:
+        next_command("flowrl eval", ckpt, *file_sampler(str(own)))
 
 
 def pixels(text: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -35,6 +35,12 @@ class EvalRequest:
     env: str | None = None
     steps_option: str | None = field(default=None, compare=False)  # what set `steps`, for messages; None: --steps
 
+    @property
+    def title(self) -> str:
+        """'euler:10, random noise'; what is not requested is left out."""
+        sampler = f"{self.sampler or 'steps'}:{self.steps}" if self.steps is not None else self.sampler
+        return ", ".join(filter(None, (sampler, self.noise and f"{self.noise} noise")))
+
     def each(self, steps: list[int] | None) -> Iterator[EvalRequest]:
         """Yield a request per sampler in a list such as euler:10,heun:5, per number of steps, and per noise mode in
         a list such as random,zero."""
@@ -46,9 +52,8 @@ class EvalRequest:
                 request = replace(self, sampler=sampler)
                 if count is not None:
                     request = replace(request, steps=count, steps_option=f"--sampler {name.strip()}")
-            for each in (
-                [request] if steps is None else [replace(request, steps=number, steps_option=None) for number in steps]
-            ):
+            swept = [replace(request, steps=number, steps_option=None) for number in steps or ()]
+            for each in swept or [request]:
                 yield from (replace(each, noise=noise and noise.strip()) for noise in noises)
 
 
@@ -99,13 +104,18 @@ def open_checkpoint(path: Path) -> LoadedCheckpoint:
     return LoadedCheckpoint(found, content, build.load_config(content))
 
 
-def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalResult:
-    """Play the episodes; raises UsageError when a name, option or environment does not fit."""
+def evaluate_checkpoint(
+    opened: LoadedCheckpoint, request: EvalRequest, progress: Callable[[int, int], None] = lambda ended, running: None
+) -> EvalResult:
+    """Play the episodes; raises UsageError when a name, option or environment does not fit.
+
+    `progress` is that of `flowrl.evaluation.episodes.evaluate`.
+    """
     loaded = load(opened, request)
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
-        result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed)
+        result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed, progress=progress)
     finally:
         env.close()
     variants = family_of(loaded.config.env.id).variants

@@ -68,9 +68,11 @@ def bench_latency(
         print(*latency.LEGEND, *latency.conditions(document), sep="\n")
     say(f"wrote {', '.join(map(str, written))}")
     if ckpt is not None:
-        best = latency.fastest(document)
-        sampler = ["--sampler", best["sampler"]] if best else []
-        grid = ["--steps", best["steps"]] if best and best["steps"] else []
+        best = latency.proposal(document)
+        if best is not None:
+            say(best.reason)
+        sampler = ["--sampler", best.row["sampler"]] if best else []
+        grid = ["--steps", best.row["steps"]] if best and best.row["steps"] else []
         next_command("flowrl eval", ckpt, *sampler, *grid)
     elif (run := build.newest_flow_run()) is not None:
         next_command("flowrl bench-latency", run)

@@ -146,5 +146,5 @@ def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
 def _ending(tree: list[KeyPath], target: str | None) -> list[KeyPath]:
     """Return the keys that end in the dotted `target`, or begin it: options of an environment are no keys of ours."""
     end = tuple(target.split(".")) if target else ()
-    below = [end for known in tree if known == ("env", "options") == end[:2] and len(end) > 2]
+    below: list[KeyPath] = [end for known in tree if known == ("env", "options") == end[:2] and len(end) > 2]
     return [known for known in tree if end and known[-len(end) :] == end] or below

@@ -178,7 +178,8 @@ def _not_found(path: Path) -> str:
     known = [entry.name for folder in {missing.parent, RUNS} if folder.is_dir() for entry in folder.iterdir()]
     near, saved = did_you_mean(missing.name, known), run_folders(RUNS)
     remedy = _choice(saved) if saved else "Train one with: flowrl train gridworld.yaml"
-    return f"there is no checkpoint or run folder {path}, nor {RUNS / path}.{near or f' {remedy}'}"
+    under_runs = "" if path.is_absolute() or path.parts[:1] == RUNS.parts else f", nor {RUNS / path}"
+    return f"there is no checkpoint or run folder {path}{under_runs}.{near or f' {remedy}'}"
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -36,7 +36,7 @@ def test_the_table_goes_to_a_file_motion_by_motion(
     asked = ["eval", str(trained), "--episodes", "4", "--noise", "random,zero", "--csv", str(table), "--json"]
     assert cli.run(asked) == 0
     printed = capsys.readouterr()
-    assert f"written: {table}" in printed.err
+    assert f"wrote {table}" in printed.err
     totals = json.loads(printed.out)
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -568,8 +569,8 @@ def test_a_narrow_terminal_loses_nothing(tmp_path: Path) -> None:
     comparison = compare(read([add_all(tmp_path, SCORES)]))
     wide, narrow = (terminal.screen(comparison, width) for width in (100, 40))
     assert max(map(len, narrow.splitlines())) <= 40
-    letters = [sorted(character for character in text if character.isalnum()) for text in (wide, narrow)]
-    assert letters[0] == letters[1]
+    words = [Counter(word.rstrip(":") for word in text.split() if not set(word) <= {"-"}) for text in (wide, narrow)]
+    assert not words[0] - words[1]  # where a table does not fit, columns that identify a row and headings are repeated
 
 
 def test_figures_have_a_panel_per_task_and_per_noise_mode(tmp_path: Path) -> None:

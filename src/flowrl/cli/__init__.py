@@ -15,6 +15,7 @@ from flowrl.cli.doctor import doctor
 from flowrl.cli.envs import envs
 from flowrl.cli.errors import exit_code_of
 from flowrl.cli.evaluate import evaluate
+from flowrl.cli.habits import explained
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
 from flowrl.cli.output import json_alone, printable_stdout, program
@@ -38,7 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # rich doubles the time of --help and does not fill its paragraphs
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
@@ -77,11 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line on `arguments` (default: this process's) and return the exit code."""
-    wants_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    wants_json = "--json" in typed
     try:
         with signals.raising(), printable_stdout(), json_alone() if wants_json else nullcontext():
             result = app(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:
-        return exit_code_of(error)
+        return exit_code_of(explained(error, typed))
     return result if isinstance(result, int) else 0

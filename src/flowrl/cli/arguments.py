@@ -16,6 +16,7 @@ SamplerNames = Annotated[
     str | None,
     typer.Option(
         "--sampler",
+        "--samplers",
         metavar="NAME[:STEPS],…",
         help="One sampler or several, named as in `flowrl samplers`; default: the sampler of the training.",
     ),
@@ -47,6 +48,14 @@ OtherEnv = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+def file_sampler(name: str, option: str = "--sampler", prefix: str = "") -> list[str]:
+    """Return the options that name the sampler of a run again if it is a Python file: ['--sampler', 'mine.py:Class'].
+
+    A checkpoint may come from anyone, so a command runs such a file only when the user names it.
+    """
+    return [option, f"{prefix}{name}"] if ".py:" in name else []
 
 
 def choice(option: str, text: str, choices: Collection[str]) -> str:

@@ -20,7 +20,13 @@ def bench_latency(
         ),
     ] = None,
     samplers: Annotated[
-        str, typer.Option(metavar="NAME,…", help="Samplers, as in euler,heun; default: all installed.")
+        str,
+        typer.Option(
+            "--sampler",
+            "--samplers",
+            metavar="NAME[:STEPS],…",
+            help="Samplers, as in euler,heun or euler:10,heun:5; default: all installed.",
+        ),
     ] = "",
     steps: Annotated[
         str, typer.Option(metavar="N,…", help="Numbers of steps of the fixed-grid samplers.")
@@ -56,14 +62,17 @@ def bench_latency(
     else:
         for network, size, rows in latency.tables(document):
             print(latency.heading(network, size))
-            print_table(latency.COLUMNS, [latency.line(row, network["own_sampler"]) for row in rows], latency.NUMBERS)
+            lines = [latency.line(row, network["own_sampler"]) for row in rows]
+            print_table(latency.COLUMNS, lines, latency.NUMBERS, latency.KEYS)
             print()
         print(*latency.LEGEND, *latency.conditions(document), sep="\n")
     say(f"wrote {', '.join(map(str, written))}")
     if ckpt is not None:
-        best = latency.fastest(document)
-        sampler = ["--sampler", best["sampler"]] if best else []
-        grid = ["--steps", best["steps"]] if best and best["steps"] else []
+        best = latency.proposal(document)
+        if best is not None:
+            say(best.reason)
+        sampler = ["--sampler", best.row["sampler"]] if best else []
+        grid = ["--steps", best.row["steps"]] if best and best.row["steps"] else []
         next_command("flowrl eval", ckpt, *sampler, *grid)
     elif (run := build.newest_flow_run()) is not None:
         next_command("flowrl bench-latency", run)

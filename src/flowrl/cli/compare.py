@@ -13,7 +13,8 @@ import typer
 
 from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, printable, say
-from flowrl.contracts.errors import UsageError
+from flowrl.cli.progress import progress_bar
+from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -51,10 +52,15 @@ def compare(
 
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
-    suites = load.read(folders)
-    comparison = compute.compare(suites, modes, common_scale)
-    page = markdown.page(comparison)
-    files = _write(comparison, page, _curves(suites), out or folders[0])
+    with progress_bar() as bar:
+        bar.update(f"reading {', '.join(map(str, folders))}")
+        suites = load.read(folders)
+        bar.begin()
+        comparison = compute.compare(suites, modes, common_scale, bar.update)
+        page = markdown.page(comparison)
+        bar.begin()
+        bar.update("drawing")
+        files = _write(comparison, page, _curves(suites), out or folders[0])
     if json:
         print_json(comparison.as_dict())
     elif sys.stdout.isatty():
@@ -98,7 +104,7 @@ def _curves(suites: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:
         for run in group.runs:
             try:
                 tasks[task].setdefault(algorithm, []).append(learning_curves.load(run.folder))
-            except UsageError as error:
+            except (UsageError, CheckpointError) as error:
                 say(f"no learning curve of {run.folder}: {error}")
     return tasks
 

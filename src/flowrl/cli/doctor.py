@@ -26,7 +26,7 @@ def doctor(as_json: Json = False) -> None:
             rows.append([finding.state, finding.name, finding.found])
             if finding.remedy:
                 rows.append(["", "", f"-> {finding.remedy}"])
-        print_table(["state", "check", "found"], rows)
+        print_table(["state", "check", "found"], rows, keys=("state", "check"))
     if problems:
         first = problems[0]
         raise MissingDependency(

@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError
+from flowrl.contracts.notices import as_started
 from flowrl.contracts.printable import printable, printable_lines
 from flowrl.experiments import signals
 
@@ -91,7 +92,7 @@ def _discard_stdout() -> None:
 
 def complain(message: str) -> None:
     """Print one paragraph on stderr, filled on a terminal only; control characters in it are shown as escapes."""
-    text = printable(f"flowrl: {LINE_END.sub(' ', message.strip())}")
+    text = printable(f"flowrl: {LINE_END.sub(' ', as_started(message.strip()))}")
     if sys.stderr.isatty():
         width = min(100, shutil.get_terminal_size().columns)
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,9 +17,14 @@ from flowrl.cli.arguments import (
     SamplerNames,
     Seed,
     SetOptions,
+    file_sampler,
     whole_numbers,
 )
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
+from flowrl.cli.progress import parts
+
+if TYPE_CHECKING:
+    from flowrl.experiments.evaluate import EvalRequest, EvalResult, LoadedCheckpoint
 
 
 def evaluate(
@@ -60,28 +65,63 @@ def evaluate(
     requests = list(dict.fromkeys(map(opened.applicable, request.each(sweep))))
     if csv is not None:
         spreadsheet.check(csv)
-    results = [evaluate.evaluate_checkpoint(opened, each) for each in requests]
+    results = _evaluate_each(opened, requests, quiet=json)
     rows = [result.summary() for result in results]
     if json:
         print_json(rows if sweep or len(rows) > 1 else rows[0])
     else:
         say(f"{opened.path}: {opened.title}, {episodes} episodes, seed {seed}")
         columns, lines = _table(rows)
-        print_table(columns, lines, [name for name in columns if name not in TEXTS])
+        print_table(columns, lines, [name for name in columns if name not in TEXTS], KEYS)
     if csv is not None:
         spreadsheet.write([row for result in results for row in result.by_variant()], csv)
-        say(f"written: {csv}")
+        say(f"wrote {csv}")
     if rows[0]["sampler"] is None:  # a Gaussian policy
         next_command("flowrl play", ckpt)
     elif sampler is None:
         next_command("flowrl eval", ckpt, "--sampler", "euler:10,heun:5,dopri5")
     else:
-        next_command("flowrl bench-latency", ckpt)
+        own = opened.config.sampler.name
+        next_command("flowrl bench-latency", ckpt, *file_sampler(f"{own},euler,heun" if ".py:" in own else own))
     missed = [row for row in rows if min_return is not None and row["return_mean"] < min_return]
     if missed:
         raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")
 
 
+ENDLESS = 10_000  # steps of an episode after which the advice is given that an environment may have no end
+
+
+def _evaluate_each(opened: LoadedCheckpoint, requests: list[EvalRequest], *, quiet: bool) -> list[EvalResult]:
+    """Evaluate the requests one after the other, with progress on stderr."""
+    from flowrl.experiments import evaluate
+
+    results: list[EvalResult] = []
+    advised = False
+    with parts(len(requests), quiet=quiet) as (bar, done):
+        for request in requests:
+            begun = f"{done.label}{request.title}".rstrip()
+
+            def show(ended: int, running: int, request: EvalRequest = request, begun: str = begun) -> None:
+                nonlocal advised
+                long = f", step {running:,}" if running >= 1000 else ""
+                bar.update(f"{begun} {ended} of {request.episodes} episodes{long}".strip(), ended, request.episodes)
+                if running == ENDLESS and not advised:
+                    advised = True
+                    say(
+                        f"an episode is still running after {running:,} steps. If this environment has no end, stop "
+                        "with Ctrl-C and give it a time limit: --set env.options.max_episode_steps=1000"
+                    )
+
+            results.append(evaluate.evaluate_checkpoint(opened, request, show))
+            row = results[-1].summary()
+            sampler = ":".join(str(row[key]) for key in ("sampler", "steps") if row[key] is not None)
+            low, high = row["return_ci95"]
+            interval = f"[{cell(low)}, {cell(high)}]"
+            done.finish(f"{sampler or 'policy'}, {row['noise']} noise: return {row['return_mean']:.4g} {interval}")
+    return results
+
+
+KEYS = {"sampler", "steps", "NFE", "noise"}  # columns that identify a row
 TEXTS = {"sampler", "noise", "return (95 %)"}  # columns that are not numbers
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
-from flowrl.cli.output import next_command, print_facts, print_json, printable
+from flowrl.cli.arguments import Json, file_sampler
+from flowrl.cli.output import next_command, print_facts, print_json, print_line
 
 
 def inspect(
@@ -32,5 +32,6 @@ def inspect(
             print()
         print("config")
         for line in yaml_reader.write(found["config"]).splitlines():
-            print(f"  {printable(line)}")
-    next_command("flowrl eval", found["path"])
+            print_line(f"  {line}")
+    sampler = (found["config"].get("sampler") or {}).get("name")
+    next_command("flowrl eval", found["path"], *file_sampler(str(sampler)))

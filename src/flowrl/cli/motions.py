@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowrl.cli.arguments import Json
-from flowrl.cli.output import next_command, passing_line, print_json, print_table, say
+from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
 from flowrl.storage.files import check_suffix, replacing
 
@@ -73,14 +74,14 @@ def motions(
         print_table(COLUMNS, [line(each) for each in summaries], NUMBERS)
     if convert is not None:
         write(loaded, convert)
-        say(f"written: {convert}")
+        say(f"wrote {convert}")
     if sheet is not None:
         motions.sheet(loaded, sheet)
-        say(f"written: {sheet}")
+        say(f"wrote {sheet}")
     if video is not None:
-        with passing_line() as show:
-            motions.film(loaded, video, lambda done, of: show(f"picture {done} of {of}"))
-        say(f"written: {video}")
+        with progress_bar() as bar:
+            motions.film(loaded, video, lambda done, of: bar.update(f"picture {done} of {of}", done, of))
+        say(f"wrote {video}")
     if convert is not None:
         next_command("flowrl train humanoid.yaml", "--set", f"env.motions={convert}")
     elif sheet is None and video is None:

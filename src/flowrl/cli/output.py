@@ -9,18 +9,15 @@ import os
 import shlex
 import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from pathlib import Path
 from typing import Any, TextIO
 
+from flowrl.contracts.notices import program as program
 from flowrl.contracts.notices import say as say
 from flowrl.contracts.printable import printable as printable
 from flowrl.contracts.printable import printable_lines
-
-GAP = "  "  # between columns
-NARROWEST = 24  # characters: a last column with less space is not wrapped
+from flowrl.reporting import text_table
 
 
 class PrintableOutput:
@@ -53,21 +50,6 @@ def printable_stdout() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def passing_line() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows progress on one line of a terminal, which is cleared at the end.
-
-    Each text replaces the previous one. Nothing is shown where stderr is not a terminal.
-    """
-    if not sys.stderr.isatty():
-        yield lambda text: None
-        return
-    try:
-        yield lambda text: print(end=f"\r{printable(text)}", file=sys.stderr, flush=True)
-    finally:
-        print(end="\r\033[K", file=sys.stderr, flush=True)
-
-
 def next_command(command: str, *arguments: object) -> None:
     """Print the next useful command, `flowrl …`, as the last line on stderr.
 
@@ -75,14 +57,6 @@ def next_command(command: str, *arguments: object) -> None:
     """
     words = [f"{program()}{command.removeprefix('flowrl')}", *(shlex.quote(str(word)) for word in arguments)]
     say(f"next: {' '.join(words)}")
-
-
-def program() -> str:
-    """Return the command that starts this flowrl: its name if a shell finds it, else the path it was started by."""
-    started, found = Path(sys.argv[0]), shutil.which("flowrl")
-    if started.name != "flowrl" or (found and Path(found).resolve() == started.resolve()):
-        return "flowrl"
-    return str(started)
 
 
 _for_json: TextIO | None = None  # the stdout that `json_alone` keeps for the document
@@ -144,19 +118,22 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Collection[str] = (), keys: Collection[str] = ()
+) -> None:
     """Print a header, a rule and `rows` in aligned columns on stdout; columns in `numbers` are right-aligned.
 
-    A column that is empty ('' or '-') in every row is left out. The output on a terminal and in a pipe is the same,
-    except that a terminal that is too narrow wraps the last column.
+    A column that is empty ('' or '-') in every row is left out. A terminal that is too narrow gets the layout of
+    `flowrl.reporting.text_table`, with the columns `keys`, the first ones, identifying a row (default: the first).
+    In a pipe a row is one line, whatever its length.
     """
     rows = list(rows)
     places = range(len(columns))
     filled = [place for place in places if any(row[place] not in ("", "-") for row in rows)] or places
-    columns, rows = [columns[place] for place in filled], [[row[place] for place in filled] for row in rows]
-    # Not by rich: importing it takes 0.1 s, a third of the time of a quick command.
+    columns, *rows = ([printable(row[place]) for place in filled] for row in (columns, *rows))
     right = [index for index, column in enumerate(columns) if column in numbers]
-    for line in _aligned([columns, *rows], right, ruled=True):
+    identifying = sum(column in keys for column in columns) or 1
+    for line in text_table.lines(columns, rows, right, keys=identifying, width=_terminal_width()):
         print(line)
 
 
@@ -169,32 +146,17 @@ def print_facts(facts: Iterable[tuple[str, str]], heading: str = "") -> None:
     """Print 'name  value' lines on stdout, indented below a heading; a narrow terminal wraps the values."""
     if heading:
         print(printable(heading))
-    for line in _aligned(list(facts), indent=GAP if heading else ""):
+    pairs = [(printable(name), printable(value)) for name, value in facts]
+    for line in text_table.facts(pairs, indent=text_table.GAP if heading else "", width=_terminal_width()):
         print(line)
 
 
-def _aligned(
-    rows: Sequence[Sequence[str]], right: Collection[int] = (), indent: str = "", ruled: bool = False
-) -> Iterator[str]:
-    """Yield the lines of a table; with `ruled` there is a rule below the first row."""
-    if not rows:
-        return
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(1, *map(len, column)) for column in zip(*rows, strict=True)]
-    room = _terminal_width() - len(indent) - sum(len(GAP) + width for width in widths[:-1])
-    if NARROWEST <= room < widths[-1]:
-        widths[-1] = room
-    if ruled:
-        rows.insert(1, ["-" * width for width in widths])
-    for *cells, last in rows:
-        for piece in textwrap.wrap(last, widths[-1], break_long_words=False, break_on_hyphens=False) or [""]:
-            line = [
-                cell.rjust(width) if index in right else cell.ljust(width)
-                for index, (cell, width) in enumerate(zip([*cells, piece], widths, strict=True))
-            ]
-            yield (indent + GAP.join(line)).rstrip()
-            cells = [""] * len(cells)
+def print_line(line: str) -> None:
+    """Print a line on stdout, such as one of YAML; a narrow terminal wraps it between words, indented."""
+    text = printable(line)
+    indent = text[: len(text) - len(text.lstrip())] + 2 * text_table.GAP
+    print(text_table.paragraph(text, _terminal_width(), indent))
 
 
-def _terminal_width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+def _terminal_width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -9,12 +9,24 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import LARGEST_SEED, Ckpt, GridSteps, Json, NoiseModes, OtherEnv, SamplerNames, SetOptions
-from flowrl.cli.output import cell, next_command, passing_line, print_json, print_table
+from flowrl.cli.arguments import (
+    LARGEST_SEED,
+    Ckpt,
+    GridSteps,
+    Json,
+    NoiseModes,
+    OtherEnv,
+    SamplerNames,
+    SetOptions,
+    file_sampler,
+)
+from flowrl.cli.output import cell, next_command, print_json, print_table
+from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
 NUMBERS = {"steps", "NFE", "episode", "return", "length"}
+IDENTITY = COLUMNS[:6]
 # of every row; one more names what the episode was about, such as `motion`, where the environment has several
 KEYS = {"label", "sampler", "steps", "nfe", "noise", "episode", "return", "length", "success", "ended"}
 LONGEST_SIDE = 4096  # pixels of a picture: the most that graphics libraries draw without a screen
@@ -64,7 +76,7 @@ def play(
     from flowrl.experiments.evaluate import EvalRequest
 
     request = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
-    with passing_line() as show:
+    with progress_bar() as bar:
         result = play.play(
             ckpt,
             request,
@@ -73,16 +85,21 @@ def play(
             size=Size(*pixels(size)) if size is not None else None,
             fps=fps,
             max_steps=max_steps,
-            progress=lambda episode, step: show(f"episode {episode}, step {step}"),
+            progress=lambda episode, step: bar.update(
+                f"episode {episode} of {episodes}, step {step:,}", episode - 1, episodes
+            ),
         )
     if json:
         print_json(asdict(result))
         return
     variants = dict.fromkeys(key for row in result.episodes for key in row if key not in KEYS)
-    print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS)
+    print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS, IDENTITY)
     print(result.sentence)
-    single = sampler is None and not compare and result.episodes[0]["sampler"] is not None
-    next_command(f"flowrl play {ckpt} --sampler euler:1,rk4:4" if single else f"flowrl eval {ckpt}")
+    own = result.episodes[0]["sampler"]
+    if sampler is None and not compare and own is not None:
+        next_command("flowrl play", ckpt, "--sampler", "euler:1,rk4:4")
+    else:
+        next_command("flowrl eval", ckpt, *file_sampler(str(own)))
 
 
 def pixels(text: str) -> tuple[int, int]:

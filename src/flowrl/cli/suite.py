@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,12 @@ import typer
 
 from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Json, choice
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
+from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
 
 if TYPE_CHECKING:
     from flowrl.experiments.suite.result import TrialResult
+    from flowrl.experiments.suite.scheduler import SuiteProgress
 
 COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 STATES = ("finished", "kept", "diverged", "failed", "unfinished")
@@ -62,14 +65,21 @@ def suite(
         overrides=tuple(overrides or ()),
         episodes=episodes,
     )
-    outcome = scheduler.run(plan.make_jobs(chosen), jobs, say)
+    work = plan.make_jobs(chosen)
+    with progress_bar() as bar:
+
+        def watch(state: SuiteProgress) -> None:
+            trials = f"{floor(state.done)} of {state.number} trials"
+            bar.update("; ".join(filter(None, (trials, ", ".join(state.running[:2])))), state.done, state.number)
+
+        outcome = scheduler.run(work, jobs, say, watch)
     if json:
         counts = {state: outcome.count(state) for state in STATES}
         stopped_by = outcome.signal.name if outcome.signal else None
         trials = [result.as_dict() for result in outcome.results]
         print_json({"out": str(out), **counts, "stopped_by": stopped_by, "cells": trials})
     else:
-        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1])
+        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1], COLUMNS[:3])
     if outcome.signal:
         progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} trials are done"
         say(f"stopped by {outcome.signal.name}: {progress}; the same command continues.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json
+from flowrl.cli.arguments import Json, file_sampler
 from flowrl.cli.output import next_command, print_json, say
 from flowrl.contracts.errors import UsageError
 
@@ -41,6 +41,7 @@ def train(
     It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
     saves, and prints how to continue; a second one quits at once.
     """
+    from flowrl.config import recipe
     from flowrl.envs import factory
     from flowrl.experiments import train
 
@@ -48,6 +49,8 @@ def train(
     short = {"seed": seed, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     plan = train.plan(config, settings, resume)
+    if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
+        say(note)
     if dry_run:
         factory.make(plan.config.env, count=1).close()  # raises what is wrong with it
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
@@ -55,6 +58,7 @@ def train(
         changes = [word for setting in settings for word in ("--set", setting)]
         next_command("flowrl train", *source, *changes)
         return 0
+    sampler = plan.config.sampler.name
     result = train.train(plan, out or Path("runs"), name, quiet=json)
     if json:
         print_json(result.as_dict())
@@ -67,9 +71,9 @@ def train(
         return 0
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command("flowrl train --resume", result.folder)
+        next_command("flowrl train --resume", result.folder, *file_sampler(sampler, "--set", "sampler.name="))
         return 128 + result.signal.value
-    next_command("flowrl eval", result.folder)
+    next_command("flowrl eval", result.folder, *file_sampler(sampler))
     return 0
 
 

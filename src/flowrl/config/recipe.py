@@ -6,6 +6,7 @@ or with the `--set` that it comes from.
 
 import copy
 import errno
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from flowrl.config import validation, yaml_reader
+from flowrl.config import foreign, validation, yaml_reader
 from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts import regular_files
 from flowrl.contracts.errors import UsageError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 RECIPES = Path(__file__).parent / "recipes"
-_MOST_MESSAGES = 3
+_MOST_MESSAGES = 3  # beside the first
+_MOST_UNKNOWN = 5  # the same, where all are of unknown keys
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,20 @@ def read(source: str | Path) -> Recipe:
 
 
 def parse(data: bytes, name: str) -> Recipe:
-    """Parse the recipe in `data`, which messages call `name`."""
-    values, lines = yaml_reader.parse(data, name)
+    """Parse the recipe in `data`, which messages call `name`.
+
+    Raises UsageError, which names the tool where the text is a recipe of another one: its tags and aliases are not
+    what is wrong with it.
+    """
+    try:
+        values, lines = yaml_reader.parse(data, name)
+    except UsageError:
+        from flowrl.config.schema import Config  # here: it imports this module, and torch, which reading does not need
+
+        text = data[: yaml_reader.MAX_BYTES].decode(errors="replace")
+        if explanation := foreign.explanation(Config, foreign.keys_in_text(text)):
+            raise UsageError(f"{name}: {explanation}") from None
+        raise
     return Recipe(name, values, {path: Place(name, line, path) for path, line in lines.items()})
 
 
@@ -121,6 +135,31 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     return Recipe(recipe.name, values, places, recipe.checkpoint)
 
 
+def tuned_for_another_environment(source: str, overrides: Iterable[str]) -> str:
+    """Return a warning where `overrides` replace the environment that the recipe `source` was written for, or ''."""
+    written = read(source)
+    before, after = (_environment(each) for each in (written, apply(written, overrides)))
+    if before is None or after is None or before == after:
+        return ""
+    shipped = {_without_version(id): name for id, name in shipped_by_environment().items()}
+    own = shipped.get(_without_version(after))
+    advice = f"Type flowrl train {own}, which was tuned for that environment" if own else "Tune them to it"
+    return (
+        f"warning: {written.name} was tuned for {before}, and {after} is trained with its settings, which may be far "
+        f"from good ones there. {advice}."
+    )
+
+
+def _environment(recipe: Recipe) -> str | None:
+    env = recipe.values.get("env")
+    id = env.get("id") if isinstance(env, dict) else None
+    return id if isinstance(id, str) else None
+
+
+def _without_version(id: str) -> str:
+    return re.sub(r"-v\d+$", "", id)
+
+
 def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mapping[str, Any] | None = None) -> Recipe:
     """Merge the section `chosen` of the recipe over its other keys, and these over the preset `below`.
 
@@ -155,7 +194,10 @@ def validate(model: type[Model], recipe: Recipe) -> Model:
     try:
         return model.model_validate(recipe.values)
     except ValidationError as error:
-        found = validation.messages(model, recipe.values, error)
+        found = _messages(model, recipe, error)
+    written = [str(path[-1]) for path, place in recipe.places.items() if not place.is_override]
+    if explanation := foreign.explanation(model, written):
+        raise UsageError(f"{recipe.name}: {explanation}")
     raise UsageError(_paragraph(recipe, found))
 
 
@@ -167,18 +209,23 @@ def check_section(model: type[BaseModel], recipe: Recipe, section: str) -> None:
     try:
         model.model_validate(recipe.values)
     except ValidationError as error:
-        found = validation.messages(model, recipe.values, error)
+        found = _messages(model, recipe, error)
         own = [each for each in found if recipe.place(each.path).key[:1] == (section,)]
         if own:
             raise UsageError(_paragraph(recipe, own)) from None
 
 
+def _messages(model: type[BaseModel], recipe: Recipe, error: ValidationError) -> list[validation.ValidationMessage]:
+    return validation.messages(model, recipe.values, error, lambda path: recipe.place(path).is_override)
+
+
 def _paragraph(recipe: Recipe, found: list[validation.ValidationMessage]) -> str:
-    """Join the messages in the recipe's order, the first in full."""
-    found.sort(key=lambda each: recipe.place(each.path).line or 0)
+    """Join the messages in the recipe's order, missing keys last, the first message in full."""
+    found.sort(key=lambda each: (each.kind == "missing", recipe.place(each.path).line or 0))
     paragraph = f"{recipe.place(found[0].path)}: {found[0]}"
-    if further := [f"{recipe.place(each.path)}: {each.what}" for each in found[1:]]:
-        more = "; ".join(further[:_MOST_MESSAGES]) + ("; …" if len(further) > _MOST_MESSAGES else "")
+    if further := [f"{recipe.place(each.path)}: {each.brief}" for each in found[1:]]:
+        most = _MOST_UNKNOWN if all(each.kind == "unknown" for each in found) else _MOST_MESSAGES
+        more = "; ".join(further[:most]) + ("; …" if len(further) > most else "")
         paragraph += f" And {len(further)} more: {more}."
     return paragraph
 
@@ -194,16 +241,14 @@ def _shipped() -> dict[str, Path]:
 
 
 def _unreadable(source: str, error: OSError | ValueError) -> str:
-    """Explain why no recipe could be read from `source`, and list those in the package."""
-    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR):
+    """Explain why no recipe could be read from `source`, with the nearest in the package, or else a list of them."""
+    if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         return f"{source!r} cannot be read: {error.strerror}."
     is_folder = isinstance(error, regular_files.UnsuitableFile)
     shipped = shipped_names()
     near = did_you_mean(source, [*shipped, *(name.removesuffix(".yaml") for name in shipped)])
-    return (
-        f"{source!r} is {'a folder' if is_folder else 'not a file'}, nor a recipe that comes with flowrl.{near} "
-        f"Those are: {', '.join(shipped) or 'none'}."
-    )
+    advice = near or f" Those are: {', '.join(shipped) or 'none'}."
+    return f"{source!r} is {'a folder' if is_folder else 'not a file'}, nor a recipe that comes with flowrl.{advice}"
 
 
 def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:

@@ -6,14 +6,14 @@ Pydantic reports errors in terms of models and types; here they become keys, cho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from flowrl.config.suggestions import CHOICES, is_model, other_key, types_of
+from flowrl.config.suggestions import CHOICES, is_model, keys_meant, other_key, types_of
 from flowrl.config.yaml_reader import KeyPath, dotted, plain_scalar, shorten
 from flowrl.contracts.errors import did_you_mean
 
@@ -50,13 +50,29 @@ class ValidationMessage:
     path: KeyPath  # of the key; () for the entire recipe
     what: str  # 'must be > 0, got -1'
     advice: str = ""  # further sentences, or ''
+    kind: Literal["value", "unknown", "missing"] = "value"  # what is wrong: the value, the key, or that it is missing
+    meant: str = ""  # of an unknown key: the path of the key that is meant, or ''
 
     def __str__(self) -> str:
         return f"{self.what.rstrip('.')}. {self.advice}".rstrip()
 
+    @property
+    def brief(self) -> str:
+        """The message as one of several: without advice, but with the key that is meant."""
+        return f"{self.what} (did you mean {self.meant!r}?)" if self.meant else self.what
 
-def messages(model: type[BaseModel], values: Mapping[str, Any], error: ValidationError) -> list[ValidationMessage]:
-    """Return what pydantic refused of `values`, one message per key."""
+
+def messages(
+    model: type[BaseModel],
+    values: Mapping[str, Any],
+    error: ValidationError,
+    dotted_names: Callable[[KeyPath], bool] = lambda path: False,
+) -> list[ValidationMessage]:
+    """Return what pydantic refused of `values`, one message per key.
+
+    `dotted_names` returns whether the key at a path was written with dots, so that another is suggested with dots. A
+    key that is missing because it is misspelt is reported once, as unknown.
+    """
     found = [(_spot(model, values, details["loc"]), details) for details in error.errors(include_url=False)]
     by_path: dict[KeyPath, list[_Found]] = {}
     meant = _of_meant_members(found)
@@ -66,7 +82,9 @@ def messages(model: type[BaseModel], values: Mapping[str, Any], error: Validatio
         if details["type"] == "too_short" and any(below):
             continue
         by_path.setdefault(spot.path, []).append((spot, details))
-    return [_message(model, group) for group in by_path.values()]
+    found_messages = [_message(model, group, dotted_names(group[0][0].path)) for group in by_path.values()]
+    misspelt = {message.meant for message in found_messages}
+    return [each for each in found_messages if each.kind != "missing" or dotted(each.path) not in misspelt]
 
 
 def shown(value: Any) -> str:
@@ -187,12 +205,12 @@ def _of_meant_members(found: list[_Found]) -> list[_Found]:
 # What is wrong, in words.
 
 
-def _message(model: type[BaseModel], group: list[_Found]) -> ValidationMessage:
+def _message(model: type[BaseModel], group: list[_Found], dotted_names: bool) -> ValidationMessage:
     """Make one message of all errors of pydantic at one key (several if it is a union)."""
     spot, details = group[0]
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_key(model, spot)
+        return _unknown_key(model, spot, dotted_names)
     if kind == "missing":
         return _missing(spot)
     if kind.startswith("union_tag"):
@@ -206,23 +224,24 @@ def _message(model: type[BaseModel], group: list[_Found]) -> ValidationMessage:
     return ValidationMessage(spot.path, f"{details['msg'].removeprefix('Input ')}, got {shown(value)}")
 
 
-def _unknown_key(model: type[BaseModel], spot: _Spot) -> ValidationMessage:
+def _unknown_key(model: type[BaseModel], spot: _Spot, dotted_names: bool) -> ValidationMessage:
     fields = list(spot.owner.model_fields) if spot.owner else []
     for rival in spot.rivals:
         if is_model(rival) and spot.path[-1] in rival.model_fields and spot.owner:
             here, there = (" ".join(_tags(choice)) or choice.__name__ for choice in (spot.owner, rival))
             what = f"unknown key for {dotted(spot.path[:-1])} of the kind {here}; it belongs to {there}"
-            return ValidationMessage(spot.path, what)
-    advice = other_key(model, spot.path, fields)
+            return ValidationMessage(spot.path, what, kind="unknown")
+    advice = other_key(model, spot.path, fields, dotted_names=dotted_names)
+    meant = keys_meant(model, spot.path, fields)
     if not advice or len(fields) <= _MOST_KEYS_LISTED:
         advice = f"{advice} Known keys here: {', '.join(fields)}."
-    return ValidationMessage(spot.path, "unknown key", advice.strip())
+    return ValidationMessage(spot.path, "unknown key", advice.strip(), "unknown", dotted(meant[0]) if meant else "")
 
 
 def _missing(spot: _Spot) -> ValidationMessage:
     if isinstance(last := spot.path[-1], int):
         return ValidationMessage(spot.path[:-1], f"the list ends too early: value number {last + 1} is missing")
-    return ValidationMessage(spot.path, "this key is missing, and it has no default")
+    return ValidationMessage(spot.path, "this key is missing, and it has no default", kind="missing")
 
 
 def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
@@ -231,7 +250,7 @@ def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
     given = block.get(key) if isinstance(block, Mapping) else None
     path = (*spot.path, key)
     if given is None:
-        return ValidationMessage(path, f"this key is missing: write {_one_of(choices)}")
+        return ValidationMessage(path, f"this key is missing: write {_one_of(choices)}", kind="missing")
     return ValidationMessage(
         path, f"expected {_one_of(choices)}, got {shown(given)}", did_you_mean(str(given), choices).strip()
     )

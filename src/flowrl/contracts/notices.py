@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from flowrl.contracts.printable import printable
+
+_COMMANDS = "train|eval|bench-latency|samplers|envs|motions|suite|compare|play|plot|inspect|doctor"
+_NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 
 
 def say(line: str) -> None:
     """Print one line to stderr, such as progress or the path of a written file."""
     with suppress(OSError):  # the terminal has been closed
-        print(printable(line), file=sys.stderr, flush=True)
+        print(printable(as_started(line)), file=sys.stderr, flush=True)
+
+
+def program() -> str:
+    """Return the command that starts this flowrl: its name if a shell finds it, else the path it was started by."""
+    started, found = Path(sys.argv[0]), shutil.which("flowrl")
+    if started.name != "flowrl" or (found and Path(found).resolve() == started.resolve()):
+        return "flowrl"
+    return str(started)
+
+
+def as_started(text: str) -> str:
+    """Replace 'flowrl' in the commands that `text` names by the command that starts this flowrl."""
+    started = program()
+    return text if started == "flowrl" else _NAMED_COMMAND.sub(lambda match: started, text)

@@ -122,7 +122,7 @@ def _explained(id: str) -> Iterator[None]:
             raise _no_graphics(id, causes[-1]) from error
         for cause in causes:
             if isinstance(cause, gymnasium.error.DependencyNotInstalled):
-                raise MissingDependency(f"{id} cannot be drawn: {str(cause).rstrip('.')}.") from error
+                raise _no_package(id, cause) from error
             if isinstance(cause, NotImplementedError) or "'render_mode'" in str(cause):
                 raise _no_pictures(id) from error
         raise
@@ -143,6 +143,16 @@ def _of_graphics(error: BaseException) -> bool:
 def _no_graphics(id: str, cause: BaseException) -> MissingDependency:
     chosen = os.environ.get("MUJOCO_GL") or "not set"
     return MissingDependency(f"{id} cannot be drawn (MUJOCO_GL is {chosen}): {in_one_line(cause)}. {opengl.INSTALL}")
+
+
+def _no_package(id: str, cause: BaseException) -> MissingDependency:
+    """Name our extra for pygame, with which Gymnasium draws its classic control tasks, and repeat other advice."""
+    if "pygame" in str(cause):
+        return MissingDependency(
+            f"{id} cannot be drawn: pygame is not installed. Type: pip install 'flowrl-cli[classic]', or pip install "
+            "pygame."
+        )
+    return MissingDependency(f"{id} cannot be drawn: {str(cause).rstrip('.')}.")
 
 
 def _no_pictures(id: str) -> UsageError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +87,11 @@ class EpisodeLog:
         self._length[ended] = 0
         self.count += len(index)
 
+    @property
+    def longest_running(self) -> int:
+        """Steps of the longest episode that is still running and counts; 0 when there is none."""
+        return int(self._length[self._index < len(self.returns)].max(initial=0))
+
     def endless(self, longest: int) -> int | None:
         """Return a slot whose episode, one that counts, has run for `longest` steps; None if there is none."""
         slots = np.flatnonzero((self._length >= longest) & (self._index < len(self.returns)))
@@ -94,12 +99,23 @@ class EpisodeLog:
 
 
 @torch.no_grad()
-def evaluate(act: Act, env: Env, *, episodes: int, seed: int, longest: int = LONGEST_EPISODE) -> Evaluation:
+def evaluate(
+    act: Act,
+    env: Env,
+    *,
+    episodes: int,
+    seed: int,
+    longest: int = LONGEST_EPISODE,
+    progress: Callable[[int, int], None] = lambda ended, running: None,
+) -> Evaluation:
     """Play exactly `episodes` episodes, terminated or truncated, without favouring short ones.
 
     Taking the first episodes to end would count too many short ones: a slot that fails early starts its next
     episode sooner. So the share of each slot is fixed beforehand, the first episodes % slots slots playing one
     more, and what a slot plays beyond its share is ignored.
+
+    `progress` is called after every step with the number of episodes that have ended and the steps of the longest
+    one that is still running.
 
     Deterministic for a `seed` as far as `act` is: a policy that draws noise must bring its own generator.
     Raises EnvironmentFailed when an episode is still running after `longest` steps.
@@ -118,6 +134,7 @@ def evaluate(act: Act, env: Env, *, episodes: int, seed: int, longest: int = LON
         step = env.step(action)
         obs = step.obs
         log.add(step)
+        progress(log.count, log.longest_running)
         if (slot := log.endless(longest)) is not None:
             raise EnvironmentFailed(
                 f"An episode of environment {slot} is still running after {longest} steps, so "

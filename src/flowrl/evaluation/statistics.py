@@ -88,7 +88,8 @@ def wilson(successes: float, trials: int, *, level: float = 0.95) -> Interval:
     centre = p + z**2 / (2 * n)
     half = z * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    low, high = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return 0.0 if successes == 0 else low, 1.0 if successes == trials else high  # exactly, whatever the rounding
 
 
 # --- over several tasks ---------------------------------------------------------------------------

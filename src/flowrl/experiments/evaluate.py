@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +16,7 @@ from flowrl.contracts.notices import say
 from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
-from flowrl.experiments import build
+from flowrl.experiments import build, sampler_choice
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.storage import checkpoint
 
@@ -35,16 +34,27 @@ class EvalRequest:
     seed: int = 0
     noise: str | None = None
     env: str | None = None
+    steps_option: str | None = field(default=None, compare=False)  # what set `steps`, for messages; None: --steps
+
+    @property
+    def title(self) -> str:
+        """'euler:10, random noise'; what is not requested is left out."""
+        sampler = f"{self.sampler or 'steps'}:{self.steps}" if self.steps is not None else self.sampler
+        return ", ".join(filter(None, (sampler, self.noise and f"{self.noise} noise")))
 
     def each(self, steps: list[int] | None) -> Iterator[EvalRequest]:
         """Yield a request per sampler in a list such as euler:10,heun:5, per number of steps, and per noise mode in
         a list such as random,zero."""
         noises = self.noise.split(",") if self.noise is not None else [None]
         for name in self.sampler.split(",") if self.sampler is not None else [None]:
-            request = replace(self, sampler=name)
-            if name is not None and (match := re.fullmatch(r"(.+):(\d+)", name.strip())):
-                request = replace(self, sampler=match[1], steps=int(match[2]))
-            for each in [request] if steps is None else [replace(request, steps=number) for number in steps]:
+            request = self
+            if name is not None:
+                sampler, count = sampler_choice.parse(name)
+                request = replace(self, sampler=sampler)
+                if count is not None:
+                    request = replace(request, steps=count, steps_option=f"--sampler {name.strip()}")
+            swept = [replace(request, steps=number, steps_option=None) for number in steps or ()]
+            for each in swept or [request]:
                 yield from (replace(each, noise=noise and noise.strip()) for noise in noises)
 
 
@@ -103,14 +113,19 @@ def open_checkpoint(path: Path) -> LoadedCheckpoint:
     return LoadedCheckpoint(found, content, config)
 
 
-def evaluate_checkpoint(opened: LoadedCheckpoint, request: EvalRequest) -> EvalResult:
-    """Play the episodes; raises UsageError when a name, option or environment does not fit."""
+def evaluate_checkpoint(
+    opened: LoadedCheckpoint, request: EvalRequest, progress: Callable[[int, int], None] = lambda ended, running: None
+) -> EvalResult:
+    """Play the episodes; raises UsageError when a name, option or environment does not fit.
+
+    `progress` is that of `flowrl.evaluation.episodes.evaluate`.
+    """
     loaded = load(opened, request)
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
         opened.notify(factory.carry_over(env, opened.content["env"], opened.config.env))
-        result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed)
+        result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed, progress=progress)
     finally:
         env.close()
     variants = family_of(loaded.config.env.id).variants
@@ -140,7 +155,10 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
     """Return the run's configuration with the requested options set; raises UsageError."""
     if request.noise is not None and request.noise not in get_args(NoiseMode):
         modes = get_args(NoiseMode)
-        raise UsageError(f"--noise {request.noise}: expected {', '.join(modes)}.{did_you_mean(request.noise, modes)}")
+        raise UsageError(
+            f"--noise {request.noise}: expected {', '.join(modes[:-1])} or {modes[-1]}, or several with commas between "
+            f"them.{did_you_mean(request.noise, modes)}"
+        )
     values = opened.config.model_dump(mode="json")
     sampler = values["sampler"]
     places: dict[KeyPath, Place] = {}
@@ -149,7 +167,7 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
         if request.sampler != sampler["name"]:
             sampler = {"name": request.sampler}  # options of another sampler would not fit this one
     if request.steps is not None:
-        places["sampler", "steps"] = Place(f"--steps {request.steps}", None, ())
+        places["sampler", "steps"] = Place(request.steps_option or f"--steps {request.steps}", None, ())
         sampler = sampler | {"steps": request.steps}
     values["sampler"] = sampler
     values["noise"] = request.noise or values["noise"]

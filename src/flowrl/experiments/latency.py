@@ -16,6 +16,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler
 from flowrl.evaluation.latency import FlowInputs, Key, Row, bench
 from flowrl.evaluation.machine import LoadMonitor, machine
+from flowrl.experiments import sampler_choice
 from flowrl.experiments.build import load_policy
 from flowrl.experiments.evaluate import open_checkpoint
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
@@ -36,9 +37,12 @@ REFERENCE = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
 
 COLUMNS = ["sampler", "steps", "NFE", "p50 µs", "p90 µs", "p99 µs", "calls", "error", "Pareto"]
 NUMBERS = COLUMNS[1:-1]
+KEYS = COLUMNS[:2]  # identify a row
+TOLERABLE_ERROR = 0.1  # of the actions' spread: far less than the noise with which a policy explores
 LEGEND = [
     "µs per call; a p99 of fewer than 100 calls is nearly the slowest of them",
-    "error: distance to the exact flow's actions, relative to their spread",
+    "error: distance to the exact flow's actions, relative to their spread; up to 0.1, or that of the sampler of the",
+    "  training, is tolerable; near 1 or above, the steps are too long for the sampler, whatever its order",
     "Pareto: no other row of the table is both faster and nearer",
 ]
 
@@ -63,13 +67,14 @@ def standard(seed: int) -> list[BenchmarkedPolicy]:
     return policies
 
 
-def trained(path: Path, named_samplers: Collection[str] = ()) -> BenchmarkedPolicy:
+def trained(path: Path, names: Collection[str] = ()) -> BenchmarkedPolicy:
     """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow, or when its sampler
-    is a Python file that is none of the `named_samplers`, those that the user has named."""
+    is a Python file that is none of the samplers `names` (such as euler:10), those that the user has named."""
     opened = open_checkpoint(path)
     config = opened.config
-    remedy = f"flowrl bench-latency {path} --samplers {config.sampler.name}"
-    loaded = load_policy(opened.path, opened.content, config, named_samplers=named_samplers, remedy=remedy)
+    named = [sampler_choice.parse(name)[0] for name in names]
+    remedy = f"flowrl bench-latency {path} --sampler {config.sampler.name}"
+    loaded = load_policy(opened.path, opened.content, config, named_samplers=named, remedy=remedy)
     field, own = loaded.policy.field, loaded.policy.sampler
     if field is None or own is None:
         raise UsageError(
@@ -85,9 +90,13 @@ def trained(path: Path, named_samplers: Collection[str] = ()) -> BenchmarkedPoli
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
     """Make the samplers called `names`, or all that are installed: those that take steps with each number of steps,
-    the others once. Raises UsageError for an unknown name."""
+    or with their own as in euler:10, the others once. Raises UsageError for an unknown name."""
     made: dict[Key, Sampler] = {}
-    for name in names or registry.names():
+    for text in names or registry.names():
+        name, steps = sampler_choice.parse(text)
+        if steps is not None:
+            made[name, steps] = registry.make(name, {"steps": steps})
+            continue
         try:
             made |= {(name, count): registry.make(name, {"steps": count}) for count in step_counts}
         except UsageError:  # no option `steps`; or no such sampler, which raises again
@@ -213,8 +222,41 @@ def conditions(document: dict[str, Any]) -> list[str]:
     ]
 
 
-def fastest(document: dict[str, Any], largest_error: float = 0.05) -> dict[str, Any] | None:
-    """Return the fastest row per action of the first network whose error is below `largest_error`, or None."""
-    known = [row for row in document["networks"][0]["rows"] if row["endpoint_error"] is not None]
-    near = [row for row in known if row["endpoint_error"] < largest_error]
-    return min(near, key=lambda row: row["p50_us"] / row["batch"], default=None)
+@dataclass(frozen=True)
+class Proposal:
+    """The row that is proposed for a policy, and why."""
+
+    row: dict[str, Any]
+    reason: str
+
+
+def proposal(document: dict[str, Any]) -> Proposal | None:
+    """Propose the fastest row of the first network, at its smallest batch size, whose error is tolerable.
+
+    Tolerable is `TOLERABLE_ERROR`, or the error of the sampler of the training where that is larger: the policy was
+    trained with these actions. Where only the slowest row is as near, the nearest of the others is proposed. None
+    without a row whose error is known.
+    """
+    network, batch = document["networks"][0], min(row["batch"] for row in document["networks"][0]["rows"])
+    rows = [row for row in network["rows"] if row["batch"] == batch and row["endpoint_error"] is not None]
+    if not rows:
+        return None
+    own = network["own_sampler"] and tuple(network["own_sampler"])
+    errors = [row["endpoint_error"] for row in rows if (row["sampler"], row["steps"]) == own]
+    bounds = [(TOLERABLE_ERROR, "a tenth of the actions' spread")]
+    bounds += [(error, "that of the sampler of the training") for error in errors]
+    tolerable, of = max(bounds)
+    slowest = max(rows, key=lambda row: row["p50_us"])
+    others = [row for row in rows if row is not slowest] or rows
+    near = [row for row in others if row["endpoint_error"] <= tolerable]
+    bound = f"at most {tolerable:.2g}, {of}"
+    if near:
+        return _proposal(min(near, key=lambda row: row["p50_us"]), f"the fastest whose error is {bound}")
+    nearest = min(others, key=lambda row: row["endpoint_error"])
+    return _proposal(nearest, f"the nearest of all but the slowest; the error of none is {bound}, so compare returns")
+
+
+def _proposal(row: dict[str, Any], reason: str) -> Proposal:
+    steps = f":{row['steps']}" if row["steps"] else ""
+    facts = f"{row['p50_us']:,.0f} µs, error {row['endpoint_error']:.2g}"
+    return Proposal(row, f"proposed: {row['sampler']}{steps} ({facts}), {reason}")

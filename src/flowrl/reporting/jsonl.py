@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from flowrl.contracts.errors import UsageError
+from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.regular_files import read_bounded
 from flowrl.storage.files import is_stream, unwritable
 
@@ -109,11 +109,15 @@ def latest(path: Path) -> dict[str, float]:
 
 
 def find(run: Path) -> Path:
-    """Return the metrics file of a run folder, or the file itself. Raises UsageError when there is none."""
+    """Return the metrics file of a run folder, or the file itself.
+
+    Raises CheckpointError when there is no such folder, as for every argument that names a run, and UsageError when
+    the folder is not that of a run.
+    """
     if run.is_file():
         return run
     if not run.exists():
-        raise UsageError(f"there is no run {run}: name a folder that `flowrl train` has written (runs/NAME).")
+        raise CheckpointError(f"there is no run {run}: name a folder that `flowrl train` has written (runs/NAME).")
     if (run / NAME).is_file():
         return run / NAME
     inside = sorted(file.parent for file in run.glob(f"*/{NAME}"))

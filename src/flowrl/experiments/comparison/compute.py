@@ -42,13 +42,24 @@ THRESHOLDS = 101  # points of a performance profile
 PROFILE_RESAMPLES = 2_000
 
 
-def compare(suites: LoadedSuites, modes: Sequence[str] = MODES, scale: Scale | None = None) -> Comparison:
+def compare(
+    suites: LoadedSuites,
+    modes: Sequence[str] = MODES,
+    scale: Scale | None = None,
+    progress: Callable[[str, int, int], None] = lambda text, done, of: None,
+) -> Comparison:
     """Compare the algorithms on each task and over the tasks that all algorithms have, with notes in words.
+
+    `progress` is called before each step with what it is, the steps done and their number.
 
     `scale` normalises the returns of every task; without it, each task has the scale of `scale_for`.
     """
     scales = {task: scale or scale_for(suites, task) for task in suites.tasks}
-    tasks = {task: _task(suites.on(task), modes, scales[task]) for task in suites.tasks}
+    tasks: dict[str, TaskComparison] = {}
+    for place, task in enumerate(suites.tasks):
+        progress(f"comparing on {task}", place, len(suites.tasks) + 1)
+        tasks[task] = _task(suites.on(task), modes, scales[task])
+    progress("comparing over all tasks", len(suites.tasks), len(suites.tasks) + 1)
     overall = _overall(suites, modes, scales)
     improvements = [pair for task in tasks.values() for pair in task.improvement]
     return Comparison(

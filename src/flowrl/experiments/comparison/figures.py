@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flowrl.experiments.comparison.results import Comparison
 from flowrl.experiments.comparison.tables import MODE_TITLES
 from flowrl.reporting.metrics import title
@@ -14,7 +16,7 @@ from flowrl.reporting.plots.style import GREY, caption, colours, legend, new_fig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRIC, X = "return_mean", "env_steps"
+METRIC, LENGTH, X = "return_mean", "length_mean", "env_steps"
 
 
 @styled
@@ -29,10 +31,11 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithm
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     colour_of = colours(algorithms)
     for place, (axes, (task, groups)) in enumerate(zip(panels, tasks.items(), strict=False)):
+        metric = shown_metric([run for members in groups.values() for run in members])
         for name, members in groups.items():
-            draw_group(axes, members, METRIC, X, window, name, colour_of[name])
-        format_axes(axes, METRIC)
-        axes.set_title(task)
+            draw_group(axes, members, metric, X, window, name, colour_of[name])
+        format_axes(axes, metric)
+        axes.set_title(task if metric == METRIC else f"{task}: {title(metric)}")
         if not axes.lines:
             why = "no episode has ended" if any(groups.values()) else "no metrics.jsonl"
             axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", color="0.4")
@@ -45,8 +48,18 @@ def curves(tasks: Mapping[str, Mapping[str, Sequence[LearningCurve]]], algorithm
     legend(figure, colour_of, min(5, len(colour_of)))
     smoothing = f"each run averaged over {window} iterations" if window > 1 else "unsmoothed"
     bands = "line: mean of the seeds; band: least to greatest seed"
-    caption(figure, f"return while training; {bands}; {smoothing}")
+    caption(figure, f"while training: return, or what a title names where the return is constant; {bands}; {smoothing}")
     return figure
+
+
+def shown_metric(runs: Sequence[LearningCurve]) -> str:
+    """Return the metric that shows how the runs learn: their return, or, where that is constant, the episode length."""
+    values = {
+        name: np.concatenate([run.columns[name] for run in runs if name in run.columns] or [np.array([])])
+        for name in (METRIC, LENGTH)
+    }
+    flat = {name: len(set(known[np.isfinite(known)].round(9).tolist())) < 2 for name, known in values.items()}
+    return LENGTH if flat[METRIC] and not flat[LENGTH] else METRIC
 
 
 def columns_for(panels: int) -> int:

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from rich.box import SIMPLE
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-
 from flowrl.experiments.comparison.results import Comparison
 from flowrl.experiments.comparison.tables import ResultTable, introduction, sections, title
+from flowrl.reporting import text_table
 
 
 def screen(comparison: Comparison, width: int) -> str:
-    """Render the comparison as plain text of at most `width` columns; a cell that is too wide is folded."""
-    console = Console(width=width, color_system=None, markup=False, emoji=False, highlight=False)
-    parts: list[RenderableType] = [title(comparison), introduction(comparison)]
+    """Render the comparison as plain text in lines of at most `width` characters."""
+    parts = [text_table.paragraph(title(comparison), width), text_table.paragraph(introduction(comparison), width)]
     for section in sections(comparison, compact=True):
-        first, *others = map(_block, section.blocks)
-        parts += [Group(f"{section.heading}:", first), *others]
-    with console.capture() as capture:
-        for part in parts:
-            console.print(part)
-            console.print()
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        first, *others = (_block(block, width) for block in section.blocks)
+        parts += [f"{text_table.paragraph(f'{section.heading}:', width)}\n{first}", *others]
+    return "\n\n".join(parts) + "\n"
 
 
-def _block(block: str | list[str] | ResultTable) -> RenderableType:
+def _block(block: str | list[str] | ResultTable, width: int) -> str:
     if isinstance(block, ResultTable):
-        return _table(block)
+        return "\n".join(_table(block, width))
     if isinstance(block, str):
-        return block
-    grid = Table.grid(padding=(0, 1))
-    for line in block:
-        grid.add_row("-", line)
-    return grid
+        return text_table.paragraph(block, width)
+    return "\n".join(text_table.paragraph(f"- {line}", width, "  ") for line in block)
 
 
-def _table(table: ResultTable) -> Table:
-    """Render a table; a task is named in the first of its rows only."""
-    rendered = Table(box=SIMPLE, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for place, name in enumerate(table.header):
-        right = place >= len(table.header) - table.numbers
-        rendered.add_column(name, overflow="fold", justify="right" if right else "left")
-    previous = ""
-    for first, *others in table.rows:
-        repeated = table.header[0] == "task" and first == previous
-        rendered.add_row("" if repeated else first, *others)
-        previous = first
-    return rendered
+def _table(table: ResultTable, width: int) -> list[str]:
+    texts = len(table.header) - table.numbers
+    numbers, grouped = range(texts, len(table.header)), table.header[0] == "task"
+    return text_table.lines(table.header, table.rows, numbers, keys=texts, width=width, grouped=grouped)

@@ -28,6 +28,7 @@ from flowrl.reporting.numbers import duration
 from flowrl.storage import lock as run_lock
 
 POLL_S = 0.1
+WATCH_S = 1.0
 FILES_OF_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
 DIVERGED = TrainingDiverged.exit_code
 
@@ -62,17 +63,28 @@ class SuiteOutcome:
         return sum(result.state in states for result in self.results)
 
 
-def run(jobs: Sequence[Job], parallel: int, report: Report) -> SuiteOutcome:
+@dataclass(frozen=True)
+class SuiteProgress:
+    """How far a suite is, at one moment."""
+
+    done: float  # trials, the running ones by their share of the steps
+    number: int  # of trials
+    running: tuple[str, ...]  # 'cheetah fpo seed 0 45 %'
+
+
+def run(
+    jobs: Sequence[Job], parallel: int, report: Report, watch: Callable[[SuiteProgress], None] | None = None
+) -> SuiteOutcome:
     """Run every trial that is not finished, `parallel` at a time, until all have ended or a signal stops the suite.
 
-    `report` is called with a line when a trial starts or ends. Raises UsageError when a trial was made with other
-    settings (nothing has started then) and StorageError when a record cannot be written.
+    `report` is called with a line when a trial starts or ends, `watch` once a second. Raises UsageError when a trial
+    was made with other settings (nothing has started then) and StorageError when a record cannot be written.
     """
     statuses = [plan.status(job) for job in jobs]
     counts = Counter(status.todo for status in statuses)
     numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in TODO_LABELS.items() if counts[todo])
     report(f"{len(jobs)} trials: {numbers}; {parallel} at a time")
-    scheduler = _Scheduler(len(jobs), parallel, report)
+    scheduler = _Scheduler(len(jobs), parallel, report, watch)
     for job, status in zip(jobs, statuses, strict=True):
         scheduler.add(job, status)
     stopped_by = scheduler.run()
@@ -97,13 +109,17 @@ class _RunningTrial:
 class _Scheduler:
     """Keeps `parallel` worker processes running while trials are waiting."""
 
-    def __init__(self, number: int, parallel: int, report: Report) -> None:
+    def __init__(
+        self, number: int, parallel: int, report: Report, watch: Callable[[SuiteProgress], None] | None
+    ) -> None:
         self.results: dict[Trial, TrialResult] = {}
         self._waiting: list[Job] = []
         self._running: dict[Trial, _RunningTrial] = {}
         self._number = number
         self._parallel = parallel
         self._report = report
+        self._watch = watch
+        self._next_watch = 0.0
         self._durations = DurationEstimator()
         self._reported_locked: set[Trial] = set()
 
@@ -127,8 +143,17 @@ class _Scheduler:
                 if not stop.signal:
                     self._start_waiting()
                 self._advance_ended(stopping=stop.signal is not None)
+                self._show_progress()
                 time.sleep(POLL_S)
         return stop.signal
+
+    def _show_progress(self) -> None:
+        if self._watch is None or time.monotonic() < self._next_watch:
+            return
+        self._next_watch = time.monotonic() + WATCH_S
+        shares = {trial: running.worker.share for trial, running in self._running.items()}
+        words = tuple(f"{trial} {share:.0%}" for trial, share in shares.items())
+        self._watch(SuiteProgress(len(self.results) + sum(shares.values()), self._number, words))
 
     def close(self) -> None:
         """Terminate all child processes: there are some only after an error in this process."""

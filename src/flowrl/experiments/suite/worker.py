@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,11 +14,14 @@ from typing import BinaryIO, Literal
 from flowrl.contracts.errors import BUG
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.trial import MODES
+from flowrl.reporting import jsonl
 from flowrl.storage import checkpoint
 
 SIGNALLED = 128  # + the signal's number: the exit code of a process that a signal ended, as in a shell
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+TAIL = 8192  # bytes at the end of a metrics file, more than a line has
 
 WorkerStep = Literal["train", "evaluate"]
 
@@ -42,6 +46,18 @@ class WorkerProcess:
         """Exit code of the process, which has ended: 128 + the signal's number after a signal."""
         code = self.process.returncode
         return SIGNALLED - code if code < 0 else code
+
+    @property
+    def share(self) -> float:
+        """The share of its environment steps that a training has done, in [0, 1]; 1 for an evaluation."""
+        if self.step == "evaluate":
+            return 1.0
+        with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+            with (self.job.folder / jsonl.NAME).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+                last = json.loads(file.read().splitlines()[-1])
+            return min(1.0, max(0.0, float(last["env_steps"]) / self.job.config["total_steps"]))
+        return 0.0
 
     def interrupt(self, count: int) -> None:
         """Ask the process to stop, which lets a training save itself; kill it from the second call on (`count`)."""

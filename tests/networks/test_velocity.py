@@ -1,4 +1,4 @@
-"""The velocity network: binding is exact, memory of time rows is never stale."""
+"""The velocity network: binding is exact, memory of time rows is never stale, predictions become velocities."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from flowrl.contracts.errors import CheckpointError
 from flowrl.networks.mlp import ACTIVATIONS
-from flowrl.networks.velocity import FlowNetwork, NetworkSettings, to_velocity
+from flowrl.networks.velocity import MOST_TIME_ROWS, FlowNetwork, NetworkSettings, to_velocity
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -81,5 +82,41 @@ def test_a_data_network_lands_on_its_last_prediction() -> None:
     output, x = torch.tensor([[0.3, -0.8]]).double(), torch.tensor([[2.0, 1.0]]).double()
     velocity = to_velocity(output, x, 0.9, "data")
     assert torch.allclose(x + 0.1 * velocity, output, atol=1e-15)
-    assert torch.isfinite(to_velocity(output, x, 1.0, "data")).all()
-    assert torch.isfinite(to_velocity(output, x, torch.zeros(1, 1), "eps")).all()
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_predictions_as_velocities_by_hand(as_tensor: bool) -> None:
+    """x = 2, output = 0.5. u: 0.5. eps: the noise is 2 + 0.5, v = (2 - 2.5) / t. data: v = (0.5 - 2) / (1 - t)."""
+    output, x = torch.tensor([[0.5]]).double(), torch.tensor([[2.0]]).double()
+    expected = [  # t, u, eps, data; t and 1 - t are at least 0.02
+        (0.0, 0.5, -25.0, -1.5),
+        (0.01, 0.5, -25.0, -1.5 / 0.99),
+        (0.5, 0.5, -1.0, -3.0),
+        (0.9, 0.5, -0.5 / 0.9, -15.0),
+        (0.99, 0.5, -0.5 / 0.99, -75.0),
+        (1.0, 0.5, -0.5, -75.0),
+    ]
+    for t, *velocities in expected:
+        time = torch.tensor([[t]], dtype=torch.float64) if as_tensor else t
+        found = [to_velocity(output, x, time, each).item() for each in ("u", "eps", "data")]  # type: ignore[arg-type]
+        assert found == pytest.approx(velocities, rel=1e-12)
+
+
+def test_weights_that_predicted_the_noise_itself_are_refused() -> None:
+    """Those of earlier versions: the residual would make another policy of them, without a word."""
+    network = FlowNetwork(3, 2, NetworkSettings(parameterisation="eps"))
+    saved = network.state_dict()
+    network.load_state_dict(saved)
+    del saved["predicts_residual"]
+    with pytest.raises(CheckpointError, match="does not predict the noise as this version does"):
+        network.load_state_dict(saved)
+
+
+def test_time_rows_do_not_fill_the_memory() -> None:
+    """An adaptive sampler evaluates ever new times."""
+    network = FlowNetwork(2, 2, NetworkSettings(hidden=(8,)))
+    with torch.no_grad():
+        velocity = network.bind(torch.zeros(1, 2))
+        for number in range(3 * MOST_TIME_ROWS):
+            velocity(torch.zeros(1, 2), number / (3 * MOST_TIME_ROWS))
+            assert len(network._time_rows) <= MOST_TIME_ROWS == 256

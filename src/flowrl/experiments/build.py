@@ -200,14 +200,16 @@ def load_policy(
 ) -> LoadedPolicy:
     """Load the policy in a checkpoint's `content`, with the sampler and noise mode of `config`.
 
-    Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit,
+    Uses the moving average of the weights where the run kept one, but for best.pt, which was chosen by the returns of
+    the weights that acted. Raises CheckpointError when the weights do not fit,
     and UsageError when the sampler is a Python file that is not the `named_sampler`, the one that the user has named.
     """
     if config.sampler.name != named_sampler:
         name = config.sampler.name
         refuse_file_sampler(config, Path("the checkpoint"), f"flowrl eval CKPT --sampler {name} runs it")
     sizes = content["sizes"]
-    weights = content["average"] or content["actor"]
+    acting = content.get("evaluation_weights") == "actor"
+    weights = content["actor"] if acting else content["average"] or content["actor"]
     actor = make_actor(config, sizes["observation"], sizes["action"], weights.get("mask.visible"))
     normaliser = Normaliser(sizes["observation"], enabled=config.learner.normalise_observations)
     try:

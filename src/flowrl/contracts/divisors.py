@@ -10,7 +10,7 @@ from torch import Tensor
 # one end of time. Its loss is weighted by the same bounded divisor, so that the network is trained on what it computes.
 SMALLEST_DIVISOR = 0.02
 
-Divisor = TypeVar("Divisor", float, Tensor)
+Divisor = TypeVar("Divisor", float, Tensor, float | Tensor)
 
 
 def bounded(divisor: Divisor) -> Divisor:

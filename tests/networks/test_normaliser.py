@@ -31,8 +31,8 @@ def test_a_large_offset_does_not_cancel() -> None:
 
 
 def test_before_the_first_batch_there_is_only_the_limit() -> None:
-    obs = torch.tensor([[1.0, -200.0]])
-    assert Normaliser(2)(obs).tolist() == [[1.0, -10.0]]
+    obs = torch.tensor([[1.0, -200.0, 10.5, 9.5]])
+    assert Normaliser(4)(obs).tolist() == [[1.0, -10.0, 10.0, 9.5]]
 
 
 def test_one_that_is_not_enabled_hands_observations_on_and_learns_nothing() -> None:

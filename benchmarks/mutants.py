@@ -73,14 +73,20 @@ checkpoint = File("src/flowrl/storage/checkpoint.py", ("tests/storage/test_check
 integrity = File("src/flowrl/storage/integrity.py", ("tests/storage/test_checkpoint.py", "tests/storage/test_values.py"))  # fmt: skip
 files = File("src/flowrl/storage/files.py", ("tests/storage/test_files.py", "tests/storage/test_values.py", "tests/storage/test_checkpoint.py"))  # fmt: skip
 rng_state = File("src/flowrl/storage/rng_state.py", ("tests/storage/test_checkpoint.py::test_random_generators_continue_where_they_were_saved", "tests/storage/test_values.py"))  # fmt: skip
-jsonl = File("src/flowrl/reporting/jsonl.py", ("tests/reporting/test_reporting.py",))
-episodes = File("src/flowrl/evaluation/episodes.py", ("tests/evaluation/test_episodes.py",))
+jsonl = File(
+    "src/flowrl/reporting/jsonl.py", ("tests/reporting/test_torn_lines.py", "tests/reporting/test_reporting.py")
+)
+episodes = File(
+    "src/flowrl/evaluation/episodes.py", ("tests/evaluation/test_episodes.py", "tests/evaluation/test_statistics.py")
+)
 statistics = File("src/flowrl/evaluation/statistics.py", ("tests/evaluation/test_episodes.py", "tests/evaluation/test_statistics.py"))  # fmt: skip
 pareto = File("src/flowrl/evaluation/pareto.py", ("tests/evaluation/test_pareto.py",))
 latency = File("src/flowrl/evaluation/latency.py", ("tests/evaluation/test_latency.py",))
 machine = File("src/flowrl/evaluation/machine.py", ("tests/evaluation/test_latency.py::test_the_verdict_on_two_cores", "tests/evaluation/test_latency.py::test_the_reason_names_load_and_cores"))  # fmt: skip
-adapter = File("src/flowrl/envs/adapter.py", ("tests/envs/test_adapter.py",))
-capture = File("src/flowrl/envs/state_capture.py", ("tests/envs/test_state_capture.py",))
+adapter = File("src/flowrl/envs/adapter.py", ("tests/envs/test_adapter.py", "tests/envs/test_captured_values.py"))
+capture = File(
+    "src/flowrl/envs/state_capture.py", ("tests/envs/test_captured_values.py", "tests/envs/test_state_capture.py")
+)
 build = File("src/flowrl/experiments/build.py", (BEST,))
 
 MUTANTS = [
@@ -97,7 +103,7 @@ MUTANTS = [
     learner.mutant("self.normaliser.update(rollout.obs.flatten(0, 1))", "self.normaliser.update(rollout.successors.flatten(0, 1))", "statistics are those of the successors", LEARNER + "::test_statistics_are_those_of_the_observations_acted_on"),
     learner.mutant('loss = losses["policy_loss"] + self.settings.value_coefficient', 'loss = losses["policy_loss"] + 2 * self.settings.value_coefficient', "the value loss counts twice"),
     learner.mutant("torch.maximum(error, (moved - part.returns).square())", "torch.minimum(error, (moved - part.returns).square())", "value clipping takes the smaller error"),
-    learner.mutant(".clamp(-clip, clip)", ".clamp(max=clip)", "value clipping is one-sided"),
+    learner.mutant(".clamp(-clip, clip)", ".clamp(max=clip)", "value clipping is one-sided", LEARNER + "::test_the_value_loss_is_clipped_as_ppo_does"),
     learner.mutant("(loss * (len(chunk) / len(rows))).backward()", "loss.backward()", "microbatches are summed, not averaged", LEARNER + "::test_micro_batches_change_nothing_but_rounding"),
     learner.mutant("self.optimizer.zero_grad(set_to_none=True)\n", "pass\n", "gradients of earlier steps stay"),
     learner.mutant("self.settings.critic_learning_rate or self.settings.learning_rate", "self.settings.learning_rate", "critic_learning_rate is ignored"),
@@ -114,7 +120,7 @@ MUTANTS = [
     learner.mutant('self.generator.set_state(state["generator"])', "pass", "minibatches and probes are drawn again at resume", LEARNER + "::test_a_state_carries_everything"),
     learner.mutant('self.optimizer.load_state_dict(state["optimizer"])', "pass", "Adam's moments are lost at resume", LEARNER + "::test_a_state_carries_everything"),
     learner.mutant('self.average.load_state_dict(state["average"])', "pass", "the moving average is lost at resume", LEARNER + "::test_the_average_is_part_of_the_state"),
-    learner.mutant("chunks = [rows for minibatch in first_epoch for rows in minibatch]", "chunks = [torch.arange(len(flat_obs))]", "the old losses are computed in other pieces than the new ones", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
+    learner.mutant("chunks = [rows for minibatch in first_epoch for rows in minibatch]", "chunks = [torch.arange(len(flat_obs))]", "the old losses are computed in other pieces than the new ones", LEARNER + "::test_the_first_ratio_is_one_in_pieces_of_any_size"),
     advantage.mutant("(~terminated) - values", "(~truncated) - values", "a truncation has no value after it"),
     advantage.mutant("(~(terminated | truncated))", "(~terminated)", "the sum of advantages goes on over a truncation"),
     advantage.mutant("carry = gamma * gae_lambda", "carry = gae_lambda", "the sum of advantages is not discounted"),
@@ -130,7 +136,7 @@ MUTANTS = [
     ratio.mutant("((ratio - 1).abs() > clip)", "(ratio - 1 > clip)", "ratios below the range are not counted as clipped"),
     ratio.mutant("return {\"times\": probes.times, \"noise\": probes.noise, \"loss\": loss}", "return {\"times\": probes.times, \"noise\": probes.noise.flip(0), \"loss\": loss}", "new losses are taken at other probes than the old", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
     ratio.mutant("return (new_log_probability - old_log_probability)", "return (old_log_probability - new_log_probability)", "PPO's log-ratio has the wrong sign"),
-    ratio.mutant("\"bound_share\": (raw.abs() > bound)", "\"bound_share\": (log_ratio.abs() > bound)", "log-ratios beyond the bound are not counted", LEARNER + "::test_a_log_ratio_beyond_the_bound_is_counted"),
+    ratio.mutant("\"bound_share\": (raw.abs() > bound)", "\"bound_share\": (log_ratio.abs() > bound)", "log-ratios beyond the bound are not counted"),
     surrogate.mutant("torch.minimum(ratio * advantage", "torch.maximum(ratio * advantage", "PPO's surrogate takes the larger of the two"),
     surrogate.mutant("ratio.clamp(1 - clip, 1 + clip)", "ratio.clamp(max=1 + clip)", "PPO's clip is one-sided"),
     surrogate.mutant("advantage.abs() / (2 * clip) * (ratio - 1)", "advantage / (2 * clip) * (ratio - 1)", "SPO pushes bad actions away"),
@@ -184,7 +190,7 @@ MUTANTS = [
     velocity.mutant("(weight._version, weight.data_ptr()) != self._time_rows_of or", "", "time rows outlive loaded weights"),
     velocity.mutant("output * settings.output_scale, x", "output, x", "output_scale is ignored"),
     velocity.mutant('f"{prefix}predicts_residual" not in state_dict', "False", "weights that predict the noise itself are read as a residual"),
-    velocity.mutant("1 - SMALLEST_DIVISOR if", "1.0 if", "a data network is evaluated at t = 1", "tests/policies/test_flow.py::test_a_single_action_is_reached_from_every_noise"),
+    velocity.mutant("1 - SMALLEST_DIVISOR if", "1.0 if", "a data network is evaluated at t = 1"),
     velocity.mutant("network.mask(obs)", "obs", "a hidden observation is seen", "tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action"),
     velocity.mutant("torch.cat([angle.cos(), angle.sin()], dim=-1)", "torch.cat([angle.sin(), angle.cos()], dim=-1)", "time features are in another order: checkpoints become other policies", VALUES),
     velocity.mutant("2.0 ** torch.arange(size // 2)", "1.0 + torch.arange(size // 2)", "frequencies are 1, 2, 3: checkpoints become other policies", "tests/networks/test_velocity.py"),
@@ -274,7 +280,7 @@ MUTANTS = [
     episodes.mutant("self._length >= longest", "self._length > longest", "an endless episode ends a step late"),
     episodes.mutant("np.nan_to_num(successes, nan=0.0)", "successes[~np.isnan(successes)]", "episodes without a report are left out of the success rate"),
     episodes.mutant("1e6 * self.act_seconds", "1e3 * self.act_seconds", "microseconds are milliseconds"),
-    episodes.mutant("obs = step.obs\n", "", "the policy acts on the first observation for ever", "tests/evaluation/test_episodes.py", "tests/evaluation/test_statistics.py"),
+    episodes.mutant("obs = step.obs\n", "", "the policy acts on the first observation for ever"),
     statistics.mutant("x.std(ddof=1)", "x.std()", "the deviation is divided by n"),
     statistics.mutant("low = x.shape[-1] // 4", "low = x.shape[-1] // 3", "the interquartile mean is that of the middle third"),
     statistics.mutant("centre = p + z**2 / (2 * n)", "centre = p", "Wilson's interval is centred on the rate"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from flowrl.networks.normaliser import Normaliser
@@ -42,6 +43,15 @@ def test_one_that_is_not_enabled_hands_observations_on_and_learns_nothing() -> N
     normaliser.update(obs)
     assert normaliser(obs) is obs
     assert normaliser.count == 0
+
+
+def test_a_constant_observation_becomes_zero() -> None:
+    """Its variance is 0: epsilon keeps 0 / 0 away."""
+    normaliser = Normaliser(1)
+    normaliser.update(torch.full((10, 1), 3.0))
+    assert normaliser(torch.tensor([[3.0], [3.001]])).flatten().tolist() == pytest.approx(
+        [0, 0.001 / 1e-5**0.5], rel=1e-3
+    )
 
 
 def test_a_loaded_normaliser_acts_like_the_saved_one() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
 
 from flowrl.contracts.errors import CheckpointError
 from flowrl.networks.mlp import ACTIVATIONS
-from flowrl.networks.velocity import MOST_TIME_ROWS, FlowNetwork, NetworkSettings, to_velocity
+from flowrl.networks.velocity import MOST_TIME_ROWS, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -58,6 +60,8 @@ def test_remembered_time_rows_follow_the_weights(options: dict[str, bool]) -> No
             assert torch.allclose(network.bind(obs)(x, 0.5), expected, atol=1e-6)
         network.bind(obs)(x, 0.5).square().sum().backward()
         optimizer.step()
+    with torch.no_grad():
+        network.bind(obs)(x, 0.5)  # remembered
     network.load_state_dict({name: w * 2 for name, w in network.state_dict().items()})
     with torch.no_grad():
         assert torch.allclose(network.bind(obs)(x, 0.5), plainly(network, obs, x, torch.full((3, 1), 0.5)), atol=1e-6)
@@ -110,6 +114,19 @@ def test_weights_that_predicted_the_noise_itself_are_refused() -> None:
     del saved["predicts_residual"]
     with pytest.raises(CheckpointError, match="does not predict the noise as this version does"):
         network.load_state_dict(saved)
+
+
+def test_time_features_by_hand() -> None:
+    """cos and sin of 0.3, 0.6, 1.2 and 2.4: saved networks were trained with these, in this order."""
+    angles = [0.3, 0.6, 1.2, 2.4]
+    expected = [*map(math.cos, angles), *map(math.sin, angles)]
+    assert TimeFeatures(8)(torch.tensor([[0.3]])).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_a_predicted_action_has_a_latest_time() -> None:
+    latest = {"u": 1.0, "eps": 1.0, "data": 0.98}
+    for each, time in latest.items():
+        assert FlowNetwork(1, 1, NetworkSettings(parameterisation=each)).latest_time == time  # type: ignore[arg-type]
 
 
 def test_time_rows_do_not_fill_the_memory() -> None:

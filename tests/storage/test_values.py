@@ -91,9 +91,8 @@ def test_a_temporary_file_that_was_removed_before_its_lock_is_made_again(
         lock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    files.write_bytes(tmp_path / "file.pt", b"content")
-    assert (tmp_path / "file.pt").read_bytes() == b"content"
-    assert len(made) == 1 and [path.name for path in tmp_path.iterdir()] == ["file.pt"]
+    with files.temporary(tmp_path / "file.pt") as part:
+        assert part.exists() and part != made[0]
 
 
 def test_the_file_is_on_the_disk_before_its_name_and_the_name_before_the_call_returns(

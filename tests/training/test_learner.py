@@ -75,6 +75,15 @@ def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str) -> None:
     assert several.update(rollout(4))["ratio_max"] != 1.0  # later minibatches do differ
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_first_ratio_is_one_in_pieces_of_any_size(algorithm: str) -> None:
+    """Products of one row and of many round differently: the old policy is computed in the pieces of the new one."""
+    settings = ["learner.epochs=1", "learner.minibatches=1", "learner.microbatch=1", "learner.probes.count=1"]
+    one = learner(config(algorithm, *settings, "policy.hidden=[100,100]"))
+    metrics = one.update(rollout())
+    assert metrics["ratio_min"] == metrics["ratio_max"] == 1.0
+
+
 def test_without_normalisation_the_observations_stay_as_they_are() -> None:
     one = learner(config("fpo", "learner.normalise_observations=false"))
     data = rollout()
@@ -244,13 +253,15 @@ def test_a_log_ratio_beyond_the_bound_is_counted() -> None:
 
 
 def test_the_value_loss_is_clipped_as_ppo_does() -> None:
-    """value 2, old 0, return 1, clip .5: max((2 - 1)², (.5 - 1)²) = 1; value 1, old 0, return 1: (.5 - 1)² = .25."""
+    """value 2, old 0, return 1, clip .5: max((2 - 1)², (.5 - 1)²) = 1; value 1, old 0, return 1: (.5 - 1)² = .25; and
+    so below: value -2, return -1: 1; value -1: .25. Within the range nothing is clipped: (.25 - 1)² = .5625."""
     from flowrl.training.learner import Batch
 
     one = learner(config("ppo", "learner.value_clip=0.5"))
-    for value, expected in ((2.0, 1.0), (1.0, 0.25)):
+    for value, expected in ((2.0, 1.0), (1.0, 0.25), (-2.0, 1.0), (-1.0, 0.25), (0.25, 0.5625)):
         one.critic = lambda obs, value=value: torch.full((len(obs),), value)  # type: ignore[assignment, misc]
-        part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {})
+        target = torch.full((1,), -1.0 if value < 0 else 1.0)
+        part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), target, torch.zeros(1), {})
         assert float(one._value_loss(part)) == pytest.approx(expected)
 
 

@@ -87,6 +87,7 @@ adapter = File("src/flowrl/envs/adapter.py", ("tests/envs/test_adapter.py", "tes
 capture = File(
     "src/flowrl/envs/state_capture.py", ("tests/envs/test_captured_values.py", "tests/envs/test_state_capture.py")
 )
+train = File("src/flowrl/experiments/train.py", (BEST,))
 build = File("src/flowrl/experiments/build.py", (BEST,))
 
 MUTANTS = [
@@ -155,7 +156,7 @@ MUTANTS = [
     rollout.mutant("self.lengths[done] = 0\n", "pass\n", "lengths go on over the end of an episode"),
     rollout.mutant("self.counted[done] = True", "pass", "a staggered environment never counts"),
     rollout.mutant("successes[~successes.isnan()]", "successes.nan_to_num()", "episodes that were not judged count as failures"),
-    loop.mutant("self.window_return, self.window_episodes = 0.0, 0\n", "", "windows are not separate"),
+    loop.mutant("self.window_return, self.window_episodes = 0.0, 0\n", "pass\n", "windows are not separate"),
     loop.mutant("better = mean > self.best_return", "better = mean >= self.best_return", "a window as good as the best replaces it"),
     loop.mutant("self.window_return += return_mean * (episodes - self.episodes)", "self.window_return += return_mean", "iterations weigh alike, whatever their episodes"),
     loop.mutant("return self.env_steps >= self.total_steps", "return self.env_steps > self.total_steps", "one iteration too many", "tests/training/test_loop.py"),
@@ -165,6 +166,7 @@ MUTANTS = [
     metrics.mutant("value = value * rows", "value = value", "metrics are summed, not averaged", "tests/training/test_loop.py"),
     metrics.mutant('"_min": torch.minimum', '"_min": torch.add', "the smallest ratio is a mean", "tests/training/test_loop.py"),
     build.mutant('content.get("evaluation_weights") == "actor"', "False", "best.pt is evaluated with the moving average"),
+    train.mutant('content["evaluation_weights"] = "actor"', "pass", "best.pt does not say which weights were measured"),
     # --- flow
     matching.mutant("bounded(t).square()", "t.square()", "the weight eps is 0 at t = 0, where the network's divisor is not"),
     matching.mutant("bounded(1 - t).square()", "(1 - t).square()", "the weight data is 0 at t = 1, where the network's divisor is not"),
@@ -275,12 +277,12 @@ MUTANTS = [
     jsonl.mutant("self._file.flush()", "pass", "lines are written late"),
     # --- evaluation
     episodes.mutant("self._index[ended] += len(ended)", "self._index[ended] += 1", "the first episodes to end count"),
-    episodes.mutant("self._total[ended] = 0\n", "", "returns go on over the end of an episode"),
+    episodes.mutant("self._total[ended] = 0\n", "pass\n", "returns go on over the end of an episode"),
     episodes.mutant("(step.terminated | step.truncated).numpy()", "step.terminated.numpy()", "truncated episodes do not end"),
     episodes.mutant("self._length >= longest", "self._length > longest", "an endless episode ends a step late"),
     episodes.mutant("np.nan_to_num(successes, nan=0.0)", "successes[~np.isnan(successes)]", "episodes without a report are left out of the success rate"),
     episodes.mutant("1e6 * self.act_seconds", "1e3 * self.act_seconds", "microseconds are milliseconds"),
-    episodes.mutant("obs = step.obs\n", "", "the policy acts on the first observation for ever"),
+    episodes.mutant("obs = step.obs\n", "pass\n", "the policy acts on the first observation for ever"),
     statistics.mutant("x.std(ddof=1)", "x.std()", "the deviation is divided by n"),
     statistics.mutant("low = x.shape[-1] // 4", "low = x.shape[-1] // 3", "the interquartile mean is that of the middle third"),
     statistics.mutant("centre = p + z**2 / (2 * n)", "centre = p", "Wilson's interval is centred on the rate"),
@@ -289,6 +291,7 @@ MUTANTS = [
     pareto.mutant("known & ~beaten", "~beaten", "a point that is not finite is on the front"),
     pareto.mutant("(cost[:, None] <= cost)", "(cost[:, None] < cost)", "an equally dear, better point beats no other"),
     latency.mutant("order.reverse()", "pass", "a drift of the machine favours one candidate"),
+    latency.mutant("last_step.for_field(sampler, flow.field)", "sampler", "samplers are graded without a policy's last step", "tests/evaluation/test_latency.py::test_samplers_of_predicted_actions_are_graded_with_the_last_step_of_a_policy"),
     latency.mutant(" / spread)", ")", "the endpoint error is not relative to the spread"),
     latency.mutant("copy.deepcopy(field).double()", "field.double()", "the benchmark changes the network's precision"),
     machine.mutant("elif cpu_share < OWN_SHARE:", "elif False:", "figures of a process that waited for the processor are called good"),

@@ -72,6 +72,18 @@ def is_known(mutant: Mutant, results: dict[str, dict[str, Any]]) -> bool:
     return known["killed"] is True or (known["killed"] is False and known["tests"] == tests_of(mutant))
 
 
+def fault(mutant: Mutant) -> str:
+    """Explain why the mutant cannot be made; empty where it can be."""
+    count = occurrences(mutant)
+    if count != 1:
+        return f"{mutant.old!r} is there {count} times, not once"
+    try:
+        compile((ROOT / mutant.path).read_text().replace(mutant.old, mutant.new), mutant.path, "exec")
+    except SyntaxError as error:
+        return f"{mutant.old!r} replaced is no Python ({error.msg}, line {error.lineno})"
+    return ""
+
+
 def occurrences(mutant: Mutant) -> int:
     """Count how often the text that the mutant replaces is in its file."""
     path = ROOT / mutant.path
@@ -229,9 +241,9 @@ def main() -> None:
     options = parser.parse_args()
     mutants = [mutant for mutant in MUTANTS if options.only in mutant.path]
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    lost = [mutant for mutant in mutants if occurrences(mutant) != 1]
+    lost = [mutant for mutant in mutants if fault(mutant)]
     for mutant in lost:
-        print(f"{mutant.path}: {mutant.old!r} is there {occurrences(mutant)} times, not once", file=sys.stderr)
+        print(f"{mutant.path}: {fault(mutant)}", file=sys.stderr)
     mutants = [mutant for mutant in mutants if mutant not in lost]
     if options.report:
         PAGE.write_text(report(mutants, results))

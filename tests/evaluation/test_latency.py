@@ -150,6 +150,22 @@ def test_the_benchs_endpoint_error_is_that_of_euler(sigma: float, steps: int, eu
     assert row.endpoint_error == pytest.approx(1 - euler_std / sigma, rel=1e-2)
 
 
+def test_samplers_of_predicted_actions_are_graded_with_the_last_step_of_a_policy() -> None:
+    """The exact prediction of N(0, 1): to v at t = 1, 0 instead of x, Heun's error would be a fortieth at 20 steps."""
+
+    class Predicted:
+        latest_time = 0.98
+
+        def bind(self, obs: Tensor) -> Callable[[Tensor, float], Tensor]:
+            return lambda x, t: (t * x / (t * t + (1 - t) ** 2) - x) / max(1 - t, 0.02)
+
+    samplers = {("heun", 20): registry.make("heun", {"steps": 20})}
+    reference = registry.make(*latency.REFERENCE)
+    (row,) = bench(FlowInputs(Predicted(), 1, 40), samplers, [1], 0, reference=reference, effort=ONCE)  # type: ignore[arg-type]
+    assert row.nfe == 41
+    assert row.endpoint_error < 1e-3
+
+
 def test_a_tight_dopri5_is_the_truth() -> None:
     field = GaussianField(mu=-1, sigma=0.5)
     noise = torch.randn(64, 3)

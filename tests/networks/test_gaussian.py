@@ -19,6 +19,24 @@ def test_density_and_entropy_by_hand() -> None:
     assert entropy(std).item() == pytest.approx(1 + math.log(2 * math.pi))
 
 
+@pytest.mark.parametrize("initial_std", [0.002, 0.3, 2.0])
+def test_the_first_spread_is_exactly_initial_std(initial_std: float) -> None:
+    actor = GaussianActor(3, 2, GaussianSettings(initial_std=initial_std))
+    with torch.no_grad():
+        spread = actor(torch.randn(4, 3))[1]
+    torch.testing.assert_close(spread, torch.full((4, 2), initial_std), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("std", ["state_independent", "state_dependent"])
+def test_the_spread_stays_above_a_thousandth(std: Literal["state_independent", "state_dependent"]) -> None:
+    """std = softplus(spread) + 0.001, however small the softplus has become."""
+    actor = GaussianActor(3, 2, GaussianSettings(std=std))
+    with torch.no_grad():
+        actor.spread.fill_(-50.0)
+        _, spread = actor(torch.zeros(4, 3))
+    torch.testing.assert_close(spread, torch.full((4, 2), 1e-3), rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize(
     ("std", "free", "same"),
     [("state_independent", True, True), ("state_dependent", True, False), ("fixed", False, True)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from flowrl.networks.normaliser import Normaliser
@@ -31,8 +32,8 @@ def test_a_large_offset_does_not_cancel() -> None:
 
 
 def test_before_the_first_batch_there_is_only_the_limit() -> None:
-    obs = torch.tensor([[1.0, -200.0]])
-    assert Normaliser(2)(obs).tolist() == [[1.0, -10.0]]
+    obs = torch.tensor([[1.0, -200.0, 10.5, 9.5]])
+    assert Normaliser(4)(obs).tolist() == [[1.0, -10.0, 10.0, 9.5]]
 
 
 def test_one_that_is_not_enabled_hands_observations_on_and_learns_nothing() -> None:
@@ -42,6 +43,15 @@ def test_one_that_is_not_enabled_hands_observations_on_and_learns_nothing() -> N
     normaliser.update(obs)
     assert normaliser(obs) is obs
     assert normaliser.count == 0
+
+
+def test_a_constant_observation_becomes_zero() -> None:
+    """Its variance is 0: epsilon keeps 0 / 0 away."""
+    normaliser = Normaliser(1)
+    normaliser.update(torch.full((10, 1), 3.0))
+    assert normaliser(torch.tensor([[3.0], [3.001]])).flatten().tolist() == pytest.approx(
+        [0, 0.001 / 1e-5**0.5], rel=1e-3
+    )
 
 
 def test_a_loaded_normaliser_acts_like_the_saved_one() -> None:

@@ -1,13 +1,16 @@
-"""The velocity network: binding is exact, memory of time rows is never stale."""
+"""The velocity network: binding is exact, memory of time rows is never stale, predictions become velocities."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch.nn import functional
 
+from flowrl.contracts.errors import CheckpointError
 from flowrl.networks.mlp import ACTIVATIONS
-from flowrl.networks.velocity import FlowNetwork, NetworkSettings, to_velocity
+from flowrl.networks.velocity import MOST_TIME_ROWS, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -57,6 +60,8 @@ def test_remembered_time_rows_follow_the_weights(options: dict[str, bool]) -> No
             assert torch.allclose(network.bind(obs)(x, 0.5), expected, atol=1e-6)
         network.bind(obs)(x, 0.5).square().sum().backward()
         optimizer.step()
+    with torch.no_grad():
+        network.bind(obs)(x, 0.5)  # remembered
     network.load_state_dict({name: w * 2 for name, w in network.state_dict().items()})
     with torch.no_grad():
         assert torch.allclose(network.bind(obs)(x, 0.5), plainly(network, obs, x, torch.full((3, 1), 0.5)), atol=1e-6)
@@ -81,5 +86,54 @@ def test_a_data_network_lands_on_its_last_prediction() -> None:
     output, x = torch.tensor([[0.3, -0.8]]).double(), torch.tensor([[2.0, 1.0]]).double()
     velocity = to_velocity(output, x, 0.9, "data")
     assert torch.allclose(x + 0.1 * velocity, output, atol=1e-15)
-    assert torch.isfinite(to_velocity(output, x, 1.0, "data")).all()
-    assert torch.isfinite(to_velocity(output, x, torch.zeros(1, 1), "eps")).all()
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_predictions_as_velocities_by_hand(as_tensor: bool) -> None:
+    """x = 2, output = 0.5. u: 0.5. eps: the noise is 2 + 0.5, v = (2 - 2.5) / t. data: v = (0.5 - 2) / (1 - t)."""
+    output, x = torch.tensor([[0.5]]).double(), torch.tensor([[2.0]]).double()
+    expected = [  # t, u, eps, data; t and 1 - t are at least 0.02
+        (0.0, 0.5, -25.0, -1.5),
+        (0.01, 0.5, -25.0, -1.5 / 0.99),
+        (0.5, 0.5, -1.0, -3.0),
+        (0.9, 0.5, -0.5 / 0.9, -15.0),
+        (0.99, 0.5, -0.5 / 0.99, -75.0),
+        (1.0, 0.5, -0.5, -75.0),
+    ]
+    for t, *velocities in expected:
+        time = torch.tensor([[t]], dtype=torch.float64) if as_tensor else t
+        found = [to_velocity(output, x, time, each).item() for each in ("u", "eps", "data")]  # type: ignore[arg-type]
+        assert found == pytest.approx(velocities, rel=1e-12)
+
+
+def test_weights_that_predicted_the_noise_itself_are_refused() -> None:
+    """Those of earlier versions: the residual would make another policy of them, without a word."""
+    network = FlowNetwork(3, 2, NetworkSettings(parameterisation="eps"))
+    saved = network.state_dict()
+    network.load_state_dict(saved)
+    del saved["predicts_residual"]
+    with pytest.raises(CheckpointError, match="does not predict the noise as this version does"):
+        network.load_state_dict(saved)
+
+
+def test_time_features_by_hand() -> None:
+    """cos and sin of 0.3, 0.6, 1.2 and 2.4: saved networks were trained with these, in this order."""
+    angles = [0.3, 0.6, 1.2, 2.4]
+    expected = [*map(math.cos, angles), *map(math.sin, angles)]
+    assert TimeFeatures(8)(torch.tensor([[0.3]])).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_only_a_predicted_action_has_a_latest_time() -> None:
+    latest = {"u": 1.0, "eps": 1.0, "data": 0.98}
+    for each, time in latest.items():
+        assert FlowNetwork(1, 1, NetworkSettings(parameterisation=each)).latest_time == time  # type: ignore[arg-type]
+
+
+def test_time_rows_do_not_fill_the_memory() -> None:
+    """An adaptive sampler evaluates ever new times."""
+    network = FlowNetwork(2, 2, NetworkSettings(hidden=(8,)))
+    with torch.no_grad():
+        velocity = network.bind(torch.zeros(1, 2))
+        for number in range(3 * MOST_TIME_ROWS):
+            velocity(torch.zeros(1, 2), number / (3 * MOST_TIME_ROWS))
+            assert len(network._time_rows) <= MOST_TIME_ROWS == 256

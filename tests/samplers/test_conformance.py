@@ -63,6 +63,13 @@ class InPlace(Plain):
         return x.copy_(euler(velocity, x, t0, t1, self.steps))
 
 
+class Shares(Plain):
+    """Goes nowhere: its result is the caller's noise itself, which a later change of one would change in the other."""
+
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return x.view_as(x)
+
+
 @dataclass
 class Remembers(Plain):
     calls: list[int] = field(default_factory=list)
@@ -103,6 +110,7 @@ class Raises(Plain):
         (Inexact, {"moves exactly along a constant velocity"}),
         (Widens, {"keeps shape and dtype"}),
         (InPlace, {"does not change its input"}),
+        (Shares, {"does not change its input", "converges forward in time"}),
         (Remembers, {"is stateless"}),
         (Overshoots, {"evaluates only between t0 and t1"}),
         (Miscounts, {"evaluates as often as declared"}),

@@ -75,6 +75,15 @@ def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str) -> None:
     assert several.update(rollout(4))["ratio_max"] != 1.0  # later minibatches do differ
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_first_ratio_is_one_in_pieces_of_any_size(algorithm: str) -> None:
+    """Products of one row and of many round differently: the old policy is computed in the pieces of the new one."""
+    settings = ["learner.epochs=1", "learner.minibatches=1", "learner.microbatch=1", "learner.probes.count=1"]
+    one = learner(config(algorithm, *settings, "policy.hidden=[100,100]"))
+    metrics = one.update(rollout())
+    assert metrics["ratio_min"] == metrics["ratio_max"] == 1.0
+
+
 def test_without_normalisation_the_observations_stay_as_they_are() -> None:
     one = learner(config("fpo", "learner.normalise_observations=false"))
     data = rollout()
@@ -149,6 +158,7 @@ def test_a_state_carries_everything(algorithm: str) -> None:
     one.update(rollout(0))
     other = learner(config(algorithm, "learner.schedule.kind=adaptive"), seed=9)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert other._scale.largest == one._scale.largest > 0
     assert one.update(rollout(1)) == other.update(rollout(1))
     assert same(weights(one), weights(other))
 
@@ -165,6 +175,76 @@ def test_a_non_finite_reward_stops_before_the_weights_move(algorithm: str) -> No
     assert same(before, weights(one))
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_an_infinite_reward_stops_as_one_that_is_no_number_does(value: float) -> None:
+    """Advantages that are not normalised stay infinite; their gradient is infinite or NaN, and may not be applied."""
+    one = learner(config("ppo", "learner.normalise_advantages='no'", "learner.minibatches=1", "learner.gamma=0.0"))
+    before = {name: weight.clone() for name, weight in weights(one).items()}
+    data = rollout()
+    data.rewards[3, 2] = value
+    with pytest.raises(TrainingDiverged):
+        one.update(data)
+    assert same(before, weights(one))
+
+
+def test_infinite_norms_are_refused_as_nans_are() -> None:
+    from flowrl.training.learner import Batch
+
+    one = learner(config("ppo"))
+    part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {})
+    for value in (float("inf"), float("nan")):
+        norms = {"actor_grad_norm": torch.tensor(1.0), "critic_grad_norm": torch.tensor(value)}
+        with pytest.raises(TrainingDiverged, match="the critic's gradient is not finite"):
+            one._refuse_non_finite(norms, part, torch.arange(1))
+    one._refuse_non_finite({"actor_grad_norm": torch.tensor(1.0)}, part, torch.arange(1))
+
+
+@pytest.mark.parametrize(("part", "limit"), [("actor", 1e-3), ("critic", 1e-3), ("actor", None), ("critic", None)])
+def test_the_gradients_of_actor_and_critic_are_limited_separately(part: str, limit: float | None) -> None:
+    """The norm that is reported is that before the limit; the gradient left behind has the norm of the limit."""
+    written = "null" if limit is None else str(limit)
+    one = learner(config("fpo", f"learner.max_grad_norm={written}", "learner.epochs=1", "learner.minibatches=1"))
+    metrics = one.update(rollout())
+    network = getattr(one, part)
+    norm = torch.cat([weight.grad.flatten() for weight in network.parameters()]).norm().item()
+    assert metrics[f"{part}_grad_norm"] > 0.01
+    assert norm == pytest.approx(metrics[f"{part}_grad_norm"] if limit is None else limit, rel=1e-4)
+
+
+def test_statistics_are_those_of_the_observations_acted_on() -> None:
+    """Not of their successors, which the next rollout counts, and all of them: (time, envs) rows."""
+    one, data = learner(config("ppo")), rollout()
+    one.update(data)
+    rows = data.obs.flatten(0, 1).double()
+    assert one.normaliser.count == len(rows) == 128
+    torch.testing.assert_close(one.normaliser.mean, rows.mean(dim=0), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(one.normaliser.variance, rows.var(dim=0, correction=0), rtol=1e-12, atol=1e-12)
+
+
+def test_every_row_is_in_one_minibatch_of_an_epoch() -> None:
+    """10 rows in 4 minibatches of at most 3, in microbatches of at most 2; another order in every epoch."""
+    one = learner(config("ppo", "learner.minibatches=4", "learner.microbatch=2", "learner.epochs=3"))
+    epochs = one._draw_minibatches(10)
+    orders = [[row for minibatch in epoch for chunk in minibatch for row in chunk.tolist()] for epoch in epochs]
+    assert len(orders) == 3 and all(sorted(order) == list(range(10)) for order in orders)
+    assert orders[0] != orders[1]
+    assert [[len(chunk) for chunk in minibatch] for minibatch in epochs[0]] == [[2, 1], [2, 1], [2, 1], [1]]
+    assert [len(minibatch) for minibatch in one._draw_minibatches(2)[0]] == [1, 1]  # fewer rows than minibatches
+
+
+def test_advantages_of_a_minibatch_are_normalised_over_all_of_it() -> None:
+    """Not over each microbatch: the update is that of one large microbatch, but for rounding."""
+    settings = ["learner.normalise_advantages=minibatch", "learner.minibatches=2", "learner.epochs=1"]
+    one, pieces = (learner(config("fpo", *settings, f"learner.microbatch={size}")) for size in (4096, 5))
+    shifted = rollout()
+    shifted.rewards.mul_(3).add_(5)
+    a, b = one.update(shifted), pieces.update(shifted)
+    for name, weight in weights(one).items():
+        assert torch.allclose(weight, weights(pieces)[name], atol=1e-6), name
+    # of mean 0: at the old policy, of the first minibatch, the surrogate is the mean advantage
+    assert a["policy_loss"] == pytest.approx(b["policy_loss"], abs=1e-5) == pytest.approx(0, abs=0.02)
+
+
 def test_a_log_ratio_beyond_the_bound_is_counted() -> None:
     one = learner(config("fpo", "learner.log_ratio_bound=1e-6", "learner.epochs=2", "learner.minibatches=1"))
     metrics = one.update(rollout())
@@ -173,13 +253,15 @@ def test_a_log_ratio_beyond_the_bound_is_counted() -> None:
 
 
 def test_the_value_loss_is_clipped_as_ppo_does() -> None:
-    """value 2, old 0, return 1, clip .5: max((2 - 1)², (.5 - 1)²) = 1; value 1, old 0, return 1: (.5 - 1)² = .25."""
+    """value 2, old 0, return 1, clip .5: max((2 - 1)², (.5 - 1)²) = 1; value 1, old 0, return 1: (.5 - 1)² = .25; and
+    so below: value -2, return -1: 1; value -1: .25. Within the range nothing is clipped: (.25 - 1)² = .5625."""
     from flowrl.training.learner import Batch
 
     one = learner(config("ppo", "learner.value_clip=0.5"))
-    for value, expected in ((2.0, 1.0), (1.0, 0.25)):
+    for value, expected in ((2.0, 1.0), (1.0, 0.25), (-2.0, 1.0), (-1.0, 0.25), (0.25, 0.5625)):
         one.critic = lambda obs, value=value: torch.full((len(obs),), value)  # type: ignore[assignment, misc]
-        part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {})
+        target = torch.full((1,), -1.0 if value < 0 else 1.0)
+        part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), target, torch.zeros(1), {})
         assert float(one._value_loss(part)) == pytest.approx(expected)
 
 
@@ -195,6 +277,16 @@ def test_the_average_of_weights_by_hand() -> None:
         assert torch.allclose(mean, expected, atol=1e-7)
 
 
+def test_the_average_is_part_of_the_state() -> None:
+    settings = config("fpo++", "learner.ema_decay=0.75", "learner.ema_start=0")
+    one, other = learner(settings), learner(settings, seed=9)
+    one.update(rollout(0))
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    assert one.average is not None and other.average is not None
+    assert same(dict(other.average.state_dict()), dict(one.average.state_dict()))
+    assert not same(dict(one.average.state_dict()), dict(one.actor.state_dict()))
+
+
 def test_schedules_by_hand() -> None:
     linear = Schedule(ScheduleSettings(kind="linear"), total_updates=4)
     assert [linear.advance(0.0) for _ in range(5)] == [0.75, 0.5, 0.25, 0, 0]
@@ -203,6 +295,20 @@ def test_schedules_by_hand() -> None:
     assert adaptive.advance(0.1) == pytest.approx(1 / 1.5)  # within
     assert adaptive.advance(0.01) == pytest.approx(1.0)  # below half
     assert [adaptive.advance(0.01) for _ in range(3)] == [1.5, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "factor"), [(0.201, 1 / 1.5), (0.199, 1.0), (0.101, 1.0), (0.051, 1.0), (0.049, 1.5), (0.0, 1.5)]
+)
+def test_the_adaptive_schedule_acts_beyond_twice_and_below_half_the_target(change: float, factor: float) -> None:
+    schedule = Schedule(ScheduleSettings(kind="adaptive", target=0.1), total_updates=4)
+    assert schedule.advance(change) == pytest.approx(factor)
+
+
+def test_the_adaptive_schedule_has_two_ends() -> None:
+    schedule = Schedule(ScheduleSettings(kind="adaptive", target=0.1, smallest=0.5, largest=1.2), total_updates=4)
+    assert [schedule.advance(9.0) for _ in range(3)] == pytest.approx([1 / 1.5, 0.5, 0.5])
+    assert [schedule.advance(0.0) for _ in range(4)] == pytest.approx([0.75, 1.125, 1.2, 1.2])
 
 
 def test_a_run_that_is_made_longer_goes_on_at_the_rate_of_its_new_length() -> None:

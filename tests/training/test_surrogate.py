@@ -99,6 +99,16 @@ def test_the_bound_is_exact_inside_and_passes_gradients() -> None:
     assert torch.equal(x.grad, torch.ones(4))
 
 
+def test_metrics_of_the_ratio_by_hand() -> None:
+    """Two of four raw log-ratios are beyond ±10; ratios 0.7, 0.95, 1.1 and 1.3 leave 1 ± 0.2 in two."""
+    raw = torch.tensor([-12.0, -0.3, 7.0, 12.0])
+    assert ratio.ratio_metrics(raw, ratio.bounded(raw, 10.0), 0.2, 10.0)["bound_share"] == 0.5
+    log_ratio = torch.tensor([0.7, 0.95, 1.1, 1.3]).log()
+    found = {name: float(value) for name, value in ratio.ratio_metrics(log_ratio, log_ratio, 0.2, 10.0).items()}
+    expected = {"ratio_mean": 1.0125, "ratio_min": 0.7, "ratio_max": 1.3, "clipped_share": 0.5, "bound_share": 0.0}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize(("probes", "expected"), [(1, 1.0833), (2, 1.0408), (4, 1.0202), (8, 1.0101), (16, 1.0050)])
 def test_the_averaged_ratio_is_biased_upwards_by_jensens_inequality(probes: int, expected: float) -> None:
     """E r = exp(v / 2n) for log-ratio noise of variance v = .16 per probe."""

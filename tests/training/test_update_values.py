@@ -112,11 +112,11 @@ class Adam:
             self.parameters[i] -= self.rate * m / (math.sqrt(v) + EPSILON)
 
 
-def expected_critic() -> tuple[list[float], float]:
+def expected_critic() -> tuple[list[float], float, float]:
     """Weights (w1, b1, w2, b2) after two steps on mean max((V - R)², (V_old + clip(V - V_old) - R)²), and the
-    value loss of the second epoch."""
+    value loss and the gradient's norm of the second epoch."""
     adam = Adam(CRITIC_RATE, [1.0, 0.0, 1.0, 0.0])
-    loss = math.nan
+    loss, gradient = math.nan, [math.nan]
     for _ in range(2):
         w1, b1, w2, b2 = adam.parameters
         gradient, loss = [0.0] * 4, 0.0
@@ -131,7 +131,7 @@ def expected_critic() -> tuple[list[float], float]:
             for i, by in enumerate((w2 * s, w2, hidden, 1.0)):
                 gradient[i] += VALUE_COEFFICIENT * slope * by / 6
         adam.step(gradient)
-    return adam.parameters, loss
+    return adam.parameters, loss, math.hypot(*gradient)
 
 
 def ppo_slope(log_ratio: float, advantage: float, clip: float) -> tuple[float, float]:
@@ -158,9 +158,10 @@ def numbers(parameters: list[Tensor]) -> list[float]:
 
 def check_common(one: Learner, metrics: dict[str, float]) -> None:
     """The critic, and what the metrics say of it."""
-    critic, value_loss = expected_critic()
+    critic, value_loss, norm = expected_critic()
     assert numbers(list(one.critic.parameters())) == pytest.approx(critic, abs=2e-6)
     assert metrics["value_loss"] == pytest.approx(value_loss, rel=1e-5)
+    assert metrics["critic_grad_norm"] == pytest.approx(norm, rel=1e-4)
     # 1 - Var(R - V) / Var(R): R - V = A, so 1 - (21.21875 / 6) / Var(R)
     returns = flat(RETURNS)
     mean = sum(returns) / 6
@@ -229,6 +230,7 @@ def test_ppo() -> None:
     assert numbers([parameters[name] for name in GAUSSIAN]) == pytest.approx(adam.parameters, abs=5e-6)
     assert metrics["policy_loss"] == pytest.approx(-surrogate, abs=1e-6)
     assert metrics["entropy"] == pytest.approx(entropy, abs=1e-6)
+    assert metrics["actor_grad_norm"] == pytest.approx(math.hypot(*gradient), rel=1e-4)
     assert metrics["kl"] == pytest.approx(kl, rel=1e-3)
     assert 0 < clipped < 1, "the clip must have acted on some rows and not on others"
     assert metrics["clipped_share"] == pytest.approx(clipped, abs=1e-6)
@@ -320,6 +322,7 @@ def check_flow(
     assert numbers([parameters[name] for name in FLOW]) == pytest.approx(adam.parameters, abs=1e-5)
     assert metrics["policy_loss"] == pytest.approx(-surrogate, abs=2e-6)
     assert metrics["cfm_loss"] == pytest.approx(sum(map(sum, losses)) / 12, rel=1e-5)
+    assert metrics["actor_grad_norm"] == pytest.approx(math.hypot(*gradient), rel=1e-4)
     assert metrics["ratio_max"] == pytest.approx(max(ratios), rel=1e-5)
     assert metrics["ratio_min"] == pytest.approx(min(ratios), rel=1e-5)
     clipped = sum(abs(r - 1) > clip for r in ratios) / len(ratios)

@@ -60,7 +60,7 @@ class CheckpointSettings(Settings):
     """Seconds of training between two saves of ckpt.pt; it is saved at the end in any case."""
     best_over: int = Field(20, ge=0, le=1_000_000)
     """Iterations over whose episodes the mean return is taken each time that best.pt may be replaced; 0 keeps
-    no best.pt."""
+    no best.pt. It is evaluated with the weights that acted, also where the run keeps a moving average of them."""
 
 
 class Config(Settings):

@@ -22,7 +22,11 @@ class Velocity(Protocol):
 
 
 class VelocityField(Protocol):
-    """A learned velocity that depends on an observation."""
+    """A learned velocity that depends on an observation.
+
+    A field may also have `latest_time`, the largest time at which its velocity is meaningful, where that is not 1:
+    `flowrl.flow.last_step` then takes the rest of the way in one step.
+    """
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity for the observations `obs` (..., observation).

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.evaluation import pareto
+from flowrl.flow import last_step
 from flowrl.flow.nfe import CountingVelocity
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed
@@ -171,12 +172,14 @@ def bench(
 
     A timed call generates actions as a robot does: it binds observations to the field and integrates given noise
     from t = 0 to t = 1, without gradients. Observations and noise are N(0, 1) from `seed`, the same for all samplers.
-    The endpoints of `reference`, an adaptive sampler with a tight tolerance, count as exact. `report` is called with
-    a line on each batch size, and on each sampler that raised and is therefore left out.
+    The endpoints of `reference`, an adaptive sampler with a tight tolerance, count as exact. All take the last step as
+    a policy does (`flowrl.flow.last_step`). `report` is called with a line on each batch size, and on each sampler
+    that raised and is therefore left out.
     """
     random = torch.Generator().manual_seed(seed)
     obs, noise = flow.draw(ENDPOINT_ROWS, random)
-    exact = reference_endpoints(flow.field, obs, noise, reference)
+    samplers = {key: last_step.for_field(sampler, flow.field) for key, sampler in samplers.items()}
+    exact = reference_endpoints(flow.field, obs, noise, last_step.for_field(reference, flow.field))
     rows: list[Row] = []
     for batch in batches:
         inputs = [flow.draw(batch, random) for _ in range(INPUTS)]

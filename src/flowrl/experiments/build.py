@@ -308,15 +308,16 @@ def load_policy(
 ) -> LoadedPolicy:
     """Load the policy in the content of the checkpoint `path`, with the sampler and noise mode of `config`.
 
-    Uses the moving average of the weights where the run kept one. Raises CheckpointError when the weights do not fit,
-    and UsageError, with the `remedy`, when the sampler is a Python file that is none of the `named_samplers`, those
-    that the user has named.
+    Uses the moving average of the weights where the run kept one, but for best.pt, which was chosen by the returns of
+    the weights that acted. Raises CheckpointError when the weights do not fit, and UsageError, with the `remedy`, when
+    the sampler is a Python file that is none of the `named_samplers`, those that the user has named.
     """
     if kind_of(config).uses_sampler and config.sampler.name not in named_samplers:
         name = config.sampler.name
         refuse_file_sampler(config, path, remedy or f"flowrl eval {path} --sampler {name} runs it")
     sizes = content["sizes"]
-    weights = content["average"] or content["actor"]
+    acting = content.get("evaluation_weights") == "actor"
+    weights = content["actor"] if acting else content["average"] or content["actor"]
     actor = make_actor(config, sizes["observation"], sizes["action"], weights.get("mask.visible"))
     normaliser = Normaliser(sizes["observation"], enabled=config.learner.normalise_observations)
     try:

@@ -291,7 +291,10 @@ class Saver:
 
     def save(self, name: str = checkpoint.LATEST) -> None:
         """Save the run as the checkpoint `name` of its folder."""
-        checkpoint.save(self._folder / name, self._run.content(self._reporters.offset))
+        content = self._run.content(self._reporters.offset)
+        if name == checkpoint.BEST:  # the returns that chose it were theirs, not those of their moving average
+            content["evaluation_weights"] = "actor"
+        checkpoint.save(self._folder / name, content)
         self._warn()
         if name == checkpoint.LATEST:
             self._saved_at = time.monotonic()

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowrl.contracts.divisors import SMALLEST_DIVISOR, bounded
+from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import MLP, Activation, Widths, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
-
-# A network that predicts the noise or the action gives its velocity after a division by t or by 1 - t,
-# which are 0 at one end of time; they are taken to be at least this.
-SMALLEST_DIVISOR = 0.02
 
 # An adaptive sampler evaluates ever new times, and remembering them all would only fill the memory.
 MOST_TIME_ROWS = 256
@@ -34,28 +32,25 @@ class NetworkSettings(Settings):
     time_features: int = Field(8, ge=2, le=64, multiple_of=2)
     """cos and sin of t · {1, 2, 4, 8, …}, half each. More let the velocity change faster along time."""
     output_scale: float = Field(0.25, gt=0, le=1000)
-    """Factor on the output. Small values start the policy near its noise, N(0, 1) before squashing."""
+    """Factor on the output. The smaller, the nearer to what `parameterisation` says are the first actions."""
     parameterisation: Parameterisation = "u"
-    """What the output predicts: the velocity (u), the noise (eps) or the action (data)."""
+    """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
+    Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
+    with a single step), and near 0 with data (0.05 to 0.15): it explores by its `perturbation`."""
 
 
 def to_velocity(output: Tensor, x: Tensor, t: float | Tensor, parameterisation: Parameterisation) -> Tensor:
     """Convert the network's prediction at the point `x` and time `t` to a velocity.
 
-    u: v = output; eps: v = (x - eps) / t; data: v = (data - x) / (1 - t), from eps = x - t v and
-    data = x + (1 - t) v, with the divisors bounded below by `SMALLEST_DIVISOR`.
+    u: v = output; eps: v = (x - eps) / t with eps = x + output, so v = -output / t; data: v = (output - x) / (1 - t);
+    from eps = x - t v and data = x + (1 - t) v. The divisors are at least `SMALLEST_DIVISOR`; nearer to the end of
+    time the network predicts the point that lies this far back, or ahead, in time.
     """
     if parameterisation == "u":
         return output
     if parameterisation == "eps":
-        return (x - output) / _bounded(t)
-    return (output - x) / _bounded(1 - t)
-
-
-def _bounded(divisor: float | Tensor) -> float | Tensor:
-    if isinstance(divisor, Tensor):
-        return divisor.clamp(min=SMALLEST_DIVISOR)
-    return max(divisor, SMALLEST_DIVISOR)
+        return -output / bounded(t)
+    return (output - x) / bounded(1 - t)
 
 
 class TimeFeatures(nn.Module):
@@ -74,7 +69,8 @@ class TimeFeatures(nn.Module):
 class FlowNetwork(nn.Module):
     """A multi-layer perceptron over (observation, x, time features): flowrl's `VelocityField`.
 
-    It sees the `visible` (observation,) bool entries of the observation; None: all.
+    It sees the `visible` (observation,) bool entries of the observation; None: all. `latest_time` is the largest time
+    at which its velocity is meaningful: that of a predicted action is 0 / 0 at t = 1.
     """
 
     def __init__(
@@ -85,11 +81,24 @@ class FlowNetwork(nn.Module):
         self.observation_size = observation_size
         self.action_size = action_size
         self.settings = settings
+        self.latest_time = 1 - SMALLEST_DIVISOR if settings.parameterisation == "data" else 1.0
+        if settings.parameterisation == "eps":
+            # A mark in the saved weights: those without it are of a network whose output was the noise itself.
+            self.predicts_residual = nn.Buffer(torch.ones((), dtype=torch.bool))
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = MLP(widths, settings.activation, lecun_uniform)
         self._time_rows: dict[float, Tensor] = {}
         self._time_rows_of = (-1, -1)  # version and address of the weights that the rows were computed with
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.settings.parameterisation == "eps" and f"{prefix}predicts_residual" not in state_dict:
+            raise CheckpointError(
+                "the network of the checkpoint does not predict the noise as this version does, which adds the output "
+                "to the point (policy.parameterisation: eps): with its weights the actions would be other ones. Use "
+                "the version of flowrl that saved it, or train again."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity for `obs` (..., observation), whose share of the first layer is computed here, once."""

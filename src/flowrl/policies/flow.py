@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flowrl.contracts.errors import FlowrlError, UsageError, in_one_line
 from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
+from flowrl.flow import last_step
 from flowrl.flow.nfe import CountingVelocity
 from flowrl.networks.normaliser import Normaliser
 from flowrl.networks.velocity import NetworkSettings
@@ -42,6 +43,7 @@ class FlowPolicy:
         self.field = field
         self.normaliser = normaliser
         self.sampler = sampler
+        self._integrator = last_step.for_field(sampler, field)
         self.noise = noise
         self.perturbation = settings.perturbation if training else 0.0
         self.action_limit = settings.action_limit
@@ -63,12 +65,13 @@ class FlowPolicy:
 
     @property
     def nfe(self) -> float:
-        """Velocity evaluations per action: as the sampler declares, else the mean over the calls so far."""
-        declared = getattr(self.sampler, "nfe", None)
+        """Velocity evaluations per action: as the sampler declares, else the mean over the calls so far; with that of
+        a separate last step (`flowrl.flow.last_step`)."""
+        declared = getattr(self._integrator, "nfe", None)
         return declared if declared is not None else self.evaluations / max(1, self.calls)
 
     def _integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
-        if getattr(self.sampler, "nfe", None) is not None:
+        if getattr(self._integrator, "nfe", None) is not None:
             return self._call_sampler(velocity, noise)
         counting = CountingVelocity(velocity)
         action = self._call_sampler(counting, noise)
@@ -78,7 +81,7 @@ class FlowPolicy:
 
     def _call_sampler(self, velocity: Velocity, noise: Tensor) -> Tensor:
         try:
-            action = self.sampler(velocity, noise, 0.0, 1.0)
+            action = self._integrator(velocity, noise, 0.0, 1.0)
         except FlowrlError:
             raise
         except Exception as error:

@@ -97,7 +97,8 @@ class LearnerSettings(Settings):
     """Weight of the entropy bonus, for Gaussian policies."""
 
     ema_decay: Changeable[float | None] = Field(None, ge=0, lt=1)
-    """Decay of a moving average of the actor's weights, which evaluation then uses; null for none."""
+    """Decay of a moving average of the actor's weights, which the evaluation of ckpt.pt then uses; null for none.
+    best.pt is evaluated with the weights that acted, by whose returns it was chosen."""
     ema_start: Changeable[int] = Field(0, ge=0, le=10**12)
     """Updates before the moving average begins."""
 

@@ -84,6 +84,10 @@ class Best:
     Windows follow one another without overlap, and do not depend on when a run was saved or interrupted. As the
     largest of many noisy means, `best_return` is too high on average (the optimizer's curse, Smith & Winkler 2006,
     doi 10.1287/mnsc.1050.0451): evaluate best.pt to measure it. The rule itself is flowrl's.
+
+    The returns are those of the weights that acted during the window, each for one rollout, with the noise and the
+    perturbation of training. So best.pt is evaluated with the acting weights at the window's end, also where a moving
+    average of them is kept, whose returns nobody measured (`evaluation_weights` in the checkpoint).
     """
 
     best_return: float = -math.inf

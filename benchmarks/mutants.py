@@ -1,0 +1,310 @@
+"""The mutants of `mutation.py`: each one wrong change that a test should notice, and the tests that should.
+
+Add one for every fault that was once in the code. `old` must be in the file exactly once; keep it short, so that it
+survives other changes of its line.
+"""
+
+# ruff: noqa: E501  # a mutant is a line
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One replacement in one file."""
+
+    path: str
+    old: str
+    new: str
+    breaks: str  # what is wrong with it
+    tests: tuple[str, ...]  # files or test names
+    excuse: str = ""  # why no test can notice it, where none can
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the source, and the tests of it."""
+
+    path: str
+    tests: tuple[str, ...]
+
+    def mutant(self, old: str, new: str, breaks: str, *tests: str, excuse: str = "") -> Mutant:
+        """Return a mutant of this file; `tests` instead of the file's."""
+        return Mutant(self.path, old, new, breaks, tests or self.tests, excuse)
+
+
+VALUES = "tests/training/test_update_values.py"
+LEARNER = "tests/training/test_learner.py"
+BEST = "tests/experiments/test_best.py"
+
+learner = File("src/flowrl/training/learner.py", (VALUES,))
+advantage = File("src/flowrl/training/advantage.py", ("tests/training/test_advantage.py", VALUES))
+ratio = File("src/flowrl/training/ratio.py", ("tests/training/test_surrogate.py", VALUES))
+surrogate = File("src/flowrl/training/surrogate.py", ("tests/training/test_surrogate.py",))
+schedule = File("src/flowrl/training/schedule.py", (LEARNER + "::test_schedules_by_hand", LEARNER + "::test_the_adaptive_schedule_acts_beyond_twice_and_below_half_the_target", LEARNER + "::test_the_adaptive_schedule_has_two_ends", LEARNER + "::test_a_run_that_is_made_longer_goes_on_at_the_rate_of_its_new_length"))  # fmt: skip
+rollout = File("src/flowrl/training/rollout.py", ("tests/training/test_rollout.py",))
+loop = File("src/flowrl/training/loop.py", (BEST,))
+metrics = File("src/flowrl/training/metrics.py", (VALUES, LEARNER))
+matching = File("src/flowrl/flow/matching.py", ("tests/flow/test_matching.py",))
+path = File("src/flowrl/flow/path.py", ("tests/flow/test_matching.py",))
+last_step = File("src/flowrl/flow/last_step.py", ("tests/policies/test_flow.py",))
+divisors = File("src/flowrl/contracts/divisors.py", ("tests/networks/test_velocity.py", "tests/flow/test_matching.py"))
+velocity = File("src/flowrl/networks/velocity.py", ("tests/networks/test_velocity.py",))
+gaussian = File("src/flowrl/networks/gaussian.py", ("tests/networks/test_gaussian.py", VALUES))
+normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_normaliser.py",))
+mlp = File("src/flowrl/networks/mlp.py", ("tests/networks/test_velocity.py", "tests/networks/test_mlp.py"))
+mask = File("src/flowrl/networks/mask.py", ("tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action", "tests/networks/test_mask.py::test_the_mask_is_part_of_the_saved_network"))  # fmt: skip
+critic = File("src/flowrl/networks/critic.py", ("tests/networks/test_mask.py::test_a_masked_critic_is_blind_to_it_and_a_full_one_is_not",))  # fmt: skip
+flow_policy = File("src/flowrl/policies/flow.py", ("tests/policies/test_flow.py",))
+noise = File("src/flowrl/policies/noise.py", ("tests/policies/test_noise.py",))
+gaussian_policy = File("src/flowrl/policies/gaussian.py", ("tests/policies/test_noise.py",))
+plan = File("samplers/flowrl_samplers/_plan.py", ("tests/samplers/test_fixed_grid.py",))
+rk4 = File("samplers/flowrl_samplers/rk4.py", ("tests/samplers/test_fixed_grid.py",))
+heun = File("samplers/flowrl_samplers/heun.py", ("tests/samplers/test_fixed_grid.py",))
+midpoint = File("samplers/flowrl_samplers/midpoint.py", ("tests/samplers/test_fixed_grid.py",))
+ralston = File("samplers/flowrl_samplers/ralston.py", ("tests/samplers/test_fixed_grid.py",))
+ab2 = File("samplers/flowrl_samplers/ab2.py", ("tests/samplers/test_fixed_grid.py",))
+dopri5 = File("samplers/flowrl_samplers/dopri5.py", ("tests/samplers/test_dopri5.py",))
+conformance = File("src/flowrl/samplers/conformance.py", ("tests/samplers/test_conformance.py",))
+registry = File("src/flowrl/samplers/registry.py", ("tests/samplers/test_registry.py",))
+checkpoint = File("src/flowrl/storage/checkpoint.py", ("tests/storage/test_checkpoint.py", "tests/storage/test_values.py"))  # fmt: skip
+integrity = File("src/flowrl/storage/integrity.py", ("tests/storage/test_checkpoint.py", "tests/storage/test_values.py"))  # fmt: skip
+files = File("src/flowrl/storage/files.py", ("tests/storage/test_files.py", "tests/storage/test_values.py", "tests/storage/test_checkpoint.py"))  # fmt: skip
+rng_state = File("src/flowrl/storage/rng_state.py", ("tests/storage/test_checkpoint.py::test_random_generators_continue_where_they_were_saved", "tests/storage/test_values.py"))  # fmt: skip
+jsonl = File(
+    "src/flowrl/reporting/jsonl.py", ("tests/reporting/test_torn_lines.py", "tests/reporting/test_reporting.py")
+)
+episodes = File(
+    "src/flowrl/evaluation/episodes.py", ("tests/evaluation/test_episodes.py", "tests/evaluation/test_statistics.py")
+)
+statistics = File("src/flowrl/evaluation/statistics.py", ("tests/evaluation/test_episodes.py", "tests/evaluation/test_statistics.py"))  # fmt: skip
+pareto = File("src/flowrl/evaluation/pareto.py", ("tests/evaluation/test_pareto.py",))
+latency = File("src/flowrl/evaluation/latency.py", ("tests/evaluation/test_latency.py",))
+machine = File("src/flowrl/evaluation/machine.py", ("tests/evaluation/test_latency.py::test_the_verdict_on_two_cores", "tests/evaluation/test_latency.py::test_the_reason_names_load_and_cores"))  # fmt: skip
+adapter = File("src/flowrl/envs/adapter.py", ("tests/envs/test_adapter.py", "tests/envs/test_captured_values.py"))
+capture = File(
+    "src/flowrl/envs/state_capture.py", ("tests/envs/test_captured_values.py", "tests/envs/test_state_capture.py")
+)
+train = File("src/flowrl/experiments/train.py", (BEST,))
+build = File("src/flowrl/experiments/build.py", (BEST,))
+
+MUTANTS = [
+    # --- training
+    learner.mutant("returns = advantages + values", "returns = advantages + next_values", "the critic's target is A + V of the next state"),
+    learner.mutant("rollout.rewards * settings.reward_scale", "rollout.rewards", "reward_scale is ignored"),
+    learner.mutant("ended = rollout.truncated\n", "ended = rollout.terminated\n", "true successors are valued where an episode terminated, not where it was truncated"),
+    learner.mutant("values[1:], self._values(self.normaliser(rollout.successors[-1:]))", "values[1:], values[-1:]", "the last row's successor is its own observation"),
+    learner.mutant("loss - self.settings.entropy_coefficient", "loss + self.settings.entropy_coefficient", "the entropy bonus has the wrong sign"),
+    learner.mutant("clip_grad_norm_(self.critic.parameters(), limit)", 'clip_grad_norm_(self.critic.parameters(), float("inf"))', "the critic's gradient is not limited", LEARNER + "::test_the_gradients_of_actor_and_critic_are_limited_separately"),
+    learner.mutant("clip_grad_norm_(self.actor.parameters(), limit)", 'clip_grad_norm_(self.actor.parameters(), float("inf"))', "the actor's gradient is not limited", LEARNER + "::test_the_gradients_of_actor_and_critic_are_limited_separately"),
+    learner.mutant("if not torch.isfinite(norm):", "if torch.isnan(norm):", "an infinite gradient is applied", LEARNER + "::test_infinite_norms_are_refused_as_nans_are"),
+    learner.mutant("self._refuse_non_finite(norms, batch, rows)\n        self.optimizer.step()", "self.optimizer.step()\n        self._refuse_non_finite(norms, batch, rows)", "the weights move before a NaN is noticed", LEARNER + "::test_a_non_finite_reward_stops_before_the_weights_move"),
+    learner.mutant("self.normaliser.update(rollout.obs.flatten(0, 1))", "self.normaliser.update(rollout.successors.flatten(0, 1))", "statistics are those of the successors", LEARNER + "::test_statistics_are_those_of_the_observations_acted_on"),
+    learner.mutant('loss = losses["policy_loss"] + self.settings.value_coefficient', 'loss = losses["policy_loss"] + 2 * self.settings.value_coefficient', "the value loss counts twice"),
+    learner.mutant("torch.maximum(error, (moved - part.returns).square())", "torch.minimum(error, (moved - part.returns).square())", "value clipping takes the smaller error"),
+    learner.mutant(".clamp(-clip, clip)", ".clamp(max=clip)", "value clipping is one-sided", LEARNER + "::test_the_value_loss_is_clipped_as_ppo_does"),
+    learner.mutant("(loss * (len(chunk) / len(rows))).backward()", "loss.backward()", "microbatches are summed, not averaged", LEARNER + "::test_micro_batches_change_nothing_but_rounding"),
+    learner.mutant("self.optimizer.zero_grad(set_to_none=True)\n", "pass\n", "gradients of earlier steps stay"),
+    learner.mutant("self.settings.critic_learning_rate or self.settings.learning_rate", "self.settings.learning_rate", "critic_learning_rate is ignored"),
+    learner.mutant('own = 1.0 if self.settings.schedule.kind == "adaptive" else factor', "own = factor", "the adaptive schedule changes the critic's rate", LEARNER + "::test_the_adaptive_schedule_leaves_the_critics_rate_alone"),
+    learner.mutant("mean.lerp_(weight, 1 - decay)", "mean.lerp_(weight, decay)", "the moving average uses 1 - decay", LEARNER + "::test_the_average_of_weights_by_hand"),
+    learner.mutant("self.schedule.updates > self.settings.ema_start", "self.schedule.updates >= self.settings.ema_start", "the moving average begins an update early", LEARNER + "::test_the_average_of_weights_by_hand"),
+    learner.mutant("betas=(settings.adam_beta1, settings.adam_beta2)", "betas=(settings.adam_beta2, settings.adam_beta1)", "Adam's betas are swapped"),
+    learner.mutant("weight_decay=settings.weight_decay", "weight_decay=0.1", "weights decay unasked"),
+    learner.mutant("advantages = self._scale(advantages)", "advantages = advantages", "advantages are not normalised"),
+    learner.mutant("minibatch_advantages = normalise(minibatch_advantages)", "minibatch_advantages = minibatch_advantages", "normalise_advantages: minibatch does nothing", LEARNER + "::test_advantages_of_a_minibatch_are_normalised_over_all_of_it"),
+    learner.mutant("size = -(-batch // min(self.settings.minibatches, batch))", "size = batch // min(self.settings.minibatches, batch)", "an epoch has a minibatch too many", LEARNER + "::test_every_row_is_in_one_minibatch_of_an_epoch"),
+    learner.mutant("order = torch.randperm(batch, generator=self.generator)", "order = torch.arange(batch)", "rows are not shuffled", LEARNER + "::test_every_row_is_in_one_minibatch_of_an_epoch"),
+    learner.mutant("self._scale.largest = state", "_ = state", "the advantages' scale is lost at resume", LEARNER + "::test_a_state_carries_everything"),
+    learner.mutant('self.generator.set_state(state["generator"])', "pass", "minibatches and probes are drawn again at resume", LEARNER + "::test_a_state_carries_everything"),
+    learner.mutant('self.optimizer.load_state_dict(state["optimizer"])', "pass", "Adam's moments are lost at resume", LEARNER + "::test_a_state_carries_everything"),
+    learner.mutant('self.average.load_state_dict(state["average"])', "pass", "the moving average is lost at resume", LEARNER + "::test_the_average_is_part_of_the_state"),
+    learner.mutant("chunks = [rows for minibatch in first_epoch for rows in minibatch]", "chunks = [torch.arange(len(flat_obs))]", "the old losses are computed in other pieces than the new ones", LEARNER + "::test_the_first_ratio_is_one_in_pieces_of_any_size"),
+    advantage.mutant("(~terminated) - values", "(~truncated) - values", "a truncation has no value after it"),
+    advantage.mutant("(~(terminated | truncated))", "(~terminated)", "the sum of advantages goes on over a truncation"),
+    advantage.mutant("carry = gamma * gae_lambda", "carry = gae_lambda", "the sum of advantages is not discounted"),
+    advantage.mutant("max(FADING * self.largest, ", "max(self.largest, ", "the largest deviation does not fade"),
+    advantage.mutant("least=self.floor * self.largest", "least=self.floor", "the floor is absolute"),
+    advantage.mutant("- advantages.mean()) /", ") /", "normalised advantages keep their mean"),
+    advantage.mutant("1 - (returns - values).var(correction=0) / variance", "1 - (returns - values).square().mean() / variance", "a constant error of the critic counts as unexplained", VALUES),
+    ratio.mutant("(log_ratio.exp() - 1 - log_ratio).mean()", "(log_ratio.exp() - 1).mean()", "the KL estimate lacks its correction"),
+    ratio.mutant("advantage.unsqueeze(-1) < 0, _limited", "advantage.unsqueeze(-1) >= 0, _limited", "the limit for negative advantages is that of positive ones"),
+    ratio.mutant("return loss + (loss.clamp(max=limit) - loss).detach()", "return loss.clamp(max=limit)", "a limited loss has no gradient"),
+    ratio.mutant("return (old_loss - new_loss).mean(dim=-1, keepdim=True)", "return (new_loss - old_loss).mean(dim=-1, keepdim=True)", "the averaged log-ratio has the wrong sign"),
+    ratio.mutant("return log_ratio + (log_ratio.clamp(-bound, bound) - log_ratio).detach()", "return log_ratio.clamp(-bound, bound)", "a bounded log-ratio has no gradient"),
+    ratio.mutant("((ratio - 1).abs() > clip)", "(ratio - 1 > clip)", "ratios below the range are not counted as clipped"),
+    ratio.mutant("return {\"times\": probes.times, \"noise\": probes.noise, \"loss\": loss}", "return {\"times\": probes.times, \"noise\": probes.noise.flip(0), \"loss\": loss}", "new losses are taken at other probes than the old", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
+    ratio.mutant("return (new_log_probability - old_log_probability)", "return (old_log_probability - new_log_probability)", "PPO's log-ratio has the wrong sign"),
+    ratio.mutant("\"bound_share\": (raw.abs() > bound)", "\"bound_share\": (log_ratio.abs() > bound)", "log-ratios beyond the bound are not counted"),
+    surrogate.mutant("torch.minimum(ratio * advantage", "torch.maximum(ratio * advantage", "PPO's surrogate takes the larger of the two"),
+    surrogate.mutant("ratio.clamp(1 - clip, 1 + clip)", "ratio.clamp(max=1 + clip)", "PPO's clip is one-sided"),
+    surrogate.mutant("advantage.abs() / (2 * clip) * (ratio - 1)", "advantage / (2 * clip) * (ratio - 1)", "SPO pushes bad actions away"),
+    surrogate.mutant("torch.where(advantage >= 0,", "torch.where(advantage < 0,", "ASPO's two parts are swapped"),
+    surrogate.mutant("log_ratio.square() / (2 * clip)", "log_ratio.square() / clip", "mirror descent goes half as far"),
+    schedule.mutant("change > 2 * settings.target", "change > settings.target", "the rate falls above the target, not above twice it"),
+    schedule.mutant("change < settings.target / 2", "change < settings.target", "the rate rises below the target, not below half of it"),
+    schedule.mutant("max(settings.smallest, self.factor / 1.5)", "self.factor / 1.5", "the rate has no lower end"),
+    schedule.mutant("min(settings.largest, self.factor * 1.5)", "self.factor * 1.5", "the rate has no upper end"),
+    schedule.mutant("max(0.0, 1 - self.updates / self._total_updates)", "1 - self.updates / self._total_updates", "the linear rate becomes negative"),
+    schedule.mutant('if self._settings.kind == "linear":\n            self.factor', 'if self._settings.kind == "none":\n            self.factor', "a run that is made longer keeps the rate of its former length"),
+    rollout.mutant("rollout.successors[t] = step.successor", "rollout.successors[t] = step.obs", "the successor is the observation after the restart"),
+    rollout.mutant("rollout.obs[t] = obs", "rollout.obs[t] = step.obs", "a row has the observation after its action"),
+    rollout.mutant("obs = step.obs\n    return", "obs = step.successor\n    return", "the policy acts on the end of the former episode"),
+    rollout.mutant("ended = done & self.counted", "ended = done", "parts of staggered episodes count"),
+    rollout.mutant("self.lengths[done] = 0\n", "pass\n", "lengths go on over the end of an episode"),
+    rollout.mutant("self.counted[done] = True", "pass", "a staggered environment never counts"),
+    rollout.mutant("successes[~successes.isnan()]", "successes.nan_to_num()", "episodes that were not judged count as failures"),
+    loop.mutant("self.window_return, self.window_episodes = 0.0, 0\n", "pass\n", "windows are not separate"),
+    loop.mutant("better = mean > self.best_return", "better = mean >= self.best_return", "a window as good as the best replaces it"),
+    loop.mutant("self.window_return += return_mean * (episodes - self.episodes)", "self.window_return += return_mean", "iterations weigh alike, whatever their episodes"),
+    loop.mutant("return self.env_steps >= self.total_steps", "return self.env_steps > self.total_steps", "one iteration too many", "tests/training/test_loop.py"),
+    loop.mutant("self.seconds += end - begin", "self.seconds = end - begin", "the seconds are those of the last iteration", "tests/training/test_loop.py"),
+    loop.mutant("self.env_steps += steps", "self.env_steps += self.rollout_steps", "steps of one environment are counted", "tests/training/test_loop.py"),
+    loop.mutant("not self.finished and not stop()", "not self.finished", "a signal does not stop the training", "tests/training/test_loop.py"),
+    metrics.mutant("value = value * rows", "value = value", "metrics are summed, not averaged", "tests/training/test_loop.py"),
+    metrics.mutant('"_min": torch.minimum', '"_min": torch.add', "the smallest ratio is a mean", "tests/training/test_loop.py"),
+    build.mutant('content.get("evaluation_weights") == "actor"', "False", "best.pt is evaluated with the moving average"),
+    train.mutant('content["evaluation_weights"] = "actor"', "pass", "best.pt does not say which weights were measured"),
+    # --- flow
+    matching.mutant("bounded(t).square()", "t.square()", "the weight eps is 0 at t = 0, where the network's divisor is not"),
+    matching.mutant("bounded(1 - t).square()", "(1 - t).square()", "the weight data is 0 at t = 1, where the network's divisor is not"),
+    matching.mutant("t / (1 - t).clamp(min=settings.elbo_floor)", "t / (1 - t)", "the weight elbo is infinite at t = 1"),
+    matching.mutant('"u": lambda: torch.ones_like(t)', '"u": lambda: t', "the weight u is t"),
+    matching.mutant('"mean": 1 / action_size', '"mean": 1.0', "the mean loss is the sum"),
+    matching.mutant('"sqrt": 1 / math.sqrt(action_size)', '"sqrt": 1 / action_size', "the reduction sqrt is the mean"),
+    matching.mutant("return (parts + uniform) / settings.count", "return uniform", "stratified times are uniform"),
+    matching.mutant("/ settings.grid", "/ (settings.grid - 1)", "the grid's times reach 1"),
+    matching.mutant("torch.sigmoid(-log_s)", "torch.sigmoid(log_s)", "lognormal times are mirrored"),
+    path.mutant("noise + t * (action - noise)", "action + t * (noise - action)", "t = 0 is the action"),
+    path.mutant("return action - noise", "return noise - action", "the target velocity points to the noise", VALUES),
+    last_step.mutant("return x + (t1 - self.latest) * velocity(x, self.latest)", "return x", "the last step is left out"),
+    last_step.mutant("declared + 1", "declared", "the last step's evaluation is not counted"),
+    last_step.mutant("_last_evaluation(sampler) <= latest", "_last_evaluation(sampler) < 1", "a sampler may evaluate between 0.98 and 1"),
+    divisors.mutant("return max(divisor, SMALLEST_DIVISOR)", "return divisor", "numbers are divided by 0 at the end of time"),
+    divisors.mutant("divisor.clamp(min=SMALLEST_DIVISOR)", "divisor", "tensors are divided by 0 at the end of time"),
+    # --- networks
+    velocity.mutant("return -output / bounded(t)", "return (x - output) / bounded(t)", "the noise is predicted without the point: first actions of std 60"),
+    velocity.mutant("bounded(1 - t)", "bounded(t)", "a predicted action is divided by t"),
+    velocity.mutant("len(self._time_rows) >= MOST_TIME_ROWS", "False", "time rows fill the memory"),
+    velocity.mutant("        if torch.is_grad_enabled():\n            self._time_rows.clear()\n        return BoundVelocity", "        return BoundVelocity", "time rows of former weights are used"),
+    velocity.mutant("(weight._version, weight.data_ptr()) != self._time_rows_of or", "", "time rows outlive loaded weights"),
+    velocity.mutant("output * settings.output_scale, x", "output, x", "output_scale is ignored"),
+    velocity.mutant('f"{prefix}predicts_residual" not in state_dict', "False", "weights that predict the noise itself are read as a residual"),
+    velocity.mutant("1 - SMALLEST_DIVISOR if", "1.0 if", "a data network is evaluated at t = 1"),
+    velocity.mutant("network.mask(obs)", "obs", "a hidden observation is seen", "tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action"),
+    velocity.mutant("torch.cat([angle.cos(), angle.sin()], dim=-1)", "torch.cat([angle.sin(), angle.cos()], dim=-1)", "time features are in another order: checkpoints become other policies", VALUES),
+    velocity.mutant("2.0 ** torch.arange(size // 2)", "1.0 + torch.arange(size // 2)", "frequencies are 1, 2, 3: checkpoints become other policies", "tests/networks/test_velocity.py"),
+    gaussian.mutant("functional.softplus(spread) + SMALLEST_STD", "functional.softplus(spread)", "the spread may become 0"),
+    gaussian.mutant("math.expm1(settings.initial_std - SMALLEST_STD)", "math.expm1(settings.initial_std)", "the first spread is a thousandth too large"),
+    gaussian.mutant("0.5 * z.square() + std.log()", "0.5 * z.square() - std.log()", "the density's normalisation has the wrong sign"),
+    gaussian.mutant("2 * math.pi * math.e", "2 * math.pi", "the entropy lacks half a nat a dimension"),
+    gaussian.mutant('requires_grad=settings.std != "fixed"', "requires_grad=True", "a fixed spread learns"),
+    normaliser.mutant(".clamp_(-self.limit, self.limit)", ".clamp_(-self.limit, 2 * self.limit)", "large observations reach +20"),
+    normaliser.mutant(".clamp_(-self.limit, self.limit)", ".clamp_(-2 * self.limit, self.limit)", "small observations reach -20"),
+    normaliser.mutant("delta.square() * self.count * number / total", "0", "the shift between batches is left out of the variance"),
+    normaliser.mutant("self.mean += delta * number / total", "self.mean += delta", "the mean is that of the last batch"),
+    normaliser.mutant("return self.sum_of_squares / self.count", "return self.sum_of_squares / (self.count - 1)", "the variance is divided by n - 1"),
+    normaliser.mutant("        if self.count > 0:\n            self._refresh()", "        pass", "a loaded normaliser does not scale"),
+    normaliser.mutant("        if not self.enabled:\n            return\n        rows", "        rows", "a normaliser that is not enabled learns"),
+    normaliser.mutant("(self.variance + self.epsilon).rsqrt()", "self.variance.rsqrt()", "a constant observation is divided by 0"),
+    mlp.mutant("math.sqrt(3 / layer.in_features)", "math.sqrt(6 / layer.in_features)", "initial weights are larger by √2"),
+    mlp.mutant("for layer in self.linears[1:-1]:", "for layer in self.linears[1:-2]:", "a hidden layer is left out"),
+    mlp.mutant('"elu": (functional.elu, partial(functional.elu, inplace=True))', '"elu": (functional.elu, torch.relu_)', "elu in place is relu"),
+    mlp.mutant("gain: float = math.sqrt(2)", "gain: float = 1.0", "hidden layers begin with gain 1"),
+    mlp.mutant("(initialise_last or initialise)(linears[-1])", "initialise(linears[-1])", "the last layer begins as large as the others"),
+    mask.mutant("obs * self.visible", "obs", "nothing is hidden"),
+    critic.mutant("self.mask(obs)", "obs", "a masked critic sees everything"),
+    # --- policies
+    flow_policy.mutant("generator=self.noise.generator", "generator=None", "the perturbation is drawn from the global generator"),
+    flow_policy.mutant("action.clamp(-self.action_limit, self.action_limit)", "action.clamp(max=self.action_limit)", "action_limit is one-sided"),
+    flow_policy.mutant("self.evaluations / max(1, self.calls)", "self.evaluations", "evaluations of all calls are summed up"),
+    flow_policy.mutant("settings.perturbation if training else 0.0", "settings.perturbation", "evaluation is perturbed"),
+    flow_policy.mutant("last_step.for_field(sampler, field)", "sampler", "samplers evaluate predicted actions at t = 1"),
+    flow_policy.mutant("action + self.perturbation * torch.randn", "action + torch.randn", "the perturbation's size is ignored"),
+    flow_policy.mutant("self.field.bind(self.normaliser(obs.to(device)))", "self.field.bind(obs.to(device))", "the network sees observations that are not normalised", "tests/policies/test_noise.py"),
+    noise.mutant("return torch.zeros(count, self._size)", "return self._fixed.repeat(count, 1)", "zero noise is a fixed draw"),
+    noise.mutant("self._fixed.repeat(count, 1)", "torch.randn(count, self._size, generator=self.generator)", "fixed noise changes"),
+    noise.mutant("torch.randn(count, self._size, generator=self.generator)", "torch.randn(count, self._size)", "noise is drawn from the global generator"),
+    gaussian_policy.mutant("mean + std * self.noise", "mean + self.noise", "the spread is ignored"),
+    gaussian_policy.mutant("self.actor(self.normaliser(", "self.actor((", "the network sees observations that are not normalised"),
+    # --- samplers
+    plan.mutant("1.5 * h), (1, -0.5 * h)", "0.5 * h), (1, 0.5 * h)", "AB2 averages the last two velocities"),
+    plan.mutant("return t0 + (t1 - t0) * share", "return t0 + share", "nodes forget the interval's length"),
+    plan.mutant("c = sum(rows[stage - 1]) if stage else 0.0", "c = 0.0", "stages are evaluated at the beginning of their step"),
+    plan.mutant("if ends_step:\n            start = x", "start = x", "stages are added up from each other"),
+    plan.mutant("for j, weight in enumerate(row) if weight)", "for j, weight in enumerate(row))", "velocities of weight 0 are added"),
+    plan.mutant("return 1 + max(age", "return max(age", "a velocity that is needed is forgotten"),
+    plan.mutant("if type(self.steps) is not int:", "if not isinstance(self.steps, int):", "true counts as one step"),
+    rk4.mutant("b=(1 / 6, 1 / 3, 1 / 3, 1 / 6)", "b=(1 / 4, 1 / 4, 1 / 4, 1 / 4)", "RK4's weights are equal"),
+    heun.mutant("b=(1 / 2, 1 / 2)", "b=(0.0, 1.0)", "Heun takes its second velocity alone"),
+    midpoint.mutant("b=(0.0, 1.0)", "b=(1.0, 0.0)", "midpoint is Euler"),
+    ralston.mutant("2 / 3,", "1 / 2,", "Ralston's second stage is at the middle"),
+    ab2.mutant("return adams_bashforth_2(self.steps, t0, t1)", "return adams_bashforth_2(self.steps + 1, t0, t1)", "AB2 takes a step too many"),
+    dopri5.mutant('"norm": worst_row,', "", "an easy row dilutes a hard one's error"),
+    dopri5.mutant('"first_step": abs(t1 - t0) / 10,', "", "the first step may go beyond the end"),
+    dopri5.mutant("if spent == self.max_nfe:", "if spent > self.max_nfe:", "one evaluation beyond the budget"),
+    dopri5.mutant('"step_t": interval[1:],', "", "the last step goes beyond the end"),
+    conformance.mutant("measured >= least", "True", "a wrong order conforms"),
+    conformance.mutant("return not shared,", "return True,", "a result that shares its input's memory conforms"),
+    conformance.mutant("most <= 1 + 1e-6", "True", "an evaluation after t1 conforms"),
+    registry.mutant("strict=True)", "strict=False)", "an option of another type is converted"),
+    # --- storage
+    checkpoint.mutant('content["format"] != FORMAT', 'content["format"] > FORMAT', "checkpoints of older formats are taken"),
+    checkpoint.mutant("if id(value) in seen:", "if False:", "a container in two places is taken"),
+    checkpoint.mutant("untyped_storage().nbytes() == tensor.nbytes", "untyped_storage().nbytes() > 0", "a view is saved with its whole storage"),
+    checkpoint.mutant("if depth == DEPTH:", "if False:", "containers may be nested without end"),
+    integrity.mutant("if digest != expected.encode():", "if False:", "damaged bytes are taken"),
+    integrity.mutant("or member.flag_bits & 1", "", "encrypted members are taken"),
+    integrity.mutant("member.compress_type != zipfile.ZIP_STORED or", "", "compressed members are taken"),
+    integrity.mutant("sum(member.file_size for member in members) > len(data)", "False", "overlapping members are taken"),
+    integrity.mutant("len({member.filename for member in members}) < len(members)", "False", "two members of one name are taken"),
+    integrity.mutant("min((member.header_offset for member in members), default=0) > 0", "False", "bytes before the first member are taken"),
+    integrity.mutant("(damaged := archive.testzip()) is not None", "(damaged := None) is not None", "a member's wrong CRC is taken"),
+    files.mutant("if os.fstat(descriptor).st_nlink > 0:", "if True:", "a temporary file that was removed before it was locked is written to"),
+    files.mutant("fcntl.LOCK_EX | fcntl.LOCK_NB)", "fcntl.LOCK_UN)", "the file of a living writer is removed"),
+    files.mutant("    _sync(part)\n", "", "a new file may be empty after a power cut"),
+    files.mutant("        _sync(target.parent)\n", "        pass\n", "a rename may be lost in a power cut"),
+    files.mutant("shutil.copymode(target, part)", "pass", "a file's permissions are lost"),
+    files.mutant("part.unlink(missing_ok=True)", "pass", "a temporary file stays after an error"),
+    rng_state.mutant('twister["has_gauss"], twister["gauss"])', "0, 0.0)", "half of a pair of NumPy's Gaussian numbers is lost"),
+    rng_state.mutant('torch.set_rng_state(saved["torch"])', "pass", "torch's global generator is not restored"),
+    rng_state.mutant('random.setstate(saved["python"])', "pass", "Python's generator is not restored"),
+    rng_state.mutant('generator.set_state(saved["generators"][name])', "pass", "a run's own generators are not restored"),
+    jsonl.mutant("if number == len(lines):", "if number >= len(lines) - 1:", "a torn line that is not the last is left out without a word"),
+    jsonl.mutant("return value if math.isfinite(value) else None", "return value", "metrics that are not finite stop the training"),
+    jsonl.mutant("self._file.flush()", "pass", "lines are written late"),
+    # --- evaluation
+    episodes.mutant("self._index[ended] += len(ended)", "self._index[ended] += 1", "the first episodes to end count"),
+    episodes.mutant("self._total[ended] = 0\n", "pass\n", "returns go on over the end of an episode"),
+    episodes.mutant("(step.terminated | step.truncated).numpy()", "step.terminated.numpy()", "truncated episodes do not end"),
+    episodes.mutant("self._length >= longest", "self._length > longest", "an endless episode ends a step late"),
+    episodes.mutant("np.nan_to_num(successes, nan=0.0)", "successes[~np.isnan(successes)]", "episodes without a report are left out of the success rate"),
+    episodes.mutant("1e6 * self.act_seconds", "1e3 * self.act_seconds", "microseconds are milliseconds"),
+    episodes.mutant("obs = step.obs\n", "pass\n", "the policy acts on the first observation for ever"),
+    statistics.mutant("x.std(ddof=1)", "x.std()", "the deviation is divided by n"),
+    statistics.mutant("low = x.shape[-1] // 4", "low = x.shape[-1] // 3", "the interquartile mean is that of the middle third"),
+    statistics.mutant("centre = p + z**2 / (2 * n)", "centre = p", "Wilson's interval is centred on the rate"),
+    statistics.mutant("[(1 - level) / 2, (1 + level) / 2])\n    return float(low)", "[1 - level, level])\n    return float(low)", "a 95 % interval is one of 90 %"),
+    statistics.mutant("return max(0.0, (centre - half) / scale)", "return (centre - half) / scale", "Wilson's interval may begin below 0", excuse="(centre - half) is never negative: half² ≤ centre², with equality at a rate of 0; the clamp only removes a rounding error"),
+    pareto.mutant("known & ~beaten", "~beaten", "a point that is not finite is on the front"),
+    pareto.mutant("(cost[:, None] <= cost)", "(cost[:, None] < cost)", "an equally dear, better point beats no other"),
+    latency.mutant("order.reverse()", "pass", "a drift of the machine favours one candidate"),
+    latency.mutant("last_step.for_field(sampler, flow.field)", "sampler", "samplers are graded without a policy's last step", "tests/evaluation/test_latency.py::test_samplers_of_predicted_actions_are_graded_with_the_last_step_of_a_policy"),
+    latency.mutant(" / spread)", ")", "the endpoint error is not relative to the spread"),
+    latency.mutant("copy.deepcopy(field).double()", "field.double()", "the benchmark changes the network's precision"),
+    machine.mutant("elif cpu_share < OWN_SHARE:", "elif False:", "figures of a process that waited for the processor are called good"),
+    machine.mutant("others > limit", "others > 10 * limit", "figures of a busy machine are called good"),
+    # --- envs/adapter
+    adapter.mutant("successor = self.obs.index_copy(0, outcome.ended, last)", "successor = self.obs", "the successor of a last step is the restart"),
+    adapter.mutant('torch.tanh(action) if self.settings.squash == "tanh"', 'torch.tanh(action) if self.settings.squash == "clip"', "the squashings are swapped"),
+    adapter.mutant("centre = torch.where(bounded, (low + high) / 2", "centre = torch.where(bounded, low", "actions are centred on the lower bound"),
+    adapter.mutant("(high - low) / 2, torch.ones_like", "(high - low), torch.ones_like", "actions are scaled twice too far"),
+    adapter.mutant("torch.where(self._bounded, squashed, action)", "squashed", "unbounded actions are squashed"),
+    adapter.mutant("self._steps += 1", "pass", "steps are not counted"),
+    adapter.mutant("values[outcome.ended] =", "values[:] =", "a judgement counts for episodes that go on"),
+    capture.mutant('return {"kind": "array", "value": value.copy()}', 'return {"kind": "array", "value": value}', "a captured state changes with the environment"),
+    capture.mutant("np.may_share_memory(array, other)", "False", "arrays that share memory are separated by a resume"),
+    capture.mutant('return {"kind": "same", "number": self.seen[id(value)]}', 'return {"number": -1} | self._encode(value)', "one object becomes two"),
+]  # fmt: skip

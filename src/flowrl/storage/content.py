@@ -223,7 +223,7 @@ class CheckpointContent(ContentPart):
     random: SavedRandom
     metrics_offset: Natural
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
-    evaluation_weights: Literal[actor, average] = "average"  # `average` is `actor` where there is no average
+    evaluation_weights: Literal["actor", "average"] = "average"  # `average` is `actor` where there is no average
 
     @model_validator(mode="after")
     def _parts_fit(self) -> CheckpointContent:

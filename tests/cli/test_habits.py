@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowrl import cli
-from flowrl.cli.output import as_started
+from flowrl.contracts.notices import as_started
 from flowrl.storage.checkpoint import LATEST
 
 GRID = """

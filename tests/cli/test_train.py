@@ -253,7 +253,7 @@ def test_a_foreign_checkpoints_file_is_not_named_by_setting_its_options(
     content = checkpoint.load(folder / "run/ckpt.pt")
     content["config"]["sampler"] = {"name": f"{planted}:Sampler"}
     checkpoint.save(tmp_path / "ckpt.pt", content)
-    for setting in ("sampler.steps=3", "seed=3"):
+    for setting in ("sampler.steps=3", "total_steps=9999"):
         for command in (["eval", str(tmp_path)], ["train", "--resume", str(tmp_path)]):
             code, message = printed([*command, "--set", setting], capsys)
             assert code == 2, message

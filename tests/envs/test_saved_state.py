@@ -12,7 +12,7 @@ import torch
 
 from flowrl.envs import factory, saved_state
 from flowrl.envs.settings import EnvSettings
-from flowrl.envs.state_capture import Encoder, as_tensors
+from flowrl.envs.state_encoding import Encoder, as_tensors
 
 NATIVE = ["flowrl/GridWorld-v0", "flowrl/CheetahRun-v0", "flowrl/FingerSpin-v0", "HalfCheetah-v5"]
 

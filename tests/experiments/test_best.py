@@ -19,7 +19,7 @@ AVERAGED = ["learner.ema_decay=0.9", "checkpoint.best_over=1", "learner.learning
 def weights_in_use(path: Path) -> dict[str, torch.Tensor]:
     """Of the network with which the checkpoint's policy acts."""
     content = checkpoint.load(path)
-    actor = load_policy(content, load_config(content)).policy.actor  # type: ignore[attr-defined]
+    actor = load_policy(Path("ckpt.pt"), content, load_config(content, Path("ckpt.pt"))).policy.actor  # type: ignore[attr-defined]
     return dict(actor.state_dict())
 
 
@@ -39,8 +39,10 @@ def test_best_pt_is_evaluated_with_the_weights_that_acted_and_ckpt_pt_with_the_a
 
     # and so does the command: the same episodes as with a checkpoint that holds no average at all
     content = checkpoint.load(folder / "best.pt")
-    checkpoint.save(tmp_path / "acting.pt", {**content, "average": None})
-    checkpoint.save(tmp_path / "averaged.pt", {**content, "actor": content["average"], "average": None})
+    average = content["average"]
+    content["config"]["learner"]["ema_decay"] = content["average"] = None
+    checkpoint.save(tmp_path / "acting.pt", content)
+    checkpoint.save(tmp_path / "averaged.pt", {**content, "actor": average})
     request = evaluate.EvalRequest(episodes=4)
     found = [
         evaluate.evaluate_checkpoint(evaluate.open_checkpoint(path), request).summary()

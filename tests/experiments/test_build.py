@@ -182,7 +182,7 @@ def test_each_command_says_how_to_name_the_file(
     for command, remedy in [
         (["eval", "run"], r"when you name it: --sampler \x1b]0;P\x07\x1b[2Jx.py:S"),
         (["train", "--resume", "run"], r"when you name it: --set sampler.name=\x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["bench-latency", "run"], r"--samplers \x1b]0;P\x07\x1b[2Jx.py:S"),
+        (["bench-latency", "run"], r"--sampler \x1b]0;P\x07\x1b[2Jx.py:S"),
         (["plot", "run", "--field"], "run/ckpt.pt: the run's sampler is the file"),
     ]:
         assert run(command) == 2

@@ -58,6 +58,7 @@ TRIALS: dict[str, Trial] = {
     "noise": Trial("zero", effect="evaluation"),
     "env.mode": Trial("sync", effect="way"),
     "env.threads": Trial("7", effect="simulation_threads"),
+    "env.timeout_s": Trial("7", ("env.mode=async",), effect="time_limit"),
     "sampler.name": Trial("heun", effect="rollout"),
     "sampler.steps": Trial("5", effect="rollout"),
     "learner.clip": Trial("1e-6"),
@@ -191,7 +192,7 @@ class Iterated:
 
     @classmethod
     def of(cls, before: dict[str, Any], overrides: tuple[str, ...]) -> Iterated:
-        trained = build.load_config(before)
+        trained = build.load_config(before, Path("ckpt.pt"))
         longer = (f"total_steps={4 * ITERATION}", *overrides)
         changed = apply(Recipe("run", trained.model_dump(mode="json")), longer)
         run = build.Run(resume.changed_config(trained, changed, "run"))
@@ -246,7 +247,9 @@ def rollout(plain: Iterated, changed: Iterated) -> bool:
     samplers = []
     for run in (plain, changed):
         content = run.before | run.state | {"config": run.config.model_dump(mode="json")}
-        samplers.append(build.load_policy(content, build.load_config(content)).policy.sampler)
+        samplers.append(
+            build.load_policy(Path("ckpt.pt"), content, build.load_config(content, Path("ckpt.pt"))).policy.sampler
+        )
     assert samplers[0] != samplers[1]
     return not torch.equal(weights(plain.state), weights(changed.state))
 
@@ -267,7 +270,7 @@ class Resumed:
 
     @property
     def config(self) -> Config:
-        return build.load_config(self.after)
+        return build.load_config(self.after, Path("ckpt.pt"))
 
     @classmethod
     def of(cls, base: Path, folder: Path, overrides: tuple[str, ...]) -> Resumed:
@@ -296,7 +299,7 @@ def budget(plain: Resumed, changed: Resumed) -> bool:
 
 
 def evaluation(plain: Resumed, changed: Resumed) -> bool:
-    modes = [build.load_policy(run.after, run.config).policy.noise.mode for run in (plain, changed)]
+    modes = [build.load_policy(Path("ckpt.pt"), run.after, run.config).policy.noise.mode for run in (plain, changed)]
     assert modes == ["random", "zero"]
     return torch.equal(weights(plain.after), weights(changed.after))  # of evaluation alone
 
@@ -324,6 +327,15 @@ def simulation_threads(plain: Resumed, changed: Resumed) -> bool:
         env.close()
     assert torch.equal(weights(plain.after), weights(changed.after))
     return bool(numbers[0] != numbers[1] == 7)
+
+
+def time_limit(plain: Resumed, changed: Resumed) -> bool:
+    limits: list[Any] = []
+    for run in (plain, changed):
+        env: Any = factory.make(run.config.env, count=1)
+        limits.append(env._envs.timeout_s)
+        env.close()
+    return limits == [120, 7]
 
 
 def number_of_saves(plain: Resumed, changed: Resumed) -> bool:

@@ -279,8 +279,8 @@ def test_a_nearly_right_name_is_suggested(name: str, nearest: str) -> None:
         ("heun", {"steps": "8"}, "option 'steps': input should be a valid integer, not '8'"),
         ("heun", {"steps": True}, "option 'steps': input should be a valid integer, not True"),
         ("heun", {"steps": 2.5}, "option 'steps': input should be a valid integer, not 2.5"),
-        ("dopri5", {"rtol": -1e-3}, "rtol must be positive and finite, not -0.001"),
-        ("dopri5", {"rtol": float("nan")}, "rtol must be positive and finite, not nan"),
+        ("dopri5", {"rtol": -1e-3}, "rtol must be positive and finite, from 1e-12 to 1000, not -0.001"),
+        ("dopri5", {"rtol": float("nan")}, "rtol must be positive and finite, from 1e-12 to 1000, not nan"),
         ("dopri5", {"rtol": [1e-3]}, "option 'rtol': input should be a valid number, not [0.001]"),
     ],
 )

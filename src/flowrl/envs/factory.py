@@ -78,8 +78,9 @@ def make(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
     named = settings.arguments()
-    if "max_episode_steps" in settings.options and way(spec, settings, render_mode) in ("sync", "async"):
-        at_least_one("env.options.max_episode_steps", settings.options["max_episode_steps"])
+    steps = settings.options.get("max_episode_steps", -1)
+    if steps != -1 and way(spec, settings, render_mode) in ("sync", "async"):  # -1: no limit, in Gymnasium
+        at_least_one("env.options.max_episode_steps", steps)
     if render_mode is not None:
         named["render_mode"] = render_mode
     count = settings.count if count is None else count

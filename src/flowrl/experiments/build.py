@@ -271,7 +271,7 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
         actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))
         saved_networks.check(
             content,
-            make_actor(config, sizes["observation"], sizes["action"], actor),
+            kind_of(config).network(sizes["observation"], sizes["action"], config.policy, actor),
             Critic(sizes["observation"], config.learner.critic, critic),
             averaged=config.learner.ema_decay is not None,
         )

@@ -12,13 +12,16 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import torch
+from torch import nn
+
+from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import factory
+from flowrl.networks.critic import Critic
 
 FLOAT = 4  # bytes of a float32
 INDEX = 8  # bytes of a row number
@@ -71,9 +74,11 @@ def networks(config: Config, observation_size: int, action_size: int) -> list[Me
     all, which is serialised in memory."""
     learner = config.learner
     average = 1 if learner.ema_decay is not None else 0
+    with torch.device("meta"):  # where tensors have shapes and no memory
+        critic = Critic(observation_size, learner.critic)
     return [
         actor(config, observation_size, action_size, copies=7 + 2 * average),
-        _widths("the critic", "learner.critic.hidden", (observation_size, learner.critic.hidden, 1), copies=7),
+        _weights("the critic", critic, "learner.critic.hidden", learner.critic.hidden, copies=7),
     ]
 
 
@@ -84,17 +89,22 @@ def check_policy(config: Config, observation_size: int, action_size: int) -> Non
 
 def actor(config: Config, observation_size: int, action_size: int, copies: int) -> MemoryShare:
     """Estimate `copies` of the policy's network."""
-    settings: Any = config.policy
-    inputs = observation_size + action_size + getattr(settings, "time_features", 0)
-    return _widths("the policy's network", "policy.hidden", (inputs, settings.hidden, 2 * action_size), copies)
+    with torch.device("meta"):
+        network = POLICY_KINDS[config.policy.kind].network(observation_size, action_size, config.policy, None)
+    return _weights("the policy's network", network, "policy.hidden", hidden_widths(config), copies)
 
 
-def _widths(what: str, key: str, sizes: tuple[int, Sequence[int], int], copies: int) -> MemoryShare:
-    """Estimate `copies` of a network (inputs, widths of the hidden layers, outputs)."""
-    inputs, hidden, outputs = sizes
-    layers = [(a + 1) * b for a, b in pairwise((inputs, *hidden, outputs))]
+def hidden_widths(config: Config) -> Sequence[int]:
+    """Return the widths of the policy's hidden layers; none for a kind without such."""
+    widths: Sequence[int] = getattr(config.policy, "hidden", ())
+    return widths
+
+
+def _weights(what: str, network: nn.Module, key: str, hidden: Sequence[int], copies: int) -> MemoryShare:
+    """Estimate `copies` of a network whose hidden layers have the widths `hidden`, the value of `key`."""
+    sizes = [weight.numel() for weight in network.parameters()] or [0]
     # The initialisation of a layer needs three more of its size for a moment.
-    size = FLOAT * (copies * sum(layers) + 3 * max(layers))
+    size = FLOAT * (copies * sum(sizes) + 3 * max(sizes))
 
     def scaled(factor: float) -> str:
         return f"[{','.join(str(max(1, int(width * min(1.0, factor**0.5)))) for width in hidden)}]"
@@ -105,7 +115,8 @@ def _widths(what: str, key: str, sizes: tuple[int, Sequence[int], int], copies: 
 def update(config: Config, observation_size: int, action_size: int) -> list[MemoryShare]:
     """Estimate a rollout and the update on it: transitions, probes, row numbers, and activations of a microbatch."""
     learner, rows = config.learner, config.env.count * config.rollout.steps
-    probes = learner.probes.count if config.policy.kind == "flow" else 1
+    draws_probes = ("learner", "probes") not in POLICY_KINDS[config.policy.kind].unused
+    probes = learner.probes.count if draws_probes else 1
     steps, count = config.rollout.steps, config.env.count
     longer = ("rollout.steps", steps) if steps > count else ("env.count", count)
     most_probes, most_epochs = ("learner.probes.count", probes), ("learner.epochs", learner.epochs)
@@ -114,8 +125,7 @@ def update(config: Config, observation_size: int, action_size: int) -> list[Memo
     minibatches = min(learner.minibatches, rows)
     numbers = learner.epochs * (INDEX * rows + CHUNK * max(minibatches, rows // learner.microbatch))
     part = min(learner.microbatch, -(-rows // minibatches))
-    settings: Any = config.policy
-    hidden = sum(settings.hidden)
+    hidden = sum(hidden_widths(config))
     activations = FLOAT * part * (probes * (3 * hidden + 6 * action_size + 40) + 3 * sum(learner.critic.hidden))
     return [
         proportional("the transitions of a rollout", transitions, *longer),

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from flowrl.contracts.notices import say
+
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 SAME_REQUEST_S = 0.5
@@ -123,5 +125,5 @@ def _raise(stop: StopSignal) -> None:
 
 def _quit(stopped: Stopped) -> None:
     with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: the signal came while stderr was being written
-        print(f"flowrl: {stopped}", file=sys.stderr, flush=True)
+        say(f"flowrl: {stopped}")
     os._exit(stopped.exit_code)

@@ -304,7 +304,7 @@ def test_what_a_sampler_prints_is_not_in_the_json(folder: Path) -> None:
 
 
 def test_a_diverged_trial_is_recorded_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sure = SMALL.replace("learner: {clip: 0.2}", "learner: {learning_rate: 1e+30, max_grad_norm: null}")
+    sure = SMALL.replace("learner: {clip: 0.2}", "learner: {learning_rate: 1000, max_grad_norm: null}")
     (folder / "small.yaml").write_text(sure.replace("total_steps: 64", "total_steps: 640"))
     arguments = suite("--json", "--out", "new")
     assert cli.run(arguments) == 3

@@ -197,15 +197,16 @@ def test_methods_without_one_go_all_the_way_as_they_did(sampler: Callable[[int],
 )
 def test_a_trained_humanoid_acts_alike_with_every_sampler(sampler: str, steps: int, most: float) -> None:
     """With a velocity at t = 1 these were 0.003, 0.105, 0.044, 0.23 and 0.71."""
-    content = checkpoint.load(DATA / "humanoid-fpo" / "run" / "ckpt.pt")
-    config, statistics = load_config(content), content["normaliser"]
+    path = DATA / "humanoid-fpo" / "run" / "ckpt.pt"
+    content = checkpoint.load(path)
+    config, statistics = load_config(content, path), content["normaliser"]
     deviation = (statistics["sum_of_squares"] / statistics["count"]).sqrt()
     random = torch.randn(64, len(deviation), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     obs = (statistics["mean"] + deviation * random).float()
     actions = []
     for name, number in (("euler", 10), (sampler, steps)):
         settings = config.sampler.model_copy(update={"name": name, "steps": number})
-        actions.append(load_policy(content, config.model_copy(update={"sampler": settings})).policy(obs))
+        actions.append(load_policy(path, content, config.model_copy(update={"sampler": settings})).policy(obs))
     assert (actions[0] - actions[1]).square().mean().sqrt() < most
 
 

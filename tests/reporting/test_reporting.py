@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 
 from flowrl.cli.plot import plot
-from flowrl.contracts.errors import StorageError, UsageError
+from flowrl.contracts.errors import CheckpointError, StorageError, UsageError
 from flowrl.reporting import console, jsonl, numbers
 from flowrl.reporting.console import NOTHING_YET, EarlierSessions, LiveView, PlainLines, Progress, open_view
 from flowrl.reporting.jsonl import MetricsFile, read
@@ -608,7 +608,7 @@ def test_plot_names_the_wrong_argument(
     (tmp_path / "empty").mkdir()
     (tmp_path / "started").mkdir()
     (tmp_path / "started" / jsonl.NAME).touch()
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises((UsageError, CheckpointError), match=message):
         command(arguments, standalone_mode=False)
     assert not (tmp_path / "curves.png").exists()
 

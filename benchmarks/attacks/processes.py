@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ALLOWED = {0, 2, 3, 4, 5, 6, 7, 8, 130, 143}
+ALLOWED = {0, 2, 3, 4, 5, 6, 7, 8, 129, 130, 143}
 """The exit codes that say something; 1 is a bug of ours."""
 
 
@@ -23,6 +23,7 @@ class Outcome:
     megabytes: float  # the most memory that it held
     timed_out: bool
     output: str  # stdout and stderr
+    most_megabytes: float = 1024.0  # that it may hold
 
     @property
     def fault(self) -> str:
@@ -33,7 +34,7 @@ class Outcome:
             return "traceback"
         if self.code not in ALLOWED:
             return f"exit code {self.code}"
-        if self.megabytes > 1024:
+        if self.megabytes > self.most_megabytes:
             return f"{self.megabytes:.0f} MB"
         return ""
 
@@ -47,8 +48,17 @@ def warm_up() -> None:
     from flowrl.experiments import evaluate, play, train  # noqa: F401
 
 
-def flowrl(arguments: list[str], folder: Path, limit_s: float = 60.0) -> Outcome:
-    """Run `flowrl ARGUMENTS` in `folder`, in a process group of its own that ends with it."""
+def flowrl(
+    arguments: list[str],
+    folder: Path,
+    limit_s: float = 60.0,
+    stop_s: float | None = None,
+    most_megabytes: float = 1024.0,
+) -> Outcome:
+    """Run `flowrl ARGUMENTS` in `folder`, in a process group of its own that ends with it.
+
+    It gets SIGTERM after `stop_s` seconds, if given, once more 20 seconds later, and is killed after `limit_s`.
+    """
     log = folder / ".output"
     begin = time.monotonic()
     child = os.fork()
@@ -68,11 +78,14 @@ def flowrl(arguments: list[str], folder: Path, limit_s: float = 60.0) -> Outcome
             os.write(2, f"escaped from the command line: {error!r}".encode())
         finally:
             os._exit(code)
-    timed_out = False
+    timed_out, stops = False, [] if stop_s is None else [stop_s, stop_s + 20]
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             break
+        if stops and time.monotonic() - begin > stops[0]:
+            del stops[0]
+            os.kill(child, signal.SIGTERM)
         if time.monotonic() - begin > limit_s and not timed_out:
             timed_out = True
             os.killpg(child, signal.SIGKILL)
@@ -81,7 +94,7 @@ def flowrl(arguments: list[str], folder: Path, limit_s: float = 60.0) -> Outcome
     code = os.waitstatus_to_exitcode(status)
     scale = 1 if sys.platform == "darwin" else 1024
     output = log.read_bytes().decode(errors="replace")
-    return Outcome(code, seconds, usage.ru_maxrss * scale / 2**20, timed_out, output)
+    return Outcome(code, seconds, usage.ru_maxrss * scale / 2**20, timed_out, output, most_megabytes)
 
 
 def own_megabytes() -> float:

@@ -4,8 +4,9 @@
 
 Each number takes the ends of its own range, which are trained, and values far beyond, most of which are refused. A
 recipe must train or be refused in a paragraph: no traceback, no signal, no hang. What takes long is stopped by SIGTERM
-after a while, and by another one if its iteration takes longer, and must then end. The processes may use 4 GB of addresses beyond what they begin with, which
-flowrl's estimates of memory see. Prints every fault and the number of them, and exits with 1 if there is any.
+after a while, and by another one if its iteration takes longer, and must then end. The processes may use 4 GB of
+addresses beyond what they begin with, which flowrl's estimates of memory see. Prints every fault and the number of
+them, and exits with 1 if there is any.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.contracts.regular_files import UnsuitableFile, read_bounded
-from flowrl.storage.files import check_folder_name, replacing, write_text
+from flowrl.storage.files import check_folder_name, replacing, unwritable, write_text
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -110,3 +110,10 @@ def test_the_name_of_a_folder_is_no_path(name: str) -> None:
     with pytest.raises(UsageError, match=r"expected the name of one folder.*Type --name (x|a-b|x-y|run),"):
         check_folder_name(name, "--name")
     check_folder_name("läufer 2.1", "--name")
+
+
+def test_the_name_of_a_file_may_be_bytes(tmp_path: Path) -> None:
+    """As of TensorBoard's writer, when the run folder is removed during a training."""
+    error = FileNotFoundError(errno.ENOENT, "No such file or directory", os.fsencode(tmp_path / "gone" / "events"))
+    message = str(unwritable(tmp_path / "run" / "events", error))
+    assert message.startswith(f"{tmp_path}/run/events cannot be written: {tmp_path}/gone/events: No such file")

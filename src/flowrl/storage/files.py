@@ -94,8 +94,9 @@ def is_stream(path: Path) -> bool:
 def unwritable(path: Path, error: OSError, option: str = "--out") -> StorageError:
     """Return the StorageError for an `error` of writing to `path`, which the user chose with `option`."""
     reason = error.strerror or " ".join(str(error).split()[-20:])
-    if error.filename and Path(error.filename).parent != path.resolve().parent:
-        reason = f"{error.filename}: {reason}"  # a folder on the way
+    named = Path(os.fsdecode(error.filename)) if error.filename else path  # TensorBoard gives bytes
+    if named.parent not in (path.parent, path.resolve().parent):
+        reason = f"{named}: {reason}"  # a folder on the way
     remedy = "Free some space, or choose" if error.errno in DISK_ERRORS else "Choose"
     return StorageError(f"{path} cannot be written: {reason}. {remedy} another {option}.")
 

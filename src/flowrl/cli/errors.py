@@ -56,7 +56,8 @@ def exit_code_of(error: BaseException) -> int:
         complain("stopped by Ctrl-C.")
         return INTERRUPTED
     if isinstance(error, OSError) and error.filename is not None:
-        complain(f"{os.fsdecode(error.filename)}: {error.strerror}. Choose a folder you may write to, or free some space.")
+        name = os.fsdecode(error.filename)
+        complain(f"{name}: {error.strerror}. Choose a folder you may write to, or free some space.")
         return StorageError.exit_code
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         _discard_stdout()

@@ -19,7 +19,7 @@ def test_density_and_entropy_by_hand() -> None:
     assert entropy(std).item() == pytest.approx(1 + math.log(2 * math.pi))
 
 
-@pytest.mark.parametrize("initial_std", [0.002, 0.3, 2.0])
+@pytest.mark.parametrize("initial_std", [0.002, 0.3, 2.0, 1000.0])
 def test_the_first_spread_is_exactly_initial_std(initial_std: float) -> None:
     actor = GaussianActor(3, 2, GaussianSettings(initial_std=initial_std))
     with torch.no_grad():

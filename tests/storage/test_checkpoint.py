@@ -264,7 +264,7 @@ def test_kill_9_at_100_random_moments_leaves_a_complete_file(tmp_path: Path) -> 
         orphans += len(names(tmp_path)) - 1
         checkpoint.clean(tmp_path)
         assert names(tmp_path) == ["ckpt.pt"]
-    assert orphans >= 20  # else the kills did not fall into the writing, and the test shows nothing
+    assert orphans >= 10  # else the kills did not fall into the writing, and the test shows nothing
 
 
 def test_clean_leaves_the_file_of_a_living_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

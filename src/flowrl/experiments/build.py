@@ -269,9 +269,12 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
     with torch.device("meta"):  # where tensors have shapes and no memory
         visible = torch.empty(sizes["observation"])
         actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))
+        network = kind_of(config).network(sizes["observation"], sizes["action"], config.policy, actor)
+        if (check_form := getattr(network, "check_form", None)) is not None:
+            check_form(content["actor"])
         saved_networks.check(
             content,
-            kind_of(config).network(sizes["observation"], sizes["action"], config.policy, actor),
+            network,
             Critic(sizes["observation"], config.learner.critic, critic),
             averaged=config.learner.ema_decay is not None,
         )

@@ -14,6 +14,7 @@ from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
 
+LARGEST_EXPONENT = 50.0  # exp(-50) is below the resolution of float64
 SMALLEST_STD = 1e-3
 
 
@@ -44,7 +45,9 @@ class GaussianActor(nn.Module):
         outputs = 2 * action_size if self.state_dependent else action_size
         widths = [observation_size, *settings.hidden, outputs]
         self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
-        spread = math.log(math.expm1(settings.initial_std - SMALLEST_STD))  # the inverse of softplus
+        wanted = settings.initial_std - SMALLEST_STD
+        # The inverse of softplus, which for large numbers is the number itself.
+        spread = math.log(math.expm1(wanted)) if wanted < LARGEST_EXPONENT else wanted
         self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -84,20 +85,24 @@ class FlowNetwork(nn.Module):
         self.latest_time = 1 - SMALLEST_DIVISOR if settings.parameterisation == "data" else 1.0
         if settings.parameterisation == "eps":
             # A mark in the saved weights: those without it are of a network whose output was the noise itself.
-            self.predicts_residual = nn.Buffer(torch.ones((), dtype=torch.bool))
+            self.predicts_residual = nn.Buffer(torch.ones(()))
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = MLP(widths, settings.activation, lecun_uniform)
         self._time_rows: dict[float, Tensor] = {}
         self._time_rows_of = (-1, -1)  # version and address of the weights that the rows were computed with
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
+        """Raise CheckpointError for saved weights of a network that predicts the noise in the earlier form."""
         if self.settings.parameterisation == "eps" and f"{prefix}predicts_residual" not in state_dict:
             raise CheckpointError(
                 "the network of the checkpoint does not predict the noise as this version does, which adds the output "
                 "to the point (policy.parameterisation: eps): with its weights the actions would be other ones. Use "
                 "the version of flowrl that saved it, or train again."
             )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        self.check_form(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def bind(self, obs: Tensor) -> Velocity:

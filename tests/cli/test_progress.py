@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,6 @@ policy: {hidden: [8]}
 rollout: {steps: 8}
 learner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}
 """
-FLOWRL = [sys.executable, "-m", "flowrl"]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +32,30 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_stderr_on_a_terminal(arguments: list[str], folder: Path) -> tuple[str, str]:
     """Run flowrl with stderr on a terminal of 100 columns; return what it wrote to stdout and to that terminal."""
-    terminal, stderr = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    with (folder / "stdout").open("wb") as stdout:
-        process = subprocess.Popen([*FLOWRL, *arguments], stdout=stdout, stderr=stderr, cwd=folder, env=environment)
+    return in_a_fork(arguments, folder, *pty.openpty())
+
+
+def in_a_fork(arguments: list[str], folder: Path, reading: int, stderr: int) -> tuple[str, str]:
+    """Run flowrl in a fork, which has torch imported, with this `stderr`, which can be read from `reading`."""
+    process = os.fork()
+    if process == 0:
+        code = 99
+        try:
+            os.chdir(folder)
+            os.environ |= {"TERM": "xterm", "COLUMNS": "100"}
+            os.dup2(os.open(folder / "stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+            os.dup2(stderr, 2)
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            code = cli.run(arguments)
+        finally:
+            os._exit(code)
     os.close(stderr)
     shown = b""
     with suppress(OSError):  # the terminal is closed with the last process
-        while data := os.read(terminal, 65536):
+        while data := os.read(reading, 65536):
             shown += data
-    os.close(terminal)
-    assert process.wait() == 0, shown.decode()
+    os.close(reading)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, shown.decode()
     return (folder / "stdout").read_text(), shown.decode()
 
 
@@ -60,10 +71,10 @@ def test_eval_shows_which_sampler_runs_and_the_episodes_on_a_terminal(run: Path,
     assert "of 70 episodes" in shown
     assert "━" in shown
     assert "(4/4) heun:2, zero noise: return " in shown
-    piped = subprocess.run([*FLOWRL, *asked], capture_output=True, text=True, cwd=tmp_path, check=True)
-    assert without_times(piped.stdout) == without_times(stdout)
-    assert not set(piped.stderr) & set("\r\x1b━"), "nothing animates where stderr is no terminal"
-    parts = [line for line in piped.stderr.splitlines() if line.startswith("(")]
+    piped, lines = in_a_fork(asked, tmp_path, *os.pipe())
+    assert without_times(piped) == without_times(stdout)
+    assert not set(lines) & set("\r\x1b━"), "nothing animates where stderr is no terminal"
+    parts = [line for line in lines.splitlines() if line.startswith("(")]
     assert [line.split(" noise:")[0] for line in parts] == [
         f"({place}/4) {sampler}, {noise}"
         for place, (sampler, noise) in enumerate(

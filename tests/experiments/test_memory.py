@@ -81,11 +81,11 @@ def test_workers_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_threads_beyond_a_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory.check_threads("threads", 1)
+    memory.check_threads("threads=", 1)
     monkeypatch.setattr(memory, "process_limit", lambda: (100, "a limit allows"))
-    memory.check_threads("threads", 100)
+    memory.check_threads("threads=", 100)
     with pytest.raises(UsageError, match=r"threads=1024: a limit allows only 100 more here. Type --set threads=\d+\."):
-        memory.check_threads("threads", 1024)
+        memory.check_threads("threads=", 1024)
 
 
 def test_the_limit_of_the_address_space_counts() -> None:

@@ -50,12 +50,16 @@ OtherEnv = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
-def file_sampler(name: str, option: str = "--sampler", prefix: str = "") -> list[str]:
+def file_sampler(name: str, option: str = "--sampler", prefix: str = "", also: str = "") -> list[str]:
     """Return the options that name the sampler of a run again if it is a Python file: ['--sampler', 'mine.py:Class'].
+
+    `also` follows it, such as ",euler" for another sampler.
 
     A checkpoint may come from anyone, so a command runs such a file only when the user names it.
     """
-    return [option, f"{prefix}{name}"] if ".py:" in name else []
+    from flowrl.samplers.registry import is_file
+
+    return [option, f"{prefix}{name}{also}"] if is_file(name) else []
 
 
 def choice(option: str, text: str, choices: Collection[str]) -> str:

@@ -47,11 +47,12 @@ def bench_latency(
 
     import torch
 
-    from flowrl.experiments import build, latency
+    from flowrl.experiments import build, latency, memory
     from flowrl.storage import files
 
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     candidates = latency.candidates(names, step_counts)
+    memory.check_threads("--threads ", threads)
     torch.set_num_threads(threads)
     policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt, names)]
     files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost

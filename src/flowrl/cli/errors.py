@@ -59,6 +59,10 @@ def exit_code_of(error: BaseException) -> int:
         name = os.fsdecode(error.filename)
         complain(f"{name}: {error.strerror}. Choose a folder you may write to, or free some space.")
         return StorageError.exit_code
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN and "write" in str(error):
+        _discard_stdout()
+        complain(f"the output cannot be written: {error.strerror}. Write it to a file, or to a pipe that is read.")
+        return StorageError.exit_code
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         _discard_stdout()
         complain(f"the output cannot be written: {error.strerror}. Free some space.")
@@ -75,7 +79,9 @@ def memory_error(error: BaseException) -> str | None:
     """Return a paragraph for an error of an allocation that failed; None for any other error."""
     text = " ".join(str(error).split())
     refused = isinstance(error, RuntimeError) and any(words in text for words in ALLOCATION_REFUSED)
-    refused = refused or (isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN))
+    refused = refused or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+    # fork(2) fails with EAGAIN, as does a write to an output that does not wait.
+    refused = refused or (isinstance(error, BlockingIOError) and "write" not in text)
     if not refused and not isinstance(error, MemoryError):
         return None
     return (

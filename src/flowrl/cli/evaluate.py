@@ -82,7 +82,7 @@ def evaluate(
         next_command("flowrl eval", ckpt, "--sampler", "euler:10,heun:5,dopri5")
     else:
         own = opened.config.sampler.name
-        next_command("flowrl bench-latency", ckpt, *file_sampler(f"{own},euler,heun" if ".py:" in own else own))
+        next_command("flowrl bench-latency", ckpt, *file_sampler(own, also=",euler,heun"))
     missed = [row for row in rows if min_return is not None and row["return_mean"] < min_return]
     if missed:
         raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")

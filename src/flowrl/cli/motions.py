@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,11 +61,7 @@ def motions(
         videos.check(video)
     if convert is not None:
         check_suffix(convert, "--convert", "motions", (".npz",))
-    with warnings.catch_warnings(record=True) as remarks:
-        warnings.simplefilter("always", UserWarning)
-        loaded = [motion for motion, _ in load(sources)]
-    for remark in remarks:  # files of a folder that hold no motion
-        say(str(remark.message))
+    loaded = [motion for motion, _ in load(sources)]
     summaries = [summary(motion) for motion in loaded]
     if json:
         print_json([asdict(each) for each in summaries])

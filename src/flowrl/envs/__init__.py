@@ -1,4 +1,4 @@
-"""Environments: GridWorld, ten DM-Control tasks, a humanoid that imitates, and any Gymnasium id with Box spaces.
+"""Environments: GridWorld, ten DM-Control tasks, a humanoid, and any Gymnasium id with continuous actions.
 
 Importing this registers the `flowrl/…` ids.
 """

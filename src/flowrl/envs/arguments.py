@@ -10,7 +10,7 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 Name = TypeVar("Name", bound=str)
 
 
-MOST = 10**9  # steps of an episode, and whatever else is counted
+MOST = 10**6  # steps of an episode, and whatever else is counted
 
 
 def at_least_one(name: str, value: int) -> int:

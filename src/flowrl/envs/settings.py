@@ -18,7 +18,7 @@ class EnvStepping(Settings):
     """The keys of every environment that come before those of the families."""
 
     id: str
-    """A Gymnasium id with Box spaces, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
+    """A Gymnasium id with continuous actions, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
     count: int = Field(default=16, ge=1, le=1_000_000)
     """Environments stepped together. More give each update more, and more varied, data per step of the clock."""
     mode: Changeable[Literal["auto", "sync", "async", "batch"]] = "auto"

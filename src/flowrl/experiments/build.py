@@ -39,7 +39,7 @@ from flowrl.training.ratio import RatioEstimator
 
 def prepare_process(config: Config) -> None:
     """Set torch's number of threads and seed every global generator. Raises UsageError for too many threads."""
-    memory.check_threads("threads", config.threads)
+    memory.check_threads("threads=", config.threads)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     np.random.seed(config.seed % 2**32)  # noqa: NPY002  environments may draw from the global generator

@@ -173,8 +173,11 @@ def measured(config: Config) -> float:
     return max(0.0, sizes[1] / PROBE[1])
 
 
-def check_threads(key: str, threads: int) -> None:
-    """Raise UsageError for more threads than this process may start: native code would end the process."""
+def check_threads(written: str, threads: int) -> None:
+    """Raise UsageError for more threads than this process may start: native code would end the process.
+
+    `written` is what stands before the number where the user wrote it: 'threads=' or '--threads '.
+    """
     most, reason = process_limit()
     stack = resource.getrlimit(resource.RLIMIT_STACK)[0]
     stack = 8 * 2**20 if stack == resource.RLIM_INFINITY else stack
@@ -183,7 +186,8 @@ def check_threads(key: str, threads: int) -> None:
         most, reason = int(address_space / 2 / stack), "the limit of its address space (ulimit -v) leaves room for"
     if threads > max(1, most):
         fitting = max(1, min(most, os.cpu_count() or 1))
-        raise UsageError(f"{key}={threads}: {reason} only {most:,} more here. Type --set {key}={fitting}.")
+        fix = written if written.startswith("--") else f"--set {written}"
+        raise UsageError(f"{written}{threads}: {reason} only {most:,} more here. Type {fix}{fitting}.")
 
 
 def process_limit() -> tuple[int, str]:

@@ -74,9 +74,8 @@ def _spread_has_collapsed(metrics: Mapping[str, float], signs: WarningSigns) -> 
 
 
 LOSS_TEXT = (
-    f"the CFM loss has been more than {LOSS_RISE:g} times its minimum for many updates: the flow no longer fits the "
-    "actions it takes, because its steps are too large. Lower learner.learning_rate, or set learner.loss_limit (20 in "
-    "fpo++)."
+    "the CFM loss is far above its minimum, and stays there: the flow no longer fits the actions it takes, because its "
+    "steps are too large. Lower learner.learning_rate, or set learner.loss_limit (20 in fpo++)."
 )
 
 SIGNS = (

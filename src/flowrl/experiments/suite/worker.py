@@ -15,6 +15,7 @@ from flowrl.contracts.errors import BUG
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.trial import MODES
 from flowrl.reporting import jsonl
+from flowrl.samplers.registry import is_file
 from flowrl.storage import checkpoint
 
 SIGNALLED = 128  # + the signal's number: the exit code of a process that a signal ended, as in a shell
@@ -129,4 +130,4 @@ def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], outp
 def _sampler_file(job: Job, option: str, prefix: str) -> list[str]:
     """Name a sampler again that is a Python file: flowrl does not run a file that only a checkpoint names."""
     name = job.config["sampler"]["name"]
-    return [option, f"{prefix}{name}"] if ".py:" in name else []
+    return [option, f"{prefix}{name}"] if is_file(name) else []

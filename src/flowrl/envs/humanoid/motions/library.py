@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from flowrl.contracts.errors import UsageError, did_you_mean
-from flowrl.contracts.printable import printable
+from flowrl.contracts.notices import say
 from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions import quaternions
 from flowrl.envs.humanoid.motions.gaits import presets
@@ -84,7 +83,7 @@ def _of_folder(folder: Path) -> list[Motion]:
     if not motions:
         raise skipped[0][1]
     for file, _ in skipped:
-        warnings.warn(f"{printable(file)} is skipped: it holds no motion", stacklevel=2)
+        say(f"{file} is skipped: it holds no motion")
     return motions
 
 

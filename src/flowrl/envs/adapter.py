@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged, UsageError
+from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged, UsageError, stop_behind
 from flowrl.contracts.protocols import Step
 from flowrl.envs import state_capture, state_encoding
 from flowrl.envs.actions import ActionBounds
@@ -252,6 +252,8 @@ class Adapter:
         try:
             self._call(self._each.set_attr, "carried", [states[row % len(states)] for row in range(self.count)])
         except EnvironmentFailed as error:
+            if (stopped := stop_behind(error)) is not None:
+                raise stopped from None
             return f"this environment is not the one that was trained in, whose state does not fit it: {error}"
         return ""
 

@@ -21,6 +21,7 @@ from flowrl.contracts.errors import (
     UsageError,
     did_you_mean,
     in_one_line,
+    stop_behind,
 )
 from flowrl.envs import opengl, state_capture, state_encoding
 from flowrl.envs.adapter import Adapter
@@ -94,7 +95,7 @@ def make(
         raise
     except BaseException as error:
         if interrupted_by_user(error):
-            raise
+            raise stop_behind(error) or error from None
         raise refusal(spec, settings, error) from error
     unsupported = unsupported_spaces(envs)
     if unsupported:

@@ -139,7 +139,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def statistics(self) -> None:
-        """The running statistics of the wrappers; they can only be set, to the "statistics" of a `state`."""
+        """Write only: the running statistics of the wrappers, as the "statistics" of a `state` holds them."""
         return
 
     @statistics.setter
@@ -148,7 +148,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def carried(self) -> None:
-        """What outlives an episode; it can only be set, from the state of an environment that was trained in."""
+        """Write only: what outlives an episode, from the states of an environment "trained" in and a "fresh" one."""
         return
 
     @carried.setter

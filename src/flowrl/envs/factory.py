@@ -185,7 +185,10 @@ def built(
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
     makers = [partial(made, spec.id, index, repeat, named) for index in range(count)]
     if mode == "async":
-        return WorkerVectorEnv(makers, settings.timeout_s or None)
+        try:
+            return WorkerVectorEnv(makers, settings.timeout_s or None)
+        except EnvironmentFailed as error:
+            raise EnvironmentFailed(f"{spec.id}: {error}") from None
     return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
 

@@ -410,3 +410,20 @@ def test_a_signal_during_carry_over_ends_the_command(replaced: bool, capsys: pyt
     assert not Carrying.stop  # the signal came
     said = capsys.readouterr().err
     assert "stopped by SIGTERM." in said and "not the one that was trained in" not in said
+
+
+def test_an_observation_whose_square_is_infinite_is_refused_before_an_update(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its opposites have the sum 0: 1e200 is finite in float64, and its square is not."""
+
+    class Enormous(Walk):
+        observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+        def see(self) -> Any:
+            return np.array([1e200, -1e200]) if self.t == 3 else np.array([1e30, self.x])
+
+    assert train(Enormous) == 5
+    said = capsys.readouterr().err
+    assert "the observation of environment 0, 1 is larger than float32 holds (3.4e38) (step 3 after the reset)" in said
+    assert "No update has been made yet" in said and "Traceback" not in said

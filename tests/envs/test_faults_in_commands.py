@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -360,3 +361,69 @@ def test_a_video_fits_frames_into_the_first(suffix: str, tmp_path: Path) -> None
     with Image.open(path) as film:
         assert film.size == (40, 30)
         assert film.n_frames == 3  # type: ignore[attr-defined]
+
+
+def terminate_self() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
+
+
+def test_a_signal_while_an_environment_closes_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    class Closing(Walk):
+        stop = False
+
+        def close(self) -> None:
+            if Closing.stop:
+                Closing.stop = False
+                terminate_self()
+
+    assert train(Closing) == 0
+    Closing.stop = True
+    assert run(["eval", RUN, "--episodes", "2"]) == 143
+    said = capsys.readouterr().err
+    assert "stopped by SIGTERM." in said and "failed, which changes no result" not in said
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["as is", "replaced by an error of the environment"])
+def test_a_signal_during_carry_over_ends_the_command(replaced: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    class Carrying(Walk):
+        stop = False
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+            if name == "level" and Carrying.stop:
+                Carrying.stop = False
+                try:
+                    terminate_self()
+                except BaseException:
+                    if replaced:
+                        raise ValueError("no such level") from None
+                    raise
+
+        def reward(self) -> float:
+            self.level = self.level + 1 if hasattr(self, "level") else 1
+            return 0.0
+
+    assert train(Carrying) == 0
+    Carrying.stop = True
+    assert run(["eval", RUN, "--episodes", "2"]) == 143
+    assert not Carrying.stop  # the signal came
+    said = capsys.readouterr().err
+    assert "stopped by SIGTERM." in said and "not the one that was trained in" not in said
+
+
+def test_an_observation_whose_square_is_infinite_is_refused_before_an_update(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its opposites have the sum 0: 1e200 is finite in float64, and its square is not."""
+
+    class Enormous(Walk):
+        observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+        def see(self) -> Any:
+            return np.array([1e200, -1e200]) if self.t == 3 else np.array([1e30, self.x])
+
+    assert train(Enormous) == 5
+    said = capsys.readouterr().err
+    assert "the observation of environment 0, 1 is larger than float32 holds (3.4e38) (step 3 after the reset)" in said
+    assert "No update has been made yet" in said and "Traceback" not in said

@@ -466,6 +466,69 @@ def test_a_close_that_hangs_is_given_up(faulty: Callable[..., Adapter], capfd: p
     assert "closing flowrl-test/Faulty-v0 failed" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("timeout", [None, 0.0, 100.0])
+def test_a_close_that_hangs_is_given_up_without_a_limit_of_the_calls(
+    timeout: float | None,
+    faulty: Callable[..., Adapter],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("flowrl.envs.workers.CLOSING_S", 0.5)
+    home = os.getpid()
+    adapter = faulty("async", timeout_s=timeout, close=lambda self: os.getpid() == home or time.sleep(30))
+    play(adapter, 1)
+    begin = time.monotonic()
+    adapter.close()
+    assert time.monotonic() - begin < 8
+    assert "failed, which changes no result: environment 0, 1 did not close within 0.5 s" in capfd.readouterr().err
+
+
+def test_a_constructor_that_hangs_in_a_worker_ends() -> None:
+    home = os.getpid()
+
+    def create() -> Any:
+        if os.getpid() != home:
+            time.sleep(30)
+        return Line({}, {})
+
+    gymnasium.register("flowrl-test/Slow-v0", entry_point=create)
+    begin = time.monotonic()
+    said = r"flowrl-test/Slow-v0: environment 0, 1 was not made within 0\.5 s: .*env\.timeout_s=SECONDS"
+    with pytest.raises(EnvironmentFailed, match=said):
+        make(EnvSettings(id="flowrl-test/Slow-v0", count=2, mode="async", timeout_s=0.5))
+    assert time.monotonic() - begin < 10
+    del gymnasium.registry["flowrl-test/Slow-v0"]
+
+
+@pytest.mark.parametrize("call", ["restore", "carry_over"])
+def test_a_worker_that_hangs_while_its_state_is_set_ends_the_call(call: str, faulty: Callable[..., Adapter]) -> None:
+    class Slow(Line):
+        slow = False
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "x" and value == 1.0 and Slow.slow:  # as it is after a reset
+                time.sleep(30)
+            object.__setattr__(self, name, value)
+
+    faulty()  # which removes its environment at the end
+    gymnasium.registry.pop(ID)
+    gymnasium.register(ID, entry_point=lambda: Slow({}, {}))
+    settings = EnvSettings(id=ID, count=2, mode="async", timeout_s=0.5)
+    trained = make(settings)
+    trained.reset(0)
+    state = trained.state()
+    trained.close()
+    Slow.slow = True
+    env = make(settings)
+    begin = time.monotonic()
+    with pytest.raises(
+        EnvironmentFailed, match=r"environment 0, 1 did not answer to (continue|set_attr) within 0\.5 s"
+    ):
+        getattr(env, call)(state)
+    env.close()
+    assert time.monotonic() - begin < 10
+
+
 @pytest.mark.parametrize("timeout", [None, 0.0])
 def test_without_a_limit_a_slow_worker_is_waited_for(timeout: float | None, faulty: Callable[..., Adapter]) -> None:
     adapter = faulty("async", timeout_s=timeout, step=at_step_2(lambda: time.sleep(0.3)))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from flowrl.cli import run
+from flowrl.contracts.errors import Stopped, stop_behind
 from flowrl.envs import factory  # noqa: F401  imported once, for all forked commands
 from flowrl.experiments import evaluate, play, train  # noqa: F401
-from flowrl.experiments.signals import Stopped, StopSignal, cause
+from flowrl.experiments.signals import StopSignal
 from flowrl.storage import checkpoint
 
 MODES = {
@@ -262,7 +263,7 @@ def test_the_cause_of_an_error_is_found_behind_what_replaced_it() -> None:
     except ValueError as raised:
         error = raised
     assert error is not None
-    stopped = cause(error)
+    stopped = stop_behind(error)
     assert stopped is not None
     assert stopped.exit_code == 143
-    assert cause(ValueError("another")) is None
+    assert stop_behind(ValueError("another")) is None

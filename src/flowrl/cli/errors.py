@@ -14,10 +14,9 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
-from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError
+from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError, stop_behind
 from flowrl.contracts.notices import as_started
 from flowrl.contracts.printable import printable, printable_lines
-from flowrl.experiments import signals
 
 INTERRUPTED = 130
 LINE_END = re.compile(r"[ \t\r]*\n\s*")
@@ -31,7 +30,7 @@ ALLOCATION_REFUSED = (
 
 def exit_code_of(error: BaseException) -> int:
     """Report `error` on stderr and return its exit code."""
-    if (stopped := signals.cause(error)) is not None:
+    if (stopped := stop_behind(error)) is not None:
         complain(str(stopped))
         return stopped.exit_code
     if isinstance(error, FlowrlError):

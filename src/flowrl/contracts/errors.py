@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import signal
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,6 +67,34 @@ class MissingDependency(FlowrlError):
     """An optional dependency is not installed."""
 
     exit_code = 8
+
+
+class Stopped(BaseException):  # like KeyboardInterrupt, so that no `except Exception` catches it
+    """A stop signal ended what was running."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.signal = number
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that this signal ended, as in a shell: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signal.value
+
+    def __str__(self) -> str:
+        return f"stopped by {'Ctrl-C' if self.signal == signal.SIGINT else self.signal.name}."
+
+
+def stop_behind(error: BaseException | None) -> Stopped | None:
+    """Return the stop signal that led to `error`, which code in between may have replaced by its own."""
+    seen: set[int] = set()
+    current = error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, Stopped):
+            return current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
+    return None
 
 
 def did_you_mean(name: str, known: Iterable[str], synonyms: dict[str, str] | None = None) -> str:

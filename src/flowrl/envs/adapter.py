@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged, UsageError
+from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged, UsageError, stop_behind
 from flowrl.contracts.protocols import Step
 from flowrl.envs import state_capture, state_encoding
 from flowrl.envs.actions import ActionBounds
@@ -37,7 +37,7 @@ ADVICE = {
 
 
 class NotFinite(TrainingDiverged):
-    """An action, or what an environment returned (`of_environment`), is not finite."""
+    """An action, or what an environment returned (`of_environment`), is not finite, or too large for float32."""
 
     def __init__(self, message: str, *, of_environment: bool) -> None:
         super().__init__(message)
@@ -166,8 +166,8 @@ class Adapter:
     def step(self, action: Tensor) -> Step:
         """Apply raw policy actions (count, action) and return the outcome.
 
-        Raises NotFinite for an action, reward or observation that is not finite, and EnvironmentFailed when an
-        environment raises, returns what its spaces do not say, or does not answer within `env.timeout_s`.
+        Raises NotFinite for an action, reward or observation that is not finite in float32, and EnvironmentFailed when
+        an environment raises, returns what its spaces do not say, or does not answer within `env.timeout_s`.
         """
         bounded = self.bound(self._finite("action", action.detach().to("cpu", torch.float32)))
         self._steps += 1
@@ -252,6 +252,10 @@ class Adapter:
         try:
             self._call(self._each.set_attr, "carried", [states[row % len(states)] for row in range(self.count)])
         except EnvironmentFailed as error:
+            if (stopped := stop_behind(error)) is not None:
+                raise stopped from None
+            if isinstance(self._each, AsyncVectorEnv):  # its workers have ended, or have not answered yet
+                raise
             return f"this environment is not the one that was trained in, whose state does not fit it: {error}"
         return ""
 
@@ -315,14 +319,17 @@ class Adapter:
 
     def _finite(self, name: str, tensor: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return `tensor` (rows, …), or raise TrainingDiverged; `rows` are its environments, if not all of them."""
-        if math.isfinite(tensor.sum().item()):  # a quick test, which only an overflow of the sum fails, too
+        # In float32, whose largest number is a limit for float64, too: squares of more may overflow in the normaliser.
+        if math.isfinite(tensor.sum(dtype=torch.float32).item()):  # quick; an overflow of the sum fails it, too
             return tensor
-        bad = (~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])).any(1)
+        values = tensor.reshape(len(tensor), -1)
+        bad = ~torch.isfinite(values.to(torch.float32)).all(1)
         if not bad.any():
             return tensor
         indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
+        fault = "larger than float32 holds (3.4e38)" if torch.isfinite(values).all() else "not finite"
         raise NotFinite(
-            f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is not finite "
+            f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is {fault} "
             f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}",
             of_environment=name != "action",
         )

@@ -59,7 +59,7 @@ class GuardedCalls:
     def _late(self, call: Callable[..., Any]) -> str:
         """Describe a call that worker processes have not answered in time."""
         silent = self._workers.silent() if self._workers is not None else []
-        name = getattr(call, "__name__", "a call")
+        name = getattr(call, "__name__", "a call").lstrip("_")
         return (
             f"{self.settings.id}: environment {first_few(silent)} did not answer to {name} within "
             f"{self.settings.timeout_s:g} s: it hangs, is stopped, or needs longer. Raise the limit with --set "
@@ -86,11 +86,11 @@ def close(envs: VectorEnv[Any, Any, Any], id: str, terminate: bool = False) -> N
             return
         raised: Any = ()
         if isinstance(envs, SyncVectorEnv | AsyncVectorEnv):
-            raised = envs.call("close_quietly")
+            raised = envs.close_each() if isinstance(envs, WorkerVectorEnv) else envs.call("close_quietly")
         envs.close()
         failure = next(filter(None, raised), None)
     except (Exception, SystemExit) as error:
-        failure = in_one_line(error)
+        failure = str(error) if isinstance(error, FlowrlError) else in_one_line(error)
         if isinstance(envs, WorkerVectorEnv):
             envs.close(terminate=True)
     if failure:

@@ -21,6 +21,7 @@ from flowrl.contracts.errors import (
     UsageError,
     did_you_mean,
     in_one_line,
+    stop_behind,
 )
 from flowrl.envs import opengl, state_capture, state_encoding
 from flowrl.envs.adapter import Adapter
@@ -94,7 +95,7 @@ def make(
         raise
     except BaseException as error:
         if interrupted_by_user(error):
-            raise
+            raise stop_behind(error) or error from None
         raise refusal(spec, settings, error) from error
     unsupported = unsupported_spaces(envs)
     if unsupported:
@@ -184,7 +185,10 @@ def built(
         return gymnasium.make_vec(spec.id, num_envs=count, vectorization_mode="vector_entry_point", **named)
     makers = [partial(made, spec.id, index, repeat, named) for index in range(count)]
     if mode == "async":
-        return WorkerVectorEnv(makers, settings.timeout_s or None)
+        try:
+            return WorkerVectorEnv(makers, settings.timeout_s or None)
+        except EnvironmentFailed as error:
+            raise EnvironmentFailed(f"{spec.id}: {error}") from None
     return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
 

@@ -1,6 +1,6 @@
 """Check the state of environments that a checkpoint holds, before any of it is put into an environment.
 
-Arrays are tensors here, and everything else is as `flowrl.envs.state_capture.Encoder` writes it.
+Arrays are tensors here, and everything else is as `flowrl.envs.state_encoding.Encoder` writes it.
 """
 
 from __future__ import annotations

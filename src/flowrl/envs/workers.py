@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import random
 import select
@@ -50,6 +51,14 @@ class WorkerVectorEnv(AsyncVectorEnv):
         gymnasium.logger.min_level = gymnasium.logger.ERROR + 1  # it would print the traceback of a worker
         try:
             super().__init__(makers, copy=False, worker=work, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[arg-type]
+        except multiprocessing.TimeoutError:
+            late = ", ".join(map(str, self.silent()[:8]))
+            self.close(terminate=True)
+            raise EnvironmentFailed(
+                f"environment {late} was not made within {timeout_s:g} s: its constructor hangs, is stopped, or needs "
+                "longer. Raise the limit with --set env.timeout_s=SECONDS (0: none), or make it with env.mode=sync to "
+                "see where it hangs."
+            ) from None
         except (EOFError, ConnectionError):
             raise EnvironmentFailed(self.deaths() or "a worker process ended while it made its environment") from None
         finally:
@@ -58,7 +67,38 @@ class WorkerVectorEnv(AsyncVectorEnv):
     def _check_spaces(self) -> None:
         # They ignore SIGTERM, with which multiprocessing would end them when Python exits.
         weakref.finalize(self, _kill, self.processes, os.getpid())
-        super()._check_spaces()  # type: ignore[no-untyped-call]
+        question = (self.observation_mode, self.single_observation_space, self.single_action_space)
+        for pipe in self.parent_pipes:
+            pipe.send(("_check_spaces", question))
+        for index, same in enumerate(self._answers()):
+            if not all(same):
+                name = "action" if same[0] else "observation"
+                raise EnvironmentFailed(f"the {name} space of environment {index} is not that of the others")
+
+    def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | object) -> None:
+        """Set an attribute of every environment: to its own of a list or tuple of `values`, or to the same value."""
+        each = values if isinstance(values, list | tuple) else [values] * self.num_envs
+        for pipe, value in zip(self.parent_pipes, each, strict=True):
+            pipe.send(("_setattr", (name, value)))
+        self._answers()
+
+    def close_each(self) -> tuple[str | None, ...]:
+        """Close the environments within `CLOSING_S`, or a shorter `timeout_s`; returns what each raised, or None."""
+        limit = min(CLOSING_S, self.timeout_s or CLOSING_S)
+        self.call_async("close_quietly")
+        try:
+            return self.call_wait(limit)
+        except multiprocessing.TimeoutError:
+            late = ", ".join(map(str, self.silent()[:8]))
+            raise EnvironmentFailed(f"environment {late} did not close within {limit:g} s") from None
+
+    def _answers(self) -> tuple[Any, ...]:
+        """Return the answers of all workers to what was sent; raises multiprocessing.TimeoutError."""
+        if not self._poll_pipe_envs():
+            raise multiprocessing.TimeoutError
+        answers, successes = zip(*[pipe.recv() for pipe in self.parent_pipes], strict=True)
+        self._raise_if_errors(successes)
+        return answers
 
     def _poll_pipe_envs(self, timeout: float | None = None) -> bool:
         """Wait for the answers of all workers; returns whether they came within `timeout` seconds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import signal
+import sys
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import RepeatAction
 
-from flowrl.contracts.errors import EnvironmentFailed, UsageError, in_one_line
+from flowrl.contracts.errors import EnvironmentFailed, UsageError, in_one_line, stop_behind
 from flowrl.envs import opengl, state_capture, validation, workers
 from flowrl.envs.observations import FlatObservations
 from flowrl.envs.state_encoding import Inexact
@@ -93,7 +94,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
     def _fail(self, call: str, error: BaseException) -> None:
         """Raise EnvironmentFailed for `error`, or remember it in a worker; an interrupt by the user is raised as is."""
         if interrupted_by_user(error):
-            raise error
+            raise stop_behind(error) or error
         self._fault = f"environment {self.index} failed in {call}: {in_one_line(error)}"
         if isinstance(error, InvalidReturn):
             self._fault = f"environment {self.index}: {error}"
@@ -109,11 +110,13 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         """Close the environment, once; returns what it raised, in one line, or None."""
         if not self._closed:
             self._closed = True
+            earlier = stop_behind(sys.exception())  # the context of all that `close` raises while that stop is handled
             try:
                 self.env.close()
             except BaseException as error:
-                if interrupted_by_user(error):
-                    raise
+                stopped = stop_behind(error)
+                if interrupted_by_user(error) and (stopped is None or stopped is not earlier):
+                    raise stopped or error  # noqa: B904
                 self._close_error = in_one_line(error)
         return self._close_error
 
@@ -136,7 +139,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def statistics(self) -> None:
-        """The running statistics of the wrappers; they can only be set, to the "statistics" of a `state`."""
+        """Write only: the running statistics of the wrappers, as the "statistics" of a `state` holds them."""
         return
 
     @statistics.setter
@@ -145,7 +148,7 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def carried(self) -> None:
-        """What outlives an episode; it can only be set, from the state of an environment that was trained in."""
+        """Write only: what outlives an episode, from the states of an environment "trained" in and a "fresh" one."""
         return
 
     @carried.setter
@@ -163,9 +166,13 @@ class RepeatedAction(RepeatAction[Any, Any]):
 
 
 def interrupted_by_user(error: BaseException) -> bool:
-    """Return whether `error` is a KeyboardInterrupt that a signal of this process caused, and no `raise` statement of
-    an environment."""
-    if not isinstance(error, KeyboardInterrupt) or workers.in_worker():
+    """Return whether a stop signal of this process caused `error`: Stopped, also where an environment has replaced it
+    by its own error, or a KeyboardInterrupt that no `raise` statement of an environment raised."""
+    if workers.in_worker():
+        return False
+    if stop_behind(error) is not None:
+        return True
+    if not isinstance(error, KeyboardInterrupt):
         return False
     handler: Any = signal.getsignal(signal.SIGINT)
     by_handler = getattr(handler, "__code__", None)

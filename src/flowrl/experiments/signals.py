@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from flowrl.contracts.errors import Stopped
 from flowrl.contracts.notices import say
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -18,34 +19,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_REQUEST_S = 0.5
 """Seconds in which further signals belong to the same request: systemd and Slurm signal every process of a job at
 once, so that a trial of a suite gets one from them and one from its suite."""
-
-
-class Stopped(BaseException):  # like KeyboardInterrupt, so that no `except Exception` catches it
-    """A stop signal ended what was running."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number.name)
-        self.signal = number
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of a process that this signal ended, as in a shell: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + self.signal.value
-
-    def __str__(self) -> str:
-        return f"stopped by {'Ctrl-C' if self.signal == signal.SIGINT else self.signal.name}."
-
-
-def cause(error: BaseException) -> Stopped | None:
-    """Return the stop signal that led to `error`, which code in between may have replaced by its own."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        if isinstance(current, Stopped):
-            return current
-        seen.add(id(current))
-        current = current.__cause__ or current.__context__
-    return None
 
 
 class StopSignal:

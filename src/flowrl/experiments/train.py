@@ -17,13 +17,20 @@ from flowrl.config import recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted
-from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, FlowrlError, TrainingDiverged, UsageError
+from flowrl.contracts.errors import (
+    CheckpointError,
+    EnvironmentFailed,
+    FlowrlError,
+    Stopped,
+    TrainingDiverged,
+    UsageError,
+)
 from flowrl.contracts.notices import say
 from flowrl.envs.adapter import NotFinite
 from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
 from flowrl.experiments.saver import Saver
-from flowrl.experiments.signals import Stopped, StopSignal
+from flowrl.experiments.signals import StopSignal
 from flowrl.reporting import jsonl
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint

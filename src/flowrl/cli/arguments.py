@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,6 +56,13 @@ def file_sampler(name: str, option: str = "--sampler", prefix: str = "") -> list
     A checkpoint may come from anyone, so a command runs such a file only when the user names it.
     """
     return [option, f"{prefix}{name}"] if ".py:" in name else []
+
+
+def sampler_name(config: Mapping[str, Any]) -> str:
+    """Return the name of the sampler in a `config` that nothing has validated, or '' where it has none."""
+    block = config.get("sampler")
+    name = block.get("name") if isinstance(block, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def choice(option: str, text: str, choices: Collection[str]) -> str:

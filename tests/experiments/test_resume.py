@@ -210,6 +210,42 @@ def test_a_folder_of_other_files_is_no_run(capsys: pytest.CaptureFixture[str]) -
     assert [path.name for path in Path("runs/thesis").iterdir()] == ["chapter.tex"]
 
 
+SETTINGS = RECIPE + "# mine\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "config"),
+    [
+        ("pyproject.toml", "x", SETTINGS),
+        ("events.out.tfevents.1", "x", "site_name: my robot\n"),  # the config.yaml of another tool
+        ("diverged.pt", "x", "a: [\n"),
+        ("diverged.pt", "x", "#" * 2_000_000),
+        ("metrics.jsonl", "{}", None),  # no configuration at all
+    ],
+)
+def test_a_folder_that_is_not_quite_that_of_a_run_keeps_its_files(
+    name: str, text: str, config: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("my_robot")
+    folder.mkdir()
+    (folder / name).write_text(text)
+    if config is not None:
+        (folder / "config.yaml").write_text(config)
+    before = files(folder)
+    code, _, message = run(capsys, "recipe.yaml", "--out", ".", "--name", "my_robot")
+    assert code == 2 and "my_robot holds other files than a run's" in message
+    assert files(folder) == before
+
+
+def test_folders_and_links_are_no_leftovers_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("my_robot")
+    (folder / "events.out.tfevents.1").mkdir(parents=True)
+    (folder / "config.yaml").write_text(RECIPE)
+    code, _, message = run(capsys, "recipe.yaml", "--out", ".", "--name", "my_robot")
+    assert code == 2 and "my_robot holds other files than a run's" in message
+    assert (folder / "config.yaml").read_text() == RECIPE
+
+
 def test_the_first_save_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
     """A short run is not slower for it."""
     planned = train.plan("recipe.yaml", [], None)
@@ -267,7 +303,7 @@ def test_an_edited_config_yaml_is_reported(capsys: pytest.CaptureFixture[str]) -
     assert run(capsys, "recipe.yaml", "--name", "run")[0] == 0
     path = Path("runs/run/config.yaml")
     path.write_text(path.read_text().replace("clip: 0.05", "clip: 0.2"))
-    notice = "runs/run/config.yaml was changed, but is not read: change settings with --set."
+    notice = "runs/run/config.yaml differs from the checkpoint and is not read: change settings with --set."
     code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=320")
     assert code == 0 and message.count(notice) == 1
     assert notice not in run(capsys, "--resume", "run", "--set", "total_steps=384")[2]

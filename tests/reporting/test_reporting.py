@@ -587,6 +587,15 @@ def test_plot_draws_and_summarises_the_runs(
     assert document["groups"]["fpo Toy-v0"]["seeds"] == [0, 1]
 
 
+def test_plot_takes_any_sampler_of_a_config(
+    tmp_path: Path, command: typer.Typer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", recipe(), [1.0])
+    (run / "config.yaml").write_text("algorithm: fpo\nsampler: heun\n")
+    command([str(run), "--out", str(tmp_path / "curves.svg")], standalone_mode=False)
+    assert capsys.readouterr().err.splitlines()[-1] == f"next: flowrl eval {run}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

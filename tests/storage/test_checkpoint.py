@@ -555,3 +555,14 @@ def test_inspect_prints_what_a_checkpoint_holds(tmp_path: Path, capsys: pytest.C
         assert part in out
     assert "\x1b" not in out
     assert f"next: flowrl eval {path}" in err
+
+
+@pytest.mark.parametrize("sampler", ["euler", [1], 3, {"name": [1]}, None])
+def test_inspect_takes_any_sampler_of_a_config(
+    sampler: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flowrl.cli.inspect import inspect
+
+    path = saved(tmp_path, {**CONTENT, "config": {**CONTENT["config"], "sampler": sampler}})
+    inspect(str(path), json=False)
+    assert f"next: flowrl eval {path}\n" in capsys.readouterr().err

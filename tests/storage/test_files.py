@@ -11,7 +11,8 @@ import pytest
 
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.contracts.regular_files import UnsuitableFile, read_bounded
-from flowrl.storage.files import check_folder_name, replacing, unwritable, write_text
+from flowrl.storage.files import check_folder_name, remove_orphans, replacing, unwritable, write_text
+from flowrl.storage.platform import in_words
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -117,3 +118,14 @@ def test_the_name_of_a_file_may_be_bytes(tmp_path: Path) -> None:
     error = FileNotFoundError(errno.ENOENT, "No such file or directory", os.fsencode(tmp_path / "gone" / "events"))
     message = str(unwritable(tmp_path / "run" / "events", error))
     assert message.startswith(f"{tmp_path}/run/events cannot be written: {tmp_path}/gone/events: No such file")
+
+
+def test_a_pipe_named_like_a_temporary_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".x.pt.0a1b2c.tmp")
+    (tmp_path / ".y.pt.0a1b2c.tmp").touch()
+    assert remove_orphans(tmp_path, "*.pt") == [tmp_path / ".y.pt.0a1b2c.tmp"]
+    assert (tmp_path / ".x.pt.0a1b2c.tmp").is_fifo()
+
+
+def test_the_platform_in_a_file_is_printed_with_escapes() -> None:
+    assert in_words({"torch": "2\x1b[2J"}) == r"PyTorch 2\x1b[2J"

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,26 @@ def test_a_file_system_without_locks_is_noticed(tmp_path: Path, monkeypatch: pyt
 def test_a_folder_that_cannot_be_written_to_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"writer\.lock"):
         RunLock(tmp_path / "missing")
+
+
+def link(path: Path) -> None:
+    path.symlink_to(path.parent.parent / "precious")
+
+
+@pytest.mark.parametrize("make", [link, os.mkfifo, Path.mkdir])
+def test_what_is_no_lock_file_is_refused_and_not_opened(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """An archive of a run, which may come from anyone, can hold it."""
+    precious, folder = tmp_path / "precious", tmp_path / "run"
+    precious.write_text("kept")
+    folder.mkdir()
+    make(folder / lock.NAME)
+    with pytest.raises(UsageError, match=rf"{folder}/\.writer\.lock.* is not a file; remove it"):
+        RunLock(folder)
+    assert not lock.is_locked(folder)
+    assert lock.holder(folder) == "another process"
+    assert precious.read_text() == "kept"
+
+
+def test_the_text_of_a_lock_file_is_printed_with_escapes(tmp_path: Path) -> None:
+    (tmp_path / lock.NAME).write_bytes(b"process 1 on a\x1b[2Jb")
+    assert lock.holder(tmp_path) == r"process 1 on a\x1b[2Jb"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +60,13 @@ def file_sampler(name: str, option: str = "--sampler", prefix: str = "", also: s
     from flowrl.samplers.registry import is_file
 
     return [option, f"{prefix}{name}{also}"] if is_file(name) else []
+
+
+def sampler_name(config: Mapping[str, Any]) -> str:
+    """Return the name of the sampler in a `config` that nothing has validated, or '' where it has none."""
+    block = config.get("sampler")
+    name = block.get("name") if isinstance(block, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def choice(option: str, text: str, choices: Collection[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, file_sampler
+from flowrl.cli.arguments import Json, file_sampler, sampler_name
 from flowrl.cli.output import next_command, print_facts, print_json, print_line
 
 
@@ -33,5 +33,4 @@ def inspect(
         print("config")
         for line in yaml_reader.write(found["config"]).splitlines():
             print_line(f"  {line}")
-    sampler = (found["config"].get("sampler") or {}).get("name")
-    next_command("flowrl eval", found["path"], *file_sampler(str(sampler)))
+    next_command("flowrl eval", found["path"], *file_sampler(sampler_name(found["config"])))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, choice, file_sampler
+from flowrl.cli.arguments import Json, choice, file_sampler, sampler_name
 from flowrl.cli.output import next_command, print_json, say
 
 AXES = ("env_steps", "seconds", "iteration")
@@ -74,8 +74,7 @@ def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth
         for label, members in grouped.items():
             print(learning_curves.sentence(label, members))
         print(out)
-    sampler = (loaded[0].config.get("sampler") or {}).get("name")
-    next_command("flowrl eval", loaded[0].folder, *file_sampler(str(sampler)))
+    next_command("flowrl eval", loaded[0].folder, *file_sampler(sampler_name(loaded[0].config)))
 
 
 def _common_folder(runs: list[Path]) -> Path:

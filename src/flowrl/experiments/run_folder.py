@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flowrl.config import recipe, yaml_reader
+from flowrl.config.schema import Config
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.contracts.notices import say
+from flowrl.contracts.regular_files import read_bounded
 from flowrl.reporting import jsonl
 from flowrl.storage import checkpoint
 from flowrl.storage import lock as lock_file
@@ -16,6 +19,8 @@ CONFIG = "config.yaml"
 TEMPORARY = ".*.tmp*"
 LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", TEMPORARY)
 """What a run that was killed before it first saved may leave, besides its metrics, and the next one replaces."""
+OWN = (*LEFTOVERS, "metrics*.jsonl", lock_file.NAME)
+"""All that may lie in the folder of a run that a new one replaces."""
 
 
 def lock(folder: Path) -> RunLock:
@@ -62,14 +67,19 @@ def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunL
 
 
 def _is_free(folder: Path, config: str | None) -> bool:
-    """Return whether a new run may have `folder`: it is empty, or holds a run without a checkpoint, whose config.yaml
-    is `config` (None: any)."""
-    held = [path for path in folder.iterdir() if path.name != lock_file.NAME and not path.match(TEMPORARY)]
-    if not held:
-        return True
-    if any(path.name in (checkpoint.LATEST, checkpoint.BEST) for path in held) or not (folder / CONFIG).is_file():
+    """Return whether a new run may have `folder`: it is empty, or holds nothing but a run without a checkpoint, whose
+    config.yaml is `config` (None: that of any run)."""
+    held = list(folder.iterdir())
+    if not all(path.is_file() and any(path.match(pattern) for pattern in OWN) for path in held):
         return False
-    return config is None or (folder / CONFIG).read_text(errors="replace") == config
+    if all(path.name == lock_file.NAME or path.match(TEMPORARY) for path in held):
+        return True
+    try:
+        data = read_bounded(folder / CONFIG, yaml_reader.MAX_BYTES)
+        recipe.validate(Config, recipe.parse(data, CONFIG))
+    except (OSError, ValueError, UsageError):
+        return False
+    return config is None or data.decode(errors="replace") == config
 
 
 def _clear(folder: Path) -> None:

@@ -200,7 +200,8 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
             if inexact := run.restore(content):
                 say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
             if planned.path is not None and _is_edited(folder / run_folder.CONFIG, load_config(content, planned.path)):
-                say(f"{folder}/{run_folder.CONFIG} was changed, but is not read: change settings with --set.")
+                path = folder / run_folder.CONFIG
+                say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
             offset, progress = int(content["metrics_offset"]), content["progress"]
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
         reporters = stack.enter_context(

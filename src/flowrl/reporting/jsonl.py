@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from flowrl.contracts.errors import CheckpointError, UsageError
-from flowrl.contracts.regular_files import read_bounded
+from flowrl.contracts.regular_files import open_regular, read_bounded
 from flowrl.storage.files import is_stream, unwritable
 
 NAME = "metrics.jsonl"
 RECORDED = ("iteration", "env_steps", "seconds", "return_mean")  # what a resumed run reads again
-MOST_BYTES = 10**9  # that are read: two million iterations
+MOST_BYTES = 2 * 10**8  # that are read: 400,000 iterations
 
 
 class MetricsFile:
@@ -148,10 +150,16 @@ def _kept(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     bytes; the file may be shorter, or not exist."""
     if not path.exists():
         return [], 0
-    if is_stream(path):
+    if not path.is_file():
         raise UsageError(f"{path} is not a file. Move it away to resume without the earlier metrics.")
-    with path.open("rb") as file:
-        content = file.read(offset).rstrip(b"\0")  # which a file system may leave after a power cut
+    if min(offset, path.stat().st_size) > MOST_BYTES:
+        raise UsageError(
+            f"{path} is larger than {MOST_BYTES // 10**6} MB, the most that is read. Move it away to resume without "
+            "the earlier metrics."
+        )
+    with open_regular(path, sys.maxsize) as file:  # a longer file is cut off, but no more is read
+        size = min(offset, os.fstat(file.fileno()).st_size, MOST_BYTES)  # `offset` may come from anyone's checkpoint
+        content = file.read(size).rstrip(b"\0")  # which a file system may leave after a power cut
     complete = content.rfind(b"\n") + 1
     if len(content) == offset and complete != offset:
         raise _foreign(path, f"byte {offset}, where the checkpoint stopped, is in the middle of a line")

@@ -8,10 +8,12 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowrl.contracts import regular_files
 from flowrl.contracts.errors import DISK_ERRORS, StorageError, UsageError, did_you_mean
 
 
@@ -125,11 +127,11 @@ def remove_orphans(folder: Path, pattern: str) -> list[Path]:
     removed = []
     for part in folder.glob(f".{pattern}.*.tmp"):
         try:
-            with part.open("rb") as file:
+            with regular_files.open_regular(part, sys.maxsize) as file:  # a pipe would be waited for
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
                 part.unlink()
                 removed.append(part)
-        except OSError:
+        except (OSError, ValueError):
             continue
     return removed
 

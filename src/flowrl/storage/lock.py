@@ -10,11 +10,13 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 from typing import BinaryIO
 
 from flowrl.contracts.errors import UsageError
+from flowrl.contracts.printable import printable
 from flowrl.storage.files import unwritable
 
 NAME = ".writer.lock"
@@ -44,14 +46,35 @@ def try_lock(file: BinaryIO) -> bool | None:
     return True
 
 
+def _open(path: Path, mode: int) -> BinaryIO:
+    """Open the lock file at `path` in the `mode` of `os.open`; a link is not followed, and a pipe not waited for.
+
+    Raises UsageError when something else than a file is there, which may have come with a folder from anyone.
+    """
+    try:
+        descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a socket, a folder
+            raise UsageError(_not_a_file(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(_not_a_file(path))
+    return os.fdopen(descriptor, "rb" if mode == os.O_RDONLY else "ab")
+
+
+def _not_a_file(path: Path) -> str:
+    return f"{path}, which locks the run for its writer, is not a file; remove it, and type the same command again."
+
+
 class RunLock:
     """The right to write to the run in `folder`, which exists, until `release` or the end of the process.
 
     The file `.writer.lock` holds host, process and time of the holder, and is removed at the release. `works` is false
     on a file system without locks, where other processes cannot be noticed.
 
-    Raises Locked, naming the holder, when another process writes to the run; StorageError when the file cannot be
-    written.
+    Raises Locked, naming the holder, when another process writes to the run; UsageError when `.writer.lock` is a link
+    or a pipe; StorageError when the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +98,7 @@ class RunLock:
 
     def _locked(self) -> BinaryIO:
         while True:
-            file = self.path.open("ab")
+            file = _open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             locked, give_up = try_lock(file), time.monotonic() + LOOK_S
             while locked is False and time.monotonic() < give_up:
                 time.sleep(LOOK_S / 10)
@@ -85,7 +108,7 @@ class RunLock:
                 raise Locked(refusal(self.path.parent))
             self.works = locked is True
             try:
-                if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                if os.path.samestat(os.fstat(file.fileno()), self.path.lstat()):
                     return file
             except FileNotFoundError:
                 pass
@@ -100,9 +123,9 @@ class RunLock:
 def is_locked(folder: Path) -> bool:
     """Return whether a living process writes to the run in `folder`."""
     try:
-        with (folder / NAME).open("rb") as file:
+        with _open(folder / NAME, os.O_RDONLY) as file:
             return try_lock(file) is False
-    except OSError:
+    except (OSError, UsageError):
         return False
 
 
@@ -120,12 +143,12 @@ def holder(folder: Path) -> str:
     give_up = time.monotonic() + TEXT_WAIT_S
     while time.monotonic() < give_up:
         try:
-            with path.open("rb") as file:
+            with _open(path, os.O_RDONLY) as file:
                 text = file.read(MOST_BYTES).decode(errors="replace").strip()
-        except OSError:
+        except (OSError, UsageError):
             break
         if text:
-            return "".join(character for character in text if character.isprintable())
+            return printable(text)
         time.sleep(0.01)
     return "another process"
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from flowrl.contracts.printable import printable
+
 NAMES = {
     "torch": "PyTorch",
     "mujoco": "MuJoCo",
@@ -76,4 +78,4 @@ def _numeric(text: str) -> str:
 
 def _text(value: object) -> str:
     """Return a value, which may come from anyone's file, as printable text."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))[:60]
+    return printable(str(value)[:60])

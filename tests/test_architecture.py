@@ -218,6 +218,39 @@ def test_refused_words_are_not_used() -> None:
     assert found == []
 
 
+def defined_names(path: Path) -> set[str]:
+    """The classes, functions and variables that a file defines at its top level; what it imports is not among them."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def is_defined(dotted: str) -> bool:
+    """Whether flowrl.a.b is a package, a module, or a name that the file of flowrl.a defines; of a.Class.b, a.Class."""
+    *parents, name = re.sub(r"(\.[A-Z]\w*)\..*", r"\1", dotted).split(".")
+    folder = SOURCE.parent.joinpath(*parents)
+    if (folder / name).is_dir() or (folder / f"{name}.py").is_file():
+        return True
+    return any(
+        name in defined_names(path) for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()
+    )
+
+
+def test_names_in_backticks_are_those_of_the_modules_that_define_them() -> None:
+    found = [
+        f"{module_name(path, SOURCE)}: {dotted}"
+        for path in source_files(SOURCE)
+        for dotted in re.findall(r"`(flowrl(?:\.\w+)+)`", path.read_text())
+        if not is_defined(dotted)
+    ]
+    assert found == []
+
+
 # --- the checks find planted faults
 
 
@@ -271,3 +304,8 @@ def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
 )
 def test_a_right_arrow_passes(module: str, source: str) -> None:
     assert faults(source, module) == []
+
+
+def test_an_imported_name_is_not_a_definition() -> None:
+    assert is_defined("flowrl.envs.state_encoding.Encoder") and is_defined("flowrl.envs.state_capture")
+    assert not is_defined("flowrl.envs.state_capture.Encoder")

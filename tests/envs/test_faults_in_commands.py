@@ -389,9 +389,13 @@ def test_a_signal_during_carry_over_ends_the_command(replaced: bool, capsys: pyt
     class Carrying(Walk):
         stop = False
 
+        def __init__(self, render_mode: str | None = None) -> None:
+            super().__init__(render_mode)
+            self.level = 0
+
         def __setattr__(self, name: str, value: Any) -> None:
             object.__setattr__(self, name, value)
-            if name == "level" and Carrying.stop:
+            if name == "level" and value > 1 and Carrying.stop:  # what the training has left
                 Carrying.stop = False
                 try:
                     terminate_self()
@@ -401,7 +405,7 @@ def test_a_signal_during_carry_over_ends_the_command(replaced: bool, capsys: pyt
                     raise
 
         def reward(self) -> float:
-            self.level = self.level + 1 if hasattr(self, "level") else 1
+            self.level += 1
             return 0.0
 
     assert train(Carrying) == 0

@@ -28,8 +28,9 @@ class EnvStepping(Settings):
     threads: Changeable[int] = Field(default=0, ge=0, le=1024)
     """Threads of the simulations that flowrl steps itself; 0: all cores. Results do not depend on them."""
     timeout_s: Changeable[float | None] = Field(default=120.0, ge=0, le=86_400)
-    """Seconds within which `async` expects the answer of every process to a step or reset; an environment that needs
-    longer has failed. 0 or null: no limit. The other modes cannot interrupt an environment that hangs."""
+    """Seconds within which `async` expects every environment to be made, and the answer of every process to a step,
+    reset or restore; an environment that needs longer has failed. 0 or null: no limit. The other modes cannot interrupt
+    an environment that hangs."""
     squash: Literal["clip", "tanh"] = "clip"
     """How a policy's action is brought into [-1, 1] before it is scaled to the environment's bounds."""
 

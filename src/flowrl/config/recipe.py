@@ -172,9 +172,9 @@ def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mappi
         raise UsageError(f"{recipe.place((chosen,))}: expected a block of keys, got {validation.shown(section)}.")
     values: dict[str, Any] = copy.deepcopy(dict(below or {}))
     places = {path: place for path, place in recipe.places.items() if path[0] not in sections}
-    for path, value in _leaves({key: own for key, own in recipe.values.items() if key not in sections}):
+    for path, value in leaves({key: own for key, own in recipe.values.items() if key not in sections}):
         _put(values, path, value)
-    for path, value in _leaves(section or {}):
+    for path, value in leaves(section or {}):
         inside = (chosen, *path)
         if recipe.place(path).is_override and not recipe.place(inside).is_override:
             continue
@@ -274,11 +274,11 @@ def _put(values: dict[str, Any], path: KeyPath, value: Any) -> None:
     values[last] = value
 
 
-def _leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Yield every value that is not a block with keys, and its path."""
+def leaves(block: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield a copy of every value that is not a block with keys, and its path."""
     for key, value in block.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, (*above, key))
+            yield from leaves(value, (*above, key))
         else:
             yield (*above, key), copy.deepcopy(value)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from flowrl.config import recipe, validation
 from flowrl.config.policy_kinds import POLICY_KINDS
@@ -40,7 +41,7 @@ def rules(
     seen: set[KeyPath] = set()
     for name, field in model.model_fields.items():
         path = (*above, name)
-        rule = next((mark for mark in field.metadata if isinstance(mark, AtResume)), inherited)
+        rule = _mark(field, inherited)
         blocks = [choice for choice in types_of(field.annotation)[0] if is_model(choice)]
         if not blocks:
             yield path, rule
@@ -59,14 +60,14 @@ def rule_of(path: KeyPath, model: type[BaseModel] = Config) -> AtResume:
     for step in path:
         fields = [choice.model_fields[step] for choice in types if is_model(choice) and step in choice.model_fields]
         for field in fields[:1]:
-            rule = next((mark for mark in field.metadata if isinstance(mark, AtResume)), rule)
+            rule = _mark(field, rule)
         types = tuple(inner for field in fields for inner in types_of(field.annotation)[0])
     return rule
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Return the keys whose values differ between two plain configurations, in the order of `after`."""
-    old, new = dict(_leaves(before)), dict(_leaves(after))
+    old, new = _values(before), _values(after)
     return [
         Change(path, old.get(path), new.get(path))
         for path in new | old
@@ -85,7 +86,7 @@ def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
         config = recipe.validate(Config, blaming_overrides(changed))
     except UsageError:
         # Another policy.kind is refused as such, not for the keys that it does not have.
-        present = dict(_leaves(changed.values))
+        present = _values(changed.values)
         written = [each for each in changes(before, changed.values) if each.path in present]
         _refuse(written, changed, run)
         _refuse_unused(trained, written, changed)
@@ -127,12 +128,14 @@ def _refuse_unused(config: Config, found: list[Change], changed: Recipe) -> None
             )
 
 
-def _leaves(block: Mapping[str, Any], above: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    for key, value in block.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*above, key))
-        elif not isinstance(value, Mapping):
-            yield (*above, key), value
+def _values(block: Mapping[str, Any]) -> dict[KeyPath, Any]:
+    """Return the values of all keys by their paths; an empty block has none."""
+    return {path: value for path, value in recipe.leaves(block) if value != {}}
+
+
+def _mark(field: FieldInfo, inherited: AtResume) -> AtResume:
+    """Return the mark of `field`, or that of the block around it."""
+    return next((mark for mark in field.metadata if isinstance(mark, AtResume)), inherited)
 
 
 def _equal(one: Any, other: Any) -> bool:

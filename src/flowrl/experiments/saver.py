@@ -18,16 +18,17 @@ from flowrl.training.loop import Metrics
 class Saver:
     """Saves ckpt.pt every `checkpoint.every_s` seconds, and best.pt after the window with the best returns so far.
 
-    config.yaml follows the first ckpt.pt, so that the two agree also where a resume with changed settings fails.
+    config.yaml follows the first ckpt.pt, so that the two agree also where a resume with changed settings fails;
+    `has_config` says that the folder has that of the run already.
     """
 
-    def __init__(self, run: Run, folder: Path, reporters: Reporters) -> None:
+    def __init__(self, run: Run, folder: Path, reporters: Reporters, *, has_config: bool) -> None:
         self._run = run
         self._folder = folder
         self._reporters = reporters
         self._saved_at = time.monotonic()
         self._warned = False
-        self._has_config = False
+        self._has_config = has_config
         self._warn()
         self._print_notes()
 

@@ -45,6 +45,7 @@ class TrainPlan:
     config: Config
     stem: str  # first part of the name of a new run folder
     content: dict[str, Any] | None = None  # of the checkpoint to continue from
+    trained: Config | None = None  # the configuration in it
     path: Path | None = None  # of that checkpoint
     stamp: tuple[int, ...] = ()  # of that file, which a later save replaces
 
@@ -88,7 +89,7 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     changed = recipe.apply(saved_recipe(trained, path), overrides)
     config = changeable.changed_config(trained, changed, str(path.parent))
     check_sampler(config, changeable.blaming_overrides(changed))
-    planned = TrainPlan(config, path.parent.name, content, path, stamp)
+    planned = TrainPlan(config, path.parent.name, content, trained, path, stamp)
     if planned.is_finished and config != trained:
         _refuse_without_effect(trained, planned, changed)
     return planned
@@ -199,7 +200,7 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
         else:
             if inexact := run.restore(content):
                 say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
-            if planned.path is not None and _is_edited(folder / run_folder.CONFIG, load_config(content, planned.path)):
+            if _is_edited(folder / run_folder.CONFIG, planned.trained):
                 path = folder / run_folder.CONFIG
                 say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
             offset, progress = int(content["metrics_offset"]), content["progress"]
@@ -222,7 +223,7 @@ def _refuse_other_checkpoint(planned: TrainPlan) -> None:
         )
 
 
-def _is_edited(path: Path, trained: Config) -> bool:
+def _is_edited(path: Path, trained: Config | None) -> bool:
     """Return whether the config.yaml at `path` has other settings than the checkpoint, and is valid."""
     with suppress(UsageError):
         return path.is_file() and recipe.validate(Config, recipe.read(path)) != trained
@@ -238,7 +239,7 @@ def _finished(planned: TrainPlan) -> TrainResult:
 
 
 def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> TrainResult:
-    saver = Saver(run, folder, reporters)
+    saver = Saver(run, folder, reporters, has_config=is_new)
     signs = WarningSigns()
     last: Metrics = {}
     begin, steps_before = time.perf_counter(), run.training.env_steps

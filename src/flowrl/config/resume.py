@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
 from flowrl.config import recipe, validation
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
-from flowrl.config.suggestions import is_model, types_of
+from flowrl.config.suggestions import is_model, keys_of, types_of
 from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.settings import AtResume
@@ -30,37 +27,25 @@ class Change:
     after: Any
 
 
-def rules(
-    model: type[BaseModel] = Config, above: KeyPath = (), inherited: AtResume = UNMARKED
-) -> Iterator[tuple[KeyPath, AtResume]]:
-    """Yield every key of `model`, blocks left out, with what a resumed run does with another value of it.
+def rules() -> Iterator[tuple[KeyPath, AtResume]]:
+    """Yield every key of a recipe, blocks left out, with what a resumed run does with another value of it.
 
-    The nearest mark decides: the key's own, or that of a block around it. A key that two kinds of a block have comes
-    once.
+    A key that two kinds of a block have comes once.
     """
-    seen: set[KeyPath] = set()
-    for name, field in model.model_fields.items():
-        path = (*above, name)
-        rule = _mark(field, inherited)
-        blocks = [choice for choice in types_of(field.annotation)[0] if is_model(choice)]
-        if not blocks:
-            yield path, rule
-        for block in blocks:
-            for inner in rules(block, path, rule):
-                if inner[0] not in seen:
-                    seen.add(inner[0])
-                    yield inner
+    paths = list(dict.fromkeys(keys_of(Config)))
+    blocks = {path[:-1] for path in paths}
+    yield from ((path, rule_of(path)) for path in paths if path not in blocks)
 
 
-def rule_of(path: KeyPath, model: type[BaseModel] = Config) -> AtResume:
-    """Return what a resumed run does with another value at `path`, which may lie inside a value, as
-    `env.options.x` does; a path that is no key of `model` has the rule of the block around it."""
+def rule_of(path: KeyPath) -> AtResume:
+    """Return what a resumed run does with another value at `path`: the nearest mark decides, that of the key or of a
+    block around it. It may lie inside a value, as `env.options.x` does, or be no key at all."""
     rule = UNMARKED
-    types: tuple[Any, ...] = (model,)
+    types: tuple[Any, ...] = (Config,)
     for step in path:
         fields = [choice.model_fields[step] for choice in types if is_model(choice) and step in choice.model_fields]
         for field in fields[:1]:
-            rule = _mark(field, rule)
+            rule = next((mark for mark in field.metadata if isinstance(mark, AtResume)), rule)
         types = tuple(inner for field in fields for inner in types_of(field.annotation)[0])
     return rule
 
@@ -131,11 +116,6 @@ def _refuse_unused(config: Config, found: list[Change], changed: Recipe) -> None
 def _values(block: Mapping[str, Any]) -> dict[KeyPath, Any]:
     """Return the values of all keys by their paths; an empty block has none."""
     return {path: value for path, value in recipe.leaves(block) if value != {}}
-
-
-def _mark(field: FieldInfo, inherited: AtResume) -> AtResume:
-    """Return the mark of `field`, or that of the block around it."""
-    return next((mark for mark in field.metadata if isinstance(mark, AtResume)), inherited)
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -31,8 +32,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def with_stderr_on_a_terminal(arguments: list[str], folder: Path) -> tuple[str, str]:
-    """Run flowrl with stderr on a terminal of 100 columns; return what it wrote to stdout and to that terminal."""
-    return in_a_fork(arguments, folder, *pty.openpty())
+    """Run flowrl with stderr on a terminal of 100 columns; return what it wrote to stdout and to that terminal.
+
+    In a process of its own: drawing can wait forever in a fork of one that has drawn.
+    """
+    terminal, stderr = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with (folder / "stdout").open("wb") as stdout:
+        command = [sys.executable, "-m", "flowrl", *arguments]
+        process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=folder, env=environment)
+    os.close(stderr)
+    shown = read_to_the_end(terminal)
+    assert process.wait() == 0, shown
+    return (folder / "stdout").read_text(), shown
+
+
+def read_to_the_end(descriptor: int) -> str:
+    shown = b""
+    with suppress(OSError):  # a terminal is closed with the last process
+        while data := os.read(descriptor, 65536):
+            shown += data
+    os.close(descriptor)
+    return shown.decode()
 
 
 def in_a_fork(arguments: list[str], folder: Path, reading: int, stderr: int) -> tuple[str, str]:
@@ -50,13 +71,9 @@ def in_a_fork(arguments: list[str], folder: Path, reading: int, stderr: int) -> 
         finally:
             os._exit(code)
     os.close(stderr)
-    shown = b""
-    with suppress(OSError):  # the terminal is closed with the last process
-        while data := os.read(reading, 65536):
-            shown += data
-    os.close(reading)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, shown.decode()
-    return (folder / "stdout").read_text(), shown.decode()
+    shown = read_to_the_end(reading)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, shown
+    return (folder / "stdout").read_text(), shown
 
 
 def without_times(table: str) -> list[list[str]]:
@@ -66,7 +83,7 @@ def without_times(table: str) -> list[list[str]]:
 @pytest.mark.slow
 def test_eval_shows_which_sampler_runs_and_the_episodes_on_a_terminal(run: Path, tmp_path: Path) -> None:
     asked = ["eval", str(run), "--sampler", "euler:1,heun:2", "--noise", "random,zero", "--episodes", "70"]
-    stdout, shown = with_stderr_on_a_terminal(asked, tmp_path)
+    stdout, shown = in_a_fork(asked, tmp_path, *pty.openpty())
     assert "(1/4) euler:1, random noise" in shown
     assert "of 70 episodes" in shown
     assert "━" in shown

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -137,3 +139,15 @@ def test_time_rows_do_not_fill_the_memory() -> None:
         for number in range(3 * MOST_TIME_ROWS):
             velocity(torch.zeros(1, 2), number / (3 * MOST_TIME_ROWS))
             assert len(network._time_rows) <= MOST_TIME_ROWS == 256
+
+
+def test_on_the_meta_device_it_needs_no_compiler() -> None:
+    """Checkpoints are compared with such networks: importing torch's compiler would double the start of a command."""
+    program = (
+        "import sys, torch\n"
+        "from flowrl.networks.velocity import TimeFeatures\n"
+        "with torch.device('meta'):\n"
+        "    TimeFeatures(8)\n"
+        "assert not {'torch._dynamo', 'sympy'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flowrl.cli.arguments import Json, Seed, whole_numbers
-from flowrl.cli.output import next_command, print_json, print_table, say
+from flowrl.cli.output import next_command, print_json, print_line, print_table, say
 
 
 def bench_latency(
@@ -66,7 +66,8 @@ def bench_latency(
             lines = [latency.line(row, network["own_sampler"]) for row in rows]
             print_table(latency.COLUMNS, lines, latency.NUMBERS, latency.KEYS)
             print()
-        print(*latency.LEGEND, *latency.conditions(document), sep="\n")
+        for line in (*latency.LEGEND, *latency.conditions(document)):
+            print_line(line)
     say(f"wrote {', '.join(map(str, written))}")
     if ckpt is not None:
         best = latency.proposal(document)

@@ -52,7 +52,7 @@ def exit_code_of(error: BaseException) -> int:
         complain(f"{message}{'' if message.endswith('?') else '.'} Type: {command} --help")
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        complain("stopped by Ctrl-C.")
+        complain("stopped by SIGINT (Ctrl-C).")
         return INTERRUPTED
     if isinstance(error, OSError) and error.filename is not None:
         name = os.fsdecode(error.filename)

@@ -56,7 +56,7 @@ def next_command(command: str, *arguments: object) -> None:
     It can be typed as it is: `arguments` are quoted where a shell needs it.
     """
     words = [f"{program()}{command.removeprefix('flowrl')}", *(shlex.quote(str(word)) for word in arguments)]
-    say(f"next: {' '.join(words)}")
+    say(f"next: {' '.join(words)}", wrap=False)
 
 
 _for_json: TextIO | None = None  # the stdout that `json_alone` keeps for the document

@@ -20,7 +20,7 @@ from flowrl.cli.arguments import (
     SetOptions,
     file_sampler,
 )
-from flowrl.cli.output import cell, next_command, print_json, print_table
+from flowrl.cli.output import cell, next_command, print_json, print_line, print_table
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
 
@@ -94,7 +94,7 @@ def play(
         return
     variants = dict.fromkeys(key for row in result.episodes for key in row if key not in KEYS)
     print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS, IDENTITY)
-    print(result.sentence)
+    print_line(result.sentence)
     own = result.episodes[0]["sampler"]
     if sampler is None and not compare and own is not None:
         next_command("flowrl play", ckpt, "--sampler", "euler:1,rk4:4")

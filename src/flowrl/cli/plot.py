@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flowrl.cli.arguments import Json, choice, file_sampler, sampler_name
-from flowrl.cli.output import next_command, print_json, say
+from flowrl.cli.output import next_command, print_json, print_line, say
 
 AXES = ("env_steps", "seconds", "iteration")
 
@@ -72,7 +72,7 @@ def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth
         print_json({"figure": str(out), "groups": summary})
     else:
         for label, members in grouped.items():
-            print(learning_curves.sentence(label, members))
+            print_line(learning_curves.sentence(label, members))
         print(out)
     next_command("flowrl eval", loaded[0].folder, *file_sampler(sampler_name(loaded[0].config)))
 

@@ -50,20 +50,25 @@ def progress_bar() -> Iterator[ProgressBar]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
 
     console = Console(file=sys.stderr)
     if not console.is_terminal or console.is_dumb_terminal:
         yield ProgressBar(None)
         return
+    cut = Column(no_wrap=True, overflow="ellipsis", ratio=3)  # a narrow terminal shortens the text, not the times
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False, table_column=cut),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TimeElapsedColumn(Column(no_wrap=True)),
+        TextColumn("elapsed,", table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("left", table_column=Column(no_wrap=True)),
     )
     # Drawn in between the steps of the work instead of by a thread of rich; stdout is for the result only.
-    with Progress(*columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False) as bar:
+    with Progress(
+        *columns, console=console, auto_refresh=False, transient=True, redirect_stdout=False, expand=True
+    ) as bar:
         yield ProgressBar(bar)
 
 

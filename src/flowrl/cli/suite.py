@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +68,7 @@ def suite(
     with progress_bar() as bar:
 
         def watch(state: SuiteProgress) -> None:
-            trials = f"{floor(state.done)} of {state.number} trials"
+            trials = f"{state.finished} of {state.number} trials done"
             bar.update("; ".join(filter(None, (trials, ", ".join(state.running[:2])))), state.done, state.number)
 
         outcome = scheduler.run(work, jobs, say, watch)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flowrl.cli.arguments import Json, file_sampler
-from flowrl.cli.output import next_command, print_json, say
+from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
 
 
@@ -63,7 +63,7 @@ def train(
     if json:
         print_json(result.as_dict())
     elif not result.signal:
-        print(result.summary())
+        print_line(result.summary())
     if plan.is_finished:
         steps = plan.config.total_steps
         say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")

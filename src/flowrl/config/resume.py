@@ -50,6 +50,14 @@ def rule_of(path: KeyPath) -> AtResume:
     return rule
 
 
+def is_key(path: KeyPath) -> bool:
+    """Return whether a recipe may have a key at `path`; it may lie inside a value, as `env.options.x` does."""
+    known = set(keys_of(Config))
+    blocks = {key[:-1] for key in known}
+    ends = [length for length in range(1, len(path) + 1) if path[:length] in known]
+    return bool(ends) and (ends[-1] == len(path) or path[: ends[-1]] not in blocks)
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Return the keys whose values differ between two plain configurations, in the order of `after`."""
     old, new = _values(before), _values(after)
@@ -72,7 +80,7 @@ def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
     except UsageError:
         # Another policy.kind is refused as such, not for the keys that it does not have.
         present = _values(changed.values)
-        written = [each for each in changes(before, changed.values) if each.path in present]
+        written = [each for each in changes(before, changed.values) if each.path in present and is_key(each.path)]
         _refuse(written, changed, run)
         _refuse_unused(trained, written, changed)
         raise

@@ -82,7 +82,7 @@ class Stopped(BaseException):  # like KeyboardInterrupt, so that no `except Exce
         return 128 + self.signal.value
 
     def __str__(self) -> str:
-        return f"stopped by {'Ctrl-C' if self.signal == signal.SIGINT else self.signal.name}."
+        return f"stopped by {'SIGINT (Ctrl-C)' if self.signal == signal.SIGINT else self.signal.name}."
 
 
 def stop_behind(error: BaseException | None) -> Stopped | None:

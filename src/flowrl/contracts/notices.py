@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import textwrap
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +15,20 @@ _COMMANDS = "train|eval|bench-latency|samplers|envs|motions|suite|compare|play|p
 _NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 
 
-def say(line: str) -> None:
-    """Print one line to stderr, such as progress or the path of a written file."""
-    with suppress(OSError):  # the terminal has been closed
-        print(printable(as_started(line)), file=sys.stderr, flush=True)
+def say(line: str, *, wrap: bool = True) -> None:
+    """Print one line to stderr, such as progress or the path of a written file.
+
+    A terminal that is too narrow gets it wrapped between words, unless `wrap` is false, as for a command to be copied.
+    """
+    text = printable(as_started(line))
+    with suppress(OSError, ValueError):  # the terminal has been closed
+        if wrap and sys.stderr.isatty():
+            width = shutil.get_terminal_size().columns
+            wrapped = textwrap.wrap(
+                text, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+            text = "\n".join(wrapped) or text
+        print(text, file=sys.stderr, flush=True)
 
 
 def program() -> str:

@@ -116,10 +116,11 @@ def check_sampler(config: Config, source: Recipe, naming: str = "--set sampler.n
 
 
 def newest_flow_run() -> Path | None:
-    """Return the run folder under ./runs that saved last and whose policy is a flow; None when there is none."""
+    """Return the trained run under ./runs that saved last and whose policy is a flow; None when there is none."""
     for folder in checkpoint.run_folders(checkpoint.RUNS):
         with suppress(CheckpointError):
-            if uses_sampler(checkpoint.load(folder / checkpoint.LATEST)["config"]):
+            content = checkpoint.load(folder / checkpoint.LATEST)
+            if uses_sampler(content["config"]) and content["progress"]["env_steps"]:
                 return folder
     return None
 

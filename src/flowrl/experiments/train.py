@@ -234,7 +234,7 @@ def _finished(planned: TrainPlan) -> TrainResult:
     """Return the result of a run that has nothing left to train."""
     assert planned.folder is not None and planned.content is not None  # noqa: S101  for the type checker
     progress = planned.content["progress"]
-    last = jsonl.latest(planned.folder / jsonl.NAME)
+    last = jsonl.latest(planned.folder / jsonl.NAME, int(progress["iteration"]))
     return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, [], None)
 
 
@@ -299,9 +299,19 @@ def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:
             torch.save(offending, path)
             advice = f" The offending batch is in {path}."
         advice += _advice(offending.get("returns", torch.zeros(1)))
+    return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{_last_good(folder)}")
+
+
+def _last_good(folder: Path) -> str:
+    """Return which checkpoint of a run that diverged is left, and how to have a later one."""
     latest = folder / checkpoint.LATEST
-    good = f" The last good checkpoint is {latest}." if latest.exists() else ""
-    return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{good}")
+    try:
+        steps = checkpoint.load(latest)["progress"]["env_steps"]
+    except FlowrlError:
+        return ""
+    if steps == 0:
+        return f" {latest} holds the untrained policy: a smaller checkpoint.every_s saves earlier."
+    return f" The last good checkpoint is {latest}, of {steps:,} env steps."
 
 
 HUGE_RETURN = 1e6  # the critic's loss is its square: from some multiple of this on it leaves the range of float32

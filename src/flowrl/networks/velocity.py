@@ -59,7 +59,8 @@ class TimeFeatures(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.frequencies: Tensor = nn.Buffer(2.0 ** torch.arange(size // 2), persistent=False)
+        # not torch.arange: on the meta device it imports torch's compiler, which takes seconds
+        self.frequencies: Tensor = nn.Buffer(torch.tensor([2.0**k for k in range(size // 2)]), persistent=False)
 
     def forward(self, t: Tensor) -> Tensor:
         """Compute the features (..., size) of the times `t` (..., 1)."""

@@ -101,12 +101,17 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def latest(path: Path) -> dict[str, float]:
-    """Return the last value of every metric in the file; nothing for a file that cannot be read."""
+def latest(path: Path, until: int | None = None) -> dict[str, float]:
+    """Return the last value of every metric in the file; nothing for a file that cannot be read.
+
+    `until` is the iteration after which the run was saved: what a session that failed has written later is left out.
+    """
     try:
         records = read(path)
     except UsageError:
         return {}
+    if until is not None:
+        records = [each for each in records if not _is_number(each.get("iteration")) or each["iteration"] <= until]
     return {name: value for record in records for name, value in record.items() if _is_number(value)}
 
 

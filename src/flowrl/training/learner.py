@@ -317,6 +317,6 @@ class Diverged(TrainingDiverged):
 
     def __init__(self, what: str, offending: dict[str, Tensor]) -> None:
         culprits = [name for name, tensor in offending.items() if not torch.isfinite(tensor).all()]
-        cause = f" ({', '.join(culprits)} of the batch are not finite either)" if culprits else ""
+        cause = f" (nor are all values of {', '.join(culprits)} in its batch)" if culprits else ""
         super().__init__(f"{what} is not finite{cause}")
         self.offending = offending

@@ -15,6 +15,7 @@ BEGINNING = 10  # updates at the beginning of a run that are not judged: the cri
 LOSS_RISE = 10.0  # CFM loss, as a multiple of its smallest value so far
 LOSS_EXPLOSION = 100.0  # the same, for a run that fails within a few updates
 PATIENCE_EXPLOSION = 3  # updates in a row
+LOSS_OVERFLOW = 1e4  # the same, for a run that fails at the next update, even in the beginning
 SPREAD_LEFT = 0.05  # spread of the actions, as a share of that at the beginning
 CLIPPED = 0.9  # share of ratios outside the clip range
 WORSE_THAN_MEAN = -5.0  # explained variance: the critic is far worse than a constant
@@ -29,6 +30,7 @@ class _Sign:
     holds: Callable[[Mapping[str, float], WarningSigns], bool]
     patience: int
     text: str
+    in_beginning: bool = False  # whether it is also judged in the first updates
 
 
 @dataclass
@@ -48,10 +50,10 @@ class WarningSigns:
         self.smallest_loss = min(self.smallest_loss, loss)
         if spread is not None and self.updates <= BEGINNING:
             self.first_spreads.append(spread)
-        if self.updates <= BEGINNING:
-            return []
         new = []
         for sign in SIGNS:
+            if self.updates <= BEGINNING and not sign.in_beginning:
+                continue
             lasted = self._lasted.get(sign.name, 0)
             if lasted == sign.patience:  # reported
                 continue
@@ -74,13 +76,14 @@ def _spread_has_collapsed(metrics: Mapping[str, float], signs: WarningSigns) -> 
 
 
 LOSS_TEXT = (
-    "the CFM loss is far above its minimum, and stays there: the flow no longer fits the actions it takes, because its "
+    "the CFM loss is far above its minimum: the flow no longer fits the actions it takes, because its "
     "steps are too large. Lower learner.learning_rate, or set learner.loss_limit (20 in fpo++)."
 )
 
 SIGNS = (
     _Sign("cfm_loss", _loss_has_risen(LOSS_RISE), PATIENCE, LOSS_TEXT),
     _Sign("cfm_loss_explosion", _loss_has_risen(LOSS_EXPLOSION), PATIENCE_EXPLOSION, LOSS_TEXT),
+    _Sign("cfm_loss_overflow", _loss_has_risen(LOSS_OVERFLOW), 1, LOSS_TEXT, in_beginning=True),
     _Sign(
         "action_spread",
         _spread_has_collapsed,

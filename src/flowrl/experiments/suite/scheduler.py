@@ -67,9 +67,10 @@ class SuiteOutcome:
 class SuiteProgress:
     """How far a suite is, at one moment."""
 
+    finished: int  # trials
     done: float  # trials, the running ones by their share of the steps
     number: int  # of trials
-    running: tuple[str, ...]  # 'cheetah fpo seed 0 45 %'
+    running: tuple[str, ...]  # 'cheetah fpo seed 0 45%', 'cheetah fpo seed 0 evaluating'
 
 
 def run(
@@ -126,12 +127,12 @@ class _Scheduler:
     def add(self, job: Job, status: TrialStatus) -> None:
         """Take over a result that exists already, or put the job at the end of the queue."""
         if status.record is not None and status.todo == "nothing":
-            self._durations.learn(job.trial, status.record.seconds)
             self.results[job.trial] = TrialResult(job.trial, "kept", status.record)
         elif status.failure is not None and status.todo == "nothing":
             self.results[job.trial] = TrialResult(job.trial, "diverged", failure=status.failure)
             self._report(f"{job.trial}: diverged before and would diverge again; remove {job.folder} to try it again")
         else:
+            job.folder.mkdir(parents=True, exist_ok=True)  # a comparison says that the trial is missing
             self._waiting.append(job)
 
     def run(self) -> signal.Signals | None:
@@ -151,9 +152,14 @@ class _Scheduler:
         if self._watch is None or time.monotonic() < self._next_watch:
             return
         self._next_watch = time.monotonic() + WATCH_S
-        shares = {trial: running.worker.share for trial, running in self._running.items()}
-        words = tuple(f"{trial} {share:.0%}" for trial, share in shares.items())
-        self._watch(SuiteProgress(len(self.results) + sum(shares.values()), self._number, words))
+        workers = {trial: running.worker for trial, running in self._running.items()}
+        shares = {trial: worker.share for trial, worker in workers.items()}
+        words = tuple(
+            f"{trial} {'evaluating' if workers[trial].step == 'evaluate' else f'{share:.0%}'}"
+            for trial, share in shares.items()
+        )
+        finished = len(self.results)
+        self._watch(SuiteProgress(finished, finished + sum(shares.values()), self._number, words))
 
     def close(self) -> None:
         """Terminate all child processes: there are some only after an error in this process."""
@@ -222,8 +228,8 @@ class _Scheduler:
             self._remove(running)
             self.results[job.trial] = result
             if result.record is not None:
-                seconds = running.elapsed if running.from_start else result.record.seconds
-                self._durations.learn(job.trial, seconds)
+                at_least = 0.0 if running.from_start else result.record.seconds  # evaluations are not in it
+                self._durations.learn(job.trial, max(running.elapsed, at_least))
             self._report_progress(f"{job.trial}: {result.summary()}")
 
     def _remove(self, running: _RunningTrial) -> None:

@@ -16,7 +16,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "reference" / "cli.md"
 HEAD = """# Commands
 
 What `flowrl COMMAND --help` prints. Results go to stdout and progress to stderr; `--json` makes stdout one JSON
-document. A run folder may be given wherever a checkpoint is expected. Exit codes are explained in [troubleshooting](../guide/faq.md).
+document. A run folder may be given wherever a checkpoint is expected.
+[Troubleshooting](../guide/faq.md) explains the exit codes.
 
 This page is written by `python scripts/cli_reference.py`.
 """

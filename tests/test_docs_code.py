@@ -63,20 +63,23 @@ class Block:
 
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"(?:^\n|\A)((?:^ {4}\S.*\n)+)", re.MULTILINE)
+COMMANDS = r"(?:\.venv/bin/)?flowrl |pip "
 NAMES = (re.compile(r"[Ss]ave (?:this|it) as `([\w./]+)`"), re.compile(r"^`([\w./]+\.(?:py|yaml))` "))
 
 
 def blocks(page: str) -> list[Block]:
-    """Return the code blocks of a page in order: fenced ones, and indented ones that are commands of flowrl."""
+    """Return the code blocks of a page in order: fenced ones, and indented ones that are commands."""
     found = []
     for match in FENCE.finditer(page):
         language, words, text = match.groups()
         title = re.search(r'title="([^"]+)"', words)
+        if not language:
+            language = "bash" if re.match(COMMANDS, text) else "text"
         name = title[1] if title else _name_before(page[: match.start()]) or _name_inside(text)
         found.append(Block(language, text, name if language in ("python", "yaml") else "", _line(page, match)))
     for match in INDENTED.finditer(FENCE.sub(lambda fence: re.sub(r"\S", "x", fence[0]), page)):
         lines = "".join(line[4:] + "\n" for line in match[1].splitlines())
-        if re.match(r"(?:\.venv/bin/)?flowrl |pip ", lines):
+        if re.match(COMMANDS, lines):
             found.append(Block("bash", lines, "", _line(page, match)))
     return sorted(found, key=lambda block: block.line)
 

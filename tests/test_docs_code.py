@@ -1,7 +1,7 @@
 """Every code block of the README and of the guide works as printed, with less training.
 
 The blocks of a page run in order, in an empty folder, as a reader would type them one after another.
-Python and YAML with a file name are written to that file; commands run as they are, but for the options of `SHORTER`.
+Python and YAML with a file name are written to that file; commands run as they are, but for `SHORTER` and `FEWER`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,12 @@ SHORTER = {  # command -> options that follow those of the page, and win over th
     "suite": ["--seeds", "1", "--steps", "3000", "--episodes", "2"],
     "sweep": ["--trials", "1", "--steps", "3000", "--episodes", "2"],
 }
-LONGEST_SWEEP = 2  # numbers of steps of `eval --sweep-steps`, and samplers of `eval`, that are evaluated
+FEWER = {
+    "--sampler": 2,
+    "--sweep-steps": 2,
+    "--algorithms": 1,
+    "--grid": 1,
+}  # option -> values of its list that are left
 ALLOWED = {"doctor": {0, 8}, "envs": {0}}  # exit codes; {0} for other commands
 LANGUAGES = {"bash", "python", "yaml", "text", "toml"}  # text is output, toml belongs to a package of the reader's
 
@@ -110,6 +115,9 @@ def shortened(words: list[str]) -> list[str]:
     """Return the arguments of a command of flowrl, changed so that it takes a second or two."""
     arguments = [_first(word, words[i]) for i, word in enumerate(words[1:])]
     command = arguments[0]
+    if command == "suite":
+        options = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
+        arguments = [*arguments[:2], *arguments[options:]]
     if command == "samplers" and "check" in arguments:
         return arguments
     if "--dry-run" in arguments:
@@ -118,9 +126,8 @@ def shortened(words: list[str]) -> list[str]:
 
 
 def _first(word: str, before: str) -> str:
-    if before in ("--sampler", "--sweep-steps", "--algorithms"):
-        return ",".join(word.split(",")[:LONGEST_SWEEP])
-    return word
+    """Return a list of values with fewer of them, any other word as it is."""
+    return ",".join(word.split(",")[: FEWER[before]]) if before in FEWER else word
 
 
 def execute(words: list[str], where: str) -> None:
@@ -151,6 +158,9 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     module = ModuleType("page")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look up their annotations
     found = blocks(page.read_text())
+    for block in reversed(found):  # a page may show a command before the file that it reads
+        if block.name:
+            Path(block.name).write_text(block.text)
     for block in found:
         where = f"{page.relative_to(ROOT)}:{block.line}"
         assert block.language in LANGUAGES, f"{where}: a block of language {block.language!r}"
@@ -206,4 +216,6 @@ def test_commands_are_shortened_but_keep_their_meaning() -> None:
     (words,) = commands("flowrl eval RUN --sampler euler:1,heun:5,dopri5 \\\n  --episodes 500   # a comment\n")
     assert shortened(words) == ["eval", "RUN", "--sampler", "euler:1,heun:5", "--episodes", "500", "--episodes", "2"]
     assert shortened(["flowrl", "train", "--resume", "R", "--set", "total_steps=40_000"])[-1] == "total_steps=8000"
+    suite = shortened(["flowrl", "suite", "a", "b", "--algorithms", "fpo,ppo", "--seeds", "20"])
+    assert suite[:6] == ["suite", "a", "--algorithms", "fpo", "--seeds", "20"]
     assert shortened(["flowrl", "train", "a.yaml", "--dry-run"]) == ["train", "a.yaml", "--dry-run"]

@@ -66,7 +66,8 @@ def test_the_page_of_commands_is_up_to_date() -> None:
 def test_dead_links_of_a_built_site_are_found(tmp_path: Path) -> None:
     (tmp_path / "guide").mkdir()
     (tmp_path / "index.html").write_text(
-        '<h1 id="top">x</h1><a href="guide/">a</a> <a href="guide/#part">b</a> <a href="#top">c</a> <img src="gone.png">'
+        '<h1 id="top">x</h1><a href="guide/">a</a> <a href="guide/#part">b</a> <a href="#top">c</a>'
+        '<img src="gone.png">'
         '<a href="guide/#nothing">d</a> <a href="https://example.org/gone">e</a>'
     )
     (tmp_path / "guide/index.html").write_text('<h2 id="part">x</h2><a href="../index.html#top">up</a>')

@@ -432,6 +432,8 @@ def test_a_key_may_be_set_to_the_value_it_has(kind: str, bases: dict[str, Path])
         ("learner.clip", "-1", "must be > 0"),
         ("learner.ema_decay", "2", "must be < 1"),
         ("checkpoint.every", "3", "unknown key"),
+        ("learner.lr", "0.1", "Did you mean 'learner.learning_rate'?"),
+        ("bogus", "1", "unknown key"),
     ],
 )
 def test_a_wrong_value_is_blamed_on_its_override(

@@ -282,7 +282,8 @@ def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(
     message = str(caught.value)
     assert "iteration 3" in message
     assert "advantages" in message
-    assert str(good.folder / "ckpt.pt") in message
+    assert f"The last good checkpoint is {good.folder / 'ckpt.pt'}, of {good.env_steps:,} env steps." in message
+    assert train.train(train.plan(None, [], good.folder), tmp_path, None, quiet=True).metrics == good.metrics
     assert (good.folder / "ckpt.pt").read_bytes() == before
     dump = torch.load(good.folder / "diverged.pt", weights_only=True)
     assert not torch.isfinite(dump["advantages"]).all()

@@ -75,6 +75,7 @@ RUN_KEYS = [
     ("optimizer/state/99", {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}, "99"),
     ("random/generators", {}, "random.generators.noise"),
     ("average", {}, "average"),
+    ("env/envs", [None] * 64, "env.envs.0"),
 ]
 
 

@@ -143,8 +143,9 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return
 
     @statistics.setter
-    def statistics(self, statistics: dict[str, Any]) -> None:
-        state_capture.put_attributes(self.env, statistics)
+    def statistics(self, statistics: dict[str, Any] | None) -> None:
+        if statistics is not None:  # of this environment nothing was saved
+            state_capture.put_attributes(self.env, statistics)
 
     @property
     def carried(self) -> None:
@@ -153,7 +154,8 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @carried.setter
     def carried(self, states: dict[str, Any]) -> None:
-        state_capture.carry_over(self.env, states["trained"], states["fresh"])
+        if states["trained"] is not None:  # of this environment nothing was saved
+            state_capture.carry_over(self.env, states["trained"], states["fresh"])
 
 
 class RepeatedAction(RepeatAction[Any, Any]):

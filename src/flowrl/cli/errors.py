@@ -41,7 +41,7 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
         _discard_stdout()  # the reader closed the pipe, as `head` does
         return 0
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and _is_of_the_command_line(error):
         return error.code if isinstance(error.code, int) else BUG
     if type(error).__name__ == "NoArgsIsHelpError":  # which Typer does not export
         print(printable_lines(str(error)), file=sys.stderr)
@@ -72,6 +72,12 @@ def exit_code_of(error: BaseException) -> int:
     print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     complain("this is a bug in flowrl: please report it with the lines above.")
     return BUG
+
+
+def _is_of_the_command_line(error: SystemExit) -> bool:
+    """Return whether Typer or Click raised `error`, as after a completion; from any other code it is a fault."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).partition(".")[0] in ("typer", "click")
 
 
 def memory_error(error: BaseException) -> str | None:

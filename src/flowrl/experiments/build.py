@@ -94,7 +94,7 @@ def make_policy(actor: nn.Module, normaliser: Normaliser, config: Config, noise:
     """Create the policy that acts with `actor`; the training perturbation is added only when `training`."""
     kind = kind_of(config)
     sampler = registry.make(config.sampler.name, config.sampler.options()) if kind.uses_sampler else None
-    return kind.policy(actor, normaliser, noise, config.policy, sampler, training)
+    return kind.policy(actor, normaliser, noise, config.policy, sampler, training, config.sampler.name)
 
 
 def check_sampler(config: Config, source: Recipe, naming: str = "--set sampler.name=") -> None:

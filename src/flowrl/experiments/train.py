@@ -256,9 +256,9 @@ def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> Tra
             saver.save()
         try:
             run.training.run(report, stop=lambda: stop.signal is not None)
+            saver.save()
         except TrainingDiverged as error:
             raise _diverged(error, run, folder) from error
-        saver.save()
     return TrainResult(
         folder=folder,
         env_steps=run.training.env_steps,

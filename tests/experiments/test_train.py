@@ -22,6 +22,7 @@ from flowrl.config.schema import load
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.experiments import train
 from flowrl.experiments.build import Run
+from flowrl.networks.normaliser import Normaliser
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
 
@@ -358,3 +359,22 @@ def test_enormous_returns_are_named_as_the_cause_of_a_divergence(tmp_path: Path)
     words = r"The returns, times learner.reward_scale, reach .*e\+\d\d: lower that key until"
     with pytest.raises(TrainingDiverged, match=words):
         train.train(train.plan("gridworld.yaml", overrides, None), tmp_path, "run", quiet=True)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_state_that_overflows_ends_the_training_as_diverged(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last iteration, whose save is that of the end, too."""
+    update = Normaliser.update
+
+    def overflowing(self: Normaliser, obs: torch.Tensor) -> None:
+        update(self, obs)
+        if self.count == at * 160:
+            self.sum_of_squares[0] = torch.inf
+
+    monkeypatch.setattr(Normaliser, "update", overflowing)
+    planned = plan(TASKS["GridWorld"], 2, "checkpoint.every_s=0.001")
+    with pytest.raises(TrainingDiverged, match=r"'normaliser\.sum_of_squares': it has numbers that are not finite"):
+        train.train(planned, tmp_path, "run", quiet=True)
+    assert checkpoint.load(tmp_path / "run" / "ckpt.pt")["progress"]["iteration"] == at - 1

@@ -83,7 +83,6 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         with signals.raising(), printable_stdout(), json_alone() if wants_json else nullcontext():
             result = app(arguments, prog_name=program(), standalone_mode=False)
-        sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:
         return exit_code_of(explained(error, typed))
     return result if isinstance(result, int) else 0

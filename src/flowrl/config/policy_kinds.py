@@ -30,8 +30,8 @@ class PolicyKind:
     network: Callable[[int, int, Any, Tensor | None], nn.Module]
     # (actor, settings of the learner) -> what compares the old with the new policy
     ratio_estimator: Callable[[Any, LearnerSettings], RatioEstimator]
-    # (actor, normaliser, noise, settings, sampler or None, training) -> the policy that acts with the actor
-    policy: Callable[[Any, Normaliser, Noise, Any, Any, bool], Policy]
+    # (actor, normaliser, noise, settings, sampler or None, training, sampler's name) -> what acts with the actor
+    policy: Callable[[Any, Normaliser, Noise, Any, Any, bool, str], Policy]
     ratios: tuple[RatioName, ...]  # values of `learner.ratio` that the estimator offers
     uses_sampler: bool  # whether it has a flow, which a sampler integrates
     has_entropy: bool  # whether its entropy has a closed form, for `learner.entropy_coefficient`

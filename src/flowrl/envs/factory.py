@@ -108,8 +108,10 @@ def carry_over(env: Adapter, state: dict[str, Any], trained: EnvSettings) -> str
     """Let `env`, before its reset, continue with what a run's environments kept from one episode to the next.
 
     `state` is that of the run's Adapter, `trained` its settings. Returns why `env` may not be the environment that was
-    trained in, or ''.
+    trained in, or ''. The environments of our families keep nothing, however they are stepped.
     """
+    if is_ours(find(env.settings.id)):
+        return ""
     if not isinstance(state["envs"], list) or state["id"] != env.settings.id:
         return env.carry_over(state)
     new = make(trained.model_copy(update={"mode": "sync"}), count=1)

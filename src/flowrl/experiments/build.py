@@ -94,7 +94,7 @@ def make_policy(actor: nn.Module, normaliser: Normaliser, config: Config, noise:
     """Create the policy that acts with `actor`; the training perturbation is added only when `training`."""
     kind = kind_of(config)
     sampler = registry.make(config.sampler.name, config.sampler.options()) if kind.uses_sampler else None
-    return kind.policy(actor, normaliser, noise, config.policy, sampler, training)
+    return kind.policy(actor, normaliser, noise, config.policy, sampler, training, config.sampler.name)
 
 
 def check_sampler(config: Config, source: Recipe, naming: str = "--set sampler.name=") -> None:
@@ -265,8 +265,8 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
             raise ValueError(f"its key 'env.{key}' is {described(saved)}, and its config.env.{key} {configured!r}")
     if "noise" not in content["random"]["generators"]:
         raise ValueError("its key 'random.generators.noise' is missing")
-    saved_state.check(env["envs"])
-    saved_state.check(env.get("statistics"), "env.statistics")
+    saved_state.check(env["envs"], env["count"])
+    saved_state.check(env.get("statistics"), env["count"], "env.statistics", gaps=True)
     with torch.device("meta"):  # where tensors have shapes and no memory
         visible = torch.empty(sizes["observation"])
         actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))

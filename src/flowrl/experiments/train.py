@@ -252,13 +252,13 @@ def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> Tra
             for line in signs.add(metrics):
                 say(f"warning: after {int(metrics['env_steps']):,} env steps: {line}")
 
-        if is_new:
-            saver.save()  # a run that is killed early continues from here
+        if is_new or reporters.missing:  # a run that is killed early continues from here, and from where its file ends
+            saver.save()
         try:
             run.training.run(report, stop=lambda: stop.signal is not None)
+            saver.save()
         except TrainingDiverged as error:
             raise _diverged(error, run, folder) from error
-        saver.save()
     return TrainResult(
         folder=folder,
         env_steps=run.training.env_steps,

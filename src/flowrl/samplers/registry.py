@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.errors import FlowrlError, UsageError, did_you_mean, in_one_line
+from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.settings import Settings
 from flowrl.samplers.discovery import brief, fault, offers, origin
 
@@ -91,9 +92,19 @@ def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     Raises SamplerRefused for an unknown name or one that two packages register, for a file or package that
     cannot be loaded, and for an option that the sampler does not have or does not accept.
     """
-    target = _load(name)
     options = dict(options or {})
-    _check_options(name, target, options)
+    try:
+        target = _load(name)
+        _check_options(name, target, options)
+        return _construct(name, target, options)
+    except FlowrlError:
+        raise
+    except BaseException as error:  # of the sampler's code, SystemExit too
+        raise_interrupt(error)
+        raise SamplerRefused(f"sampler {name!r} cannot be made: {in_one_line(error)}.") from error
+
+
+def _construct(name: str, target: type[Any], options: dict[str, object]) -> Sampler:
     try:
         sampler: Sampler = target(**options)
     except (TypeError, ValueError) as error:
@@ -130,7 +141,8 @@ def _load_entry_point(name: str) -> Any:
         )
     try:
         return first.load()
-    except Exception as error:
+    except BaseException as error:
+        raise_interrupt(error)
         raise SamplerRefused(
             f"the sampler {name!r} of {origin(first)} ({first.value}) cannot be loaded: {brief(error)}."
         ) from error
@@ -150,8 +162,9 @@ def _load_file(name: str) -> Any:
     sys.modules[spec.name] = module  # before it runs: dataclasses look their module up while they are made
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except BaseException as error:
         del sys.modules[spec.name]
+        raise_interrupt(error)
         raise SamplerRefused(f"sampler {name!r}: {file} cannot be run: {brief(error)}.") from error
     if not hasattr(module, attribute):
         classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]

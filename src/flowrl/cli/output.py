@@ -51,7 +51,7 @@ class PipedOutput:
         return getattr(self._stream, name)
 
 
-def discard(stream: TextIO) -> None:
+def discard(stream: TextIO | PrintableOutput) -> None:
     """Discard what is still buffered for `stream`, which the interpreter would fail to write at exit, and the rest."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)

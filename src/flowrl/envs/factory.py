@@ -43,6 +43,10 @@ KEYS = FAMILY_KEYS | {"threads"}
 """Keys of a recipe that are keyword arguments of flowrl's environments, and so are not in `options`."""
 
 
+IMPORTING = ("GymV21Environment-v0", "GymV26Environment-v0")
+"""Ids of Gymnasium whose `env_id` may be 'module:id', as old Gym's ids may: the module is imported."""
+
+
 def find(id: str) -> EnvSpec:
     """Return the registered environment; raise UsageError for an id that imports code or does not exist."""
     if ":" in id:
@@ -78,6 +82,12 @@ def make(
         raise UsageError(
             f"env.options: {sorted(taken)[0]!r} is set by flowrl and cannot be an option of {settings.id}."
         )
+    imported = settings.options.get("env_id")
+    if spec.id in IMPORTING and isinstance(imported, str) and ":" in imported:
+        raise UsageError(
+            f"env.options.env_id {imported!r}: what stands before ':' is a module that {spec.id} would import, which "
+            "an option must not do."
+        )
     named = settings.arguments()
     steps = settings.options.get("max_episode_steps", -1)
     if steps != -1 and way(spec, settings, render_mode) in ("sync", "async"):  # -1: no limit, in Gymnasium
@@ -91,6 +101,8 @@ def make(
             if evaluation and "evaluation" in constructor_options(spec):
                 named.setdefault("evaluation", True)
             envs = built(spec, mode, count, named, settings)
+    except UsageError as error:
+        raise at_its_key(error, settings) from error
     except FlowrlError:
         raise
     except BaseException as error:
@@ -102,6 +114,15 @@ def make(
         close(envs, settings.id)
         raise UsageError(f"{settings.id}: {unsupported}")
     return Adapter(envs, settings)
+
+
+def at_its_key(error: UsageError, settings: EnvSettings) -> UsageError:
+    """Name the key of the recipe in an `error` of an environment's constructor about one of its arguments."""
+    for name, value in settings.arguments().items():
+        key = f"env.options.{name}" if name in settings.options else f"env.{name}"
+        if repr(value) in str(error) and key not in str(error):
+            return UsageError(f"{key}: {error}")
+    return error
 
 
 def carry_over(env: Adapter, state: dict[str, Any], trained: EnvSettings) -> str:

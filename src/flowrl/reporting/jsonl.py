@@ -82,6 +82,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         lines = read_bounded(path, MOST_BYTES).split(b"\n")
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if b"\0" in lines[0]:
+        raise UsageError(f"{path} is no text, so it is not a metrics file: name the run folder that holds {NAME}.")
     records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

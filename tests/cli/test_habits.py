@@ -180,9 +180,9 @@ def test_a_run_with_a_sampler_file_leads_on(here: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     for command in (["inspect", "runs/a"], ["plot", "runs/a"]):
         assert cli.run(command) == 0
-        assert capsys.readouterr().err.splitlines()[-1].endswith("--sampler power.py:Power")
+        assert capsys.readouterr().err.splitlines()[-1].endswith("--import power.py")
     assert cli.run(["bench-latency", f"runs/a/{LATEST}"]) == 2
-    assert f"flowrl bench-latency runs/a/{LATEST} --sampler power.py:Power" in capsys.readouterr().err
+    assert "only when you name it: --import power.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

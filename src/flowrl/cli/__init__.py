@@ -23,6 +23,7 @@ from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
 from flowrl.cli.train import train
+from flowrl.contracts import user_code
 from flowrl.experiments import signals
 
 EPILOG = """\
@@ -81,7 +82,12 @@ def run(arguments: list[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     wants_json = "--json" in typed
     try:
-        with signals.raising(), printable_stdout(), json_alone() if wants_json else nullcontext():
+        with (
+            signals.raising(),
+            user_code.naming_apart(),
+            printable_stdout(),
+            json_alone() if wants_json else nullcontext(),
+        ):
             result = app(arguments, prog_name=program(), standalone_mode=False)
         sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:

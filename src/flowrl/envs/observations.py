@@ -61,8 +61,8 @@ def leaves_of(space: Space[Any], name: str) -> Iterator[Space[Any]]:
     else:
         raise UsageError(
             f"its {name} is {type(space).__name__}, which has no fixed size: flowrl flattens Box, Discrete, "
-            "MultiDiscrete, MultiBinary and Dict and Tuple of these. Register the environment with a wrapper that "
-            "makes one of them (gymnasium.register(…, additional_wrappers=…))."
+            "MultiDiscrete, MultiBinary and Dict and Tuple of these. Put a wrapper of yours around it that makes one "
+            "of them: env.wrappers: [my_wrappers.py:Mine]."
         )
 
 
@@ -98,7 +98,12 @@ def one_hot(name: str, choice: Any, first: int, count: int) -> NDArray[np.float3
     return row
 
 
+def declared_space(observation: Space[Any]) -> Space[Any]:
+    """Return the space of observations before they were flattened."""
+    return observation.declared if isinstance(observation, FlatObservations) else observation
+
+
 def declared(observation: spaces.Box) -> spaces.Box:
     """Return the observation space as the environment declares it; its flat form where that is no Box."""
-    own = observation.declared if isinstance(observation, FlatObservations) else observation
+    own = declared_space(observation)
     return own if isinstance(own, spaces.Box) else observation

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 from flowrl.envs.simulation.protocol import Image, SimulationFactory
-from flowrl.envs.simulation.task import Task, TaskConstants
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 
 
 class StepResult(NamedTuple):
@@ -48,7 +48,7 @@ class TaskRunner:
 
     def __init__(
         self,
-        kind: type[Task[Any]],
+        kind: type[SimulationTask[Any]],
         constants: TaskConstants,
         count: int,
         threads: int = 0,
@@ -57,7 +57,7 @@ class TaskRunner:
         self.constants = constants
         model = kind.build(constants)
         self.simulation = simulator(model, count, kind.derived, kind.varied, threads, kind.reads_forces)
-        self.task: Task[Any] = kind(self.simulation, constants)
+        self.task: SimulationTask[Any] = kind(self.simulation, constants)
         self.control = self.simulation.bind("ctrl")  # (count, action), live
         self.count = count
         self.observation_size = sum(self.task.observation_parts.values())

@@ -29,7 +29,7 @@ class TaskConstants:
 Constants = TypeVar("Constants", bound=TaskConstants)
 
 
-class Task(Generic[Constants]):
+class SimulationTask(Generic[Constants]):
     """A task over `simulation.count` simulations. A subclass must give `build`, `reset` and `reward`; an observation
     is by default the positions and velocities, and everything else has a default that does nothing.
 

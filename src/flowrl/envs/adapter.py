@@ -83,7 +83,8 @@ class Adapter:
         self.bound = ActionBounds(action, settings.squash)
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
         self._remarks = [f"{settings.id}: {self.bound.remark}"] if self.bound.remark else []  # for `notes`
-        self._measures, self._variants = family.measures, family.variants
+        self._measures: tuple[str, ...] = family.measures or tuple(getattr(envs, "measures", ()))
+        self._variants = family.variants
         self._steps = 0
         self._seed: int | None = None
         self._last_pictures: dict[int, NDArray[np.uint8]] = {}  # by row, of the episodes that have just ended

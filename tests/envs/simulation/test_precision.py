@@ -60,6 +60,11 @@ class Float32Simulation:
     def expand(self, field: str) -> Tensor:
         return self._copy(self.exact.expand(field))
 
+    def recompute(self, rows: Tensor | None = None) -> None:
+        self._push()
+        self.exact.recompute(rows)
+        self._pull()
+
     def external_forces(self) -> Tensor:
         return self._copy(self.exact.external_forces())
 

@@ -1,4 +1,6 @@
-"""The class with which a robot task is written: a model, initial states, an observation, a reward and an end.
+"""What a runner drives: a model, initial states, an observation, a reward and an end, over many simulations.
+
+The built-in tasks are subclasses; tasks of a user are subclasses of `task.Task`, which `task_driver` adapts to this.
 
 A task is written once over the batch: its tensors have a row per simulation, and it never loops over them. Its
 numbers are the fields of a frozen dataclass, so that a variant of a task is another set of numbers.
@@ -74,6 +76,9 @@ class SimulationTask(Generic[Constants]):
         Draw with `uniform` and `normal` from this module: they give equal numbers for every dtype and device.
         """
         raise NotImplementedError
+
+    def use(self, random: torch.Generator) -> None:
+        """Keep the generator of the runner, where the task draws in the middle of episodes; called once."""
 
     def parts(self) -> dict[str, Tensor]:
         """Compute the parts (count, size) of an observation by name, in order."""

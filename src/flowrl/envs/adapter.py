@@ -7,7 +7,6 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -87,8 +86,8 @@ class Adapter:
         self.bound = ActionBounds(action, settings.squash)
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
         self._remarks = [f"{settings.id}: {self.bound.remark}"] if self.bound.remark else []  # for `notes`
-        self._measures, self._variants = family.measures, family.variants
-        self._measures_all = isinstance(envs, TensorVectorEnv) and family is NONE  # a task of the user's reports them
+        self._measures: tuple[str, ...] = family.measures or tuple(getattr(envs, "measures", ()))
+        self._variants = family.variants
         self._steps = 0
         self._seed: int | None = None
         self._last_pictures: dict[int, NDArray[np.uint8]] = {}  # by row, of the episodes that have just ended
@@ -194,15 +193,9 @@ class Adapter:
             truncated=outcome.truncated,
             successor=successor,
             success=outcome.of_ended(judged),
-            measures={name: outcome.of_ended(name) for name in self._measured(outcome)},
+            measures={name: outcome.of_ended(name) for name in self._measures},
             variant=outcome.of_ended(self._variants.info) if self._variants and self.variants else None,
         )
-
-    def _measured(self, outcome: TensorStep) -> Collection[str]:
-        """Return the names of the numbers of an ended episode that evaluations average."""
-        if not self._measures_all:
-            return self._measures
-        return [name for name, values in outcome.final_info.items() if values.ndim == 1 and name not in SUCCESS]
 
     def _outcome(self, bounded: Tensor) -> TensorStep:
         """Step the environments with actions (count, action) within their bounds."""

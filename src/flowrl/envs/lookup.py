@@ -34,7 +34,7 @@ KEYS = FAMILY_KEYS | {"threads"}
 """Keys of a recipe that are keyword arguments of flowrl's environments, and so are not in `options`."""
 
 WHAT = "a class derived from gymnasium.Env, a function that returns such an environment, a task (a class derived from \
-flowrl.envs.simulation.task.Task), a class derived from gymnasium.vector.VectorEnv, or a Gymnasium EnvSpec"
+flowrl.envs.Task), a class derived from gymnasium.vector.VectorEnv, or a Gymnasium EnvSpec"
 
 
 @dataclass

@@ -36,5 +36,5 @@ def together(
     **options: Any,
 ) -> TaskVectorEnv:
     """Make `num_envs` environments of `task` stepped together, as `task_env.vector_env` does."""
-    size = {"height": height, "width": width, "camera": camera}
+    size: dict[str, Any] = {"height": height, "width": width, "camera": camera}
     return task_env.vector_env(task, num_envs, threads, action_repeat=action_repeat, **size, **options)

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from flowrl.contracts.errors import (
     EnvironmentFailed,
@@ -52,6 +52,11 @@ def unsupported_vector(envs: Any) -> str:
     """Return why a vector environment of the user's cannot be stepped, or an empty string."""
     if not isinstance(envs, VectorEnv):
         return f"it made {type(envs).__name__}, not a gymnasium.vector.VectorEnv."
+    if isinstance(envs, SyncVectorEnv | AsyncVectorEnv):
+        return (
+            f"it made a {type(envs).__name__}, which steps single environments. Name what makes one of them, and flowrl "
+            "makes env.count."
+        )
     missing = [name for name in ("num_envs", *SINGLE) if getattr(envs, name, None) is None]
     if missing:
         return f"it has no {missing[0]}. Set it in __init__."

@@ -103,13 +103,13 @@ def _takes(creator: Any, names: set[str]) -> bool:
     if not isinstance(creator, type):
         return callable(creator) and names <= parameters(creator)
     for cls in creator.__mro__:
-        constructor = vars(cls).get("__init__")
-        if constructor is None:
+        init = vars(cls).get("__init__")
+        if init is None:
             continue
-        parameters = inspect.signature(constructor).parameters
-        if names <= parameters.keys():
+        taken = inspect.signature(init).parameters
+        if names <= taken.keys():
             return True
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
             return False
     return False
 

@@ -1,6 +1,6 @@
 """From the `env.id` of a recipe to the constructors of the environment.
 
-An id is registered with Gymnasium, or is the name of an entry point of the group `flowrl.environments`, or names code:
+An id is registered with Gymnasium, or is the name of an entry point of the group flowrl.environments, or names code:
 `my_env.py:Reach`, `my_package.envs:Reach`, which the user must have named.
 """
 

@@ -54,8 +54,8 @@ def unsupported_vector(envs: Any) -> str:
         return f"it made {type(envs).__name__}, not a gymnasium.vector.VectorEnv."
     if isinstance(envs, SyncVectorEnv | AsyncVectorEnv):
         return (
-            f"it made a {type(envs).__name__}, which steps single environments. Name what makes one of them, and flowrl "
-            "makes env.count."
+            f"it made a {type(envs).__name__}, which steps single environments. Name what makes one of them, and "
+            "flowrl makes env.count."
         )
     missing = [name for name in ("num_envs", *SINGLE) if getattr(envs, name, None) is None]
     if missing:

@@ -18,6 +18,7 @@ from flowrl.cli.evaluate import evaluate
 from flowrl.cli.habits import explained
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
+from flowrl.cli.new import new
 from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
@@ -48,6 +49,7 @@ app.command("eval")(evaluate)
 app.command("bench-latency")(bench_latency)
 app.add_typer(samplers.app, name="samplers")
 app.command()(envs)
+app.command()(new)
 app.command()(motions)
 app.command()(suite)
 app.command()(compare)

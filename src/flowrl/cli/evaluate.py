@@ -86,7 +86,8 @@ def evaluate(
     elif sampler is None:
         next_command("flowrl eval", ckpt, "--sampler", "euler:10,heun:5,dopri5", *code_options(saved))
     else:
-        next_command("flowrl bench-latency", ckpt, *code_options(saved, sampler_only=True))
+        code = code_options(saved, sampler_only=True)
+        next_command("flowrl bench-latency", ckpt, *code, *(["--sampler", "euler,heun"] if code else []))
     missed = [row for row in rows if min_return is not None and row["return_mean"] < min_return]
     if missed:
         raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")

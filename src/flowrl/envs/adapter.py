@@ -70,6 +70,7 @@ class Adapter:
         wide = isinstance(observation, FlatObservations) and observation.dtype == np.float64 and family is NONE
         self.settings = settings
         self.observation_space, self.action_space = declared(observation), action  # of one environment
+        self.declared = declared_space(observation)  # its observation before it is flattened
         self.count = envs.num_envs
         self.history = settings.history
         self._latest = int(np.prod(observation.shape))  # numbers of one observation
@@ -85,7 +86,7 @@ class Adapter:
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self.bound = ActionBounds(action, settings.squash)
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
-        remarks = (self.bound.remark, said_layout(declared_space(observation)))
+        remarks = (self.bound.remark, said_layout(self.declared))
         self._remarks = [f"{settings.id}: {remark}" for remark in remarks if remark]  # for `notes`
         self._measures: tuple[str, ...] = family.measures or tuple(getattr(envs, "measures", ()))
         self._variants = family.variants

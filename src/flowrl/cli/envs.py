@@ -22,9 +22,7 @@ def envs(
     ] = False,
     options: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Set a key of the block env, such as options.length=3; repeatable."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key of env, as options.length=3; repeatable."),
     ] = None,
     imports: Imports = None,
     json: Json = False,

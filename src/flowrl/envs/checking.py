@@ -5,6 +5,7 @@ Gymnasium's own checker, episodes of random actions, equal seeds, saved states, 
 
 from __future__ import annotations
 
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,6 +28,12 @@ COUNT = 4  # environments that are stepped
 SEEDED = 100  # steps in which two runs of one seed must agree
 ENDLESS = 1000  # steps after which an episode should have ended
 SLOW = 1e-3  # s per step from which on a process per environment pays
+HUGE_REWARD = 1000.0
+UNSEEDED = (
+    "Draw all random numbers from self.np_random, which super().reset(seed=seed) seeds, and none from random, "
+    "numpy.random or the clock: otherwise no run can be repeated."
+)
+ELSEWHERE = "It keeps something outside of its attributes, such as a global variable or a class attribute."
 
 Verdict = Literal["ok", "wrong", "note"]
 
@@ -53,6 +60,7 @@ def check(settings: EnvSettings, seconds: float = SECONDS) -> tuple[list[Finding
 
     The speed is None where it cannot be stepped. Raises what `flowrl.envs.factory.make` does.
     """
+    torch.set_num_threads(1)  # as a run does
     found: list[Finding] = []
     measured: StepTime | None = None
     found += by_gymnasium(settings)
@@ -89,11 +97,7 @@ def by_gymnasium(settings: EnvSettings) -> Iterator[Finding]:
         finally:
             with suppress(Exception):
                 env.close()
-        said = dict.fromkeys(
-            _plain(str(each.message))
-            for each in warned
-            if "gymnasium" in str(each.message).lower() or "WARN" in str(each.message)
-        )
+        said = dict.fromkeys(_plain(each.message) for each in warned if _matters(each.message))
         if failure:
             yield Finding("gymnasium", "wrong", f"Gymnasium's checker says: {failure}")
         yield from (Finding("gymnasium", "note", f"Gymnasium's checker says: {text}") for text in said)
@@ -101,8 +105,14 @@ def by_gymnasium(settings: EnvSettings) -> Iterator[Finding]:
             yield Finding("gymnasium", "ok", "Gymnasium's checker has nothing to object to.")
 
 
-def _plain(text: str) -> str:
+def _matters(warning: Warning | str) -> bool:
+    """Return whether a warning of Gymnasium concerns a training: unbounded observations are normalised anyway."""
+    return isinstance(warning, UserWarning) and "infinity" not in str(warning)
+
+
+def _plain(warning: Warning) -> str:
     """Return a warning of Gymnasium without colours and its heading."""
+    text = str(warning)
     for part in ("\x1b[33m", "\x1b[0m", "WARN: "):
         text = text.replace(part, "")
     return " ".join(text.split())
@@ -110,19 +120,20 @@ def _plain(text: str) -> str:
 
 def random_steps(env: Adapter, seconds: float) -> tuple[list[Finding], StepTime]:
     """Step `env` with random actions for `seconds`: what its observations, rewards and episodes are, and its speed."""
-    generator = torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     env.reset(0)
     steps = ended = terminated = 0
     low, high = env.obs.clone(), env.obs.clone()
     rewards: list[Tensor] = []
     lengths: list[int] = []
     running = torch.zeros(env.count, dtype=torch.int64)
-    spent, begun = 0.0, time.perf_counter()
+    times: list[float] = []
+    begun = time.perf_counter()
     while time.perf_counter() - begun < seconds or steps < SEEDED:
         action = 2 * torch.rand(env.count, env.action_size, generator=generator) - 1
         before = time.perf_counter()
         step = env.step(action)
-        spent += time.perf_counter() - before
+        times.append(time.perf_counter() - before)
         steps += 1
         running += 1
         low, high = torch.minimum(low, step.successor), torch.maximum(high, step.successor)
@@ -132,124 +143,91 @@ def random_steps(env: Adapter, seconds: float) -> tuple[list[Finding], StepTime]
         lengths += running[over].tolist()
         running[over] = 0
     found = [_episodes(ended, terminated, lengths, steps), _rewards(torch.cat(rewards)), *_observations(low, high)]
-    return found, StepTime(1e6 * spent / steps / env.count, env.native)
+    return found, StepTime(1e6 * statistics.median(times) / env.count, env.native)
 
 
 def _episodes(ended: int, terminated: int, lengths: list[int], steps: int) -> Finding:
+    if not ended and steps < ENDLESS:
+        return Finding("episodes", "note", f"no episode ended in {steps} steps: it is slow, or has no end of its own.")
     if not ended:
-        if steps < ENDLESS:
-            return Finding(
-                "episodes", "note", f"no episode ended in {steps} steps; the environment is slow, or it has no end."
-            )
-        return Finding(
-            "episodes", "wrong",
-            f"no episode ended in {steps:,} steps. Return truncated=True after a number of steps, or type --set "
-            "env.options.max_episode_steps=1000.",
-        )  # fmt: skip
+        advice = "Return truncated=True after some number of steps, or set env.options.max_episode_steps"
+        return Finding("episodes", "wrong", f"no episode ended in {steps:,} steps. {advice}.")
     mean = sum(lengths) / len(lengths)
-    how = f"{terminated} terminated, {ended - terminated} truncated"
+    text = f"{ended} episodes of random actions ended after {mean:.4g} steps on average"
+    text += f" ({terminated} terminated, {ended - terminated} truncated)"
     if mean < 2:
-        return Finding(
-            "episodes",
-            "wrong",
-            f"{ended} episodes ended after {mean:.3g} steps on average ({how}): there is no time to act.",
-        )
-    return Finding(
-        "episodes", "ok", f"{ended} episodes of random actions ended after {mean:.4g} steps on average ({how})."
-    )
+        return Finding("episodes", "wrong", f"{text}: there is no time to act.")
+    return Finding("episodes", "ok", f"{text}.")
 
 
 def _rewards(rewards: Tensor) -> Finding:
     low, high = float(rewards.min()), float(rewards.max())
     if low == high:
-        return Finding(
-            "reward", "wrong", f"the reward is {low:g} in every step of random actions: there is nothing to learn from."
-        )
-    span = f"rewards of random actions lie between {low:.4g} and {high:.4g}"
-    if max(abs(low), abs(high)) > 1000:
-        return Finding(
-            "reward",
-            "note",
-            f"{span}: that is much. Returns of the order of 1 to 100 are learned best; set learner.reward_scale.",
-        )
-    return Finding("reward", "ok", f"{span}.")
+        return Finding("reward", "wrong", f"it is {low:g} in every step of random actions: nothing can be learned.")
+    text = f"rewards of random actions lie between {low:.4g} and {high:.4g}"
+    if max(abs(low), abs(high)) > HUGE_REWARD:
+        return Finding("reward", "note", f"{text}: set learner.reward_scale so that returns are about 1 to 100.")
+    return Finding("reward", "ok", f"{text}.")
 
 
 def _observations(low: Tensor, high: Tensor) -> Iterator[Finding]:
-    """Yield what the ranges (observation,) of all rows show."""
+    """Yield what the ranges (count, observation) show."""
     low, high = low.amin(0), high.amax(0)
     still = torch.nonzero(low == high).flatten().tolist()
     if len(still) == len(low):
-        yield Finding("observation", "wrong", "no number of the observation changes: the policy sees nothing.")
+        yield Finding("observation", "wrong", "none of its numbers changes: the policy sees nothing.")
     elif still:
         some = ", ".join(map(str, still[:6])) + (", …" if len(still) > 6 else "")
-        yield Finding(
-            "observation", "note", f"{len(still)} of {len(low)} numbers of the observation never change ({some})."
-        )
+        yield Finding("observation", "note", f"{len(still)} of its {len(low)} numbers never change: {some}.")
     else:
-        yield Finding("observation", "ok", f"all {len(low)} numbers of the observation are finite, and each changes.")
+        yield Finding("observation", "ok", f"all of its {len(low)} numbers are finite, and each changes.")
 
 
 def seeded(settings: EnvSettings) -> Finding:
     """Check that two environments give equal episodes under equal seeds, and other starts under another seed."""
-    first, again = (_episode(settings, seed=7) for _ in range(2))
-    other = _episode(settings, seed=8)
+    first, again, other = (_episode(settings, seed=seed) for seed in (7, 7, 8))
     for step, (one, two) in enumerate(zip(first, again, strict=True)):
         if not torch.equal(one, two):
             where = "in the reset" if step == 0 else f"in step {step}"
-            return Finding(
-                "seeds", "wrong",
-                f"two runs with equal seeds and actions differ {where}: a run cannot be repeated. Draw all random numbers "
-                "from self.np_random, which super().reset(seed=seed) seeds; random, numpy.random and the clock are not seeded.",
-            )  # fmt: skip
+            return Finding("seeds", "wrong", f"equal seeds and actions give other numbers {where}. {UNSEEDED}")
     if torch.equal(first[0], other[0]):
         return Finding("seeds", "note", "equal seeds give equal episodes; other seeds start in the same state.")
     return Finding("seeds", "ok", "equal seeds give equal episodes, and other seeds other ones.")
-
-
-def _episode(settings: EnvSettings, seed: int, after: Callable[[Adapter, int], Adapter] | None = None) -> list[Tensor]:
-    """Return the observations and rewards of `SEEDED` steps; `after` may replace the environment after a step."""
-    env = factory.make(settings, count=2)
-    try:
-        generator = torch.manual_seed(seed)
-        seen = [env.reset(seed)]
-        torch.manual_seed(0)
-        for number in range(SEEDED):
-            step = env.step(2 * torch.rand(2, env.action_size, generator=torch.Generator().manual_seed(number)) - 1)
-            seen.append(torch.cat([step.obs, step.reward[:, None].to(step.obs.dtype)], dim=1))
-            if after is not None:
-                env = after(env, number)
-        del generator
-    finally:
-        env.close()
-    return seen
 
 
 def resumed(settings: EnvSettings) -> Finding:
     """Check that an environment goes on as before from its saved state, in the middle of an episode."""
     reasons: list[str] = []
 
-    def moved(env: Adapter, step: int) -> Adapter:
-        if step != SEEDED // 2:
-            return env
+    def moved(env: Adapter) -> Adapter:
         state = env.state()
-        if not env.exact_resume:
-            reasons.append(env.inexact_because or "")
+        if env.inexact_because is not None:
+            reasons.append(env.inexact_because)
             return env
         other = factory.make(settings, count=2)
         other.restore(state)
         env.close()
         return other
 
-    straight, broken = _episode(settings, seed=7), _episode(settings, seed=7, after=moved)
+    straight, interrupted = _episode(settings, seed=7), _episode(settings, seed=7, halfway=moved)
     if reasons:
-        return Finding(
-            "resume", "note", f"a resumed run starts new episodes, for the state cannot be saved: {reasons[0]}."
-        )
-    if not all(torch.equal(one, two) for one, two in zip(straight, broken, strict=True)):
-        return Finding(
-            "resume", "wrong",
-            "an environment that is made again from its saved state goes on differently: it keeps something outside of its "
-            "attributes, such as a global variable.",
-        )  # fmt: skip
+        return Finding("resume", "note", f"a resumed run starts new episodes: {reasons[0]}, which cannot be saved.")
+    if not all(torch.equal(one, two) for one, two in zip(straight, interrupted, strict=True)):
+        return Finding("resume", "wrong", f"made again from its saved state, it goes on differently. {ELSEWHERE}")
     return Finding("resume", "ok", "its state can be saved: a resumed run continues bit for bit, in mid-episode.")
+
+
+def _episode(settings: EnvSettings, seed: int, halfway: Callable[[Adapter], Adapter] = lambda env: env) -> list[Tensor]:
+    """Return what `SEEDED` steps give: observations (2, observation), then with rewards; `halfway` may replace the
+    environment in the middle."""
+    env = factory.make(settings, count=2)
+    generator = torch.Generator().manual_seed(0)
+    try:
+        seen = [env.reset(seed)]
+        for number in range(SEEDED):
+            env = halfway(env) if number == SEEDED // 2 else env
+            step = env.step(2 * torch.rand(2, env.action_size, generator=generator) - 1)
+            seen.append(torch.cat([step.obs, step.reward[:, None].to(step.obs)], dim=1))
+    finally:
+        env.close()
+    return seen

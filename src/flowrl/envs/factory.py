@@ -25,6 +25,7 @@ from flowrl.envs.lookup import (
     find,
     fixed_arguments,
     keys_of,
+    of_spec,
     parameters,
     steps_together,
 )
@@ -206,8 +207,3 @@ def made(
         check_parts(env, settings.id)
     env = GuardedEnv(wrapped(env, settings.wrappers), index)
     return RepeatedAction(env, num_repeats=settings.action_repeat) if settings.action_repeat > 1 else env
-
-
-def of_spec(spec: EnvSpec) -> EnvSpec | str:
-    """Return what Gymnasium makes environments of: the id of a registered `spec`, else the `spec` itself."""
-    return spec.id if gymnasium.registry.get(spec.id) is spec else spec

@@ -69,6 +69,11 @@ def find(id: str) -> EnvSpec:
     )
 
 
+def of_spec(spec: EnvSpec) -> EnvSpec | str:
+    """Return what Gymnasium makes environments of: the id of a registered `spec`, else the `spec` itself."""
+    return spec.id if gymnasium.registry.get(spec.id) is spec else spec
+
+
 def limit_of(settings: EnvSettings) -> int | None:
     """Return the time limit of an episode that the registration or an option sets; None where none is known."""
     limit = settings.options.get("max_episode_steps", find(settings.id).max_episode_steps)

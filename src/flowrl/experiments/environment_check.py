@@ -7,10 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowrl.config import named_code, recipe
+from torch import Tensor
+
+from flowrl.config import recipe
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config, load
 from flowrl.contracts.errors import FlowrlError
+from flowrl.contracts.protocols import Step
 from flowrl.envs import checking
 from flowrl.envs.checking import Finding, StepTime
 from flowrl.envs.settings import EnvSettings
@@ -22,13 +25,12 @@ ROLLOUT = 32  # its steps of each
 
 @dataclass(frozen=True)
 class EnvironmentCheck:
-    """What was found; times are in microseconds per environment step, None where it cannot be stepped."""
+    """What was found."""
 
     id: str
     findings: list[Finding]
-    step_us: float | None
-    training_us: float | None  # of a complete training step: acting, stepping and learning
-    share: float | None  # of the environment in it
+    step_us: float | None  # microseconds per step of one environment; None where it cannot be stepped
+    share: float | None  # of the environment in the time of a training: of acting, stepping and learning
 
 
 def settings(id: str, overrides: Sequence[str]) -> EnvSettings:
@@ -45,24 +47,32 @@ def check(env: EnvSettings, seconds: float = checking.SECONDS) -> EnvironmentChe
     """Check an environment; raises what `flowrl.envs.factory.make` does for one that cannot be made."""
     findings, measured = checking.check(env, seconds)
     if measured is None:
-        return EnvironmentCheck(env.id, findings, None, None, None)
-    training_us = _training_us(env)
-    share = None if training_us is None else min(1.0, measured.step_us / training_us)
+        return EnvironmentCheck(env.id, findings, None, None)
+    share = environments_share(env)
     findings.append(speed(measured, share))
-    return EnvironmentCheck(env.id, findings, measured.step_us, training_us, share)
+    return EnvironmentCheck(env.id, findings, measured.step_us, share)
 
 
-def _training_us(env: EnvSettings) -> float | None:
-    """Time an iteration of a small training, per environment step; None where it fails, which was found already."""
+def environments_share(env: EnvSettings) -> float | None:
+    """Return the environments' share of the time of a small training; None where it fails, which was found already."""
     values = {"env": env.model_copy(update={"count": COUNT}).model_dump(mode="json"), "rollout": {"steps": ROLLOUT}}
-    source = Recipe(env.id, values)
-    named_code.name_written(source)
-    run = Run(_config(source))
+    run = Run(_config(Recipe(env.id, values)))
+    spent = 0.0
+    step = run.env.step
+
+    def timed(action: Tensor) -> Step:
+        nonlocal spent
+        before = time.perf_counter()
+        outcome = step(action)
+        spent += time.perf_counter() - before
+        return outcome
+
+    run.env.step = timed  # type: ignore[method-assign]
     try:
         run.start()
         begun = time.perf_counter()
         run.training.run(lambda metrics: None, stop=lambda: False)
-        return 1e6 * (time.perf_counter() - begun) / (COUNT * ROLLOUT)
+        return spent / (time.perf_counter() - begun)
     except FlowrlError:
         return None
     finally:
@@ -74,7 +84,7 @@ def speed(measured: StepTime, share: float | None) -> Finding:
     step_us = measured.step_us
     text = f"a step takes {step_us:,.0f} µs" + (" per environment, all together" if measured.together else "")
     if share is not None:
-        text += f", {100 * share:.0f} % of a training step with a small network"
+        text += f", {100 * share:.0f} % of the time of a small training"
     if share is None or share < 0.5:
         return Finding("speed", "ok", f"{text}.")
     cores = os.cpu_count() or 1

@@ -169,8 +169,9 @@ def test_a_configuration_in_python_is_no_name(here: Path) -> None:
 def test_a_suite_reaches_own_code_in_its_processes(here: Path) -> None:
     """faults.md 1.1 and 1.2: the trials are processes of their own, and resume and evaluate what they saved."""
     (here / "own/plain.yaml").write_text(REGISTERED)
-    suite = ["suite", "own/reach.yaml", "own/plain.yaml", "--algorithms", "fpo", "--seeds", "1", "--episodes", "2"]
-    refused = subprocess.run([*COMMAND, *suite], capture_output=True, text=True)
+    options = ["--algorithms", "fpo", "--seeds", "1", "--episodes", "2"]
+    suite = ["suite", "own/reach.yaml", "own/plain.yaml", *options]
+    refused = subprocess.run([*COMMAND, "suite", "own/plain.yaml", *options], capture_output=True, text=True)
     assert refused.returncode == 2 and "there is no environment 'door/Reach-v0'" in refused.stderr
     assert not (here / "runs/suite").exists()  # before the first trial
     done = subprocess.run([*COMMAND, *suite, "--import", "own/my_env.py", "--json"], capture_output=True, text=True)

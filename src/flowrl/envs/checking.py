@@ -110,7 +110,7 @@ def _matters(warning: Warning | str) -> bool:
     return isinstance(warning, UserWarning) and "infinity" not in str(warning)
 
 
-def _plain(warning: Warning) -> str:
+def _plain(warning: Warning | str) -> str:
     """Return a warning of Gymnasium without colours and its heading."""
     text = str(warning)
     for part in ("\x1b[33m", "\x1b[0m", "WARN: "):

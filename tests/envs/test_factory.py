@@ -52,7 +52,7 @@ gymnasium.register("flowrl-test/Missing-v0", missing)
 @pytest.mark.parametrize(
     ("id", "options", "error", "said"),
     [
-        ("os:system", {}, UsageError, "import a module"),
+        ("os:system", {}, UsageError, "env.id is the module os. "),
         ("hopper-v5", {}, UsageError, "Did you mean 'Hopper-v5'"),
         ("Hopper", {}, UsageError, "Did you mean 'Hopper-v5'"),
         ("GridWorld-v0", {}, UsageError, "Did you mean 'flowrl/GridWorld-v0'"),

@@ -192,10 +192,10 @@ def test_each_command_says_how_to_name_the_file(
     monkeypatch.chdir(tmp_path)
     forge(tmp_path, "config/sampler", {"name": "\x1b]0;P\x07\x1b[2Jx.py:S"})
     for command, remedy in [
-        (["eval", "run"], r"when you name it: --sampler \x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["train", "--resume", "run"], r"when you name it: --set sampler.name=\x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["bench-latency", "run"], r"--sampler \x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["plot", "run", "--field"], "run/ckpt.pt: the run's sampler is the file"),
+        (["eval", "run"], r"when you name it: --import '\x1b]0;P\x07\x1b[2Jx.py'"),
+        (["train", "--resume", "run"], r"when you name it: --import '\x1b]0;P\x07\x1b[2Jx.py'"),
+        (["bench-latency", "run"], r"when you name it: --import '\x1b]0;P\x07\x1b[2Jx.py'"),
+        (["plot", "run", "--field"], "run/ckpt.pt: sampler.name is the file "),
     ]:
         assert run(command) == 2
         said = capsys.readouterr().err

@@ -98,6 +98,7 @@ TRIALS: dict[str, Trial] = {
     "learner.ema_start": Trial("100", ("learner.ema_decay=0.5",)),
     "checkpoint.every_s": Trial("0", effect="number_of_saves"),
     "checkpoint.best_over": Trial("1", effect="best_file"),
+    "imports": Trial("[tests.experiments.imported_at_resume]", effect="imported"),
 }
 REFUSED: dict[str, str] = {
     "algorithm": "fpo++",
@@ -107,6 +108,9 @@ REFUSED: dict[str, str] = {
     "env.squash": "tanh",
     "env.action_repeat": "2",
     "env.options": "{mode: single_wall}",
+    "env.wrappers": "[FlattenObservation]",
+    "env.history": "2",
+    "env.flatten": "true",
     "env.goal": "root",
     "env.motions": "gait:walk",
     "policy.kind": "gaussian",
@@ -344,6 +348,13 @@ def number_of_saves(plain: Resumed, changed: Resumed) -> bool:
 
 def best_file(plain: Resumed, changed: Resumed) -> bool:
     return not (plain.folder / "best.pt").exists() and (changed.folder / "best.pt").is_file()
+
+
+def imported(plain: Resumed, changed: Resumed) -> bool:
+    saved = [checkpoint.load(run.folder / "ckpt.pt") for run in (plain, changed)]
+    name = "tests.experiments.imported_at_resume"
+    in_code = [name in content.get("code", {}) for content in saved]
+    return [content["config"]["imports"] for content in saved] == [[], [name]] and in_code == [False, True]
 
 
 # --- the tests --------------------------------------------------------------------------------------

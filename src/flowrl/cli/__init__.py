@@ -18,11 +18,13 @@ from flowrl.cli.evaluate import evaluate
 from flowrl.cli.habits import explained
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
+from flowrl.cli.new import new
 from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
 from flowrl.cli.train import train
+from flowrl.contracts import user_code
 from flowrl.experiments import signals
 
 EPILOG = """\
@@ -47,6 +49,7 @@ app.command("eval")(evaluate)
 app.command("bench-latency")(bench_latency)
 app.add_typer(samplers.app, name="samplers")
 app.command()(envs)
+app.command()(new)
 app.command()(motions)
 app.command()(suite)
 app.command()(compare)
@@ -81,7 +84,12 @@ def run(arguments: list[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     wants_json = "--json" in typed
     try:
-        with signals.raising(), printable_stdout(), json_alone() if wants_json else nullcontext():
+        with (
+            signals.raising(),
+            user_code.naming_apart(),
+            printable_stdout(),
+            json_alone() if wants_json else nullcontext(),
+        ):
             result = app(arguments, prog_name=program(), standalone_mode=False)
     except BaseException as error:
         return exit_code_of(explained(error, typed))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Json, choice
+from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Imports, Json, choice
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
@@ -43,6 +43,7 @@ def suite(
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
         "runs/suite"
     ),
+    imports: Imports = None,
     json: Json = False,
 ) -> int:
     """Train and evaluate recipes x algorithms x seeds.
@@ -63,6 +64,7 @@ def suite(
         steps=None if steps is None else step_count(steps),
         overrides=tuple(overrides or ()),
         episodes=episodes,
+        imports=tuple(imports or ()),
     )
     work = plan.make_jobs(chosen)
     with progress_bar() as bar:
@@ -86,6 +88,7 @@ def suite(
         again = [*recipes, "--algorithms", algorithms, "--seeds", seeds]
         again += ["--steps", steps] if steps else []
         again += [word for override in overrides or () for word in ("--set", override)]
+        again += [word for text in imports or () for word in ("--import", text)]
         next_command("flowrl suite", *again, "--jobs", jobs, "--episodes", episodes, "--out", out)
     elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)

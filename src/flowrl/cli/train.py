@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, file_sampler
+from flowrl.cli.arguments import Imports, Json, code_options
 from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
 
@@ -31,6 +31,7 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
+    imports: Imports = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the recipe and print it with all defaults; do not train.")
     ] = False,
@@ -48,7 +49,7 @@ def train(
     _refuse_new_folder(resume, out, name)
     short = {"seed": seed, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    plan = train.plan(config, settings, resume)
+    plan = train.plan(config, settings, resume, imports or ())
     if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
         say(note)
     if dry_run:
@@ -56,9 +57,11 @@ def train(
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]
-        next_command("flowrl train", *source, *changes)
+        next_command(
+            "flowrl train", *source, *changes, *(word for text in imports or () for word in ("--import", text))
+        )
         return 0
-    sampler = plan.config.sampler.name
+    code = code_options(plan.config.model_dump(mode="json"))
     result = train.train(plan, out or Path("runs"), name, quiet=json)
     if json:
         print_json(result.as_dict())
@@ -67,13 +70,13 @@ def train(
     if plan.is_finished:
         steps = plan.config.total_steps
         say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")
-        next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}")
+        next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}", *code)
         return 0
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command("flowrl train --resume", result.folder, *file_sampler(sampler, "--set", "sampler.name="))
+        next_command("flowrl train --resume", result.folder, *code)
         return 128 + result.signal.value
-    next_command("flowrl eval", result.folder, *file_sampler(sampler))
+    next_command("flowrl eval", result.folder, *code)
     return 0
 
 

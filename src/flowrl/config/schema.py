@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from flowrl.config import recipe
+from flowrl.config import named_code, recipe
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
@@ -53,6 +53,11 @@ else:
     PolicySettings = Union[tuple(kind.settings for kind in POLICY_KINDS.values())]  # noqa: UP007
 
 
+def one_as_list(value: Any) -> Any:
+    """Return a list of the one text that `value` is, and anything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
 class CheckpointSettings(Settings):
     """When a run is saved."""
 
@@ -92,6 +97,11 @@ class Config(Settings):
     """How the policy learns."""
     checkpoint: Changeable[CheckpointSettings] = CheckpointSettings()
     """When the run is saved."""
+    imports: Changeable[Annotated[tuple[str, ...], Strict(False), BeforeValidator(one_as_list)]] = Field(
+        (), max_length=20
+    )
+    """Python files and modules that are imported first, such as `[my_env.py]`: they may register environments with
+    Gymnasium. `--import` adds to them."""
 
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:
@@ -117,8 +127,10 @@ class Config(Settings):
 def load(source: Recipe) -> Config:
     """Create the configuration of a run from a recipe, by way of `composed`.
 
-    Raises UsageError with file, line and key.
+    Code that the user wrote there is named by them, and may be loaded. Raises UsageError with file, line and key.
     """
+    source = named_code.located(source)
+    named_code.name_written(source)
     chosen = _algorithm(source)
     _refuse_choice_in_section(source)
     _refuse_contradiction(source, chosen)

@@ -93,6 +93,9 @@ def _check_encoded(value: Any, key: str) -> None:
         _check_encoded(inner, key)
         _check_generator(kind, inner, key)
     elif kind in CONTAINERS and isinstance(inner, list):
+        longest = value.get("longest", len(inner))
+        if type(longest) is not int or longest < len(inner) or (kind != "deque" and "longest" in value):
+            raise ValueError(f"its key '{key}' has no longest length of a deque of {len(inner)}")
         for number, item in enumerate(inner):
             _check_encoded(item, f"{key}.{number}")
     elif kind == "dict" and isinstance(inner, list):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from flowrl.config import recipe
+from flowrl.config import named_code, recipe
 from flowrl.config.recipe import Place
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
@@ -16,7 +16,7 @@ from flowrl.contracts.notices import say
 from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
-from flowrl.experiments import build, sampler_choice
+from flowrl.experiments import build, code_record, sampler_choice
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.storage import checkpoint
 
@@ -135,10 +135,10 @@ def evaluate_checkpoint(
 def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     """Load the policy with the requested options; raises UsageError when a name or option does not fit."""
     config = configured(opened, request)
+    for line in code_record.changes(opened.content, opened.path, config.model_dump(mode="json")):
+        opened.notify(line)
     build.prepare_process(config)
-    # `configured` has refused a file that only the checkpoint names
-    named = (config.sampler.name,)
-    return build.load_policy(opened.path, opened.content, config, request.seed, named_samplers=named)
+    return build.load_policy(opened.path, opened.content, config, request.seed)
 
 
 def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
@@ -171,13 +171,17 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
         sampler = sampler | {"steps": request.steps}
     values["sampler"] = sampler
     values["noise"] = request.noise or values["noise"]
-    if request.env is not None and request.env != values["env"]["id"]:
-        values["env"] = values["env"] | {"id": request.env, "options": {}}
+    if request.env is not None:
+        places["env", "id"] = Place(f"--env {request.env}", None, ())
+        if request.env != values["env"]["id"]:
+            values["env"] = values["env"] | {"id": request.env, "options": {}}
     changed = recipe.apply(
         recipe.Recipe(str(opened.path), values, places, checkpoint=str(opened.path)), request.overrides
     )
+    named_code.name_written(changed)
     config = recipe.validate(Config, changed)
-    build.check_sampler(config, changed, naming="--sampler ")
+    build.import_code(config, str(opened.path))
+    build.check_sampler(config, changed)
     _refuse_another_mask(opened, config)
     return config
 

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from flowrl.config import recipe
+from flowrl.config import named_code, recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted
@@ -27,8 +28,8 @@ from flowrl.contracts.errors import (
 )
 from flowrl.contracts.notices import say
 from flowrl.envs.adapter import NotFinite
-from flowrl.experiments import run_folder
-from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
+from flowrl.experiments import code_record, run_folder
+from flowrl.experiments.build import Run, check_sampler, import_code, load_config, saved_recipe
 from flowrl.experiments.saver import Saver
 from flowrl.experiments.signals import StopSignal
 from flowrl.reporting import jsonl
@@ -60,8 +61,10 @@ class TrainPlan:
         return self.content is not None and self.content["progress"]["env_steps"] >= self.config.total_steps
 
 
-def plan(source: str | None, overrides: list[str], resume: Path | None) -> TrainPlan:
+def plan(source: str | None, overrides: list[str], resume: Path | None, imports: Sequence[str] = ()) -> TrainPlan:
     """Plan what `flowrl train` trains: the recipe `source` with overrides, or the run to `resume`.
+
+    `imports` are files and modules to import, besides those of the recipe or the run.
 
     Raises UsageError for a wrong recipe, CheckpointError for a checkpoint that cannot be read.
     """
@@ -72,8 +75,9 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
                 f"train needs a recipe: a YAML file or one of those shipped ({names}). "
                 "Type: flowrl train gridworld.yaml"
             )
-        written = recipe.apply(recipe.read(source), overrides)
+        written = named_code.with_imports(recipe.apply(recipe.read(source), overrides), imports)
         config = load(written)
+        import_code(config, written.checkpoint)
         check_sampler(config, composed(written))
         return TrainPlan(config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override))
     if source is not None:
@@ -86,8 +90,9 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
     trained = load_config(content, path)
-    changed = recipe.apply(saved_recipe(trained, path), overrides)
+    changed = named_code.with_imports(recipe.apply(saved_recipe(trained, path), overrides), imports)
     config = changeable.changed_config(trained, changed, str(path.parent))
+    import_code(config, str(path))
     check_sampler(config, changeable.blaming_overrides(changed))
     planned = TrainPlan(config, path.parent.name, content, trained, path, stamp)
     if planned.is_finished and config != trained:
@@ -203,6 +208,8 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
             if _is_edited(folder / run_folder.CONFIG, planned.trained):
                 path = folder / run_folder.CONFIG
                 say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
+            for line in code_record.changes(content, planned.path or folder, config.model_dump(mode="json")):
+                say(f"note: {line} The run continues with the present one.")
             offset, progress = int(content["metrics_offset"]), content["progress"]
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
         reporters = stack.enter_context(
@@ -254,6 +261,7 @@ def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> Tra
 
         if is_new or reporters.missing:  # a run that is killed early continues from here, and from where its file ends
             saver.save()
+        code_record.keep(folder, run.code)
         try:
             run.training.run(report, stop=lambda: stop.signal is not None)
             saver.save()

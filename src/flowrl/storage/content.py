@@ -109,6 +109,7 @@ RowFlags = Annotated[Tensor, AfterValidator(TensorCheck(torch.bool, 1))]
 GeneratorState = Annotated[Tensor, AfterValidator(_generator_state)]
 Natural = Annotated[int, Field(ge=0, le=2**62)]
 Size = Annotated[int, Field(ge=1, le=2**31)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -240,6 +241,7 @@ class CheckpointContent(ContentPart):
     random: SavedRandom
     metrics_offset: Natural
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
+    code: Annotated[dict[str, Digest], Field(max_length=100)] = {}  # of the user's: SHA-256 of each file
     evaluation_weights: Literal["actor", "average"] = "average"  # `average` is `actor` where there is no average
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ def inspect(path: Path | str) -> dict[str, Any]:
         "algorithm": config.get("algorithm"),
         "env": env.get("id") if isinstance(env, dict) else env,
         "sampler": _shown(config.get("sampler")),
+        "code": _shown(content.get("code", {})) or None,
         "platform": _shown(platform.recorded(content)) or None,
         "progress": _shown(content["progress"]),
         "networks": {
@@ -63,6 +64,9 @@ def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
                 "algorithm": inventory["algorithm"],
                 "env": inventory["env"],
                 "sampler": inventory["sampler"],
+                "code": ", ".join(
+                    f"{name} (sha256 {digest[:8]}…)" for name, digest in (inventory["code"] or {}).items()
+                ),
                 "saved under": platform.in_words(inventory["platform"] or {}),
                 "tensors": tensors,
             },

@@ -40,6 +40,7 @@ class SuiteOptions:
     steps: int | None = None  # None: each recipe's own
     overrides: tuple[str, ...] = ()  # key.path=value; they win over everything else
     episodes: int = 64
+    imports: tuple[str, ...] = ()  # files and modules to import, besides those of each recipe
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _job(plan: SuiteOptions, source: str, trial: Trial) -> Job:
     chosen = (f"algorithm={trial.algorithm}", f"seed={trial.seed}", *steps)
     one_thread = () if any(map(_sets_simulation_threads, plan.overrides)) else ("env.threads=1",)
     overrides = (*chosen, "threads=1", *plan.overrides, *one_thread)  # otherwise each trial takes every core
-    config = train.plan(source, list(overrides), None).config.model_dump(mode="json")
+    config = train.plan(source, list(overrides), None, plan.imports).config.model_dump(mode="json")
     return Job(trial, trial.folder(plan.out), source, overrides, config, plan.episodes)
 
 

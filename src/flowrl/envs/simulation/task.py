@@ -216,7 +216,7 @@ class Task:
         They are (rows, size) where `size` is given or a bound is a vector (size,), and (rows,) otherwise.
         """
         low, high = self._number(low), self._number(high)
-        shape = (len(rows), size) if size is not None else (len(rows), *torch.broadcast_shapes(low.shape, high.shape))
+        shape = (len(rows), size) if size is not None else (len(rows), *(low.shape or high.shape))
         return low + (high - low) * self._drawn(torch.rand(shape, dtype=torch.float64, generator=self.random))
 
     def normal(self, rows: Tensor, std: Numbers = 1.0, size: int | None = None) -> Tensor:

@@ -23,8 +23,7 @@ from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 from flowrl.envs.simulation.task import Task
 from flowrl.envs.simulation.task_checks import TaskChecks
 from flowrl.envs.simulation.task_observation import TaskObservation
-
-NEVER = 2**40  # control steps
+from flowrl.envs.simulation.timer import NEVER, Timer
 
 UNSAVED = frozenset(
     ("simulation", "model", "count", "rows", "dt", "random", "qpos", "qvel", "ctrl", "_never", "_live", "_bound")
@@ -62,8 +61,7 @@ class Kept:
     """What a driver keeps of the running episodes beside the task's own attributes."""
 
     def __init__(self, count: int) -> None:
-        self.command_due = torch.full((count,), NEVER)  # steps until the next command
-        self.push_due = torch.full((count,), NEVER)  # steps until the next push
+        self.commands, self.pushes = Timer(count), Timer(count)
         self.action_delay, self.observation_delay = Delay(count), Delay(count)
         self.sums: dict[str, Tensor] = {}  # (count,) of each measure over the episode
 
@@ -154,9 +152,8 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         for total in kept.sums.values():
             total[rows] = 0
         self._new_commands(rows)
-        kept.push_due[rows] = NEVER
         if disturbed:
-            kept.push_due[rows] = self._steps("push_interval", rows, first=True)
+            kept.pushes.set(rows, self._steps("push_interval", rows, first=True))
             kept.action_delay.begin(rows, self._delays("action_delay", rows), self.ctrl[rows])
 
     def observation_rows(self, rows: Tensor) -> Tensor:
@@ -173,7 +170,7 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         if self.user.command.shape[1] != command.shape[1]:
             self.user.command = self.user.zeros(command.shape[1])
         self.user.command[rows] = command
-        self.kept.command_due[rows] = self._steps("command_interval", rows)
+        self.kept.commands.set(rows, self._steps("command_interval", rows))
 
     def _steps(self, interval: str, rows: Tensor, first: bool = False) -> Tensor:
         """Return the control steps (rows,) of an interval in seconds; of a part of it where it is the `first`."""
@@ -194,11 +191,9 @@ class TaskDriver(SimulationTask[DrivenConstants]):
             delayed = kept.action_delay(user.action)
             if delayed is not user.action:
                 self.ctrl.copy_(delayed)
-            kept.push_due -= 1
-            if (due := kept.push_due <= 0).any():
-                rows = due.nonzero().flatten()
+            if (rows := kept.pushes.advance()) is not None:
                 self._call("push", rows)
-                kept.push_due[rows] = self._steps("push_interval", rows)
+                kept.pushes.set(rows, self._steps("push_interval", rows))
         self._call("before_step")
 
     def after_step(self) -> None:
@@ -217,9 +212,8 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         for name, value in self._call("measure").items():
             number = checks.numbers(f"measure ({name})", value, self.qpos.dtype, self._bad)
             kept.sums[name] = kept.sums[name] + number if name in kept.sums else number.clone()
-        kept.command_due -= 1
-        if (due := kept.command_due <= 0).any():
-            self._new_commands(due.nonzero().flatten())
+        if (rows := kept.commands.advance()) is not None:
+            self._new_commands(rows)
 
     def observation(self) -> Tensor:
         seen = self._observation.exact()

@@ -21,6 +21,7 @@ GRID = [
     *((0, -0.5, 0), (0, 0, 1), (0, 0, -1), (0.7, 0, 0.7)),
 ]
 STEP = 0.02  # s
+HEADING = f"{'command, m/s, m/s, rad/s':<28}{'m/s':>11}{'rad/s':>11}{'falls/min':>11}{'W':>11}"
 
 
 def evaluate(run: str, episodes: int, command: tuple[float, ...] | None, disturbances: bool) -> dict[str, Any]:

@@ -222,3 +222,12 @@ def test_the_class_is_imported_when_it_is_asked_for() -> None:
     code = "import sys, flowrl.envs; assert 'torch' not in sys.modules; print(flowrl.envs.Task.__module__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "flowrl.envs.simulation.task"
+
+
+def test_a_task_is_drawn_without_code_of_its_own() -> None:
+    env = vector_env(Cart, 2, 1, render_mode="rgb_array", height=40, width=60, keyframe="tilted")
+    env.reset_tensors(0)
+    pictures = env.render()
+    assert pictures is not None and [picture.shape for picture in pictures] == [(40, 60, 3)] * 2
+    assert np.ptp(pictures[0]) > 30  # something is to be seen
+    env.close()

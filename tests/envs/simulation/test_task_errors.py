@@ -235,6 +235,16 @@ def test_an_unstable_simulation_ends_its_episode_and_no_other_one() -> None:
     assert not env.step_tensors(torch.zeros(3, 1)).terminated.any()
 
 
+def test_contacts_that_do_not_fit_the_memory_of_a_simulation_are_reported() -> None:
+    """MuJoCo would leave some of them out, and go on."""
+    balls = "".join(
+        f'<body pos="{n % 5 * 0.15} {n // 5 * 0.15} 1"><freejoint/><geom size=".1"/></body>' for n in range(25)
+    )
+    crowded = CART.replace("<worldbody>", '<size memory="40K"/><worldbody>' + balls)
+    with pytest.raises(EnvironmentFailed, match=r"Mine\.xml: a simulation has more contacts than its memory of 40,960"):
+        made(xml=crowded, keyframe="", observation=lambda self: self.qpos[:, :2])
+
+
 def test_a_model_may_be_a_file_beside_the_class_a_text_or_a_specification(tmp_path: Path) -> None:
     (tmp_path / "robots").mkdir()
     (tmp_path / "robots" / "cart.xml").write_text(CART)

@@ -200,6 +200,11 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         """Judge the step by the command that it was taken for, and draw the commands that are due afterwards."""
         user, kept, checks = self.user, self.kept, self.checks
         user.steps += 1
+        if self.simulation.overflowed():
+            raise EnvironmentFailed(
+                f"{self.name}.xml: a simulation has more contacts than its memory of {self.simulation.model.narena:,} "
+                'bytes holds, and MuJoCo would leave some out. Give the model more: <size memory="8M"/>.'
+            )
         unstable = self.simulation.unstable()
         self._bad = unstable if unstable.any() else None
         self._call("update")

@@ -6,7 +6,8 @@ The first robot of docs/mujoco_tasks.md, with and without all that the page adds
 delays, pushes, commands, measures), and the quadruped of examples/. "raw" is `mujoco.batch.Batch.step` on the same
 model from the same states, without observation, reward or episodes: what an environment can reach at best. The two
 take short turns under the same random actions, and the median of the turns' ratios counts, so that other work on the
-machine weighs on both alike. Resets are part of the environment's turns.
+machine weighs on both alike. Resets are part of the environment's turns. With one thread the seconds are those of the
+process (CPU time), else of the clock on the wall.
 """
 
 from __future__ import annotations
@@ -68,18 +69,19 @@ def raw_stepper(env: TaskVectorEnv) -> Callable[[Any], None]:
     return step
 
 
-def seconds_per_step(step: Callable[[Any], Any], actions: torch.Tensor) -> float:
-    """Seconds per step over `actions` (steps, count, action), but the first WARMING."""
+def seconds_per_step(step: Callable[[Any], Any], actions: torch.Tensor, clock: Callable[[], float]) -> float:
+    """Seconds of `clock` per step over `actions` (steps, count, action), but the first WARMING."""
     for action in actions[:WARMING]:
         step(action)
-    started = time.perf_counter()
+    started = clock()
     for action in actions[WARMING:]:
         step(action)
-    return (time.perf_counter() - started) / (len(actions) - WARMING)
+    return (clock() - started) / (len(actions) - WARMING)
 
 
 def measure(name: str, task: type[Task], count: int, threads: int) -> dict[str, Any]:
     """Medians over the turns; rates in environment steps per second."""
+    clock = time.process_time if threads == 1 else time.perf_counter
     env = vector_env(task, count, threads)
     env.reset_tensors(0)
     low, high = (torch.from_numpy(bound) for bound in (env.single_action_space.low, env.single_action_space.high))
@@ -88,12 +90,12 @@ def measure(name: str, task: type[Task], count: int, threads: int) -> dict[str, 
     def drawn(steps: int) -> torch.Tensor:
         return low + (high - low) * (0.5 + 0.1 * torch.randn(steps, count, len(low), generator=random)).clamp(0, 1)
 
-    number = WARMING + max(2, int(TURN_SECONDS / seconds_per_step(env.step_tensors, drawn(WARMING + 5))))
+    number = WARMING + max(2, int(TURN_SECONDS / seconds_per_step(env.step_tensors, drawn(WARMING + 5), clock)))
     ours, theirs = [], []
     for _ in range(TURNS):
         raw, actions = raw_stepper(env), drawn(number)
-        theirs.append(seconds_per_step(raw, actions))
-        ours.append(seconds_per_step(env.step_tensors, actions))
+        theirs.append(seconds_per_step(raw, actions, clock))
+        ours.append(seconds_per_step(env.step_tensors, actions, clock))
     return {
         "task": name,
         "per_s": count / median(ours),

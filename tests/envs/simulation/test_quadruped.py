@@ -46,8 +46,8 @@ def test_it_stands_on_the_targets_of_its_posture(kind: Any) -> None:
     steps = [env.step_tensors(home) for _ in range(100)]
     assert not torch.stack([step.terminated for step in steps]).any()
     assert (task.qpos[:, 2] > 0.25).all() and (task.gravity[:, 2] < -0.99).all()
-    # 0.5 + 1 + 0.5 per second at the most; it follows the command to stand
-    assert 1.9 * task.dt < steps[-1].reward.min() <= steps[-1].reward.max() <= 2 * task.dt
+    # 0.5 + 1 + 0.5 + 1 per second at the most; it follows the command to stand, on four feet
+    assert 2.9 * task.dt < steps[-1].reward.min() <= steps[-1].reward.max() <= 3 * task.dt
 
 
 def test_velocity_and_gravity_are_in_the_frame_of_the_trunk(kind: Any) -> None:
@@ -79,7 +79,7 @@ def test_commands_are_drawn_in_their_range_and_slow_ones_are_zero(kind: Any) -> 
     command = task.command
     assert (command.abs() <= task.constant([1.0, 0.5, 2.0])).all() and command[:, 2].abs().max() > 1.9
     speed = command[:, :2].norm(dim=1)
-    assert (speed[speed > 0] >= 0.2).all() and 0 < (speed == 0).sum() < 60
+    assert (speed[speed > 0] >= 0.2).all() and 30 < (speed == 0).sum() < 100
 
 
 def test_the_stiffness_of_all_servos_of_a_robot_changes_by_one_factor(kind: Any) -> None:

@@ -14,4 +14,4 @@ for algorithm in ppo fpo fpopp; do
     done
 done
 python "$here/measure.py" runs/quadruped_*-seed? --out "$here/measured.json"
-flowrl play runs/quadruped_fpo-seed0 --out "$here/quadruped.webp"
+flowrl play runs/quadruped_fpo-seed0 --video docs/figures/quadruped.webp --max-steps 500

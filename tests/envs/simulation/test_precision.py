@@ -92,6 +92,9 @@ class Float32Simulation:
     def unstable(self) -> Tensor:
         return self.exact.unstable()
 
+    def overflowed(self) -> bool:
+        return self.exact.overflowed()
+
     def snapshot(self) -> dict[str, Tensor]:
         self._push()
         return self.exact.snapshot()

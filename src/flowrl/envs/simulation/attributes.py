@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import types
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,12 @@ class Writer:
 
 
 class Reader:
-    """Decodes what a Writer of the same kind of simulation encoded; `memory` is that Writer's."""
+    """Decodes what a Writer of the same kind of simulation encoded.
 
-    def __init__(self, live: Mapping[str, Tensor], memory: list[Tensor]) -> None:
+    `live` returns a tensor of the simulation by its name, and `memory` is that Writer's.
+    """
+
+    def __init__(self, live: Callable[[str], Tensor], memory: list[Tensor]) -> None:
         self._live, self._known = live, list[Any]()
         self._memory = [each.clone() for each in memory]
 
@@ -147,8 +150,10 @@ class Reader:
     def _decode(self, kind: str, rest: list[Any], now: Any) -> Any:
         if kind == "tensor":
             place, dtype, shape, stride, offset = rest
-            base = self._live[place] if isinstance(place, str) else self._memory[place]
-            return torch.empty(0, dtype=DTYPES[dtype]).set_(base.untyped_storage(), offset, shape, stride)
+            base = self._live(place) if isinstance(place, str) else _as_type(self._memory[place], DTYPES[dtype])
+            if base.dtype != DTYPES[dtype]:
+                raise ValueError(f"a tensor of {dtype} is no view of a field of {base.dtype}")
+            return base.as_strided(shape, stride, offset)  # which refuses what lies outside of the memory
         if kind == "empty":
             return torch.empty(rest[1], dtype=DTYPES[rest[0]])
         if kind == "array":
@@ -166,6 +171,11 @@ class Reader:
             self.put(now, rest[0])
             return now
         raise ValueError(f"a value of the kind {kind!r} cannot be restored")
+
+
+def _as_type(memory: Tensor, dtype: torch.dtype) -> Tensor:
+    """View bytes (size,) uint8 as numbers of `dtype`."""
+    return memory[: len(memory) - len(memory) % dtype.itemsize].view(dtype)
 
 
 def address(tensor: Tensor) -> int:

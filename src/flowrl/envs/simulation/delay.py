@@ -11,6 +11,7 @@ class Delay:
 
     def __init__(self, count: int) -> None:
         self.steps = torch.zeros(count, dtype=torch.int64)
+        self._rows = torch.arange(count)
         self.history = torch.empty(0)  # (depth, count, size), the newest first; (0,) before the first numbers
 
     def begin(self, rows: Tensor, steps: Tensor, values: Tensor) -> None:
@@ -25,7 +26,7 @@ class Delay:
 
     def __call__(self, values: Tensor) -> Tensor:
         """Take the newest `values` (count, size) and return those of `steps` control steps ago."""
-        if len(self.history) == 1:  # none was ever late
+        if self.history.shape[0] == 1:  # none was ever late
             return values
         self.history = torch.cat((values[None], self.history[:-1]))
-        return self.history[self.steps, torch.arange(len(self.steps))]
+        return self.history[self.steps, self._rows]

@@ -83,6 +83,7 @@ class MujocoBatch:
         self._warnings = live(self._batch.warning)  # (count, kind, 2): last detail, number
         kinds = mujoco.mjtWarning
         self._out_of_bounds = self._warnings[:, kinds.mjWARN_BADQPOS : kinds.mjWARN_BADQACC + 1, 1]
+        self._too_many = self._warnings[:, kinds.mjWARN_CONTACTFULL : kinds.mjWARN_CNSTRFULL + 1, 1]
         self._drawn = copy.copy(self.model)  # holds the model fields of the simulation that is drawn
         self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
         self._batch.reset()
@@ -159,6 +160,10 @@ class MujocoBatch:
     def unstable(self) -> Tensor:
         """Return where (count,) bool MuJoCo has counted a bad position, velocity or acceleration since the reset."""
         return self._out_of_bounds.any(1)
+
+    def overflowed(self) -> bool:
+        """Return whether MuJoCo has counted contacts or constraints beyond a simulation's memory since its reset."""
+        return bool(self._too_many.any())
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copy everything that the next steps and readings depend on."""

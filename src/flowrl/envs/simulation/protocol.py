@@ -93,6 +93,11 @@ class Simulation(Protocol):
         last reset."""
         ...
 
+    def overflowed(self) -> bool:
+        """Return whether the memory of a simulation could not hold all its contacts since its last reset, so that some
+        were left out."""
+        ...
+
     def snapshot(self) -> dict[str, Tensor]:
         """Copy everything that the next steps and readings depend on."""
         ...

@@ -216,7 +216,7 @@ class Task:
         They are (rows, size) where `size` is given or a bound is a vector (size,), and (rows,) otherwise.
         """
         low, high = self._number(low), self._number(high)
-        shape = (len(rows), size) if size is not None else (len(rows), *torch.broadcast_shapes(low.shape, high.shape))
+        shape = (len(rows), size) if size is not None else (len(rows), *(low.shape or high.shape))
         return low + (high - low) * self._drawn(torch.rand(shape, dtype=torch.float64, generator=self.random))
 
     def normal(self, rows: Tensor, std: Numbers = 1.0, size: int | None = None) -> Tensor:
@@ -233,15 +233,15 @@ class Task:
 
     _never: Tensor  # (count,) bool, false
     _live: dict[str, Tensor]  # the fields that were handed out, by name
-    _bound: bool = False  # whether all of them have been
+    _bound: bool = False  # whether all have been that a run would not save otherwise
+
+    def _bind(self, name: str) -> Tensor:
+        """Return the field that `_live` has, or would have, under this name."""
+        kind, _, field = name.partition(" ")
+        return self.model_field(field) if kind == "model" else self.data(field)
 
     def _keep_live(self, name: str, field: Tensor) -> Tensor:
         """Remember `field` as the simulation's memory, which is no state of the task."""
-        if name not in self._live and self._bound:
-            raise UsageError(
-                f"{type(self).__name__}: {name.partition(' ')[2]!r} is read for the first time in the middle of a run. "
-                "Call it in setup and keep what it returns: it always shows the present values."
-            )
         return self._live.setdefault(name, field)
 
     def _latest(self, field: str) -> Tensor:
@@ -249,6 +249,11 @@ class Task:
             known = [name for name in dir(mujoco.MjData) if not name.startswith("_")]
             raise UsageError(
                 f"{type(self).__name__}: MuJoCo's data have no field {field!r}.{did_you_mean(field, known)}"
+            )
+        if self._bound and f"data {field}" not in self._live:
+            raise UsageError(
+                f"{type(self).__name__}.data({field!r}) is called for the first time in the middle of a run. Call it "
+                "in setup and keep what it returns: it always shows the present values."
             )
         return self.simulation.latest(field)
 

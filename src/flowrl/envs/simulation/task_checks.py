@@ -20,9 +20,9 @@ class TaskChecks:
     def part(self, label: str, value: Any, dtype: torch.dtype) -> Tensor:
         """Return a part of an observation as (count, size) of `dtype`."""
         tensor = self._tensor(label, value)
-        if tensor.ndim == 1 and len(tensor) == self.count:
+        if tensor.shape == (self.count,):
             tensor = tensor[:, None]
-        if tensor.ndim != 2 or len(tensor) != self.count:
+        if tensor.ndim != 2 or tensor.shape[0] != self.count:
             raise self._shape(label, tensor, f"({self.count}, size): a row for each simulation")
         return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
@@ -68,7 +68,7 @@ class TaskChecks:
         """Return commands (rows, size), of the size of `before` (count, size) unless that is empty."""
         tensor = self._tensor(label, value)
         size = before.shape[1]
-        if tensor.ndim != 2 or len(tensor) != rows or (size and tensor.shape[1] != size):
+        if tensor.ndim != 2 or tensor.shape[0] != rows or (size and tensor.shape[1] != size):
             raise self._shape(label, tensor, f"({rows}, {size or 'command'}): a row for each of its `rows`")
         self.finite(label, tensor)
         return tensor.to(before.dtype)

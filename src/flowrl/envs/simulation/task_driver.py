@@ -5,7 +5,7 @@ That is commands, pushes, noise, delays, randomised models, means of measures, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +23,7 @@ from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 from flowrl.envs.simulation.task import Task
 from flowrl.envs.simulation.task_checks import TaskChecks
 from flowrl.envs.simulation.task_observation import TaskObservation
-
-NEVER = 2**40  # control steps
+from flowrl.envs.simulation.timer import NEVER, Timer
 
 UNSAVED = frozenset(
     ("simulation", "model", "count", "rows", "dt", "random", "qpos", "qvel", "ctrl", "_never", "_live", "_bound")
@@ -62,8 +61,7 @@ class Kept:
     """What a driver keeps of the running episodes beside the task's own attributes."""
 
     def __init__(self, count: int) -> None:
-        self.command_due = torch.full((count,), NEVER)  # steps until the next command
-        self.push_due = torch.full((count,), NEVER)  # steps until the next push
+        self.commands, self.pushes = Timer(count), Timer(count)
         self.action_delay, self.observation_delay = Delay(count), Delay(count)
         self.sums: dict[str, Tensor] = {}  # (count,) of each measure over the episode
 
@@ -91,7 +89,7 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         self._bad: Tensor | None = None  # (count,) where simulations are unstable, if any is
         self._observation = TaskObservation(self.user, self._call, self.checks)
         generators = GlobalGenerators(self.name)
-        self._call(self.user.setup)
+        self._call("setup")
         self._initial = self.state()
         self.measures = self._tried()
         generators.refuse_draws()
@@ -117,19 +115,19 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         user.command, user.steps = user.zeros(0), torch.zeros(count, dtype=torch.int64)
         return user
 
-    def _call(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Return `method(*arguments)` of the task; what it raises becomes one paragraph with the method's name."""
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """Return the result of a method of the task; what it raises becomes one paragraph with the method's name."""
         try:
-            return method(*arguments)
+            return getattr(self.user, method)(*arguments)
         except FlowrlError:
             raise
         except NotImplementedError:
             raise UsageError(
-                f"{self.name} has no method {method.__name__}: write def {method.__name__}(self) that returns a tensor "
-                "(count,), a number for each simulation."
+                f"{self.name} has no method {method}: write def {method}(self) that returns a tensor (count,), a "
+                "number for each simulation."
             ) from None
         except Exception as error:
-            raise EnvironmentFailed(f"{self.name}.{method.__name__} failed: {in_one_line(error)}") from error
+            raise EnvironmentFailed(f"{self.name}.{method} failed: {in_one_line(error)}") from error
 
     def use(self, random: torch.Generator) -> None:
         self.user.random = random
@@ -143,47 +141,46 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         for name, value in self._nominal.items():
             self.simulation.expand(name)[rows] = value
         if self._nominal and disturbed:
-            self._call(user.randomise, rows)
+            self._call("randomise", rows)
         if self._recomputed:
             self.simulation.recompute(rows)
         for bound, value in self._key:
             bound[rows] = value
-        self._call(user.reset, rows)
+        self._call("reset", rows)
         user.steps[rows] = 0
         user.action[rows] = user.previous_action[rows] = self.ctrl[rows]
         for total in kept.sums.values():
             total[rows] = 0
         self._new_commands(rows)
-        kept.push_due[rows] = NEVER
         if disturbed:
-            kept.push_due[rows] = self._steps(user.push_interval, rows, first=True)
-            kept.action_delay.begin(rows, self._delays(user.action_delay, rows), self.ctrl[rows])
+            kept.pushes.set(rows, self._steps("push_interval", rows, first=True))
+            kept.action_delay.begin(rows, self._delays("action_delay", rows), self.ctrl[rows])
 
     def observation_rows(self, rows: Tensor) -> Tensor:
         """Observe `rows` after their reset, which begins the delay of what they observe."""
-        self._call(self.user.update)
+        self._call("update")
         seen = self._observation.noisy(self._observation.exact()[rows])
         if self.user.disturbances:
-            self.kept.observation_delay.begin(rows, self._delays(self.user.observation_delay, rows), seen)
+            self.kept.observation_delay.begin(rows, self._delays("observation_delay", rows), seen)
         return seen
 
     def _new_commands(self, rows: Tensor) -> None:
-        drawn = self._call(self.user.draw_command, rows)
+        drawn = self._call("draw_command", rows)
         command = self.checks.rows("draw_command", drawn, len(rows), self.user.command)
         if self.user.command.shape[1] != command.shape[1]:
             self.user.command = self.user.zeros(command.shape[1])
         self.user.command[rows] = command
-        self.kept.command_due[rows] = self._steps(self.user.command_interval, rows)
+        self.kept.commands.set(rows, self._steps("command_interval", rows))
 
-    def _steps(self, interval: Callable[[Tensor], Tensor | float], rows: Tensor, first: bool = False) -> Tensor:
+    def _steps(self, interval: str, rows: Tensor, first: bool = False) -> Tensor:
         """Return the control steps (rows,) of an interval in seconds; of a part of it where it is the `first`."""
-        seconds = self.checks.seconds(interval.__name__, self._call(interval, rows), len(rows))
+        seconds = self.checks.seconds(interval, self._call(interval, rows), len(rows))
         if first and seconds.isfinite().any():
             seconds = seconds * torch.rand(len(rows), dtype=torch.float64, generator=self.user.random)
-        return (seconds / self.user.dt).round().clamp(1, NEVER).to(torch.int64)
+        return (seconds / self.user.dt - 1e-9).ceil().clamp(1, NEVER).to(torch.int64)
 
-    def _delays(self, delay: Callable[[Tensor], Tensor | int], rows: Tensor) -> Tensor:
-        return self.checks.delays(delay.__name__, self._call(delay, rows), len(rows))
+    def _delays(self, delay: str, rows: Tensor) -> Tensor:
+        return self.checks.delays(delay, self._call(delay, rows), len(rows))
 
     # A control step.
 
@@ -194,32 +191,34 @@ class TaskDriver(SimulationTask[DrivenConstants]):
             delayed = kept.action_delay(user.action)
             if delayed is not user.action:
                 self.ctrl.copy_(delayed)
-            kept.push_due -= 1
-            if (due := kept.push_due <= 0).any():
-                rows = due.nonzero().flatten()
-                self._call(user.push, rows)
-                kept.push_due[rows] = self._steps(user.push_interval, rows)
-        self._call(user.before_step)
+            if (rows := kept.pushes.advance()) is not None:
+                self._call("push", rows)
+                kept.pushes.set(rows, self._steps("push_interval", rows))
+        self._call("before_step")
 
     def after_step(self) -> None:
         """Judge the step by the command that it was taken for, and draw the commands that are due afterwards."""
         user, kept, checks = self.user, self.kept, self.checks
         user.steps += 1
+        if self.simulation.overflowed():
+            raise EnvironmentFailed(
+                f"{self.name}.xml: a simulation has more contacts than its memory of {self.simulation.model.narena:,} "
+                'bytes holds, and MuJoCo would leave some out. Give the model more: <size memory="8M"/>.'
+            )
         unstable = self.simulation.unstable()
         self._bad = unstable if unstable.any() else None
-        self._call(user.update)
-        self._call(user.after_step)
-        self._reward = checks.numbers("reward", self._call(user.reward), self.qpos.dtype, self._bad)
-        self._ends = checks.flags("termination", self._call(user.termination))
-        self._cut = checks.flags("truncation", self._call(user.truncation))
+        self._call("update")
+        self._call("after_step")
+        self._reward = checks.numbers("reward", self._call("reward"), self.qpos.dtype, self._bad)
+        self._ends = checks.flags("termination", self._call("termination"))
+        self._cut = checks.flags("truncation", self._call("truncation"))
         if self._bad is not None:
             self._ends = self._ends | self._bad
-        for name, value in self._call(user.measure).items():
+        for name, value in self._call("measure").items():
             number = checks.numbers(f"measure ({name})", value, self.qpos.dtype, self._bad)
             kept.sums[name] = kept.sums[name] + number if name in kept.sums else number.clone()
-        kept.command_due -= 1
-        if (due := kept.command_due <= 0).any():
-            self._new_commands(due.nonzero().flatten())
+        if (rows := kept.commands.advance()) is not None:
+            self._new_commands(rows)
 
     def observation(self) -> Tensor:
         seen = self._observation.exact()
@@ -256,7 +255,7 @@ class TaskDriver(SimulationTask[DrivenConstants]):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         own, kept, memory = state["attributes"]
-        reader = Reader(self.user._live, memory)
+        reader = Reader(self.user._bind, memory)
         reader.put(self.user, own)
         reader.put(self.kept, kept)
 
@@ -270,7 +269,7 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         """Return the means of the measures over the episodes of `rows`, and what the task reports of them."""
         steps = self.user.steps[rows].clamp(min=1)
         found = {name: total[rows] / steps for name, total in self.kept.sums.items()}
-        for name, value in self._call(self.user.report, rows).items():
+        for name, value in self._call("report", rows).items():
             if not isinstance(value, Tensor) or value.shape != rows.shape:
                 raise EnvironmentFailed(f"{self.name}.report: {name!r} is not a tensor ({len(rows)},), one per row.")
             found[name] = value
@@ -290,11 +289,11 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         simulation.reset(rows)
         self.reset(rows, torch.Generator().manual_seed(0))
         simulation.forward(rows)
-        self._call(user.update)
+        self._call("update")
         self._observation.prepare()
         self.observation_rows(rows)
         if user.disturbances:
-            self._call(user.push, rows)
+            self._call("push", rows)
         self.before_step()
         simulation.step()
         self.after_step()

@@ -33,7 +33,7 @@ class TaskObservation:
         self._size = sum(self.sizes.values())
         known = {*task.known_parts, "command"}
         self._sensed = torch.cat([torch.full((size,), name not in known) for name, size in self.sizes.items()])
-        widths = self._call(task.noise) if task.disturbances else {}
+        widths = self._call("noise") if task.disturbances else {}
         self._check_names("noise", widths)
         self._check_names("known_parts", task.known_parts)
         noise = torch.cat([self._width(name, size, widths.get(name, 0.0)) for name, size in self.sizes.items()])
@@ -63,7 +63,7 @@ class TaskObservation:
     def _parts(self) -> dict[str, Tensor]:
         """Return the parts (count, size) of an observation by name, the command included."""
         task = self._task
-        seen = self._call(task.observation)
+        seen = self._call("observation")
         if isinstance(seen, Mapping):
             parts = {
                 name: self._checks.part(f"observation ({name})", part, task.qpos.dtype) for name, part in seen.items()

@@ -102,6 +102,7 @@ TRIALS: dict[str, Trial] = {
 REFUSED: dict[str, str] = {
     "algorithm": "fpo++",
     "seed": "5",
+    "init_from": "runs/other",
     "env.id": "Pendulum-v1",
     "env.count": "4",
     "env.squash": "tanh",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_text
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,10 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run folder or checkpoint, bit for bit.")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="CKPT", help="Begin a new run with the weights of this checkpoint or run folder."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
     dry_run: Annotated[
@@ -43,16 +48,20 @@ def train(
     """
     from flowrl.config import recipe
     from flowrl.envs import factory
-    from flowrl.experiments import train
+    from flowrl.experiments import train, warm_start
 
     _refuse_new_folder(resume, out, name)
-    short = {"seed": seed, "device": device, "threads": threads}
+    initial = None if init_from is None else json_text.dumps(str(init_from))
+    short = {"seed": seed, "init_from": initial, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
     plan = train.plan(config, settings, resume)
     if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
         say(note)
     if dry_run:
-        factory.make(plan.config.env, count=1).close()  # raises what is wrong with it
+        env = factory.make(plan.config.env, count=1)  # raises what is wrong with it
+        env.close()
+        if plan.initial is not None:
+            warm_start.check_environment(plan.initial, env)
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]

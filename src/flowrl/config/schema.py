@@ -72,6 +72,9 @@ class Config(Settings):
         0, ge=0, le=2**62
     )
     """Seed of weights, environments, noise and minibatches."""
+    init_from: Annotated[str | None, AtResume(False, "it gave the weights that the run began with")] = None
+    """A checkpoint or a run folder whose weights and observation statistics the run begins with; null for new ones. The
+    optimiser, the seed and the progress are the run's own."""
     total_steps: Changeable[int] = Field(ge=1, le=10**15)
     """Budget in environment steps, over all environments together; with `env.action_repeat` a step is an action."""
     device: Changeable[Literal["auto", "cpu", "cuda"]] = "cpu"

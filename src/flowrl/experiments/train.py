@@ -27,10 +27,11 @@ from flowrl.contracts.errors import (
 )
 from flowrl.contracts.notices import say
 from flowrl.envs.adapter import NotFinite
-from flowrl.experiments import run_folder
+from flowrl.experiments import run_folder, warm_start
 from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
 from flowrl.experiments.saver import Saver
 from flowrl.experiments.signals import StopSignal
+from flowrl.experiments.warm_start import InitialWeights
 from flowrl.reporting import jsonl
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
@@ -48,6 +49,7 @@ class TrainPlan:
     trained: Config | None = None  # the configuration in it
     path: Path | None = None  # of that checkpoint
     stamp: tuple[int, ...] = ()  # of that file, which a later save replaces
+    initial: InitialWeights | None = None  # what a new run begins with, if not with new weights
 
     @property
     def folder(self) -> Path | None:
@@ -75,7 +77,8 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
         written = recipe.apply(recipe.read(source), overrides)
         config = load(written)
         check_sampler(config, composed(written))
-        return TrainPlan(config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override))
+        stem = _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override)
+        return TrainPlan(config, stem, initial=warm_start.read(config, composed(written)))
     if source is not None:
         raise UsageError(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "
@@ -192,6 +195,8 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
         run = Run(config)
         stack.callback(run.env.close)
         if folder is None or content is None:
+            if (initial := planned.initial or warm_start.read(config)) is not None:
+                warm_start.begin(run, initial)
             run.start()
             stem = f"{planned.stem}-{config.algorithm}-seed{config.seed}"
             folder, lock = run_folder.new(out, stem, name, resolved(planned))

@@ -19,7 +19,7 @@ from flowrl.config.fingerprint import differences
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.envs import factory
-from flowrl.experiments import train
+from flowrl.experiments import train, warm_start
 from flowrl.experiments.build import device_of
 from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord, read_record
 from flowrl.storage import checkpoint
@@ -108,11 +108,14 @@ def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
     checked = []
     for job in jobs:
         config = Config.model_validate(job.config)
-        parts = (config.device, config.env.model_copy(update={"count": 1}))
+        parts = (config.device, config.init_from, config.env.model_copy(update={"count": 1}))
         if parts not in checked:
             checked.append(parts)
             device_of(config)
-            factory.make(config.env, count=1).close()
+            env = factory.make(config.env, count=1)
+            env.close()
+            if (initial := warm_start.read(config)) is not None:
+                warm_start.check_environment(initial, env)
 
 
 def _refuse_keys_with_options(plan: SuiteOptions) -> None:

@@ -36,6 +36,14 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
+    callbacks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--callback",
+            metavar="FILE.py:NAME",
+            help="Call this with the metrics of every iteration; it stops the run by returning True. Repeatable.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the recipe and print it with all defaults; do not train.")
     ] = False,
@@ -54,7 +62,7 @@ def train(
     initial = None if init_from is None else json_text.dumps(str(init_from))
     short = {"seed": seed, "init_from": initial, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    plan = train.plan(config, settings, resume)
+    plan = train.plan(config, settings, resume, callbacks or ())
     if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
         say(note)
     if dry_run:
@@ -65,9 +73,11 @@ def train(
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]
+        changes += [word for named in callbacks or () for word in ("--callback", named)]
         next_command("flowrl train", *source, *changes)
         return 0
     sampler = plan.config.sampler.name
+    named_again = [word for named in plan.config.callbacks for word in ("--callback", named)]
     result = train.train(plan, out or Path("runs"), name, quiet=json)
     if json:
         print_json(result.as_dict())
@@ -76,12 +86,18 @@ def train(
     if plan.is_finished:
         steps = plan.config.total_steps
         say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")
-        next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}")
+        next_command(
+            "flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}", *named_again
+        )
         return 0
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command("flowrl train --resume", result.folder, *file_sampler(sampler, "--set", "sampler.name="))
+        sampler_again = file_sampler(sampler, "--set", "sampler.name=")
+        next_command("flowrl train --resume", result.folder, *sampler_again, *named_again)
         return 128 + result.signal.value
+    if result.callback:
+        done = f"{result.env_steps:,} env steps"
+        say(f"stopped by the callback {result.callback} after {done}; saved {result.folder}/ckpt.pt.")
     next_command("flowrl eval", result.folder, *file_sampler(sampler))
     return 0
 

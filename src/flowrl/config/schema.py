@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 from flowrl.config import recipe
 from flowrl.config.policy_kinds import POLICY_KINDS
@@ -18,6 +18,7 @@ from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 
 Algorithm = Literal["fpo", "fpo++", "ppo"]
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 # The preset of each algorithm. A recipe may change every part of it, for all algorithms or, in a section of the
 # algorithm's name, for one.
@@ -95,6 +96,11 @@ class Config(Settings):
     """How the policy learns."""
     checkpoint: Changeable[CheckpointSettings] = CheckpointSettings()
     """When the run is saved."""
+    trackers: Changeable[Annotated[tuple[TrackerName, ...], Strict(False)]] = Field(("tensorboard",), max_length=10)
+    """Where metrics go besides metrics.jsonl, each through its own library: tensorboard, wandb, trackio, mlflow."""
+    callbacks: Changeable[Annotated[tuple[str, ...], Strict(False)]] = Field((), max_length=100)
+    """Callables of your own, `file.py:name` or `module:name`, that get the metrics of every iteration and may stop the
+    run. Those of a checkpoint run only when they are named again."""
 
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:

@@ -96,7 +96,8 @@ class WorkerProcess:
 def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
     """Start the training of a trial, from its checkpoint with `resume`, else from the beginning."""
     if resume:
-        arguments = ["--resume", job.folder, *_sampler_file(job, "--set", "sampler.name="), "--set"]
+        arguments = ["--resume", job.folder, *_sampler_file(job, "--set", "sampler.name=")]
+        arguments += [word for name in job.config["callbacks"] for word in ("--callback", name)] + ["--set"]
         arguments += [f"threads={job.config['threads']}", "--set", f"device={job.config['device']}"]
     else:
         arguments = [job.source, "--out", job.folder.parent, "--name", job.folder.name]

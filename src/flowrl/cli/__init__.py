@@ -22,6 +22,7 @@ from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
+from flowrl.cli.sweep import sweep
 from flowrl.cli.train import train
 from flowrl.experiments import signals
 
@@ -49,6 +50,7 @@ app.add_typer(samplers.app, name="samplers")
 app.command()(envs)
 app.command()(motions)
 app.command()(suite)
+app.command()(sweep)
 app.command()(compare)
 app.command()(play)
 app.command()(plot)

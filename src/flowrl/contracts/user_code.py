@@ -1,8 +1,8 @@
 """Code that a user names: `path/file.py:Name`, `package.module:Name`, or a file or module to import.
 
-Loading code runs it, so nothing is loaded that the user has not named: on the command line, in a recipe of their own, or
-by a call of `name_code`. A checkpoint, the config.yaml of a run or any other file that came from elsewhere may hold such
-a name too; `load` then refuses it, whoever calls.
+Loading code runs it, so nothing is loaded that the user has not named: on the command line, in a recipe of their own,
+or by a call of `name_code`. A checkpoint, the config.yaml of a run or any other file that came from elsewhere may hold
+such a name too; `load` then refuses it, whatever calls it.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def parse(text: str) -> CodeName:
 def name_code(*texts: str) -> None:
     """Allow this process to load the files or modules in `texts`, which the user has named; loads nothing.
 
-    Whoever calls it vouches that a person chose the name: never call it with what was read from a checkpoint. A package
-    that is named stands for its modules, too.
+    Its caller vouches that a person chose the name: never call it with what was read from a checkpoint. A package that
+    is named stands for its modules, too.
     """
     _named.update(parse(text).resolved for text in texts)
 

@@ -1,4 +1,4 @@
-"""flowrl in Python: what `flowrl train` and `flowrl eval` do, as functions; each is also `flowrl.NAME`."""
+"""flowrl in Python: what `flowrl train` and `flowrl eval` do, as functions of the package itself."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from flowrl import cli
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.sweep import space as spaces
 from flowrl.experiments.sweep import study as studies
+from flowrl.experiments.sweep.runner import SweepRunner
 from flowrl.experiments.sweep.space import Dimension, overrides_of, read
 from flowrl.storage import checkpoint
 
@@ -218,6 +219,30 @@ def test_a_sweep_whose_trials_all_fail_ends_with_their_exit_code(folder: Path) -
     done = flowrl_process(*sweep("--trials", "1"))
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert not Path("out/best.yaml").exists()
+
+
+@needs_optuna
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_pruned_trial_is_stopped_and_saved(folder: Path) -> None:
+    chosen = options(trials=1, pruner="median", steps=640_000)
+    study = studies.open_study(chosen, 1)
+    study.pruner = studies.optuna().pruners.ThresholdPruner(lower=1e9)  # which every trial misses
+    said: list[str] = []
+    outcome = SweepRunner(study, chosen, 1, said.append, lambda progress: None).run()
+    (trial,) = study.trials
+    assert (trial.state.name, trial.user_attrs["message"]) == ("PRUNED", "pruned at 5 % of its budget")
+    steps = checkpoint.load(Path("out/trial0000/seed0/ckpt.pt"))["progress"]["env_steps"]
+    assert 32_000 <= steps < 640_000 and outcome.exit_code == 0 and said[-1] == "trial 0: pruned at 5 % of its budget"
+
+
+@needs_optuna
+def test_values_that_do_not_fit_together_end_their_trial_alone(folder: Path) -> None:
+    """A policy of one kind with the ratio of the other."""
+    Path("small.yaml").write_text(SMALL.replace("fpo:", "other:").replace("other: {learner: {clip: 0.2}}", ""))
+    pair = "policy.kind: [flow, gaussian]\nlearner.ratio: [averaged, likelihood]\n"
+    with pytest.raises(UsageError, match="do not fit"):
+        space(pair)
 
 
 @needs_optuna

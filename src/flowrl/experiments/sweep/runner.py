@@ -20,7 +20,7 @@ from flowrl.experiments.suite import plan, worker
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.result import TrialResult, conclude
 from flowrl.experiments.suite.scheduler import DIVERGED, POLL_S, WATCH_S, SuiteProgress, lock, remove_unsaved_run
-from flowrl.experiments.suite.trial import FAILURE, MODES, Failure, Trial, TrialRecord
+from flowrl.experiments.suite.trial import FAILURE, MODES, Trial, TrialRecord
 from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
 from flowrl.experiments.sweep import study as studies
 from flowrl.experiments.sweep.space import overrides_of
@@ -45,6 +45,7 @@ class ActiveTrial:
     worker: WorkerProcess | None = None
     reported: int = 0  # percent of the budget of the first seed that the pruner has seen
     pruned: bool = False
+    problem: str = ""  # why its values do not fit together, or ''
 
     @property
     def share(self) -> float:
@@ -76,7 +77,7 @@ class SweepRunner:
         self._watch = watch
         self._next_watch = 0.0
         self._active: list[ActiveTrial] = []
-        self._failures: list[Failure | None] = []  # since the last trial that finished
+        self._failed = 0  # trials since the last one that finished
         self._left = [trial for trial in study.trials if trial.state.name == "RUNNING"]  # by a killed sweep
 
     def run(self) -> SweepOutcome:
@@ -107,7 +108,7 @@ class SweepRunner:
                 active.worker.close()
 
     def _has_more(self) -> bool:
-        if len(self._failures) >= FAILED_IN_A_ROW:
+        if self._failed >= FAILED_IN_A_ROW:
             return False
         asked = sum(trial.state.name != "WAITING" for trial in self._study.get_trials(deepcopy=False))
         return bool(self._left) or asked < self._options.trials
@@ -121,8 +122,8 @@ class SweepRunner:
         values = {each.key: each.suggest(trial) for each in self._options.space}
         overrides = (*self._options.base, *overrides_of(self._options.space, values))
         folder = self._options.out / f"trial{trial.number:04d}"
-        jobs = []
-        with suppress(UsageError):  # values that are right each for itself may not fit together
+        jobs, problem = [], ""
+        try:
             jobs = [
                 plan.job(
                     self._options.recipe,
@@ -133,9 +134,11 @@ class SweepRunner:
                 )
                 for seed in self._options.seeds
             ]
+        except UsageError as error:  # values that are right each for itself may not fit together
+            problem = str(error)
         shown = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in values.items())
         self._report(f"trial {trial.number}: {shown}")
-        return ActiveTrial(trial, values, jobs)
+        return ActiveTrial(trial, values, jobs, problem=problem)
 
     def _interrupt(self, stop: StopSignal) -> None:
         assert stop.signal is not None  # noqa: S101  for the type checker
@@ -153,8 +156,8 @@ class SweepRunner:
         if active.worker is None:
             if stopping:
                 self._active.remove(active)
-            elif not active.jobs:
-                self._fail(active, "FAIL", "its values do not fit together", None)
+            elif active.problem:
+                self._fail(active, "FAIL", active.problem, UsageError.exit_code)
             else:
                 self._start(active)
             return
@@ -168,7 +171,7 @@ class SweepRunner:
             self._active.remove(active)
         elif active.pruned:
             process.close()
-            self._fail(active, "PRUNED", f"pruned at {active.reported} % of its budget", None)
+            self._fail(active, "PRUNED", f"pruned at {active.reported} % of its budget")
         elif code == 0 and process.step == "train":
             active.worker = worker.evaluate(process.job, process.log)
         else:
@@ -218,7 +221,8 @@ class SweepRunner:
         if result.record is None:
             failure = result.failure
             state = "PRUNED" if failure is not None and failure.diverged else "FAIL"  # no place to look again
-            self._fail(active, state, failure.message if failure else result.state, failure)
+            code = failure.exit_code if failure else None
+            self._fail(active, state, failure.message if failure else result.state, code)
             return
         active.returns.append(objective(result.record))
         if len(active.returns) < len(active.jobs):
@@ -226,7 +230,7 @@ class SweepRunner:
         value = fmean(active.returns)
         active.trial.set_user_attr("returns", active.returns)
         self._study.tell(active.trial.number, value, skip_if_finished=True)
-        self._failures.clear()
+        self._failed = 0
         self._active.remove(active)
         best = studies.best_trial(self._study)
         mark = " (the best so far)" if best is not None and best.number == active.trial.number else ""
@@ -234,24 +238,24 @@ class SweepRunner:
         if mark:
             studies.write_best(self._study, self._options)
 
-    def _fail(self, active: ActiveTrial, state: str, message: str, failure: Failure | None) -> None:
+    def _fail(self, active: ActiveTrial, state: str, message: str, exit_code: int | None = None) -> None:
         """Record a trial without a value: pruned, diverged or failed."""
         states = studies.optuna().trial.TrialState
         active.trial.set_user_attr("message", message)
-        if failure is not None:
-            active.trial.set_user_attr("exit_code", failure.exit_code)
+        if exit_code is not None:
+            active.trial.set_user_attr("exit_code", exit_code)
         self._study.tell(active.trial.number, state=states[state], skip_if_finished=True)
         self._active.remove(active)
         if not active.pruned:
-            self._failures.append(failure)
+            self._failed += 1
         self._report(f"{active}: {message}")
 
     def _exit_code(self) -> int:
-        """0 if any trial has finished, else the exit code of the first that failed."""
+        """0 if any trial has finished, or all were pruned, else the exit code of the first that failed."""
         if studies.best_trial(self._study) is not None:
             return 0
         codes = [trial.user_attrs.get("exit_code") for trial in self._study.trials]
-        return next((code for code in codes if code), UsageError.exit_code)
+        return next((code for code in codes if code), 0)
 
     def _show(self) -> None:
         if time.monotonic() < self._next_watch:

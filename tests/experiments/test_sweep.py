@@ -238,11 +238,19 @@ def test_a_pruned_trial_is_stopped_and_saved(folder: Path) -> None:
 
 @needs_optuna
 def test_values_that_do_not_fit_together_end_their_trial_alone(folder: Path) -> None:
-    """A policy of one kind with the ratio of the other."""
-    Path("small.yaml").write_text(SMALL.replace("fpo:", "other:").replace("other: {learner: {clip: 0.2}}", ""))
-    pair = "policy.kind: [flow, gaussian]\nlearner.ratio: [averaged, likelihood]\n"
-    with pytest.raises(UsageError, match="do not fit"):
-        space(pair)
+    """Each is right with the recipe's own values of the other keys: the entropy of a flow has no closed form."""
+    Path("small.yaml").write_text(f"algorithm: ppo\n{SMALL}")
+    pair = space("algorithm: [ppo, fpo]\nlearner.entropy_coefficient: [0.0, 0.01]\n")
+    chosen = options(trials=1, space=tuple(pair))
+    study = studies.open_study(chosen, 1)
+    first = study.ask()  # the recipe as it is
+    assert [each.suggest(first) for each in pair] == ["ppo", 0.0]
+    study.tell(first.number, 0.0)
+    study.enqueue_trial({"algorithm": '"fpo"', "learner.entropy_coefficient": "0.01"})
+    outcome = SweepRunner(study, options(trials=2, space=tuple(pair)), 1, print, lambda progress: None).run()
+    _, trial = study.trials
+    assert trial.state.name == "FAIL" and "needs a gaussian policy" in trial.user_attrs["message"]
+    assert outcome.exit_code == 0 and not Path("out/trial0001").exists()
 
 
 @needs_optuna

@@ -7,7 +7,7 @@ and numbers of seeds; what differs is said beside the table.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from math import isfinite
@@ -100,23 +100,27 @@ class PublishedComparison:
             for each in self.own
         ]
         theirs = [
-            [each.algorithm, f"{each.value:.1f}", _spread(each.spread), "", f"{each.env_steps:,}", each.source]
+            [self._label(each), f"{each.value:.1f}", _spread(each.spread), "", f"{each.env_steps:,}", each.source]
             for each in self.published
         ]
         return own + theirs
 
     def notes(self) -> list[str]:
         """Return in sentences what is not alike."""
-        notes = [f"{each.algorithm} here: {each.measured}; the spread is over its runs." for each in self.own]
+        over = {True: "the spread is the standard deviation over its runs", False: "one run, hence no spread"}
+        notes = [f"{each.algorithm} here: {each.measured}; {over[each.runs > 1]}." for each in self.own]
         for name in dict.fromkeys(result.source for result in self.published):
             source = data().sources[name]
             steps = sorted({result.env_steps for result in self.published if result.source == name})
             ratios = [count / max(1, max(each.env_steps for each in self.own)) for count in (steps[0], steps[-1])]
             notes.append(f"{name}: {source.title}, {source.url}. {_sentence(source.setting)} {_budget(ratios)}")
-        versions = {
-            each.published_as for each in self.published if each.published_as not in (self.env, _bare(self.env))
-        }
+        own = {self.env, _bare(self.env)}
+        versions = {each.published_as for each in self.published if each.task == self.env} - own
         return notes + [f"Published for {version}, which is not exactly {self.env}." for version in sorted(versions)]
+
+    def _label(self, result: PublishedResult) -> str:
+        """'FPO', or 'FPO, mean over ten tasks' for a figure that is not of this task alone."""
+        return result.algorithm if result.task == self.env else f"{result.algorithm}, {result.published_as}"
 
 
 @cache
@@ -174,7 +178,7 @@ def _runs(folder: Path) -> Iterator[tuple[str, str, float, int, str]]:
                 if mode in record.evaluations:
                     label = noise_label(mode, record.config)
                     value = record.evaluations[mode].return_mean
-                    measured = f"mean return over {record.episodes} evaluation episodes, {label} noise or actions"
+                    measured = f"mean return over {record.episodes} evaluation episodes, {label}{_held(record.config)}"
                     yield record.config["env"]["id"], f"{record.algorithm}, {label}", value, record.env_steps, measured
         else:
             yield _training(run)
@@ -189,7 +193,13 @@ def _training(run: Path) -> tuple[str, str, float, int, str]:
     if not returns or not isfinite(fmean(returns)):
         raise UsageError(f"{run} has no returns yet: no episode has ended in its last {WINDOW} iterations.")
     measured = f"mean return of the last {len(returns)} iterations of training, with its exploration (no evaluation)"
+    measured += _held(config)
     return config["env"]["id"], config["algorithm"], fmean(returns), progress["env_steps"], measured
+
+
+def _held(config: Mapping[str, Any]) -> str:
+    repeat = config["env"].get("action_repeat", 1)
+    return f"; an env step is an action that is held for {repeat} control steps" if repeat > 1 else ""
 
 
 def _spread(value: float | None) -> str:
@@ -207,6 +217,6 @@ def _sentence(text: str) -> str:
 
 
 def _budget(ratios: list[float]) -> str:
-    low, high = (f"{ratio:.2g}" for ratio in ratios)
+    low, high = (f"{float(f'{ratio:.2g}'):,.{0 if ratio >= 10 else 2}f}" for ratio in ratios)
     times = low if low == high else f"{low} to {high}"
     return f"Its training was {times} times as long as the longest here, in env steps."

@@ -38,12 +38,14 @@ def stop_after_two(metrics):
 
 class Closing:
     """Is made once and closed at the end."""
+    made = 0
     def __init__(self):
         self.calls = 0
+        Closing.made += 1
     def __call__(self, metrics):
         self.calls += 1
     def close(self):
-        Path("closed").write_text(str(self.calls))
+        Path("closed").write_text(f"{self.calls} {Closing.made}")
 
 def fail(metrics):
     if metrics["iteration"] == 3:
@@ -101,13 +103,13 @@ def test_options_come_after_those_of_the_recipe(folder: Path) -> None:
     config = checkpoint.load(folder / "runs/a/ckpt.pt")["config"]
     assert config["callbacks"] == ["own.py:record", "own.py:Closing"]
     assert len(Path("seen.jsonl").read_text().splitlines()) == 5
-    assert Path("closed").read_text() == "5"
+    assert Path("closed").read_text() == "5 1"
 
 
 def test_a_callback_that_fails_does_not_lose_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("small.yaml", "--name", "a", "--callback", "own.py:fail") == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "the callback own.py:fail failed: ValueError: no such luck (own.py:24)" in message
+    assert "the callback own.py:fail failed: ValueError: no such luck (own.py:26)" in message
     assert "flowrl train --resume runs/a continues it" in message
     assert checkpoint.load(folder / "runs/a/ckpt.pt")["progress"]["iteration"] == 3
 
@@ -159,6 +161,8 @@ def test_the_config_of_a_run_is_no_recipe_of_the_users(folder: Path, capsys: pyt
     assert fresh("train", "small.yaml", "--name", "a", "--callback", "own.py:record", "--json") == 0
     assert fresh("train", "runs/a/config.yaml", "--name", "b") == 2
     assert "own.py" in capsys.readouterr().err and not Path("runs/b").exists()
+    with user_code.naming_apart(), pytest.raises(UsageError, match=r"own\.py"):
+        flowrl.train(flowrl.load_config("runs/a/config.yaml"), name="b")
     Path("runs/a/config.yaml").rename("mine.yaml")
     assert fresh("train", "mine.yaml", "--name", "b", "--json") == 0
 

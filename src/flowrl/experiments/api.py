@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flowrl.envs import factory
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.settings import EnvSettings
 from flowrl.experiments import build
+from flowrl.experiments import callbacks as calling
 from flowrl.experiments import evaluate as evaluation
 from flowrl.experiments import train as training
 from flowrl.experiments.callbacks import Callback
@@ -42,6 +44,7 @@ def load_config(source: str | Path, overrides: Overrides = ()) -> Config:
     written = recipe.apply(recipe.read(source), _as_settings(overrides))
     config = settings.load(written)
     build.check_sampler(config, settings.composed(written))
+    calling.name_written(settings.composed(written))
     return config
 
 
@@ -163,7 +166,8 @@ def _plan(config: Config) -> TrainPlan:
     """Plan the training of settings that Python code has made."""
     source = Recipe("the settings", config.model_dump(mode="json"))
     build.check_sampler(config, source)
-    return training.planned_run(config, source, config.env.id)
+    # its callbacks were named when the user's recipe was loaded, or not at all
+    return training.planned_run(config, replace(source, checkpoint=source.name), config.env.id)
 
 
 def _as_settings(overrides: Overrides) -> list[str]:

@@ -98,6 +98,12 @@ def name_written(source: Recipe) -> None:
             user_code.name_code(text)
 
 
+def check(config: Config) -> None:
+    """Load the code of the callbacks of `config`, without making anything of it; raises UsageError as `load` does."""
+    for text in config.callbacks:
+        _refuse_uncallable(text, user_code.load(text, KEY[0]))
+
+
 def load(config: Config, own: Sequence[Callback] = ()) -> Callbacks:
     """Load the callbacks of `config`, followed by the callables `own`, which Python code has given.
 
@@ -113,12 +119,16 @@ def _made(text: str, target: Any) -> Callback:
             target = target()
         except Exception as error:
             raise UsageError(f"callbacks {text!r}: the class cannot be made: {in_one_line(error)}.") from error
+    _refuse_uncallable(text, target)
+    return target
+
+
+def _refuse_uncallable(text: str, target: Any) -> None:
     if not callable(target):
         raise UsageError(
             f"callbacks {text!r} is a {type(target).__name__}, which cannot be called. Name a function that takes the "
             "metrics of an iteration, as in my_file.py:my_function."
         )
-    return target
 
 
 def _name_of(call: Callback) -> str:

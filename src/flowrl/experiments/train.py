@@ -95,7 +95,7 @@ def _check_extensions(config: Config, source: recipe.Recipe) -> None:
     """Raise MissingDependency for a tracker that is not installed, UsageError for a callback that cannot be loaded."""
     trackers.check(config.trackers, str(source.place(("trackers",))))
     callbacks.name_written(source)
-    callbacks.load(config)
+    callbacks.check(config)
 
 
 def planned_run(config: Config, source: recipe.Recipe, name: str) -> TrainPlan:

@@ -161,9 +161,9 @@ def flowrl_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @needs_optuna
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_killed_sweep_continues_and_its_best_recipe_trains(folder: Path) -> None:
-    Path("small.yaml").write_text(SMALL.replace("total_steps: 640", "total_steps: 64000"))
+    Path("small.yaml").write_text(SMALL.replace("total_steps: 640", "total_steps: 9600"))
     process = subprocess.Popen([sys.executable, "-m", "flowrl", *sweep("--trials", "2")], start_new_session=True)
     running = Path("out/trial0000/seed0")
     while not (running / "metrics.jsonl").is_file() or (running / "metrics.jsonl").read_text().count("\n") < 20:
@@ -194,13 +194,25 @@ def test_a_killed_sweep_continues_and_its_best_recipe_trains(folder: Path) -> No
     best = flowrl.load_config("out/best.yaml", ["threads=1", "env.threads=1"])
     assert best.model_dump(mode="json") == content["config"]
 
-    other = flowrl_process(*sweep("--trials", "2", "--seeds", "2"))
-    assert other.returncode == 2 and "seeds was '0' and is '0,1'" in other.stderr
+
+@needs_optuna
+def test_a_sweep_with_other_options_is_refused(folder: Path) -> None:
+    study = studies.open_study(options(), 1)
+    assert [trial.state.name for trial in study.trials] == ["WAITING"]  # the recipe as it is
+    studies.open_study(options(trials=9), 2)
+    for changed, words in (
+        ({"seeds": (0, 1)}, "seeds was '0' and is '0,1'"),
+        ({"steps": 64}, "steps was None and is 64"),
+        ({"space": tuple(space(SPACE.replace("0.5", "0.6")))}, "space was"),
+    ):
+        with pytest.raises(UsageError) as refusal:
+            studies.open_study(options(**changed), 1)
+        assert words in str(refusal.value) and "choose another --out" in str(refusal.value)
 
 
 @needs_optuna
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_several_seeds_are_averaged_and_trials_run_side_by_side(folder: Path) -> None:
     done = flowrl_process(*sweep("--trials", "2", "--seeds", "2", "--jobs", "2", "--pruner", "median", "--json"))
     assert done.returncode == 0, done.stderr
@@ -213,7 +225,7 @@ def test_several_seeds_are_averaged_and_trials_run_side_by_side(folder: Path) ->
 
 @needs_optuna
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_sweep_whose_trials_all_fail_ends_with_their_exit_code(folder: Path) -> None:
     Path("space.yaml").write_text("env.options.max_steps: [-3, -2]\n")
     done = flowrl_process(*sweep("--trials", "1"))
@@ -223,7 +235,7 @@ def test_a_sweep_whose_trials_all_fail_ends_with_their_exit_code(folder: Path) -
 
 @needs_optuna
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_pruned_trial_is_stopped_and_saved(folder: Path) -> None:
     chosen = options(trials=1, pruner="median", steps=640_000)
     study = studies.open_study(chosen, 1)

@@ -32,6 +32,8 @@ NEW_KEYS = {
     "config.env.history",
     "config.env.flatten",
     "config.env.timeout_s",
+    "config.init_from",
+    "config.trackers.0",
 }  # of the configuration, since the golden checkpoints were saved
 TIMES = {"progress.seconds", "metrics_offset", "flowrl"}  # they differ from run to run, or from version to version
 

@@ -48,6 +48,7 @@ class Trial:
     effect: str = "update"  # the name of a function below
 
 
+STOP = f"{Path(__file__).parents[1] / 'data' / 'callbacks' / 'stop_at_once.py'}:stop"
 ADAPTIVE, LINEAR = "learner.schedule.kind=adaptive", "learner.schedule.kind=linear"
 SMALL_TARGET, LARGE_TARGET = "learner.schedule.target=1e-9", "learner.schedule.target=1000"
 LOGNORMAL = "learner.probes.law=lognormal"
@@ -99,10 +100,13 @@ TRIALS: dict[str, Trial] = {
     "checkpoint.every_s": Trial("0", effect="number_of_saves"),
     "checkpoint.best_over": Trial("1", effect="best_file"),
     "imports": Trial("[tests.experiments.imported_at_resume]", effect="imported"),
+    "trackers": Trial("[]", effect="event_file"),
+    "callbacks": Trial(f"['{STOP}']", (f"total_steps={8 * ITERATION}",), effect="stopped"),
 }
 REFUSED: dict[str, str] = {
     "algorithm": "fpo++",
     "seed": "5",
+    "init_from": "runs/other",
     "env.id": "Pendulum-v1",
     "env.count": "4",
     "env.squash": "tanh",
@@ -355,6 +359,17 @@ def imported(plain: Resumed, changed: Resumed) -> bool:
     name = "tests.experiments.imported_at_resume"
     in_code = [name in content.get("code", {}) for content in saved]
     return [content["config"]["imports"] for content in saved] == [[], [name]] and in_code == [False, True]
+
+
+def event_file(plain: Resumed, changed: Resumed) -> bool:
+    """A session with TensorBoard writes an event file of its own."""
+    numbers = [len(list(run.folder.glob("events.out.tfevents.*"))) for run in (plain, changed)]
+    return numbers == [2, 1]
+
+
+def stopped(plain: Resumed, changed: Resumed) -> bool:
+    """It asks to stop after the first iteration of the session, the fourth of the run."""
+    return [run.after["progress"]["iteration"] for run in (plain, changed)] == [8, 4]
 
 
 # --- the tests --------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
+from flowrl.cli.sweep import sweep
 from flowrl.cli.train import train
 from flowrl.contracts import user_code
 from flowrl.experiments import signals
@@ -52,6 +53,7 @@ app.command()(envs)
 app.command()(new)
 app.command()(motions)
 app.command()(suite)
+app.command()(sweep)
 app.command()(compare)
 app.command()(play)
 app.command()(plot)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowrl.experiments.suite.result import TrialResult
     from flowrl.experiments.suite.scheduler import SuiteProgress
 
-COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
+COLUMNS = ["recipe", "algorithm", "cell", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 STATES = ("finished", "kept", "diverged", "failed", "unfinished")
 MOST_SEEDS = 10_000
 MOST_STEPS = 10**15  # as `total_steps` of a recipe
@@ -39,6 +39,13 @@ def suite(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable.")
     ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,…",
+            help="Train with every one of these values, and with every combination of several such keys; repeatable.",
+        ),
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes of each evaluation.")] = 64,
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
         "runs/suite"
@@ -46,7 +53,7 @@ def suite(
     imports: Imports = None,
     json: Json = False,
 ) -> int:
-    """Train and evaluate recipes x algorithms x seeds.
+    """Train and evaluate recipes x algorithms x seeds, and with --grid x values of keys.
 
     A trial is one recipe, algorithm and seed. Each has its own process and is evaluated under random and zero
     noise (Gaussian policy: sampled and mean actions). The same command continues after an interruption: finished
@@ -65,6 +72,7 @@ def suite(
         overrides=tuple(overrides or ()),
         episodes=episodes,
         imports=tuple(imports or ()),
+        grid=tuple(grid or ()),
     )
     work = plan.make_jobs(chosen)
     with progress_bar() as bar:
@@ -80,7 +88,7 @@ def suite(
         trials = [result.as_dict() for result in outcome.results]
         print_json({"out": str(out), **counts, "stopped_by": stopped_by, "cells": trials})
     else:
-        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1], COLUMNS[:3])
+        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[3:-1], COLUMNS[:4])
     if outcome.signal:
         progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} trials are done"
         say(f"stopped by {outcome.signal.name}: {progress}; the same command continues.")
@@ -89,6 +97,7 @@ def suite(
         again += ["--steps", steps] if steps else []
         again += [word for override in overrides or () for word in ("--set", override)]
         again += [word for text in imports or () for word in ("--import", text)]
+        again += [word for values in grid or () for word in ("--grid", values)]
         next_command("flowrl suite", *again, "--jobs", jobs, "--episodes", episodes, "--out", out)
     elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)
@@ -106,6 +115,7 @@ def _row(result: TrialResult) -> list[str]:
     return [
         result.trial.recipe,
         result.trial.algorithm,
+        result.trial.cell,
         str(result.trial.seed),
         cell(result.returns.get("random")),
         cell(result.returns.get("zero")),

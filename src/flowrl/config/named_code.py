@@ -17,7 +17,7 @@ from flowrl.config.yaml_reader import KeyPath, dotted
 from flowrl.contracts import user_code
 
 IMPORTS = ("imports",)
-KEYS: tuple[KeyPath, ...] = (IMPORTS, ("env", "id"), ("env", "wrappers"), ("sampler", "name"))
+KEYS: tuple[KeyPath, ...] = (IMPORTS, ("env", "id"), ("env", "wrappers"), ("sampler", "name"), ("callbacks",))
 """The keys whose values may name code. A list has a name in each item, or in the only key of an item; everything in
 `imports` is code, elsewhere what contains a colon or ends in .py."""
 SECTIONS = ("fpo", "fpo++", "ppo")  # of a recipe, which hold the same keys for one algorithm

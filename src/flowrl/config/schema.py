@@ -18,6 +18,7 @@ from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 
 Algorithm = Literal["fpo", "fpo++", "ppo"]
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 # The preset of each algorithm. A recipe may change every part of it, for all algorithms or, in a section of the
 # algorithm's name, for one.
@@ -77,6 +78,9 @@ class Config(Settings):
         0, ge=0, le=2**62
     )
     """Seed of weights, environments, noise and minibatches."""
+    init_from: Annotated[str | None, AtResume(False, "it gave the weights that the run began with")] = None
+    """A checkpoint or a run folder whose weights and observation statistics the run begins with; null for new ones. The
+    optimiser, the seed and the progress are the run's own."""
     total_steps: Changeable[int] = Field(ge=1, le=10**15)
     """Budget in environment steps, over all environments together; with `env.action_repeat` a step is an action."""
     device: Changeable[Literal["auto", "cpu", "cuda"]] = "cpu"
@@ -102,6 +106,11 @@ class Config(Settings):
     )
     """Python files and modules that are imported first, such as `[my_env.py]`: they may register environments with
     Gymnasium. `--import` adds to them."""
+    trackers: Changeable[Annotated[tuple[TrackerName, ...], Strict(False)]] = Field(("tensorboard",), max_length=10)
+    """Where metrics go besides metrics.jsonl, each through its own library: tensorboard, wandb, trackio, mlflow."""
+    callbacks: Changeable[Annotated[tuple[str, ...], Strict(False)]] = Field((), max_length=100)
+    """Callables of your own, `file.py:name` or `module:name`, that get the metrics of every iteration and may stop the
+    run. Those of a checkpoint run only when they are named again."""
 
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:

@@ -24,6 +24,7 @@ from flowrl.envs.lookup import (
     constructor_options,
     find,
     fixed_arguments,
+    is_ours,
     keys_of,
     of_spec,
     parameters,
@@ -111,7 +112,8 @@ def carry_over(env: Adapter, state: dict[str, Any], trained: EnvSettings) -> str
     `state` is that of the run's Adapter, `trained` its settings. Returns why `env` may not be the environment that was
     trained in, or ''. The environments of our families keep nothing, however they are stepped.
     """
-    if is_ours(find(env.settings.id)):
+    spec = find(env.settings.id)
+    if is_ours(spec) or (steps_together(spec) and isinstance(state["envs"], list)):
         return ""
     if not isinstance(state["envs"], list) or state["id"] != env.settings.id:
         return env.carry_over(state)

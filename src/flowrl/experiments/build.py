@@ -170,6 +170,7 @@ class Run:
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
         self.best = Best()
         self.code = code_record.digests(config.model_dump(mode="json"))  # of what was loaded
+        self.initial_weights: dict[str, Any] | None = None  # where they come from, if not from the seed
         self.platform = platform.platform_of(device, env_mode(config))
 
     def start(self) -> None:
@@ -192,6 +193,7 @@ class Run:
             "platform": self.platform,
             "metrics_offset": metrics_offset,
             **({"code": self.code} if self.code else {}),
+            **({} if self.initial_weights is None else {"initial_weights": self.initial_weights}),
         }
 
     def restore(self, content: dict[str, Any]) -> str:
@@ -207,6 +209,7 @@ class Run:
                 f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
                 "or saved by another version; train again, or use the version that saved it."
             ) from error
+        self.initial_weights = content.get("initial_weights")
         self.training.set_progress(content["progress"])
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
         if content["config"].get("checkpoint", {}).get("best_over") != self.config.checkpoint.best_over:

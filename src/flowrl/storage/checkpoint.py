@@ -24,7 +24,9 @@ from flowrl.storage import content as schema
 from flowrl.storage import files, integrity, lock
 from flowrl.storage.content import FORMAT
 
-LATEST, BEST, RUNS = "ckpt.pt", "best.pt", Path("runs")
+LATEST = "ckpt.pt"
+BEST = "best.pt"
+RUNS = Path("runs")
 
 MOST_BYTES = 4 * 10**9  # of a file
 DEPTH = 64  # levels of nested containers

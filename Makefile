@@ -20,11 +20,12 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh
 
 install: $(READY)
 
-# Trains GridWorld with FPO and with PPO; evaluates the flow under five samplers; draws both.
+# Trains GridWorld with FPO and with PPO for as long; evaluates the flow under five samplers; draws both: by these steps
+# the Gaussian goes one way from the middle, where the flow still goes either way.
 demo: $(READY)
 	@rm -rf $(FPO) $(PPO)
-	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(FPO))
-	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(PPO)) --set algorithm=ppo
+	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(FPO)) --set total_steps=131072
+	$(BIN)/flowrl train gridworld.yaml --name $(notdir $(PPO)) --set total_steps=131072 --set algorithm=ppo
 	$(BIN)/flowrl eval $(FPO) --sampler euler:10,midpoint:5,heun:5,rk4:4,dopri5 --episodes 500
 	$(BIN)/flowrl plot $(FPO) $(PPO) --field --out runs/demo.png
 

@@ -87,6 +87,8 @@ def cases() -> Iterator[tuple[str, list[str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of a case's name")
+    parser.add_argument("--every", type=int, default=1, help="try each N-th case")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--stop-s", type=float, default=8.0, help="seconds before a training gets SIGTERM")
     parser.add_argument("--limit-s", type=float, default=60.0)
     options = parser.parse_args()
@@ -94,9 +96,8 @@ def main() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ADDRESSES, resource.RLIM_INFINITY))
     faults = trained = refused = 0
-    for name, overrides in cases():
-        if options.only not in name:
-            continue
+    chosen = [case for case in cases() if options.only in case[0]][options.first :: options.every]
+    for name, overrides in chosen:
         with tempfile.TemporaryDirectory(prefix="extreme-") as scratch:
             command = ["train", "gridworld.yaml", "--name", "run"]
             for override in [*BASE, *overrides]:
@@ -108,7 +109,7 @@ def main() -> None:
             faults += 1
             print(f"{name}: {outcome.fault} after {outcome.seconds:.0f} s, {outcome.megabytes:.0f} MB: "
                   f"{outcome.output.strip().splitlines()[-2:]}", flush=True)  # fmt: skip
-    print(f"{trained} trained, {refused} refused or diverged, {faults} faults")
+    print(f"{len(chosen)} recipes: {trained} trained, {refused} refused or diverged, {faults} faults")
     sys.exit(faults > 0)
 
 

@@ -1,5 +1,7 @@
 """Errors of allocation are one paragraph; other exceptions stay bugs."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -30,3 +32,13 @@ def test_an_allocation_that_fails_is_one_paragraph(call: object, capsys: pytest.
 def test_another_runtime_error_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code_of(error_of(lambda: torch.zeros(2) @ torch.zeros(3))) == 1
     assert "this is a bug in flowrl" in capsys.readouterr().err
+
+
+def test_code_that_ends_the_program_does_not_choose_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(error_of(lambda: sys.exit(0))) == 1
+    assert "SystemExit: 0" in capsys.readouterr().err
+
+
+def test_the_command_line_may_end_the_program_as_after_a_completion() -> None:
+    call = compile("import sys; sys.exit(0)", "shell.py", "exec")
+    assert exit_code_of(error_of(lambda: exec(call, {"__name__": "typer.shell"}))) == 0  # noqa: S102

@@ -173,16 +173,16 @@ def test_a_run_with_a_sampler_file_leads_on(here: Path, capsys: pytest.CaptureFi
     Path("power.py").write_text(POWER)
     Path("grid.yaml").write_text(GRID)
     assert cli.run(["train", "grid.yaml", "--name", "a"]) == 0
-    for _ in range(2):  # the next: line of train, then that of eval
+    for _ in range(3):  # the next: line of train, then those of two evaluations
         command = capsys.readouterr().err.splitlines()[-1].removeprefix("next: flowrl ").split()
         assert cli.run([*command, *(["--episodes", "2"] if command[0] == "eval" else ["--batch", "1"])]) == 0
     assert command[0] == "bench-latency"
     capsys.readouterr()
     for command in (["inspect", "runs/a"], ["plot", "runs/a"]):
         assert cli.run(command) == 0
-        assert capsys.readouterr().err.splitlines()[-1].endswith("--sampler power.py:Power")
+        assert capsys.readouterr().err.splitlines()[-1].endswith("--import power.py")
     assert cli.run(["bench-latency", f"runs/a/{LATEST}"]) == 2
-    assert f"flowrl bench-latency runs/a/{LATEST} --sampler power.py:Power" in capsys.readouterr().err
+    assert "only when you name it: --import power.py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from flowrl.cli import output, run
 from flowrl.cli.errors import complain, exit_code_of
-from flowrl.cli.output import next_command, print_facts, print_table, printable_stdout, say
+from flowrl.cli.output import json_alone, next_command, print_facts, print_json, print_table, printable_stdout, say
 from flowrl.contracts.printable import printable
 
 COLUMNS = ["name", "NFE", "error", "description"]
@@ -143,9 +144,55 @@ def test_an_output_that_cannot_be_written_is_a_storage_error() -> None:
     assert done.stderr == "flowrl: the output cannot be written: No space left on device. Free some space.\n"
 
 
+WRONG = """\
+print("\x1b[2J", end="")
+class Wrong:
+    def __call__(self, velocity, x, t0, t1):
+        return x
+"""
+
+
 @pytest.mark.slow
-def test_a_closed_pipe_is_not_an_error() -> None:
-    command = f"'{sys.executable}' -m flowrl samplers --json | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 0
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("samplers --json", 0),
+        ("--help", 0),
+        ("samplers check wrong.py:Wrong", 7),
+        ("samplers check wrong.py:Wrong --json", 7),
+        ("suite gone.yaml", 2),
+    ],
+)
+def test_a_closed_pipe_changes_no_exit_code(command: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG)
+    line = f"'{sys.executable}' -m flowrl {command} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_closed_pipe_is_noticed_by_no_code_that_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(ZeroDivisionError), printable_stdout():
+            for _ in range(10_000):
+                print("line")
+            sys.stdout.flush()
+            raise ZeroDivisionError
+
+
+def test_a_command_that_fails_does_so_whatever_reads_its_output(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(BrokenPipeError(32, "Broken pipe")) == 1  # of a worker process, for instance
+    assert "this is a bug" in capsys.readouterr().err
+
+
+def test_what_other_code_prints_beside_a_document_shows_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    with json_alone():
+        print(ODD)
+        print_json({"a": "\x7f"})
+    printed = capsys.readouterr()
+    assert printed.err == f"{SHOWN}\n"
+    assert json.loads(printed.out) == {"a": "\x7f"}

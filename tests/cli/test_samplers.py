@@ -86,6 +86,34 @@ def test_check_of_a_wrong_sampler_exits_with_7(tmp_path: Path, capsys: pytest.Ca
     ]
 
 
+ENDING = ["sys.exit()", "sys.exit(0)", "raise KeyboardInterrupt", "raise GeneratorExit", "raise RuntimeError('odd')"]
+
+
+@pytest.mark.parametrize("ending", ENDING)
+@pytest.mark.parametrize("place", ["file", "__init__", "__call__"])
+def test_code_of_a_sampler_that_ends_the_program_is_a_failure(
+    place: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 0 without a word would pass for a good sampler."""
+    monkeypatch.chdir(tmp_path)
+    body = {"__init__": "pass", "__call__": "return x"} | {place: ending}
+    Path("wrong.py").write_text(
+        f"import sys\n{ending if place == 'file' else ''}\nclass Wrong:\n"
+        f"    def __init__(self):\n        {body['__init__']}\n"
+        f"    def __call__(self, velocity, x, t0, t1):\n        {body['__call__']}\n"
+    )
+    code = run(["samplers", "check", "wrong.py:Wrong"])
+    out, err = capsys.readouterr()
+    what = {"s": "SystemExit", "K": "KeyboardInterrupt", "G": "GeneratorExit", "R": "RuntimeError: odd"}
+    name = what[ending.removeprefix("raise ")[0]]
+    assert code == (7 if place == "__call__" else 2)
+    assert err.count("\n") == 1 and "wrong.py:Wrong" in err
+    if place == "__call__":
+        assert all("FAIL" in line and name in line for line in out.splitlines()[2:])
+    else:
+        assert name in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

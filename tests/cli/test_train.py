@@ -60,7 +60,7 @@ CONFIGS = [  # what is wrong in the recipe, what the message must name
     ("env: {id: 3}", ["id"]),
     ("env: {id: Pendulm-v1}", ["Pendulum-v1"]),
     ("env: {id: CartPole-v1}", ["CartPole-v1", "Discrete"]),
-    ("env: {id: 'os:Pendulum-v1'}", [":"]),
+    ("env: {id: 'os:Pendulum-v9'}", ["os registers no environment 'Pendulum-v9'", "Did you mean 'Pendulum-v1'"]),
     ("env: {id: flowrl/GridWorld-v0, options: {mode: two_wall}}", ["two_walls"]),
     ("env: {id: flowrl/GridWorld-v0, options: {size: 3}}", ["size"]),
     ("env: {id: flowrl/GridWorld-v0, options: {start: [0, 0]}}", ["start"]),

@@ -52,7 +52,7 @@ gymnasium.register("flowrl-test/Missing-v0", missing)
 @pytest.mark.parametrize(
     ("id", "options", "error", "said"),
     [
-        ("os:system", {}, UsageError, "import a module"),
+        ("os:system", {}, UsageError, "env.id is the module os. "),
         ("hopper-v5", {}, UsageError, "Did you mean 'Hopper-v5'"),
         ("Hopper", {}, UsageError, "Did you mean 'Hopper-v5'"),
         ("GridWorld-v0", {}, UsageError, "Did you mean 'flowrl/GridWorld-v0'"),
@@ -62,6 +62,10 @@ gymnasium.register("flowrl-test/Missing-v0", missing)
         ("flowrl-test/Track-v0", {"lenght": 3}, UsageError, "no option 'lenght'. Did you mean 'length'"),
         ("Hopper-v5", {"forward_reward": 1}, UsageError, "Did you mean 'forward_reward_weight'"),
         ("flowrl/GridWorld-v0", {"max_episode_steps": 3}, UsageError, "Did you mean 'max_steps'"),
+        ("flowrl/GridWorld-v0", {"mode": [1, 2]}, UsageError, "env.options.mode: GridWorld has no mode [1, 2]."),
+        ("flowrl/GridWorld-v0", {"max_steps": 0}, UsageError, "env.options.max_steps: GridWorld: max_steps must be"),
+        ("GymV26Environment-v0", {"env_id": "os:X-v0"}, UsageError, "env.options.env_id 'os:X-v0'"),
+        ("GymV21Environment-v0", {"env_id": "os:X-v0"}, UsageError, "would import"),
         ("flowrl/GridWorld-v0", {"mode": "two_walks"}, UsageError, "Did you mean 'two_walls'"),
         ("Pendulum-v1", {"num_envs": 3}, UsageError, "'num_envs' is set by flowrl"),
         ("flowrl-test/Missing-v0", {}, MissingDependency, "a_package_that_is_not_there"),

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 
 from flowrl.envs import families, gridworld
 from flowrl.envs.humanoid import metrics
+from tests import other_process
 
 pytestmark = pytest.mark.timeout(600)  # processes that import torch, on machines of any kind
 
@@ -60,32 +59,14 @@ COMMANDS = {
     "suite": ["suite", "bead.yaml", "--algorithms", "fpo", "--seeds", "1", "--episodes", "4", "--out", "out"],
     "compare": ["compare", "out"],
 }
-PROGRAM = """
-import contextlib, io, json, sys
-from flowrl.cli import run
-results = {}
-for name, arguments in json.load(sys.stdin).items():
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = run(arguments)
-    results[name] = {"code": code, "out": out.getvalue(), "err": err.getvalue()}
-print(json.dumps(results))
-"""
 
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, dict[str, Any]]:
     """Exit code, stdout and stderr of every command, all run by that flowrl in one other process."""
     path = os.pathsep.join([str(folder / "src"), str(ROOT / "samplers")])
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        input=json.dumps(COMMANDS),
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(done.stdout)
+    found = other_process.flowrl(list(COMMANDS.values()), folder, variables={"PYTHONPATH": path})
+    return {name: result._asdict() for name, result in zip(COMMANDS, found, strict=True)}
 
 
 def output(results: dict[str, dict[str, Any]], name: str) -> str:

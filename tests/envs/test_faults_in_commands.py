@@ -244,6 +244,19 @@ def test_a_curriculum_is_evaluated_where_it_has_come_to_with_the_options_that_ar
     assert env.reset(0).tolist() == [[8 * 3.0 + 0.5]] * 2
 
 
+@pytest.mark.parametrize("id", ["flowrl/GridWorld-v0", "flowrl/ReacherEasy-v0"])
+def test_a_run_of_our_own_environments_in_processes_is_evaluated(id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.yaml").write_text(
+        f"total_steps: 8\nenv: {{id: {id}, count: 2, mode: async}}\nrollout: {{steps: 4}}\n"
+        "policy: {hidden: [8]}\nlearner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}\n"
+    )
+    assert run(["train", "own.yaml", "--name", "run"]) == 0
+    limit = "env.options.max_steps=3" if "Grid" in id else "env.options.max_episode_steps=3"
+    capsys.readouterr()
+    assert run(["eval", RUN, "--episodes", "2", "--set", limit]) == 0
+    assert "may not be" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_running_statistics_resume_exactly(mode: str) -> None:
     def env() -> Adapter:

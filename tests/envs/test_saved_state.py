@@ -32,7 +32,7 @@ def state_after(id: str, steps: int, mode: str = "auto") -> Any:
 @pytest.mark.parametrize("id", NATIVE)
 def test_a_state_is_like_that_of_new_environments_but_in_its_numbers(id: str) -> None:
     saved, fresh = state_after(id, 3), state_after(id, 0)
-    saved_state.check(saved)
+    saved_state.check(saved, 3)
     saved_state.check_alike(saved, fresh)
     array = next(value for _, value in saved["value"] if value["kind"] == "array") if "Grid" in id else None
     if array is not None:
@@ -57,7 +57,7 @@ def of_kind(tree: Any, kind: str) -> Any:
 def test_a_generator_that_would_read_beyond_its_memory_is_refused(bits: Callable[[int], Any]) -> None:
     """NumPy takes any position: with 10**9 MT19937 reads 4 GB beyond its numbers."""
     state = encoded({"random": np.random.Generator(bits(1))})
-    saved_state.check(state)
+    saved_state.check(state, 3)
     name = bits(1).state["bit_generator"]
     pairs = of_kind(state, name)["value"]["value"]
     for pair in pairs:
@@ -68,7 +68,7 @@ def test_a_generator_that_would_read_beyond_its_memory_is_refused(bits: Callable
         elif pair[0] == "state" and name in ("PCG64", "SFC64"):
             pair[1] = "x"
     with pytest.raises(ValueError, match=f"random' is not the state of a {name} generator"):
-        saved_state.check(state)
+        saved_state.check(state, 3)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,19 @@ def test_a_generator_that_would_read_beyond_its_memory_is_refused(bits: Callable
 )
 def test_a_state_of_another_form_is_refused(change: Callable[[Any], Any], said: str) -> None:
     states = copy.deepcopy(SYNC)
-    saved_state.check(states)
+    saved_state.check(states, 3)
     change(states[1])
     with pytest.raises(ValueError, match=r"^its key 'env\.envs\.1") as caught:
-        saved_state.check(states)
+        saved_state.check(states, 3)
     assert said in str(caught.value)
+
+
+def test_every_environment_has_a_state_where_they_are_stepped_one_by_one() -> None:
+    with pytest.raises(ValueError, match=r"its key 'env\.envs\.0' has no list of layers"):
+        saved_state.check([None] * 3, 3)
+    with pytest.raises(ValueError, match=r"'env\.envs' has the states of 3 environments: expected 4"):
+        saved_state.check(SYNC, 4)
+    saved_state.check([None, *SYNC[1:]], 3, "env.statistics", gaps=True)
 
 
 SYNC = state_after("Pendulum-v1", 2, "sync")

@@ -333,6 +333,36 @@ def test_the_command_prints_and_writes_one_document(tmp_path: Path, capsys: pyte
     assert printed.err.splitlines()[-1].startswith("next: ")
 
 
+OWN = """\
+import sys
+calls = 0
+class Own:
+    def __call__(self, velocity, x, t0, t1):
+        global calls
+        calls += 1
+        {body}
+"""
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [
+        ("return x / 0", 0, "own.py:Own has no error: its actions are not finite"),
+        ("sys.exit(0)", 0, "left out own.py:Own: SystemExit: 0 (own.py:7)"),
+        ("return x.double()", 0, "left out own.py:Own: the sampler 'own.py:Own' returned"),
+        ("return x if calls < 200 else sys.exit(0)", 2, "flowrl: the sampler 'own.py:Own' failed: SystemExit: 0"),
+    ],
+)
+def test_a_faulty_sampler_is_reported(
+    body: str, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN.format(body=body))
+    assert run(["bench-latency", "--samplers", "euler,own.py:Own", "--steps", "1", "--batch", "1"]) == code
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("small")
 def test_figures_of_a_busy_machine_are_not_called_good(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -75,6 +75,18 @@ RUN_KEYS = [
     ("optimizer/state/99", {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}, "99"),
     ("random/generators", {}, "random.generators.noise"),
     ("average", {}, "average"),
+    ("env/envs", [None] * 64, "env.envs.0"),
+    ("progress/iteration", 2**62, "progress.iteration"),
+    ("progress/seconds", 1e12, "progress.seconds"),
+    ("progress/window_return", -1.7e308, "progress.window_return"),
+    ("episodes/ended", 2**62, "episodes.ended"),
+    ("episodes/lengths", torch.full((64,), 2**63 - 1), "episodes.lengths"),
+    ("episodes/returns", torch.full((64,), 1.7e308, dtype=torch.float64), "episodes.returns"),
+    ("env/steps", 2**62, "env.steps"),
+    ("schedule/updates", 2**62, "schedule.updates"),
+    ("normaliser/count", torch.tensor(1e308, dtype=torch.float64), "normaliser.count"),
+    ("normaliser/mean", torch.tensor([0, 1e308], dtype=torch.float64), "normaliser.mean"),
+    ("normaliser/sum_of_squares", torch.tensor([0, 1e308], dtype=torch.float64), "normaliser.sum_of_squares"),
 ]
 
 
@@ -180,10 +192,10 @@ def test_each_command_says_how_to_name_the_file(
     monkeypatch.chdir(tmp_path)
     forge(tmp_path, "config/sampler", {"name": "\x1b]0;P\x07\x1b[2Jx.py:S"})
     for command, remedy in [
-        (["eval", "run"], r"when you name it: --sampler \x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["train", "--resume", "run"], r"when you name it: --set sampler.name=\x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["bench-latency", "run"], r"--sampler \x1b]0;P\x07\x1b[2Jx.py:S"),
-        (["plot", "run", "--field"], "run/ckpt.pt: the run's sampler is the file"),
+        (["eval", "run"], r"when you name it: --import '\x1b]0;P\x07\x1b[2Jx.py'"),
+        (["train", "--resume", "run"], r"when you name it: --import '\x1b]0;P\x07\x1b[2Jx.py'"),
+        (["bench-latency", "run"], r"when you name it: --import '\x1b]0;P\x07\x1b[2Jx.py'"),
+        (["plot", "run", "--field"], "run/ckpt.pt: sampler.name is the file "),
     ]:
         assert run(command) == 2
         said = capsys.readouterr().err

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +21,20 @@ import torch
 import yaml
 
 from flowrl.storage import checkpoint
+from tests import other_process
 
 pytestmark = pytest.mark.slow
 
 DATA = Path(__file__).parents[1] / "data" / "checkpoints"
 HARDWARE = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
 RUNS = sorted(path.parent.name for path in DATA.glob("*/resumed.pt"))
-NEW_KEYS = {"config.env.timeout_s"}  # of the configuration, since the golden checkpoints were saved
+NEW_KEYS = {
+    "config.env.history",
+    "config.env.flatten",
+    "config.env.timeout_s",
+    "config.init_from",
+    "config.trackers.0",
+}  # of the configuration, since the golden checkpoints were saved
 TIMES = {"progress.seconds", "metrics_offset", "flowrl"}  # they differ from run to run, or from version to version
 
 
@@ -45,16 +49,19 @@ def this_machine() -> dict[str, str]:
     }
 
 
-def flowrl(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "flowrl", *arguments],
-        env=os.environ | HARDWARE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """The folder of the resumed runs, and the evaluations, all made by one process with `HARDWARE`."""
+    folder = tmp_path_factory.mktemp("golden")
+    commands = []
+    for name in RUNS:
+        run = shutil.copytree(DATA / name / "run", folder / name)
+        steps = yaml.safe_load((run / "config.yaml").read_text())["total_steps"]
+        commands.append(["eval", str(DATA / name / "run"), "--episodes", "4", "--json"])
+        commands.append(["train", "--resume", name, "--set", f"total_steps={2 * steps}"])
+    results = other_process.flowrl(commands, folder, variables=HARDWARE)
+    assert [result.err for result in results if result.code] == []
+    return folder, {name: json.loads(result.out) for name, result in zip(RUNS, results[::2], strict=True)}
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
@@ -87,9 +94,9 @@ def test_there_are_golden_checkpoints() -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_golden_checkpoint_evaluates_as_ever(name: str) -> None:
+def test_a_golden_checkpoint_evaluates_as_ever(name: str, outcome: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     expected = json.loads((DATA / name / "evaluation.json").read_text())
-    found = json.loads(flowrl("eval", str(DATA / name / "run"), "--episodes", "4", "--json"))
+    found = dict(outcome[1][name])
     del expected["action_us"], found["action_us"]
     assert found.keys() == expected.keys()
     if is_golden_machine():
@@ -97,11 +104,8 @@ def test_a_golden_checkpoint_evaluates_as_ever(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_golden_checkpoint_resumes_as_ever(name: str, tmp_path: Path) -> None:
-    run = shutil.copytree(DATA / name / "run", tmp_path / name)
-    steps = yaml.safe_load((run / "config.yaml").read_text())["total_steps"]
-    flowrl("train", "--resume", str(run), "--set", f"total_steps={2 * steps}")
-    found = leaves(checkpoint.load(run / "ckpt.pt"))
+def test_a_golden_checkpoint_resumes_as_ever(name: str, outcome: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    found = leaves(checkpoint.load(outcome[0] / name / "ckpt.pt"))
     expected = leaves(checkpoint.load(DATA / name / "resumed.pt"))
     if is_golden_machine():
         found = {key: value for key, value in found.items() if not key.startswith("platform.")}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args
 
@@ -14,21 +12,15 @@ import torch
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.storage import checkpoint
 from flowrl.training.ratio import RatioName
+from tests import other_process
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = f"""
-import contextlib, io, json, sys
+PLANTED = f"""
+import sys
 sys.path.insert(0, {str(ROOT)!r})
 from flowrl.config.policy_kinds import POLICY_KINDS
 from tests.experiments.linear_policy import LINEAR
 POLICY_KINDS["linear"] = LINEAR
-from flowrl.cli import run
-results = []
-for command in sys.argv[1:]:
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = run(command.split())
-    results.append((code, out.getvalue(), err.getvalue()))
-print(json.dumps(results))
 """
 RECIPE = """
 algorithm: ppo
@@ -40,13 +32,10 @@ learner: {ratio: likelihood, minibatches: 2, epochs: 2, entropy_coefficient: 0.0
 """
 
 
-def flowrl(folder: Path, *commands: str) -> list[tuple[int, str, str]]:
-    """Run `commands` in `folder` with the linear policy planted: (exit code, stdout, stderr) of each."""
+def flowrl(folder: Path, *commands: str) -> list[other_process.Finished]:
+    """Run `commands` in `folder` with the linear policy planted."""
     (folder / "linear.yaml").write_text(RECIPE)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *commands], cwd=folder, capture_output=True, text=True, check=True
-    )
-    return [(code, out, err) for code, out, err in json.loads(done.stdout)]
+    return other_process.flowrl([command.split() for command in commands], folder, PLANTED)
 
 
 def test_a_planted_kind_is_trained_evaluated_and_resumed(tmp_path: Path) -> None:

@@ -337,6 +337,22 @@ def test_lost_metrics_are_reported(
     assert [row["iteration"] for row in metrics(path.parent)][-2:] == [5, 6]
 
 
+@pytest.mark.parametrize("kept", [0, 2])
+def test_a_resume_after_lost_metrics_can_be_killed_before_it_saves(
+    kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its file then ends with an iteration that the checkpoint does not know, where earlier ones are missing."""
+    assert run(capsys, "recipe.yaml", "--name", "run")[0] == 0
+    path = Path("runs/run/metrics.jsonl")
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:kept]))
+    killed(after_the_first_save, "--resume", "run", "--set", "total_steps=384")
+    assert len(metrics(path.parent)) == kept + 1
+    code, _, message = run(capsys, "--resume", "run", "--set", "total_steps=384")
+    assert code == 0, message
+    assert f"lack iterations {kept + 1} to 4." in message
+    assert [row["iteration"] for row in metrics(path.parent)] == [*range(1, kept + 1), 5, 6]
+
+
 def test_metrics_of_another_run_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Of another seed, of other rollouts, of a longer run, and no metrics at all."""
     for name, change in (

@@ -48,6 +48,7 @@ class Trial:
     effect: str = "update"  # the name of a function below
 
 
+STOP = f"{Path(__file__).parents[1] / 'data' / 'callbacks' / 'stop_at_once.py'}:stop"
 ADAPTIVE, LINEAR = "learner.schedule.kind=adaptive", "learner.schedule.kind=linear"
 SMALL_TARGET, LARGE_TARGET = "learner.schedule.target=1e-9", "learner.schedule.target=1000"
 LOGNORMAL = "learner.probes.law=lognormal"
@@ -98,15 +99,22 @@ TRIALS: dict[str, Trial] = {
     "learner.ema_start": Trial("100", ("learner.ema_decay=0.5",)),
     "checkpoint.every_s": Trial("0", effect="number_of_saves"),
     "checkpoint.best_over": Trial("1", effect="best_file"),
+    "imports": Trial("[tests.experiments.imported_at_resume]", effect="imported"),
+    "trackers": Trial("[]", effect="event_file"),
+    "callbacks": Trial(f"['{STOP}']", (f"total_steps={8 * ITERATION}",), effect="stopped"),
 }
 REFUSED: dict[str, str] = {
     "algorithm": "fpo++",
     "seed": "5",
+    "init_from": "runs/other",
     "env.id": "Pendulum-v1",
     "env.count": "4",
     "env.squash": "tanh",
     "env.action_repeat": "2",
     "env.options": "{mode: single_wall}",
+    "env.wrappers": "[FlattenObservation]",
+    "env.history": "2",
+    "env.flatten": "true",
     "env.goal": "root",
     "env.motions": "gait:walk",
     "policy.kind": "gaussian",
@@ -346,6 +354,24 @@ def best_file(plain: Resumed, changed: Resumed) -> bool:
     return not (plain.folder / "best.pt").exists() and (changed.folder / "best.pt").is_file()
 
 
+def imported(plain: Resumed, changed: Resumed) -> bool:
+    saved = [checkpoint.load(run.folder / "ckpt.pt") for run in (plain, changed)]
+    name = "tests.experiments.imported_at_resume"
+    in_code = [name in content.get("code", {}) for content in saved]
+    return [content["config"]["imports"] for content in saved] == [[], [name]] and in_code == [False, True]
+
+
+def event_file(plain: Resumed, changed: Resumed) -> bool:
+    """A session with TensorBoard writes an event file of its own."""
+    numbers = [len(list(run.folder.glob("events.out.tfevents.*"))) for run in (plain, changed)]
+    return numbers == [2, 1]
+
+
+def stopped(plain: Resumed, changed: Resumed) -> bool:
+    """It asks to stop after the first iteration of the session, the fourth of the run."""
+    return [run.after["progress"]["iteration"] for run in (plain, changed)] == [8, 4]
+
+
 # --- the tests --------------------------------------------------------------------------------------
 
 
@@ -432,6 +458,8 @@ def test_a_key_may_be_set_to_the_value_it_has(kind: str, bases: dict[str, Path])
         ("learner.clip", "-1", "must be > 0"),
         ("learner.ema_decay", "2", "must be < 1"),
         ("checkpoint.every", "3", "unknown key"),
+        ("learner.lr", "0.1", "Did you mean 'learner.learning_rate'?"),
+        ("bogus", "1", "unknown key"),
     ],
 )
 def test_a_wrong_value_is_blamed_on_its_override(

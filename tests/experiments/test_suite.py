@@ -23,7 +23,15 @@ from flowrl.experiments.suite import scheduler
 from flowrl.experiments.suite.eta import DurationEstimator
 from flowrl.experiments.suite.plan import SuiteOptions, make_jobs, status
 from flowrl.experiments.suite.result import TrialResult
-from flowrl.experiments.suite.trial import Failure, Trial, TrialRecord, noise_label, read_record, write_record
+from flowrl.experiments.suite.trial import (
+    Failure,
+    Trial,
+    TrialRecord,
+    find_trials,
+    noise_label,
+    read_record,
+    write_record,
+)
 from flowrl.storage.lock import RunLock
 
 pytestmark = pytest.mark.slow
@@ -377,6 +385,17 @@ def test_ctrl_c_saves_and_the_same_command_continues(folder: Path) -> None:
     assert "1 to continue" in lines[0]
     assert outcome.exit_code == 0
     assert iterations(folder / "new/small/fpo/seed0") == list(range(1, 81))  # 40960 steps of 64 x 8 an iteration
+
+
+def test_a_trial_that_was_never_started_is_known_to_be_missing(folder: Path) -> None:
+    def quit_at_start(line: str) -> None:
+        if "started" in line:
+            raise InterruptedError
+
+    jobs = make_jobs(asked(out=Path("new"), algorithms=("fpo", "ppo")))
+    with pytest.raises(InterruptedError):
+        scheduler.run(jobs, 1, quit_at_start)
+    assert [str(trial) for trial, _ in find_trials(Path("new"))] == [str(job.trial) for job in jobs]
 
 
 @pytest.mark.timeout(300)

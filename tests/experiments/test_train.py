@@ -22,6 +22,7 @@ from flowrl.config.schema import load
 from flowrl.contracts.errors import CheckpointError, TrainingDiverged, UsageError
 from flowrl.experiments import train
 from flowrl.experiments.build import Run
+from flowrl.networks.normaliser import Normaliser
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
 
@@ -282,7 +283,8 @@ def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(
     message = str(caught.value)
     assert "iteration 3" in message
     assert "advantages" in message
-    assert str(good.folder / "ckpt.pt") in message
+    assert f"The last good checkpoint is {good.folder / 'ckpt.pt'}, of {good.env_steps:,} env steps." in message
+    assert train.train(train.plan(None, [], good.folder), tmp_path, None, quiet=True).metrics == good.metrics
     assert (good.folder / "ckpt.pt").read_bytes() == before
     dump = torch.load(good.folder / "diverged.pt", weights_only=True)
     assert not torch.isfinite(dump["advantages"]).all()
@@ -357,3 +359,22 @@ def test_enormous_returns_are_named_as_the_cause_of_a_divergence(tmp_path: Path)
     words = r"The returns, times learner.reward_scale, reach .*e\+\d\d: lower that key until"
     with pytest.raises(TrainingDiverged, match=words):
         train.train(train.plan("gridworld.yaml", overrides, None), tmp_path, "run", quiet=True)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_state_that_overflows_ends_the_training_as_diverged(
+    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last iteration, whose save is that of the end, too."""
+    update = Normaliser.update
+
+    def overflowing(self: Normaliser, obs: torch.Tensor) -> None:
+        update(self, obs)
+        if self.count == at * 160:
+            self.sum_of_squares[0] = torch.inf
+
+    monkeypatch.setattr(Normaliser, "update", overflowing)
+    planned = plan(TASKS["GridWorld"], 2, "checkpoint.every_s=0.001")
+    with pytest.raises(TrainingDiverged, match=r"'normaliser\.sum_of_squares': it has numbers that are not finite"):
+        train.train(planned, tmp_path, "run", quiet=True)
+    assert checkpoint.load(tmp_path / "run" / "ckpt.pt")["progress"]["iteration"] == at - 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowrl.contracts.errors import Stopped, UsageError
 from flowrl.contracts.protocols import Sampler, Velocity
 from flowrl.experiments.build import load_config, load_policy
 from flowrl.flow.last_step import StraightLastStep, for_field
@@ -272,6 +275,75 @@ def test_the_evaluations_of_an_adaptive_sampler_are_those_of_a_call() -> None:
     flow(torch.zeros(2, 1))
     assert flow.nfe == first > 6
     assert flow.evaluations == 4 * first
+
+
+# --- faulty samplers
+
+
+class Faulty:
+    """Takes no step; `change` is what becomes of the result."""
+
+    def __init__(self, change: Callable[[Tensor], object]) -> None:
+        self.change = change
+
+    def __call__(self, velocity: Velocity, x: Tensor, t0: float, t1: float) -> Tensor:
+        return self.change(x)  # type: ignore[return-value]
+
+
+def ends(x: Tensor) -> Tensor:
+    sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (ends, "failed: SystemExit: 0 (test_flow.py:"),
+        (lambda x: x[:, :0], r"returned (2, 0) torch.float32 on cpu for points that are (2, 1) torch.float32 on cpu"),
+        (lambda x: x.double(), "returned (2, 1) torch.float64"),
+        (lambda x: x.to_sparse(), "returned (2, 1) torch.float32 sparse_coo on cpu"),
+        (lambda x: x.to("meta"), "returned (2, 1) torch.float32 on meta"),
+        (lambda x: 3, "returned a int"),
+    ],
+)
+def test_a_sampler_that_fails_is_named_as_it_was_typed(change: Callable[[Tensor], object], said: str) -> None:
+    parts = ConstantOutput("u"), Normaliser(1, enabled=False), Noise(1, "random", 0), FlowPolicySettings()
+    flow = FlowPolicy(*parts, Faulty(change), False, "my.py:Faulty")  # type: ignore[arg-type]
+    with pytest.raises(UsageError) as caught:
+        flow(torch.zeros(2, 1))
+    assert str(caught.value).startswith("the sampler 'my.py:Faulty' ")
+    assert said in str(caught.value)
+    assert "0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("attribute", ["nfe", "steps"])
+@pytest.mark.parametrize("value", ["many", 1.5, -1, 10**400, True])
+def test_a_number_that_a_sampler_declares_is_one(attribute: str, value: object) -> None:
+    sampler = Faulty(lambda x: x)
+    setattr(sampler, attribute, value)
+    with pytest.raises(UsageError, match=f"'Faulty' has {attribute} = {value!r:.10}.*: it must be a whole number"):
+        policy(sampler, ConstantOutput("u"))
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("not yet"), SystemExit(0), KeyboardInterrupt()])
+def test_a_number_whose_reading_fails_is_reported(raised: BaseException) -> None:
+    class Raising(Faulty):
+        @property
+        def nfe(self) -> int:
+            raise raised
+
+    with pytest.raises(UsageError, match=f"no usable 'nfe': {type(raised).__name__}"):
+        policy(Raising(lambda x: x), ConstantOutput("data"))
+
+
+def test_a_stop_signal_during_a_call_is_no_fault_of_the_sampler() -> None:
+    def stopped(x: Tensor) -> Tensor:
+        try:
+            raise Stopped(signal.SIGTERM)
+        except Stopped:
+            raise RuntimeError from None
+
+    with pytest.raises(Stopped):
+        policy(Faulty(stopped), ConstantOutput("u"))(torch.zeros(2, 1))
 
 
 # --- what is added to, and cut off, an action

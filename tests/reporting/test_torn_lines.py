@@ -26,6 +26,13 @@ def test_a_torn_line_is_passed_over_only_at_the_very_end(tmp_path: Path, torn: s
         read(path)
 
 
+def test_a_binary_file_is_refused_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "ckpt.pt"
+    path.write_bytes(b"PK\x03\x04\x00\x00\x08\nrest\n")
+    with pytest.raises(UsageError, match="is no text, so it is not a metrics file: name the run folder"):
+        read(path)
+
+
 LINE = b'{"iteration":1}\n'
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError
 from flowrl.samplers import discovery, registry
 from flowrl.samplers.registry import SamplerSettings
@@ -234,6 +235,9 @@ def test_a_class_in_a_file_is_a_sampler(tmp_path: Path) -> None:
     """Dataclasses with postponed annotations look up their module in sys.modules while they are made."""
     file = tmp_path / "mine.py"
     file.write_text(SAMPLER)
+    with pytest.raises(registry.SamplerRefused, match="only when you name it: --import"):
+        registry.make(f"{file}:Lazy")
+    user_code.name_code(str(file))
     assert registry.make(f"{file}:Lazy", {"steps": 4}).steps == 4  # type: ignore[attr-defined]
     file.write_text(SAMPLER.replace("steps: int = 10", "steps: int = 20"))
     assert registry.make(f"{file}:Lazy").steps == 20  # type: ignore[attr-defined]  # the file as it is now
@@ -241,13 +245,15 @@ def test_a_class_in_a_file_is_a_sampler(tmp_path: Path) -> None:
 
 def test_a_file_that_gives_no_sampler_is_explained(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
+    user_code.name_code(str(file), "package.module")
     assert f"there is no file {file}" in refusal(f"{file}:Lazy")
     file.write_text(SAMPLER)
     assert f"give a name from `flowrl samplers`, or {file}:Class" in refusal(str(file))
     assert "has no 'Lasy'. Did you mean 'Lazy'?" in refusal(f"{file}:Lasy")
     assert "is a function, not a class" in refusal(f"{file}:lazy")
     assert "a Silent cannot be called" in refusal(f"{file}:Silent")
-    assert "names no sampler" in refusal("package.module:Class")
+    assert "names no sampler" in refusal("euler:10")
+    assert "there is no module package." in refusal("package.module:Class")
     before = set(sys.modules)
     file.write_text("import math\nclass Broken\n")
     assert "cannot be run: SyntaxError: expected ':' (line 2)" in refusal(f"{file}:Broken")
@@ -320,6 +326,8 @@ def test_the_wrong_key_is_known(name: str, options: dict[str, object], key: str 
             "class Mine:\n    def __init__(self, grid): ...\n    def __call__(self, *a): ...\n"
         )
         name = f"{tmp_path}/mine.py:Mine"
+    if ":" in name:
+        user_code.name_code(name)
     with pytest.raises(registry.SamplerRefused) as refused:
         registry.make(name, options)
     assert refused.value.key == key

@@ -61,3 +61,11 @@ def test_a_loss_that_explodes_is_warned_of_within_a_few_updates_and_once() -> No
     losses = [2.0] * BEGINNING + [1.99 * 100, *[2.01 * 100] * 60]
     warned = [update for update, loss in enumerate(losses) if signs.add({"cfm_loss": loss})]
     assert warned == [BEGINNING + PATIENCE_EXPLOSION]
+
+
+@pytest.mark.parametrize("healthy", [1, BEGINNING, 50])
+def test_a_loss_that_overflows_soon_is_warned_of_at_once_even_in_the_beginning(healthy: int) -> None:
+    signs = WarningSigns()
+    losses = [2.0] * healthy + [1.99e4, 2.01e4, 3e4]
+    warned = [update for update, loss in enumerate(losses) if signs.add({"cfm_loss": loss})]
+    assert warned == [healthy + 1]

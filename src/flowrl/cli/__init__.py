@@ -18,11 +18,14 @@ from flowrl.cli.evaluate import evaluate
 from flowrl.cli.habits import explained
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
+from flowrl.cli.new import new
 from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
+from flowrl.cli.sweep import sweep
 from flowrl.cli.train import train
+from flowrl.contracts import user_code
 from flowrl.experiments import signals
 
 EPILOG = """\
@@ -47,8 +50,10 @@ app.command("eval")(evaluate)
 app.command("bench-latency")(bench_latency)
 app.add_typer(samplers.app, name="samplers")
 app.command()(envs)
+app.command()(new)
 app.command()(motions)
 app.command()(suite)
+app.command()(sweep)
 app.command()(compare)
 app.command()(play)
 app.command()(plot)
@@ -81,9 +86,13 @@ def run(arguments: list[str] | None = None) -> int:
     typed = sys.argv[1:] if arguments is None else arguments
     wants_json = "--json" in typed
     try:
-        with signals.raising(), printable_stdout(), json_alone() if wants_json else nullcontext():
+        with (
+            signals.raising(),
+            user_code.naming_apart(),
+            printable_stdout(),
+            json_alone() if wants_json else nullcontext(),
+        ):
             result = app(arguments, prog_name=program(), standalone_mode=False)
-        sys.stdout.flush()  # here, where a full disk or a closed pipe still becomes an exit code
     except BaseException as error:
         return exit_code_of(explained(error, typed))
     return result if isinstance(result, int) else 0

@@ -50,23 +50,34 @@ OtherEnv = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
-def file_sampler(name: str, option: str = "--sampler", prefix: str = "", also: str = "") -> list[str]:
-    """Return the options that name the sampler of a run again if it is a Python file: ['--sampler', 'mine.py:Class'].
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py|MODULE",
+        help="Import code of your own first, which may register environments; a run's code is run when it is named "
+        "here. Repeatable.",
+    ),
+]
 
-    `also` follows it, such as ",euler" for another sampler.
 
-    A checkpoint may come from anyone, so a command runs such a file only when the user names it.
+def import_code(texts: Collection[str] | None) -> None:
+    """Name and import the files and modules `texts`, which the user has typed; raises UsageError."""
+    from flowrl.contracts import user_code
+
+    user_code.name_code(*(texts or ()))
+    for text in texts or ():
+        user_code.load(text, "--import")
+
+
+def code_options(config: Mapping[str, Any], *, sampler_only: bool = False) -> list[str]:
+    """Return the options that name again the code in the plain `config` of a run: ['--import', 'my_env.py'].
+
+    A checkpoint may come from anyone, so a command runs such code only when the user names it.
     """
-    from flowrl.samplers.registry import is_file
+    from flowrl.config import named_code
 
-    return [option, f"{prefix}{name}{also}"] if is_file(name) else []
-
-
-def sampler_name(config: Mapping[str, Any]) -> str:
-    """Return the name of the sampler in a `config` that nothing has validated, or '' where it has none."""
-    block = config.get("sampler")
-    name = block.get("name") if isinstance(block, Mapping) else None
-    return name if isinstance(name, str) else ""
+    return named_code.import_words({"sampler": config.get("sampler")} if sampler_only else config)
 
 
 def choice(option: str, text: str, choices: Collection[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, Seed, whole_numbers
+from flowrl.cli.arguments import Imports, Json, Seed, import_code, whole_numbers
 from flowrl.cli.output import next_command, print_json, print_line, print_table, say
 
 
@@ -35,6 +35,7 @@ def bench_latency(
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads that PyTorch uses within an operation.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for latency.json and the figures.")] = Path("bench"),
     seed: Seed = 0,
+    imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Time every sampler, with its distance to the exact flow.
@@ -50,11 +51,12 @@ def bench_latency(
     from flowrl.experiments import build, latency, memory
     from flowrl.storage import files
 
+    import_code(imports)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
     candidates = latency.candidates(names, step_counts)
     memory.check_threads("--threads ", threads)
     torch.set_num_threads(threads)
-    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt, names)]
+    policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
     files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost
     document = latency.run(policies, candidates, batches, seed, report=say)
     written = latency.save(document, out)

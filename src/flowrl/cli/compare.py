@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowrl.cli.arguments import Json, choice
-from flowrl.cli.output import next_command, print_json, printable, say
+from flowrl.cli.output import next_command, print_json, print_line, print_table, printable, say
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.storage.files import write_text
@@ -27,7 +27,9 @@ WIDEST = 100  # columns of a terminal that are used: longer lines are hard to fo
 
 
 def compare(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders that `flowrl suite` wrote.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR", help="Folders that `flowrl suite` wrote; with --published also runs.")
+    ],
     noise: Annotated[
         str, typer.Option(help="random, zero or both (Gaussian policy: sampled or mean actions).")
     ] = "both",
@@ -38,23 +40,33 @@ def compare(
             help="Returns that count as 0 and 1; default: the task's known range, else the least and greatest.",
         ),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Compare runs by the values of this key of their recipes; repeatable."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for compare.md, .json and the figures; default: the first DIR.")
     ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Set runs beside published results for their tasks, with the sources.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Compare the algorithms of one or more suites.
+    """Compare the algorithms of one or more suites, or runs with published results.
 
     Mean, IQM and probability of improvement with 95 % intervals, per task and overall. Prints tables on a terminal
     and a Markdown page elsewhere. Writes the page, the numbers, the learning curves and the performance profile.
     """
     from flowrl.experiments.comparison import compute, load, markdown, terminal
 
+    if published:
+        _published(folders, as_json=json)
+        return
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
     with progress_bar() as bar:
         bar.update(f"reading {', '.join(map(str, folders))}")
-        suites = load.read(folders)
+        suites = load.read(folders, by or ())
         bar.begin()
         comparison = compute.compare(suites, modes, common_scale, bar.update)
         page = markdown.page(comparison)
@@ -107,6 +119,27 @@ def _curves(suites: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:
             except (UsageError, CheckpointError) as error:
                 say(f"no learning curve of {run.folder}: {error}")
     return tasks
+
+
+PUBLISHED_COLUMNS = ["algorithm", "return", "spread", "runs", "env steps", "source"]
+
+
+def _published(folders: list[Path], *, as_json: bool) -> None:
+    """Print runs beside published results, task by task, with notes on what differs."""
+    from flowrl.experiments.comparison import published
+
+    found = published.compare(folders)
+    if as_json:
+        print_json([each.as_dict() for each in found])
+        return
+    for each in found:
+        print(printable(each.env))
+        print_table(PUBLISHED_COLUMNS, each.rows(), PUBLISHED_COLUMNS[1:-1], PUBLISHED_COLUMNS[:1])
+        print()
+        for note in each.notes():
+            print_line(f"- {note}")
+        print()
+    next_command("flowrl plot", *folders)
 
 
 # --- arguments ------------------------------------------------------------------------------------

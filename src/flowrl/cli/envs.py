@@ -1,30 +1,49 @@
-"""`flowrl envs` lists the environments that flowrl can train on; `flowrl envs ID` describes one."""
+"""`flowrl envs` lists the environments that flowrl can train on; `flowrl envs ID` describes or checks one."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Json
-from flowrl.cli.output import next_command, print_facts, print_json, print_table
+from flowrl.cli.arguments import Imports, Json, import_code
+from flowrl.cli.output import next_command, print_facts, print_json, print_table, say
+from flowrl.contracts.errors import ThresholdMissed, UsageError
 
 
 def envs(
     id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A Gymnasium id to describe; default: list all.")
+        str | None,
+        typer.Argument(metavar="ID", help="A Gymnasium id, or my_env.py:MyEnv, to describe; default: list all."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Try it out: random actions, seeds, saved states, the time of a step.")
+    ] = False,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key of env, as options.length=3; repeatable."),
+    ] = None,
+    imports: Imports = None,
     json: Json = False,
 ) -> None:
-    """List the environments, or describe one.
+    """List the environments, describe one, or check one of your own.
 
-    A description holds the spaces, the episode limit, whether a run resumes exactly, and how to train on it.
+    A description holds the spaces, the episode limit, whether a run resumes exactly, and how to train on it. A check
+    says in sentences what is wrong or slow, and exits with 7 when something is wrong.
     """
     from flowrl.config import recipe
+    from flowrl.contracts import user_code
     from flowrl.envs import descriptions
+    from flowrl.experiments import environment_check
 
+    import_code(imports)
     recipes = recipe.shipped_by_environment()
     if id is None:
+        if check or options:
+            raise UsageError(
+                f"envs {'--check' if check else '--set'} needs an environment: flowrl envs my_env.py:MyEnv --check."
+            )
         rows = [row | {"recipe": recipes.get(row["id"], "")} for row in descriptions.catalogue()]
         if json:
             print_json(rows)
@@ -33,8 +52,14 @@ def envs(
             print_table(["id", "steps", "recipe", "origin"], lines, numbers=("steps",))
         next_command("flowrl envs", descriptions.EXAMPLE)
         return
-    description = descriptions.describe(id)
-    train = _train(description.values, recipes.get(id))
+    user_code.name_code(*([id] if user_code.is_code(id) else []))
+    settings = environment_check.settings(id, options or ())
+    again = [word for text in imports or () for word in ("--import", text)]
+    if check:
+        _check(environment_check.check(settings), [id, *again], json)
+        return
+    description = descriptions.describe(settings)
+    train = _train(description.values, recipes.get(id), again)
     if json:
         print_json(description.values | {"train": train})
     else:
@@ -42,14 +67,37 @@ def envs(
     next_command(train)
 
 
+def _check(result: Any, again: list[str], json: bool) -> None:
+    """Print the findings; raises ThresholdMissed when something is wrong."""
+    wrong = [finding for finding in result.findings if finding.verdict == "wrong"]
+    if json:
+        print_json(asdict(result) | {"passed": not wrong})
+    else:
+        grades = {"ok": "ok", "wrong": "WRONG", "note": "note"}
+        print_table(
+            ["check", "result", "finding"],
+            [[finding.check, grades[finding.verdict], finding.text] for finding in result.findings],
+        )
+    if wrong:
+        say("mend it and check again, before you train on it.")
+        raise ThresholdMissed(
+            f"{again[0]}: {len(wrong)} of {len(result.findings)} findings are wrong: "
+            f"{', '.join(dict.fromkeys(finding.check for finding in wrong))}."
+        )
+    next_command(_similar(again[0], again[1:], "pendulum.yaml"))
+
+
 def _origin(row: dict[str, str]) -> str:
     return f"{row['origin']} ({row['note']})" if row["note"] else row["origin"]
 
 
-def _train(description: dict[str, Any], recipe: str | None) -> str:
+def _train(description: dict[str, Any], recipe: str | None, again: list[str]) -> str:
     """Return the command that trains on it: with its recipe, or with that of a similar environment."""
     if recipe is not None:
         return f"flowrl train {recipe}"
-    small = description["origin"] == "gymnasium classic_control"
-    similar = "pendulum.yaml" if small else "halfcheetah.yaml"
-    return f"flowrl train {similar} --set env.id={description['id']}"
+    small = description["origin"] in ("gymnasium classic_control", "your code")
+    return _similar(description["id"], again, "pendulum.yaml" if small else "halfcheetah.yaml")
+
+
+def _similar(id: str, again: list[str], recipe: str) -> str:
+    return " ".join(["flowrl train", recipe, "--set", f"env.id={id}", *again])

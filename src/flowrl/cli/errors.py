@@ -14,6 +14,7 @@ from contextlib import suppress
 import typer
 from typer.exceptions import TyperException
 
+from flowrl.cli.output import discard
 from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError, stop_behind
 from flowrl.contracts.notices import as_started
 from flowrl.contracts.printable import printable, printable_lines
@@ -38,10 +39,9 @@ def exit_code_of(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, typer.Exit):
         return int(error.exit_code)
-    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
-        _discard_stdout()  # the reader closed the pipe, as `head` does
-        return 0
-    if isinstance(error, SystemExit):
+    if isinstance(error, SystemExit) and isinstance(error.__context__, OSError):
+        error = error.__context__  # which Click has replaced
+    if isinstance(error, SystemExit) and _is_of_the_command_line(error):
         return error.code if isinstance(error.code, int) else BUG
     if type(error).__name__ == "NoArgsIsHelpError":  # which Typer does not export
         print(printable_lines(str(error)), file=sys.stderr)
@@ -59,11 +59,11 @@ def exit_code_of(error: BaseException) -> int:
         complain(f"{name}: {error.strerror}. Choose a folder you may write to, or free some space.")
         return StorageError.exit_code
     if isinstance(error, OSError) and error.errno == errno.EAGAIN and "write" in str(error):
-        _discard_stdout()
+        discard(sys.stdout)
         complain(f"the output cannot be written: {error.strerror}. Write it to a file, or to a pipe that is read.")
         return StorageError.exit_code
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        _discard_stdout()
+        discard(sys.stdout)
         complain(f"the output cannot be written: {error.strerror}. Free some space.")
         return StorageError.exit_code
     if (reason := memory_error(error)) is not None:
@@ -72,6 +72,12 @@ def exit_code_of(error: BaseException) -> int:
     print(printable_lines("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     complain("this is a bug in flowrl: please report it with the lines above.")
     return BUG
+
+
+def _is_of_the_command_line(error: SystemExit) -> bool:
+    """Return whether Typer or Click raised `error`, as after a completion; from any other code it is a fault."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).partition(".")[0] in ("typer", "click")
 
 
 def memory_error(error: BaseException) -> str | None:
@@ -88,12 +94,6 @@ def memory_error(error: BaseException) -> str | None:
         "rollout.steps, learner.probes.count, learner.microbatch and the widths in policy.hidden and "
         "learner.critic.hidden, and for videos with --size: choose less of one of them."
     )
-
-
-def _discard_stdout() -> None:
-    """Discard what is still buffered for stdout, which the interpreter would fail to write once more at exit."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:

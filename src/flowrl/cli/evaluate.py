@@ -11,13 +11,15 @@ from flowrl.cli.arguments import (
     MOST_EPISODES,
     Ckpt,
     GridSteps,
+    Imports,
     Json,
     NoiseModes,
     OtherEnv,
     SamplerNames,
     Seed,
     SetOptions,
-    file_sampler,
+    code_options,
+    import_code,
     whole_numbers,
 )
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
@@ -39,6 +41,7 @@ def evaluate(
     seed: Seed = 0,
     noise: NoiseModes = None,
     env: OtherEnv = None,
+    imports: Imports = None,
     min_return: Annotated[float | None, typer.Option(help="Exit with 7 when the mean return is below this.")] = None,
     csv: Annotated[
         Path | None,
@@ -59,6 +62,7 @@ def evaluate(
 
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
+    import_code(imports)
     request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     opened = evaluate.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
@@ -76,13 +80,14 @@ def evaluate(
     if csv is not None:
         spreadsheet.write([row for result in results for row in result.by_variant()], csv)
         say(f"wrote {csv}")
+    saved = opened.config.model_dump(mode="json")
     if rows[0]["sampler"] is None:  # a Gaussian policy
-        next_command("flowrl play", ckpt)
+        next_command("flowrl play", ckpt, *code_options(saved))
     elif sampler is None:
-        next_command("flowrl eval", ckpt, "--sampler", "euler:10,heun:5,dopri5")
+        next_command("flowrl eval", ckpt, "--sampler", "euler:10,heun:5,dopri5", *code_options(saved))
     else:
-        own = opened.config.sampler.name
-        next_command("flowrl bench-latency", ckpt, *file_sampler(own, also=",euler,heun"))
+        code = code_options(saved, sampler_only=True)
+        next_command("flowrl bench-latency", ckpt, *code, *(["--sampler", "euler,heun"] if code else []))
     missed = [row for row in rows if min_return is not None and row["return_mean"] < min_return]
     if missed:
         raise ThresholdMissed(f"the mean return {missed[0]['return_mean']:.4g} is below --min-return {min_return:g}")

@@ -26,6 +26,7 @@ _COMMANDS = {  # the words that start a command of ours -> the names of such a c
     "envs": "environments tasks list_envs list-envs",
     "samplers": "solvers integrators sampler",
     "motions": "motion clips",
+    "new": "init create scaffold template",
     "--help": "help",
     "--version": "version",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, file_sampler, sampler_name
-from flowrl.cli.output import next_command, print_facts, print_json, print_line
+from flowrl.cli.arguments import Json, code_options
+from flowrl.cli.output import next_command, print_facts, print_json, print_line, say
 
 
 def inspect(
@@ -21,9 +22,12 @@ def inspect(
     Every byte is checked, no model is built and nothing in the file is run.
     """
     from flowrl.config import yaml_reader
+    from flowrl.experiments import code_record
     from flowrl.storage import inspection
 
     found = inspection.inspect(checkpoint)
+    for line in code_record.changes({"code": found["code"] or {}}, Path(found["path"])):
+        say(f"note: {line}")
     if json:
         print_json(found)
     else:
@@ -33,4 +37,4 @@ def inspect(
         print("config")
         for line in yaml_reader.write(found["config"]).splitlines():
             print_line(f"  {line}")
-    next_command("flowrl eval", found["path"], *file_sampler(sampler_name(found["config"])))
+    next_command("flowrl eval", found["path"], *code_options(found["config"]))

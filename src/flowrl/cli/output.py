@@ -20,6 +20,45 @@ from flowrl.contracts.printable import printable_lines
 from flowrl.reporting import text_table
 
 
+class PipedOutput:
+    """A text stream whose reader may close the pipe, as `head` does: what is written then is discarded.
+
+    A command thus ends as with any other reader, with the same exit code.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`."""
+        with self._discarding():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with self._discarding():
+            self._stream.flush()
+
+    @contextmanager
+    def _discarding(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            discard(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def discard(stream: TextIO | PrintableOutput) -> None:
+    """Discard what is still buffered for `stream`, which the interpreter would fail to write at exit, and the rest."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
 class PrintableOutput:
     """A text stream that shows control characters as escapes: see `flowrl.contracts.printable`.
 
@@ -27,7 +66,7 @@ class PrintableOutput:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._stream = PipedOutput(stream)
 
     def write(self, text: str) -> int:
         """Write `text`, whose line ends stay."""
@@ -46,8 +85,17 @@ class PrintableOutput:
 @contextmanager
 def printable_stdout() -> Iterator[None]:
     """Show control characters on stdout as escapes, in what any code prints there: some of it comes from files."""
-    with redirect_stdout(PrintableOutput(sys.stdout)):
-        yield
+    output = PrintableOutput(sys.stdout)
+    try:
+        with redirect_stdout(output):
+            yield
+    except BaseException:
+        try:
+            output.flush()
+        except (OSError, ValueError):  # the error of the command is the one to report
+            discard(output)
+        raise
+    output.flush()  # here, where a full disk still becomes an exit code
 
 
 def next_command(command: str, *arguments: object) -> None:
@@ -72,7 +120,7 @@ def json_alone() -> Iterator[None]:
     with _descriptor_1_to_stderr() as stdout:
         _for_json = stdout
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(PrintableOutput(sys.stderr)):
                 yield
         finally:
             _for_json = None
@@ -91,7 +139,9 @@ def _descriptor_1_to_stderr() -> Iterator[TextIO]:
         on_1 = sys.stdout.fileno() == 1
     except (OSError, ValueError, AttributeError):  # replaced, as by a test
         on_1 = False
-    stream = open(kept, "w", encoding=sys.stdout.encoding, closefd=False) if on_1 else sys.stdout  # noqa: SIM115
+    stream: Any = sys.stdout
+    if on_1:
+        stream = PipedOutput(open(kept, "w", encoding=sys.stdout.encoding, closefd=False))  # noqa: SIM115
     try:
         with suppress(OSError):
             os.dup2(2, 1)

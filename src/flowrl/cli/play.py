@@ -13,12 +13,14 @@ from flowrl.cli.arguments import (
     LARGEST_SEED,
     Ckpt,
     GridSteps,
+    Imports,
     Json,
     NoiseModes,
     OtherEnv,
     SamplerNames,
     SetOptions,
-    file_sampler,
+    code_options,
+    import_code,
 )
 from flowrl.cli.output import cell, next_command, print_json, print_line, print_table
 from flowrl.cli.progress import progress_bar
@@ -56,6 +58,7 @@ def play(
     ] = 0,
     noise: NoiseModes = None,
     env: OtherEnv = None,
+    imports: Imports = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -75,6 +78,7 @@ def play(
     from flowrl.experiments import play
     from flowrl.experiments.evaluate import EvalRequest
 
+    import_code(imports)
     request = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
     with progress_bar() as bar:
         result = play.play(
@@ -90,16 +94,16 @@ def play(
             ),
         )
     if json:
-        print_json(asdict(result))
+        print_json({name: value for name, value in asdict(result).items() if name != "config"})
         return
     variants = dict.fromkeys(key for row in result.episodes for key in row if key not in KEYS)
     print_table((*COLUMNS, *variants), [_line(row) for row in result.episodes], NUMBERS, IDENTITY)
     print_line(result.sentence)
     own = result.episodes[0]["sampler"]
     if sampler is None and not compare and own is not None:
-        next_command("flowrl play", ckpt, "--sampler", "euler:1,rk4:4")
+        next_command("flowrl play", ckpt, "--sampler", "euler:1,rk4:4", *code_options(result.config))
     else:
-        next_command("flowrl eval", ckpt, *file_sampler(str(own)))
+        next_command("flowrl eval", ckpt, *code_options(result.config))
 
 
 def pixels(text: str) -> tuple[int, int]:

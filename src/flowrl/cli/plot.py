@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, choice, file_sampler, sampler_name
+from flowrl.cli.arguments import Imports, Json, choice, code_options, import_code
 from flowrl.cli.output import next_command, print_json, print_line, say
 
 AXES = ("env_steps", "seconds", "iteration")
@@ -33,6 +33,7 @@ def plot(
     field: Annotated[
         bool, typer.Option("--field", help="Draw the actions and 20 episodes of GridWorld policies instead.")
     ] = False,
+    imports: Imports = None,
     as_json: Json = False,
 ) -> None:
     """Draw the learning curves of runs.
@@ -41,6 +42,7 @@ def plot(
     """
     from flowrl.reporting.plots import style
 
+    import_code(imports)
     out = out or _common_folder(runs) / ("field.png" if field else "curves.png")
     style.check(out)
     if field:
@@ -74,7 +76,7 @@ def _draw_curves(runs: list[Path], out: Path, metrics: list[str], x: str, smooth
         for label, members in grouped.items():
             print_line(learning_curves.sentence(label, members))
         print(out)
-    next_command("flowrl eval", loaded[0].folder, *file_sampler(sampler_name(loaded[0].config)))
+    next_command("flowrl eval", loaded[0].folder, *code_options(loaded[0].config))
 
 
 def _common_folder(runs: list[Path]) -> Path:

@@ -53,10 +53,12 @@ def check(
     json: Json = False,
 ) -> None:
     """Run the conformance test of a sampler. Exits with 7 when a property fails."""
+    from flowrl.contracts import user_code
     from flowrl.experiments import build
     from flowrl.samplers import registry
     from flowrl.samplers.conformance import check_conformance
 
+    user_code.name_code(name)
     results = check_conformance(lambda **options: registry.make(name, options), steps)
     failed = [result.property for result in results if result.passed is False]
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Json, choice
+from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Imports, Json, choice
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowrl.experiments.suite.result import TrialResult
     from flowrl.experiments.suite.scheduler import SuiteProgress
 
-COLUMNS = ["recipe", "algorithm", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
+COLUMNS = ["recipe", "algorithm", "cell", "seed", "random", "zero", "env steps", "seconds", "steps/s", "state"]
 STATES = ("finished", "kept", "diverged", "failed", "unfinished")
 MOST_SEEDS = 10_000
 MOST_STEPS = 10**15  # as `total_steps` of a recipe
@@ -39,13 +39,21 @@ def suite(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable.")
     ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,…",
+            help="Train with every one of these values, and with every combination of several such keys; repeatable.",
+        ),
+    ] = None,
     episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes of each evaluation.")] = 64,
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
         "runs/suite"
     ),
+    imports: Imports = None,
     json: Json = False,
 ) -> int:
-    """Train and evaluate recipes x algorithms x seeds.
+    """Train and evaluate recipes x algorithms x seeds, and with --grid x values of keys.
 
     A trial is one recipe, algorithm and seed. Each has its own process and is evaluated under random and zero
     noise (Gaussian policy: sampled and mean actions). The same command continues after an interruption: finished
@@ -63,6 +71,8 @@ def suite(
         steps=None if steps is None else step_count(steps),
         overrides=tuple(overrides or ()),
         episodes=episodes,
+        imports=tuple(imports or ()),
+        grid=tuple(grid or ()),
     )
     work = plan.make_jobs(chosen)
     with progress_bar() as bar:
@@ -78,7 +88,7 @@ def suite(
         trials = [result.as_dict() for result in outcome.results]
         print_json({"out": str(out), **counts, "stopped_by": stopped_by, "cells": trials})
     else:
-        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[2:-1], COLUMNS[:3])
+        print_table(COLUMNS, [_row(result) for result in outcome.results], COLUMNS[3:-1], COLUMNS[:4])
     if outcome.signal:
         progress = f"{outcome.count('finished', 'kept')} of {len(outcome.results)} trials are done"
         say(f"stopped by {outcome.signal.name}: {progress}; the same command continues.")
@@ -86,6 +96,8 @@ def suite(
         again = [*recipes, "--algorithms", algorithms, "--seeds", seeds]
         again += ["--steps", steps] if steps else []
         again += [word for override in overrides or () for word in ("--set", override)]
+        again += [word for text in imports or () for word in ("--import", text)]
+        again += [word for values in grid or () for word in ("--grid", values)]
         next_command("flowrl suite", *again, "--jobs", jobs, "--episodes", episodes, "--out", out)
     elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)
@@ -103,6 +115,7 @@ def _row(result: TrialResult) -> list[str]:
     return [
         result.trial.recipe,
         result.trial.algorithm,
+        result.trial.cell,
         str(result.trial.seed),
         cell(result.returns.get("random")),
         cell(result.returns.get("zero")),

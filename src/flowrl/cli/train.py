@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json as json_text
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowrl.cli.arguments import Json, file_sampler
+from flowrl.cli.arguments import Imports, Json, code_options
 from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
 
@@ -29,8 +30,21 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run folder or checkpoint, bit for bit.")
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(metavar="CKPT", help="Begin a new run with the weights of this checkpoint or run folder."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
+    imports: Imports = None,
+    callbacks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--callback",
+            metavar="FILE.py:NAME",
+            help="Call this with the metrics of every iteration; it stops the run by returning True. Repeatable.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the recipe and print it with all defaults; do not train.")
     ] = False,
@@ -43,22 +57,28 @@ def train(
     """
     from flowrl.config import recipe
     from flowrl.envs import factory
-    from flowrl.experiments import train
+    from flowrl.experiments import train, warm_start
 
     _refuse_new_folder(resume, out, name)
-    short = {"seed": seed, "device": device, "threads": threads}
+    initial = None if init_from is None else json_text.dumps(str(init_from))
+    short = {"seed": seed, "init_from": initial, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    plan = train.plan(config, settings, resume)
+    plan = train.plan(config, settings, resume, imports or (), callbacks or ())
     if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
         say(note)
     if dry_run:
-        factory.make(plan.config.env, count=1).close()  # raises what is wrong with it
+        env = factory.make(plan.config.env, count=1)  # raises what is wrong with it
+        env.close()
+        if plan.initial is not None:
+            warm_start.check_environment(plan.initial, env)
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
         changes = [word for setting in settings for word in ("--set", setting)]
+        changes += [word for text in imports or () for word in ("--import", text)]
+        changes += [word for named in callbacks or () for word in ("--callback", named)]
         next_command("flowrl train", *source, *changes)
         return 0
-    sampler = plan.config.sampler.name
+    code = code_options(plan.config.model_dump(mode="json"))
     result = train.train(plan, out or Path("runs"), name, quiet=json)
     if json:
         print_json(result.as_dict())
@@ -67,13 +87,16 @@ def train(
     if plan.is_finished:
         steps = plan.config.total_steps
         say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")
-        next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}")
+        next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}", *code)
         return 0
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command("flowrl train --resume", result.folder, *file_sampler(sampler, "--set", "sampler.name="))
+        next_command("flowrl train --resume", result.folder, *code)
         return 128 + result.signal.value
-    next_command("flowrl eval", result.folder, *file_sampler(sampler))
+    if result.callback:
+        done = f"{result.env_steps:,} env steps"
+        say(f"stopped by the callback {result.callback} after {done}; saved {result.folder}/ckpt.pt.")
+    next_command("flowrl eval", result.folder, *code)
     return 0
 
 

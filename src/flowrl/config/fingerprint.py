@@ -8,7 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-MAY_DIFFER = ("seed", "device", "threads", "env.threads", "env.timeout_s", "env.options.threads", "checkpoint")
+MAY_DIFFER = (
+    *("seed", "device", "threads", "env.threads", "env.timeout_s", "env.options.threads"),
+    *("checkpoint", "trackers", "callbacks"),
+)
 """Keys of a recipe in which the runs of one experiment may differ."""
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.settings import Settings
-from flowrl.networks.gaussian import GaussianActor
+from flowrl.networks.gaussian import GaussianActor, GaussianSettings
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.velocity import FlowNetwork
+from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicy, GaussianPolicySettings
 from flowrl.policies.noise import Noise
@@ -30,8 +30,9 @@ class PolicyKind:
     network: Callable[[int, int, Any, Tensor | None], nn.Module]
     # (actor, settings of the learner) -> what compares the old with the new policy
     ratio_estimator: Callable[[Any, LearnerSettings], RatioEstimator]
-    # (actor, normaliser, noise, settings, sampler or None, training) -> the policy that acts with the actor
-    policy: Callable[[Any, Normaliser, Noise, Any, Any, bool], Policy]
+    # (actor, normaliser, noise, settings, sampler or None, training, sampler's name) -> what acts with the actor
+    policy: Callable[[Any, Normaliser, Noise, Any, Any, bool, str], Policy]
+    network_keys: tuple[str, ...]  # keys of `settings` that the meaning of the weights depends on
     ratios: tuple[RatioName, ...]  # values of `learner.ratio` that the estimator offers
     uses_sampler: bool  # whether it has a flow, which a sampler integrates
     has_entropy: bool  # whether its entropy has a closed form, for `learner.entropy_coefficient`
@@ -49,6 +50,7 @@ POLICY_KINDS: dict[str, PolicyKind] = {
         network=FlowNetwork,
         ratio_estimator=_cfm_ratio,
         policy=FlowPolicy,
+        network_keys=tuple(NetworkSettings.model_fields),
         ratios=("averaged", "per_probe"),
         uses_sampler=True,
         has_entropy=False,
@@ -59,6 +61,7 @@ POLICY_KINDS: dict[str, PolicyKind] = {
         network=GaussianActor,
         ratio_estimator=lambda actor, learner: LikelihoodRatio(actor),
         policy=lambda actor, normaliser, noise, *_: GaussianPolicy(actor, normaliser, noise),
+        network_keys=tuple(GaussianSettings.model_fields),
         ratios=("likelihood",),
         uses_sampler=False,
         has_entropy=True,

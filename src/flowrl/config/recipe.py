@@ -8,7 +8,7 @@ import copy
 import errno
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ class Recipe:
     name: str  # for messages: the path as typed, or the name of a shipped recipe
     values: dict[str, Any]
     places: Mapping[KeyPath, Place] = field(default_factory=dict)
-    checkpoint: str = ""  # the one that it comes from, if any: no file that only this names is run
+    checkpoint: str = ""  # the file of a run that it comes from, if any: no code that only this names is run
 
     def place(self, path: KeyPath) -> Place:
         """Return where the value at `path` was written, or, when it was not, the nearest block around it."""
@@ -63,7 +63,8 @@ class Recipe:
 def read(source: str | Path) -> Recipe:
     """Read the recipe in the file `source`, or, when there is no such file, the shipped recipe of that name.
 
-    Raises UsageError when there is neither, or when the text is not strict YAML (see `flowrl.config.yaml_reader`).
+    The config.yaml of a run counts as a `checkpoint`. Raises UsageError when there is neither, or when the text is not
+    strict YAML (see `flowrl.config.yaml_reader`).
     """
     try:
         data = regular_files.read_bounded(Path(source), yaml_reader.MAX_BYTES)
@@ -75,7 +76,14 @@ def read(source: str | Path) -> Recipe:
         if name is None:
             raise UsageError(_unreadable(str(source), error)) from None
         return parse(shipped[name].read_bytes(), name)
-    return parse(data, str(source))
+    written = parse(data, str(source))
+    return replace(written, checkpoint=str(source)) if _is_of_run(Path(source)) else written
+
+
+def _is_of_run(path: Path) -> bool:
+    """Return whether a file is the config.yaml of a run, which may come from somebody else as its checkpoint may."""
+    beside = ("ckpt.pt", "best.pt", "metrics.jsonl")
+    return path.name == "config.yaml" and any((path.parent / name).exists() for name in beside)
 
 
 def parse(data: bytes, name: str) -> Recipe:

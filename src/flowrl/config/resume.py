@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowrl.config import recipe, validation
+from flowrl.config import named_code, recipe, validation
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
@@ -71,10 +71,12 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
     """Return the configuration with which a resumed run continues, from `changed`: that of the run with `--set`s.
 
-    `run` names the run in messages. Raises UsageError, with the `--set`, the value before and the reason, for a key
-    that cannot change, and as `recipe.validate` does for values that are wrong.
+    `run` names the run in messages. Code that the `--set`s name is named by the user. Raises UsageError, with the
+    `--set`, the value before and the reason, for a key that cannot change, and as `recipe.validate` does for wrong
+    values.
     """
     before = trained.model_dump(mode="json")
+    named_code.name_written(changed)
     try:
         config = recipe.validate(Config, blaming_overrides(changed))
     except UsageError:

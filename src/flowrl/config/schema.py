@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from flowrl.config import recipe
+from flowrl.config import named_code, recipe
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
@@ -18,6 +18,7 @@ from flowrl.training.learner import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 
 Algorithm = Literal["fpo", "fpo++", "ppo"]
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
 
 # The preset of each algorithm. A recipe may change every part of it, for all algorithms or, in a section of the
 # algorithm's name, for one.
@@ -53,6 +54,11 @@ else:
     PolicySettings = Union[tuple(kind.settings for kind in POLICY_KINDS.values())]  # noqa: UP007
 
 
+def one_as_list(value: Any) -> Any:
+    """Return a list of the one text that `value` is, and anything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
 class CheckpointSettings(Settings):
     """When a run is saved."""
 
@@ -72,6 +78,9 @@ class Config(Settings):
         0, ge=0, le=2**62
     )
     """Seed of weights, environments, noise and minibatches."""
+    init_from: Annotated[str | None, AtResume(False, "it gave the weights that the run began with")] = None
+    """A checkpoint or a run folder whose weights and observation statistics the run begins with; null for new ones. The
+    optimiser, the seed and the progress are the run's own."""
     total_steps: Changeable[int] = Field(ge=1, le=10**15)
     """Budget in environment steps, over all environments together; with `env.action_repeat` a step is an action."""
     device: Changeable[Literal["auto", "cpu", "cuda"]] = "cpu"
@@ -92,6 +101,16 @@ class Config(Settings):
     """How the policy learns."""
     checkpoint: Changeable[CheckpointSettings] = CheckpointSettings()
     """When the run is saved."""
+    imports: Changeable[Annotated[tuple[str, ...], Strict(False), BeforeValidator(one_as_list)]] = Field(
+        (), max_length=20
+    )
+    """Python files and modules that are imported first, such as `[my_env.py]`: they may register environments with
+    Gymnasium. `--import` adds to them."""
+    trackers: Changeable[Annotated[tuple[TrackerName, ...], Strict(False)]] = Field(("tensorboard",), max_length=10)
+    """Where metrics go besides metrics.jsonl, each through its own library: tensorboard, wandb, trackio, mlflow."""
+    callbacks: Changeable[Annotated[tuple[str, ...], Strict(False)]] = Field((), max_length=100)
+    """Callables of your own, `file.py:name` or `module:name`, that get the metrics of every iteration and may stop the
+    run. Those of a checkpoint run only when they are named again."""
 
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:
@@ -117,8 +136,10 @@ class Config(Settings):
 def load(source: Recipe) -> Config:
     """Create the configuration of a run from a recipe, by way of `composed`.
 
-    Raises UsageError with file, line and key.
+    Code that the user wrote there is named by them, and may be loaded. Raises UsageError with file, line and key.
     """
+    source = named_code.located(source)
+    named_code.name_written(source)
     chosen = _algorithm(source)
     _refuse_choice_in_section(source)
     _refuse_contradiction(source, chosen)

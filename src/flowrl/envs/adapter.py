@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol, runtime_checkable
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -24,7 +23,9 @@ from flowrl.envs.actions import ActionBounds
 from flowrl.envs.calls import GuardedCalls, close, first_few
 from flowrl.envs.families import NONE, family_of
 from flowrl.envs.first_steps import FirstSteps
-from flowrl.envs.observations import FlatObservations, declared
+from flowrl.envs.history import with_history
+from flowrl.envs.lookup import limit_of
+from flowrl.envs.observations import FlatObservations, declared, declared_space, said_layout
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.tensors import TensorStep, TensorVectorEnv, from_gymnasium, observations
 from flowrl.envs.validation import SUCCESS
@@ -69,8 +70,11 @@ class Adapter:
         wide = isinstance(observation, FlatObservations) and observation.dtype == np.float64 and family is NONE
         self.settings = settings
         self.observation_space, self.action_space = declared(observation), action  # of one environment
+        self.declared = declared_space(observation)  # its observation before it is flattened
         self.count = envs.num_envs
-        self.observation_size = int(np.prod(observation.shape))
+        self.history = settings.history
+        self._latest = int(np.prod(observation.shape))  # numbers of one observation
+        self.observation_size = self.history * self._latest
         self.action_size = int(np.prod(action.shape))
         self.precision = torch.float64 if wide else torch.float32  # of observations
         self.obs = torch.zeros(self.count, self.observation_size, dtype=self.precision)  # to act on next
@@ -82,8 +86,10 @@ class Adapter:
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self.bound = ActionBounds(action, settings.squash)
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
-        self._remarks = [f"{settings.id}: {self.bound.remark}"] if self.bound.remark else []  # for `notes`
-        self._measures, self._variants = family.measures, family.variants
+        remarks = (self.bound.remark, said_layout(self.declared))
+        self._remarks = [f"{settings.id}: {remark}" for remark in remarks if remark]  # for `notes`
+        self._measures: tuple[str, ...] = family.measures or tuple(getattr(envs, "measures", ()))
+        self._variants = family.variants
         self._steps = 0
         self._seed: int | None = None
         self._last_pictures: dict[int, NDArray[np.uint8]] = {}  # by row, of the episodes that have just ended
@@ -111,7 +117,7 @@ class Adapter:
     def policy_mask(self) -> Tensor | None:
         """Mask (observation,) bool of what a policy may see of an observation; None: everything."""
         mask = getattr(self._envs, "policy_mask", None)
-        return None if mask is None else torch.as_tensor(mask, dtype=torch.bool).clone()
+        return None if mask is None else torch.as_tensor(mask, dtype=torch.bool).repeat(self.history)
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -144,12 +150,12 @@ class Adapter:
                 seeds = [int(word) for word in np.random.SeedSequence(seed).generate_state(self.count)]
             returned, info = self._call(self._envs.reset, seed=seeds)
             self._call.refuse_fault(info)
-            obs = observations(returned, self.observation_size, self.precision)
+            obs = observations(returned, self._latest, self.precision)
         states = self._captured()
         remark = state_capture.remark_on_size(self.settings.id, states or [])
         self._remarks += [remark] if remark and remark not in self._remarks else []
         try:
-            self.obs = self._finite("observation", obs)
+            self.obs = self._finite("observation", obs).repeat(1, self.history)
         except NotFinite as error:  # which no action has led to
             raise EnvironmentFailed(f"{error}".partition(" (step")[0] + " after reset: look there.") from None
         return self.obs
@@ -172,12 +178,15 @@ class Adapter:
         bounded = self.bound(self._finite("action", action.detach().to("cpu", torch.float32)))
         self._steps += 1
         outcome = self._outcome(bounded)
-        self.obs = successor = self._finite("observation", outcome.obs.to(self.precision))
+        obs = successor = self._finite("observation", outcome.obs.to(self.precision))
         if self._first_steps is not None:
-            self._first_steps.add(self.obs, len(outcome.ended) > 0)
+            self._first_steps.add(obs, len(outcome.ended) > 0)
         if len(outcome.ended):
             last = self._finite("final observation", outcome.final_obs.to(self.precision), outcome.ended)
-            successor = self.obs.index_copy(0, outcome.ended, last)
+            successor = obs.index_copy(0, outcome.ended, last)
+        if self.history > 1:
+            obs, successor = with_history(self.obs, obs, successor, outcome.ended)
+        self.obs = obs
         judged = next((name for name in SUCCESS if name in outcome.final_info), SUCCESS[0])
         return Step(
             obs=self.obs,
@@ -185,9 +194,9 @@ class Adapter:
             terminated=outcome.terminated,
             truncated=outcome.truncated,
             successor=successor,
-            success=self._of_ended(outcome, judged),
-            measures={name: self._of_ended(outcome, name) for name in self._measures},
-            variant=self._of_ended(outcome, self._variants.info) if self._variants and self.variants else None,
+            success=outcome.of_ended(judged),
+            measures={name: outcome.of_ended(name) for name in self._measures},
+            variant=outcome.of_ended(self._variants.info) if self._variants and self.variants else None,
         )
 
     def _outcome(self, bounded: Tensor) -> TensorStep:
@@ -202,7 +211,7 @@ class Adapter:
         rows = np.flatnonzero(ends.get("_render", [])).tolist()
         self._last_pictures = {row: ends["render"][row] for row in rows}
         names = [*SUCCESS, *self._measures, *([self._variants.info] if self._variants else [])]
-        return from_gymnasium(outcome, self.observation_size, names, self.precision)
+        return from_gymnasium(outcome, self._latest, names, self.precision)
 
     def notes(self, *, normalised: bool = True, finished: bool = False) -> list[str]:
         """Return what a user should know of these environments and has not been returned before, a sentence each.
@@ -333,17 +342,3 @@ class Adapter:
             f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}",
             of_environment=name != "action",
         )
-
-    def _of_ended(self, outcome: TensorStep, name: str) -> Tensor:
-        """Return the number called `name` of the episodes that ended (count,); NaN for the others."""
-        values = torch.full((self.count,), torch.nan)
-        if name in outcome.final_info:
-            values[outcome.ended] = outcome.final_info[name].to(torch.float32)
-        return values
-
-
-def limit_of(settings: EnvSettings) -> int | None:
-    """Return the time limit of an episode that the registration or an option sets; None where none is known."""
-    spec = gymnasium.registry.get(settings.id)
-    limit = settings.options.get("max_episode_steps", spec.max_episode_steps if spec else None)
-    return limit if isinstance(limit, int) else None

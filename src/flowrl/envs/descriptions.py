@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id
 
+from flowrl.contracts.user_code import is_code
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.family import Facts
+from flowrl.envs.lookup import constructor_options, find, offers, origin
 
 if TYPE_CHECKING:
     from flowrl.envs.adapter import Adapter
+    from flowrl.envs.settings import EnvSettings
 
 # Gymnasium's environments with Box observations and actions, by origin: the package each needs, and their names
 # (None: all). Listed here because finding out means constructing every one of them.
@@ -31,10 +34,16 @@ EXAMPLE = next(iter(FAMILIES[0].ids))
 def catalogue() -> list[dict[str, str]]:
     """List id, origin and note of every registered and installed environment: ours, Gymnasium's, then others.
 
+    Those of entry points are listed, and their packages not imported.
+
     No environment is constructed, so the spaces of others may not fit.
     """
     newest = [spec for spec in gymnasium.registry.values() if spec.id == newest_id(spec)]
     rows = [row for row in map(entry, newest) if row is not None]
+    for name, same in offers().items():
+        if name not in gymnasium.registry:
+            note = "spaces not checked" if same[0].attr else "a module that registers ids"
+            rows.append({"id": name, "origin": origin(same[0]), "episode": "", "note": note})
     order = {"flowrl": 0, **{f"gymnasium {name}": 1 + place for place, name in enumerate(GYMNASIUM)}}
     return sorted(rows, key=lambda row: (order.get(row["origin"], len(order)), row["origin"], row["id"]))
 
@@ -67,24 +76,33 @@ def origin_of(spec: EnvSpec) -> str:
     return module.split(".")[0] or "gymnasium"
 
 
-def describe(id: str) -> Facts:
-    """Make the environment `id`, reset it once, and return all facts on it; raises what `factory.make` does."""
-    from flowrl.envs.factory import make
-    from flowrl.envs.settings import EnvSettings
+def describe(settings: EnvSettings) -> Facts:
+    """Make the environment of `settings`, reset it once, and return all facts on it; raises what `factory.make` does.
 
+    An image is described, too, though a run needs `env.flatten` to train on it.
+    """
+    from flowrl.envs.factory import make
+    from flowrl.envs.observations import layout, named_leaves, said_layout
+    from flowrl.envs.refusals import is_image
+
+    id = settings.id
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # `newer_version` reports an old version
-        adapter = make(EnvSettings(id=id, count=1))
+        adapter = make(settings.model_copy(update={"flatten": True}), count=1)
     try:
         adapter.reset(0)
-        spec = gymnasium.registry[id]
+        spec = find(id)
+        registered = gymnasium.registry.get(id) is spec
         values = {
             "id": id,
-            "origin": origin_of(spec),
+            "origin": origin_of(spec) if registered else "your code" if is_code(id) else "an installed package",
             **spaces_of(adapter),
             "episode_limit": spec.max_episode_steps,
             "solved_at": spec.reward_threshold,
-            "newer_version": None if newest_id(spec) == id else newest_id(spec),
+            "newer_version": newest_id(spec) if registered and newest_id(spec) != id else None,
+            "options": sorted(constructor_options(spec)),
+            "parts_of_observation": [part._asdict() for part in layout(adapter.declared)],
+            "image": any(is_image(leaf) for _, leaf in named_leaves(adapter.declared, "")),
             "native": adapter.native,
             "exact_resume": adapter.exact_resume,
             "inexact_because": adapter.inexact_because,
@@ -93,9 +111,18 @@ def describe(id: str) -> Facts:
         adapter.close()
     further = family_of(id).facts(id)
     values |= further.values
+    order = said_layout(adapter.declared)
+    further = further._replace(
+        lines=[
+            *([("observation", order)] if order else []),
+            *([("observation", "an image: a run needs env.flatten: true, or a wrapper")] if values["image"] else []),
+            *further.lines,
+        ]
+    )
     spaces = [line for name in ("observation", "action") for line in space_lines(name, values[name], further)]
     others = [line for line in further.lines if line[0] not in ("observation", "action")]
-    return Facts(values, [("id", id), *spaces, *episode_lines(values), *others, *running_lines(values)])
+    own = [] if registered or not values["options"] else [("env.options", ", ".join(values["options"]))]
+    return Facts(values, [("id", id), *spaces, *episode_lines(values), *others, *own, *running_lines(values)])
 
 
 def spaces_of(adapter: Adapter) -> dict[str, Any]:

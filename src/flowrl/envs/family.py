@@ -79,7 +79,7 @@ def task_facts(
     more: Mapping[str, Any] | None = None,
     below_observation: Sequence[str] = (),
 ) -> Facts:
-    """Return the facts on a task class of `flowrl.envs.simulation.task`.
+    """Return the facts on a task class of `flowrl.envs.simulation.simulation_task`.
 
     `parts` are names and sizes of what an observation consists of; `options` and `settings` list the values of
     keyword arguments and of the family's keys, the default first; `more` are further values for the JSON document.

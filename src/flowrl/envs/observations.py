@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import Space, spaces
@@ -61,8 +61,8 @@ def leaves_of(space: Space[Any], name: str) -> Iterator[Space[Any]]:
     else:
         raise UsageError(
             f"its {name} is {type(space).__name__}, which has no fixed size: flowrl flattens Box, Discrete, "
-            "MultiDiscrete, MultiBinary and Dict and Tuple of these. Register the environment with a wrapper that "
-            "makes one of them (gymnasium.register(…, additional_wrappers=…))."
+            "MultiDiscrete, MultiBinary and Dict and Tuple of these. Put a wrapper of yours around it that makes one "
+            "of them: env.wrappers: [my_wrappers.py:Mine]."
         )
 
 
@@ -98,7 +98,61 @@ def one_hot(name: str, choice: Any, first: int, count: int) -> NDArray[np.float3
     return row
 
 
+class FlatPart(NamedTuple):
+    """A part of a flattened observation."""
+
+    name: str  # 'goal', 'arm[0]'; '' for the only part of a space without parts
+    start: int  # its first number
+    size: int
+    choices: bool  # whether it is one-hot vectors of choices
+
+    def __str__(self) -> str:
+        """'goal 0-2', 'contact 3', 'gear 4-8 (one-hot)'"""
+        last = self.start + self.size - 1
+        places = f"{self.start}-{last}" if self.size > 1 else str(self.start)
+        return f"{self.name} {places}{' (one-hot)' if self.choices else ''}".lstrip()
+
+
+def layout(space: Space[Any]) -> list[FlatPart]:
+    """Return the parts of a flattened observation of `space` in their order; [] for a Box, which keeps its own."""
+    if isinstance(space, spaces.Box):
+        return []
+    parts: list[FlatPart] = []
+    start = 0
+    for name, leaf in named_leaves(space, ""):
+        size = spaces.flatdim(leaf)
+        parts.append(FlatPart(name, start, size, isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete)))
+        start += size
+    return parts
+
+
+def named_leaves(space: Space[Any], name: str) -> Iterator[tuple[str, Space[Any]]]:
+    """Yield the spaces of numbers and choices that `space` consists of, by their names such as arm.joints or arm[0]."""
+    if isinstance(space, spaces.Dict):
+        for key, inner in space.items():
+            yield from named_leaves(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(space, spaces.Tuple):
+        for place, inner in enumerate(space):
+            yield from named_leaves(inner, f"{name}[{place}]")
+    else:
+        yield name, space
+
+
+def said_layout(space: Space[Any]) -> str:
+    """Return 'its Dict observation is flattened to 5 numbers: goal 0-2, point 3-4.', or '' for a Box."""
+    parts = layout(space)
+    if not parts:
+        return ""
+    total = parts[-1].start + parts[-1].size
+    return f"its {type(space).__name__} observation is flattened to {total} numbers: {', '.join(map(str, parts))}."
+
+
+def declared_space(observation: Space[Any]) -> Space[Any]:
+    """Return the space of observations before they were flattened."""
+    return observation.declared if isinstance(observation, FlatObservations) else observation
+
+
 def declared(observation: spaces.Box) -> spaces.Box:
     """Return the observation space as the environment declares it; its flat form where that is no Box."""
-    own = observation.declared if isinstance(observation, FlatObservations) else observation
+    own = declared_space(observation)
     return own if isinstance(own, spaces.Box) else observation

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, MissingDependency, UsageError, in_one_line
 from flowrl.envs import opengl
 from flowrl.envs.adapter import Adapter
-from flowrl.envs.factory import constructor, find, is_ours, make
+from flowrl.envs.factory import make
+from flowrl.envs.lookup import constructor, find, parameters, steps_together
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.validation import described
 
@@ -46,7 +47,7 @@ def make_visible(settings: EnvSettings, size: Size) -> Adapter:
     what it draws with is not installed.
     """
     opengl.choose()  # before anything imports MuJoCo
-    creator = _creator(find(settings.id))
+    creator = _creator(find(settings.id), settings)
     modes = getattr(creator, "metadata", {}).get("render_modes")
     if modes is not None and MODE not in modes:
         raise _no_pictures(settings.id)
@@ -88,25 +89,27 @@ def rate(env: Adapter) -> float:
     return float(env.metadata.get("render_fps") or DEFAULT_RATE)
 
 
-def _creator(spec: EnvSpec) -> Any:
+def _creator(spec: EnvSpec, settings: EnvSettings) -> Any:
     """Return the class or function that builds the environment; None where it cannot be imported."""
     with suppress(ImportError, AttributeError):
-        return constructor(spec.vector_entry_point if is_ours(spec) else spec.entry_point)
+        return constructor(
+            spec.vector_entry_point if steps_together(spec) and not settings.wrappers else spec.entry_point
+        )
     return None
 
 
 def _takes(creator: Any, names: set[str]) -> bool:
     """Return whether `creator` takes arguments of these names, itself or in a class that it passes them on to."""
     if not isinstance(creator, type):
-        return False
+        return callable(creator) and names <= parameters(creator)
     for cls in creator.__mro__:
-        constructor = vars(cls).get("__init__")
-        if constructor is None:
+        init = vars(cls).get("__init__")
+        if init is None:
             continue
-        parameters = inspect.signature(constructor).parameters
-        if names <= parameters.keys():
+        taken = inspect.signature(init).parameters
+        if names <= taken.keys():
             return True
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
             return False
     return False
 

@@ -20,16 +20,19 @@ _POSITIONS = {"MT19937": ("state", "pos", TWISTER_WORDS), "Philox": ("buffer_pos
 """Of a generator: where its state has the place of the next number, which NumPy does not check, and its largest."""
 
 
-def check(saved: Any, key: str = "env.envs") -> None:
-    """Raise ValueError, with the key, unless `saved` has the form of a state of environments; None is that of none.
+def check(saved: Any, count: int, key: str = "env.envs", *, gaps: bool = False) -> None:
+    """Raise ValueError, with the key, unless `saved` has the form of a state of `count` environments; None is that of
+    none.
 
-    It is the encoded state of all together, or a list of the states of each.
+    It is the encoded state of all together, or a list of the states of each; with `gaps` that of some may be None.
     """
     if isinstance(saved, dict):
         _check_encoded(saved, key)
     elif isinstance(saved, list):
+        if len(saved) != count:
+            raise ValueError(f"its key '{key}' has the states of {len(saved)} environments: expected {count}")
         for number, each in enumerate(saved):
-            if each is not None:
+            if each is not None or not gaps:
                 _check_layers(each, f"{key}.{number}")
 
 
@@ -90,6 +93,9 @@ def _check_encoded(value: Any, key: str) -> None:
         _check_encoded(inner, key)
         _check_generator(kind, inner, key)
     elif kind in CONTAINERS and isinstance(inner, list):
+        longest = value.get("longest", len(inner))
+        if type(longest) is not int or longest < len(inner) or (kind != "deque" and "longest" in value):
+            raise ValueError(f"its key '{key}' has no longest length of a deque of {len(inner)}")
         for number, item in enumerate(inner):
             _check_encoded(item, f"{key}.{number}")
     elif kind == "dict" and isinstance(inner, list):

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from flowrl.contracts.settings import Changeable, Settings
 from flowrl.envs.families import FAMILIES
+from flowrl.envs.wrapping import check_form
 
 LONGEST_EPISODE = 1_000_000  # steps that can be asked for: an evaluation waits for its episodes to end
 FAMILY_SETTINGS = tuple(family.settings for family in FAMILIES if family.settings is not None)
@@ -18,7 +19,8 @@ class EnvStepping(Settings):
     """The keys of every environment that come before those of the families."""
 
     id: str
-    """A Gymnasium id with continuous actions, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`)."""
+    """A Gymnasium id with continuous actions, such as `flowrl/GridWorld-v0` or `HalfCheetah-v5` (see `flowrl envs`), or
+    an environment of your own: `my_env.py:MyEnv`, `my_package.envs:MyEnv`."""
     count: int = Field(default=16, ge=1, le=1_000_000)
     """Environments stepped together. More give each update more, and more varied, data per step of the clock."""
     mode: Changeable[Literal["auto", "sync", "async", "batch"]] = "auto"
@@ -43,7 +45,23 @@ class EnvSettings(*reversed(FAMILY_SETTINGS), EnvStepping):  # type: ignore[misc
     anywhere, more makes exploring easier, and training faster. Steps, lengths and `gamma` then count actions; the
     environment's own time limit still counts control steps."""
     options: dict[str, Any] = Field(default_factory=dict, max_length=100)
-    """Keyword arguments of the environment, such as `mode` of GridWorld or `max_episode_steps`."""
+    """Keyword arguments of the environment's constructor, such as `mode` of GridWorld, or `max_episode_steps`."""
+
+    wrappers: list[Any] = Field(default_factory=list, max_length=20)
+    """Wrappers around each environment, the first innermost: names from `gymnasium.wrappers` or `my.py:Mine`, with
+    arguments as in `{FrameStackObservation: {stack_size: 4}}`. Environments are then stepped one by one."""
+    history: int = Field(default=1, ge=1, le=1000)
+    """Observations that the policy sees together: the last so many, the oldest first. At the start of an episode the
+    first observation fills the places of those before it."""
+    flatten: bool = False
+    """Whether an observation that is an image is taken as a flat list of its numbers. Without it images are refused,
+    for the networks know nothing of pixels. Other observations are flattened in any case."""
+
+    @field_validator("wrappers")
+    @classmethod
+    def _wrappers_are_named(cls, wrappers: list[Any]) -> list[Any]:
+        check_form(wrappers)
+        return wrappers
 
     @field_validator("options")
     @classmethod

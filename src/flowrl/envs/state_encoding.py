@@ -50,9 +50,8 @@ class Encoder:
             self._refuse_overlap(value)
             return {"kind": "array", "value": value.copy()}
         if type(value) in (list, tuple, deque):
-            if isinstance(value, deque) and value.maxlen is not None:
-                raise Inexact("a deque with a maximum length")
-            return {"kind": type(value).__name__, "value": [self.encode(item) for item in value]}
+            longest = {"longest": value.maxlen} if isinstance(value, deque) and value.maxlen is not None else {}
+            return {"kind": type(value).__name__, "value": [self.encode(item) for item in value]} | longest
         if type(value) is dict:
             items = [[self.encode(key), self.encode(item)] for key, item in value.items()]
             return {"kind": "dict", "value": items}
@@ -81,6 +80,8 @@ class Decoder:
         if value["kind"] == "same":
             return self.known[value["number"]]
         decoded = self._decode(value["kind"], value["value"])
+        if "longest" in value:
+            decoded = deque(decoded, value["longest"])
         self.known[value["number"]] = decoded
         return decoded
 

@@ -24,6 +24,13 @@ class TensorStep:
     final_obs: Tensor  # (rows, observation): the last of each ended episode
     final_info: Mapping[str, Tensor]  # (rows,) each, by name; "render": last pictures (rows, height, width, 3)
 
+    def of_ended(self, name: str) -> Tensor:
+        """Return the number called `name` of the episodes that ended (count,); NaN for the others."""
+        values = torch.full((len(self.terminated),), torch.nan)
+        if name in self.final_info:
+            values[self.ended] = self.final_info[name].to(torch.float32)
+        return values
+
 
 @runtime_checkable
 class TensorVectorEnv(Protocol):

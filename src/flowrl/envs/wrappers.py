@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import dis
-import signal
 import sys
-from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import gymnasium
@@ -14,6 +10,7 @@ import numpy as np
 from gymnasium.wrappers import RepeatAction
 
 from flowrl.contracts.errors import EnvironmentFailed, UsageError, in_one_line, stop_behind
+from flowrl.contracts.interrupts import is_interrupt
 from flowrl.envs import opengl, state_capture, validation, workers
 from flowrl.envs.observations import FlatObservations
 from flowrl.envs.state_encoding import Inexact
@@ -143,8 +140,9 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
         return
 
     @statistics.setter
-    def statistics(self, statistics: dict[str, Any]) -> None:
-        state_capture.put_attributes(self.env, statistics)
+    def statistics(self, statistics: dict[str, Any] | None) -> None:
+        if statistics is not None:  # of this environment nothing was saved
+            state_capture.put_attributes(self.env, statistics)
 
     @property
     def carried(self) -> None:
@@ -153,7 +151,8 @@ class GuardedEnv(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @carried.setter
     def carried(self, states: dict[str, Any]) -> None:
-        state_capture.carry_over(self.env, states["trained"], states["fresh"])
+        if states["trained"] is not None:  # of this environment nothing was saved
+            state_capture.carry_over(self.env, states["trained"], states["fresh"])
 
 
 class RepeatedAction(RepeatAction[Any, Any]):
@@ -166,24 +165,5 @@ class RepeatedAction(RepeatAction[Any, Any]):
 
 
 def interrupted_by_user(error: BaseException) -> bool:
-    """Return whether a stop signal of this process caused `error`: Stopped, also where an environment has replaced it
-    by its own error, or a KeyboardInterrupt that no `raise` statement of an environment raised."""
-    if workers.in_worker():
-        return False
-    if stop_behind(error) is not None:
-        return True
-    if not isinstance(error, KeyboardInterrupt):
-        return False
-    handler: Any = signal.getsignal(signal.SIGINT)
-    by_handler = getattr(handler, "__code__", None)
-    last: TracebackType | None = None
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code is by_handler:
-            return True
-        last, trace = trace, trace.tb_next
-    if last is None:
-        return True
-    with suppress(IndexError):
-        return dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] != "RAISE_VARARGS"
-    return True
+    """Return whether a stop signal of this process caused `error`; in a worker process every error is its own."""
+    return not workers.in_worker() and is_interrupt(error)

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from flowrl.contracts.errors import FlowrlError, in_one_line
+from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.evaluation import pareto
 from flowrl.flow import last_step
 from flowrl.flow.nfe import CountingVelocity
+from flowrl.flow.sampler_faults import check_points, failure
 
 ENDPOINT_ROWS = 128  # rows over which an endpoint error is taken, whatever the batch size timed
 ADAPTIVE_CALLS = 32  # over which that of an adaptive sampler is taken, at most: they are slow
@@ -190,11 +193,16 @@ def bench(
             try:
                 nfe = evaluations(flow.field, sampler, inputs)
                 endpoints = _endpoints(flow.field, sampler, obs, noise, batch)
-                grades.append(Grade(name, steps, batch, nfe, endpoint_error(endpoints, exact)))
-            except Exception as failure:  # a third-party sampler may raise anything: the others go on
-                report(f"left out {name}: {type(failure).__name__}: {failure}")
+                check_points(name, endpoints, noise[: len(endpoints)])
+            except BaseException as error:  # a third-party sampler may raise anything: the others go on
+                raise_interrupt(error)
+                report(f"left out {name}: {error if isinstance(error, FlowrlError) else in_one_line(error)}")
                 continue
-            calls.append(_in_turn(flow.field, sampler, inputs))
+            grades.append(Grade(name, steps, batch, nfe, endpoint_error(endpoints, exact)))
+            calls.append(_in_turn(name, flow.field, sampler, inputs))
+            if not math.isfinite(grades[-1].endpoint_error):
+                which = "the exact ones" if endpoints.isfinite().all() else "its actions"
+                report(f"{name}{f':{steps}' if steps else ''} has no error: {which} are not finite, or all the same")
         timings = race(calls, effort)
         errors = [grade.endpoint_error for grade in grades]
         optimal = pareto.front([timing.p50_us for timing in timings], errors, better="lower")
@@ -250,15 +258,18 @@ def endpoint_error(endpoints: Tensor, exact: Tensor) -> float:
     return float(difference / spread)
 
 
-def _in_turn(field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -> Callable[[], Tensor]:
-    """Return a call without arguments that cycles through `inputs`."""
+def _in_turn(name: str, field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -> Callable[[], Tensor]:
+    """Return a call without arguments that cycles through `inputs`; `name` is the sampler's, for its failure."""
     turn = 0
 
     def call() -> Tensor:
         nonlocal turn
         obs, noise = inputs[turn % len(inputs)]
         turn += 1
-        return generate(field, sampler, obs, noise)
+        try:
+            return generate(field, sampler, obs, noise)
+        except BaseException as error:
+            raise failure(name, error) from error
 
     return call
 

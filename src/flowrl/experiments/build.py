@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,16 +14,17 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from flowrl import __version__
-from flowrl.config import validation
+from flowrl.config import named_code, validation
 from flowrl.config.policy_kinds import POLICY_KINDS, PolicyKind, uses_sampler
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
-from flowrl.config.yaml_reader import dotted, shorten
+from flowrl.config.yaml_reader import KeyPath, dotted, shorten
+from flowrl.contracts import user_code
 from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageError
 from flowrl.contracts.notices import say
-from flowrl.envs import factory, saved_state
+from flowrl.envs import factory, lookup, saved_state
 from flowrl.envs.adapter import Adapter
-from flowrl.experiments import memory, saved_networks
+from flowrl.experiments import code_record, memory, saved_networks
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
@@ -35,6 +35,8 @@ from flowrl.storage.content import described
 from flowrl.training.learner import Learner
 from flowrl.training.loop import Best, Training
 from flowrl.training.ratio import RatioEstimator
+
+SAMPLER = ("sampler", "name")
 
 
 def prepare_process(config: Config) -> None:
@@ -59,7 +61,7 @@ def device_of(config: Config) -> torch.device:
 
 def env_mode(config: Config) -> str:
     """Return `env.mode` of `config` with `auto` resolved: sync, async or batch."""
-    way = factory.way(factory.find(config.env.id), config.env, None)
+    way = factory.way(lookup.find(config.env.id), config.env, None)
     return "batch" if way == "own" else way
 
 
@@ -94,24 +96,35 @@ def make_policy(actor: nn.Module, normaliser: Normaliser, config: Config, noise:
     """Create the policy that acts with `actor`; the training perturbation is added only when `training`."""
     kind = kind_of(config)
     sampler = registry.make(config.sampler.name, config.sampler.options()) if kind.uses_sampler else None
-    return kind.policy(actor, normaliser, noise, config.policy, sampler, training)
+    return kind.policy(actor, normaliser, noise, config.policy, sampler, training, config.sampler.name)
 
 
-def check_sampler(config: Config, source: Recipe, naming: str = "--set sampler.name=") -> None:
+def import_code(config: Config, origin: str = "", keys: tuple[KeyPath, ...] = named_code.KEYS) -> None:
+    """Import what `config` says, after a check that the user has named all the code in it that will be run.
+
+    `origin` is the file that the configuration comes from, and `keys` are those whose code will be run. Raises
+    UsageError, with what to type, for code that the user has not named.
+    """
+    if not kind_of(config).uses_sampler:
+        keys = tuple(key for key in keys if key != SAMPLER)
+    if wanted := named_code.unnamed(config.model_dump(mode="json"), keys):
+        raise UsageError(f"{origin}{': ' if origin else ''}{user_code.refusal(wanted)}")
+    if named_code.IMPORTS in keys:
+        for text in config.imports:
+            user_code.load(text, "imports")
+
+
+def check_sampler(config: Config, source: Recipe) -> None:
     """Raise UsageError when the sampler of `config` cannot be created; a policy that uses none always passes.
 
-    `source` is the composed recipe of `config`; the error names the place there of what is wrong. A file that only a
-    checkpoint names, from which `source` was made, is refused; with `naming` before it the user names it.
+    `source` is the composed recipe of `config`; the error names the place there of what is wrong.
     """
     if not kind_of(config).uses_sampler:
         return
-    written = source.places.get(("sampler", "name"))
-    if source.checkpoint and not (written and written.is_override):
-        refuse_file_sampler(config, Path(source.checkpoint), naming + config.sampler.name)
     try:
         registry.make(config.sampler.name, config.sampler.options())
     except registry.SamplerRefused as error:
-        path = ("sampler",) if error.key is None else ("sampler", error.key)
+        path = SAMPLER[:1] if error.key is None else (*SAMPLER[:1], error.key)
         raise UsageError(f"{source.place(path)}: {error}") from error
 
 
@@ -129,6 +142,7 @@ class Run:
     """A training run: configuration, environments, policy, learner and progress."""
 
     def __init__(self, config: Config) -> None:
+        import_code(config)
         memory.check_environments(config)
         prepare_process(config)
         device = device_of(config)
@@ -155,6 +169,8 @@ class Run:
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
         self.best = Best()
+        self.code = code_record.digests(config.model_dump(mode="json"))  # of what was loaded
+        self.initial_weights: dict[str, Any] | None = None  # where they come from, if not from the seed
         self.platform = platform.platform_of(device, env_mode(config))
 
     def start(self) -> None:
@@ -176,6 +192,8 @@ class Run:
             "random": rng_state.state(noise=noise),
             "platform": self.platform,
             "metrics_offset": metrics_offset,
+            **({"code": self.code} if self.code else {}),
+            **({} if self.initial_weights is None else {"initial_weights": self.initial_weights}),
         }
 
     def restore(self, content: dict[str, Any]) -> str:
@@ -191,6 +209,7 @@ class Run:
                 f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
                 "or saved by another version; train again, or use the version that saved it."
             ) from error
+        self.initial_weights = content.get("initial_weights")
         self.training.set_progress(content["progress"])
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
         if content["config"].get("checkpoint", {}).get("best_over") != self.config.checkpoint.best_over:
@@ -265,8 +284,8 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
             raise ValueError(f"its key 'env.{key}' is {described(saved)}, and its config.env.{key} {configured!r}")
     if "noise" not in content["random"]["generators"]:
         raise ValueError("its key 'random.generators.noise' is missing")
-    saved_state.check(env["envs"])
-    saved_state.check(env.get("statistics"), "env.statistics")
+    saved_state.check(env["envs"], env["count"])
+    saved_state.check(env.get("statistics"), env["count"], "env.statistics", gaps=True)
     with torch.device("meta"):  # where tensors have shapes and no memory
         visible = torch.empty(sizes["observation"])
         actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))
@@ -282,43 +301,18 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
 
 
 def saved_recipe(config: Config, path: Path) -> Recipe:
-    """Return the configuration of the checkpoint `path` as a recipe, for options of the command line to change.
-
-    `check_sampler` refuses a sampler's file in it that the command line does not name.
-    """
+    """Return the configuration of the checkpoint `path` as a recipe, for options of the command line to change."""
     return Recipe(str(path), config.model_dump(mode="json"), checkpoint=str(path))
 
 
-def refuse_file_sampler(config: Config, origin: Path, remedy: str) -> None:
-    """Raise UsageError when the sampler in a checkpoint is a Python file, which would be run.
-
-    A checkpoint may come from an untrusted source; a file is run only when the user names it.
-    """
-    if registry.is_file(config.sampler.name):
-        raise UsageError(
-            f"{origin}: the run's sampler is the file {config.sampler.name}. A checkpoint may come from anyone, so "
-            f"flowrl runs that file only when you name it: {remedy} (look at it first)."
-        )
-
-
-def load_policy(
-    path: Path,
-    content: dict[str, Any],
-    config: Config,
-    seed: int = 0,
-    *,
-    named_samplers: Collection[str] = (),
-    remedy: str = "",
-) -> LoadedPolicy:
+def load_policy(path: Path, content: dict[str, Any], config: Config, seed: int = 0) -> LoadedPolicy:
     """Load the policy in the content of the checkpoint `path`, with the sampler and noise mode of `config`.
 
     Uses the moving average of the weights where the run kept one, but for best.pt, which was chosen by the returns of
-    the weights that acted. Raises CheckpointError when the weights do not fit, and UsageError, with the `remedy`, when
-    the sampler is a Python file that is none of the `named_samplers`, those that the user has named.
+    the weights that acted. Raises CheckpointError when the weights do not fit, and UsageError when the sampler is code
+    that the user has not named.
     """
-    if kind_of(config).uses_sampler and config.sampler.name not in named_samplers:
-        name = config.sampler.name
-        refuse_file_sampler(config, path, remedy or f"flowrl eval {path} --sampler {name} runs it")
+    import_code(config, str(path), (SAMPLER,))
     sizes = content["sizes"]
     acting = content.get("evaluation_weights") == "actor"
     weights = content["actor"] if acting else content["average"] or content["actor"]

@@ -7,17 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from flowrl.config import recipe
+from flowrl.config import named_code, recipe
 from flowrl.config.recipe import Place
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.contracts.notices import say
+from flowrl.contracts.protocols import Sampler
 from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
-from flowrl.experiments import build, sampler_choice
+from flowrl.experiments import build, code_record, sampler_choice
 from flowrl.policies.noise_modes import NoiseMode
+from flowrl.samplers import registry
 from flowrl.storage import checkpoint
 
 SLOTS = 64  # environments played together, at most
@@ -114,13 +116,16 @@ def open_checkpoint(path: Path) -> LoadedCheckpoint:
 
 
 def evaluate_checkpoint(
-    opened: LoadedCheckpoint, request: EvalRequest, progress: Callable[[int, int], None] = lambda ended, running: None
+    opened: LoadedCheckpoint,
+    request: EvalRequest,
+    progress: Callable[[int, int], None] = lambda ended, running: None,
+    own: Sampler | None = None,
 ) -> EvalResult:
     """Play the episodes; raises UsageError when a name, option or environment does not fit.
 
-    `progress` is that of `flowrl.evaluation.episodes.evaluate`.
+    `progress` is that of `flowrl.evaluation.episodes.evaluate`; `own` is a sampler that Python code gives.
     """
-    loaded = load(opened, request)
+    loaded = load(opened, request) if own is None else with_sampler(opened, request, own)
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
@@ -129,16 +134,30 @@ def evaluate_checkpoint(
     finally:
         env.close()
     variants = family_of(loaded.config.env.id).variants
-    return EvalResult(result, facts(loaded), variants.name if variants else "")
+    named = {} if own is None else {"sampler": type(own).__name__}
+    return EvalResult(result, facts(loaded) | named, variants.name if variants else "")
 
 
 def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     """Load the policy with the requested options; raises UsageError when a name or option does not fit."""
     config = configured(opened, request)
+    for line in code_record.changes(opened.content, opened.path, config.model_dump(mode="json")):
+        opened.notify(line)
     build.prepare_process(config)
-    # `configured` has refused a file that only the checkpoint names
-    named = (config.sampler.name,)
-    return build.load_policy(opened.path, opened.content, config, request.seed, named_samplers=named)
+    return build.load_policy(opened.path, opened.content, config, request.seed)
+
+
+def with_sampler(opened: LoadedCheckpoint, request: EvalRequest, own: Sampler) -> build.LoadedPolicy:
+    """Load the policy with the sampler `own`; raises UsageError for a policy that needs none."""
+    kind = build.kind_of(opened.config)
+    if not kind.uses_sampler or request.steps is not None:
+        why = "a sampler that is given has its steps itself" if kind.uses_sampler else "the policy has no flow"
+        raise UsageError(f"the sampler {own!r} cannot be used with these options: {why}. Leave it, or the steps, out.")
+    loaded = load(opened, replace(request, sampler=registry.names()[0]))  # `own` takes its place
+    acting = loaded.policy
+    name = type(own).__name__
+    policy = kind.policy(acting.field, acting.normaliser, acting.noise, loaded.config.policy, own, False, name)
+    return replace(loaded, policy=policy)
 
 
 def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
@@ -171,13 +190,17 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
         sampler = sampler | {"steps": request.steps}
     values["sampler"] = sampler
     values["noise"] = request.noise or values["noise"]
-    if request.env is not None and request.env != values["env"]["id"]:
-        values["env"] = values["env"] | {"id": request.env, "options": {}}
+    if request.env is not None:
+        places["env", "id"] = Place(f"--env {request.env}", None, ())
+        if request.env != values["env"]["id"]:
+            values["env"] = values["env"] | {"id": request.env, "options": {}}
     changed = recipe.apply(
         recipe.Recipe(str(opened.path), values, places, checkpoint=str(opened.path)), request.overrides
     )
+    named_code.name_written(changed)
     config = recipe.validate(Config, changed)
-    build.check_sampler(config, changed, naming="--sampler ")
+    build.import_code(config, str(opened.path))
+    build.check_sampler(config, changed)
     _refuse_another_mask(opened, config)
     return config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from flowrl import __version__
+from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler
 from flowrl.evaluation.latency import FlowInputs, Key, Row, bench
@@ -67,14 +68,12 @@ def standard(seed: int) -> list[BenchmarkedPolicy]:
     return policies
 
 
-def trained(path: Path, names: Collection[str] = ()) -> BenchmarkedPolicy:
+def trained(path: Path) -> BenchmarkedPolicy:
     """Load the policy in a checkpoint; raises CheckpointError, or UsageError when it has no flow, or when its sampler
-    is a Python file that is none of the samplers `names` (such as euler:10), those that the user has named."""
+    is code that the user has not named."""
     opened = open_checkpoint(path)
     config = opened.config
-    named = [sampler_choice.parse(name)[0] for name in names]
-    remedy = f"flowrl bench-latency {path} --sampler {config.sampler.name}"
-    loaded = load_policy(opened.path, opened.content, config, named_samplers=named, remedy=remedy)
+    loaded = load_policy(opened.path, opened.content, config)
     field, own = loaded.policy.field, loaded.policy.sampler
     if field is None or own is None:
         raise UsageError(
@@ -89,11 +88,15 @@ def trained(path: Path, names: Collection[str] = ()) -> BenchmarkedPolicy:
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
-    """Make the samplers called `names`, or all that are installed: those that take steps with each number of steps,
-    or with their own as in euler:10, the others once. Raises UsageError for an unknown name."""
+    """Make the samplers called `names`, which the user has typed, or all that are installed.
+
+    Those that take steps are made with each number of steps, or with their own as in euler:10, the others once. Raises
+    UsageError for an unknown name.
+    """
     made: dict[Key, Sampler] = {}
     for text in names or registry.names():
         name, steps = sampler_choice.parse(text)
+        user_code.name_code(name)
         if steps is not None:
             made[name, steps] = registry.make(name, {"steps": steps})
             continue

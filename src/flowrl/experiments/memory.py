@@ -20,7 +20,7 @@ from torch import nn
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import UsageError
-from flowrl.envs import factory
+from flowrl.envs import factory, lookup
 from flowrl.networks.critic import Critic
 
 FLOAT = 4  # bytes of a float32
@@ -148,7 +148,7 @@ def check_environments(config: Config) -> None:
     Where there are more than a thousand, some are made to measure them.
     """
     settings = config.env
-    way = factory.way(factory.find(settings.id), settings, None)
+    way = factory.way(lookup.find(settings.id), settings, None)
     if way == "async":
         processes, reason = process_limit()
         if settings.count > processes:

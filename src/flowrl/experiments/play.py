@@ -39,6 +39,7 @@ class Playback:
     height: int
     bytes: int
     episodes: list[dict[str, Any]]  # a row per panel and episode
+    config: dict[str, Any]  # of the first checkpoint
 
     @property
     def sentence(self) -> str:
@@ -73,6 +74,7 @@ def play(
     if path is not None:
         video.check(path)
     panels = plan_panels(ckpt, request, others)
+    saved = panels[0][0].config.model_dump(mode="json")
     path = path or panels[0][0].path.with_name("play.webp")
     with ExitStack() as stack:
         players = []
@@ -92,7 +94,7 @@ def play(
                 writer.add(frame, PAUSE if last else shown_for)
                 count, frame_size = count + 1, frame.size
             rows += [player.row(episode) for player in players]
-    return Playback(str(path), count, 1 / shown_for, *frame_size, path.stat().st_size, rows)
+    return Playback(str(path), count, 1 / shown_for, *frame_size, path.stat().st_size, rows, saved)
 
 
 def plan_panels(ckpt: Path, request: EvalRequest, others: Sequence[str]) -> list[tuple[LoadedCheckpoint, EvalRequest]]:

@@ -9,7 +9,7 @@ from flowrl.config.schema import Config
 from flowrl.contracts.errors import StorageError, UsageError
 from flowrl.contracts.notices import say
 from flowrl.contracts.regular_files import read_bounded
-from flowrl.reporting import jsonl
+from flowrl.reporting import jsonl, trackers
 from flowrl.storage import checkpoint
 from flowrl.storage import lock as lock_file
 from flowrl.storage.files import check_folder_name, write_text
@@ -17,7 +17,7 @@ from flowrl.storage.lock import Locked, RunLock
 
 CONFIG = "config.yaml"
 TEMPORARY = ".*.tmp*"
-LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", TEMPORARY)
+LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", trackers.IDS, TEMPORARY)
 """What a run that was killed before it first saved may leave, besides its metrics, and the next one replaces."""
 OWN = (*LEFTOVERS, "metrics*.jsonl", lock_file.NAME)
 """All that may lie in the folder of a run that a new one replaces."""

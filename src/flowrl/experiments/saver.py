@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 
 from flowrl.config import recipe
+from flowrl.contracts.errors import TrainingDiverged
 from flowrl.contracts.notices import say
 from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run
 from flowrl.reporting.reporters import Reporters
 from flowrl.storage import checkpoint
+from flowrl.storage.content import OutOfRange
 from flowrl.storage.files import write_text
 from flowrl.training.loop import Metrics
 
@@ -44,11 +46,14 @@ class Saver:
         self._print_notes()
 
     def save(self, name: str = checkpoint.LATEST) -> None:
-        """Save the run as the checkpoint `name` of its folder."""
+        """Save the run as the checkpoint `name` of its folder; raises TrainingDiverged after an overflow."""
         content = self._run.content(self._reporters.offset)
         if name == checkpoint.BEST:  # the returns that chose it were theirs, not those of their moving average
             content["evaluation_weights"] = "actor"
-        checkpoint.save(self._folder / name, content)
+        try:
+            checkpoint.save(self._folder / name, content)
+        except OutOfRange as error:
+            raise TrainingDiverged(f"the state of the run has left the range that can be saved: {error}") from error
         self._warn()
         if name == checkpoint.LATEST:
             self._saved_at = time.monotonic()

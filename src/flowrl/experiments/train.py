@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from flowrl.config import recipe
+from flowrl.config import named_code, recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted
-from flowrl.contracts.errors import (
-    CheckpointError,
-    EnvironmentFailed,
-    FlowrlError,
-    Stopped,
-    TrainingDiverged,
-    UsageError,
-)
+from flowrl.contracts.errors import CheckpointError, Stopped, TrainingDiverged, UsageError
 from flowrl.contracts.notices import say
-from flowrl.envs.adapter import NotFinite
-from flowrl.experiments import run_folder
-from flowrl.experiments.build import Run, check_sampler, load_config, saved_recipe
+from flowrl.experiments import callbacks, code_record, divergence, run_folder, warm_start
+from flowrl.experiments.build import Run, check_sampler, import_code, load_config, saved_recipe
+from flowrl.experiments.callbacks import Callback, CallbackFailed, Callbacks
 from flowrl.experiments.saver import Saver
 from flowrl.experiments.signals import StopSignal
-from flowrl.reporting import jsonl
+from flowrl.experiments.warm_start import InitialWeights
+from flowrl.reporting import jsonl, trackers
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Metrics
@@ -48,6 +40,7 @@ class TrainPlan:
     trained: Config | None = None  # the configuration in it
     path: Path | None = None  # of that checkpoint
     stamp: tuple[int, ...] = ()  # of that file, which a later save replaces
+    initial: InitialWeights | None = None  # what a new run begins with, if not with new weights
 
     @property
     def folder(self) -> Path | None:
@@ -60,9 +53,16 @@ class TrainPlan:
         return self.content is not None and self.content["progress"]["env_steps"] >= self.config.total_steps
 
 
-def plan(source: str | None, overrides: list[str], resume: Path | None) -> TrainPlan:
+def plan(
+    source: str | None,
+    overrides: list[str],
+    resume: Path | None,
+    imports: Sequence[str] = (),
+    called: Sequence[str] = (),
+) -> TrainPlan:
     """Plan what `flowrl train` trains: the recipe `source` with overrides, or the run to `resume`.
 
+    `imports` are files and modules to import, `called` the names of callbacks, besides those of the recipe or the run.
     Raises UsageError for a wrong recipe, CheckpointError for a checkpoint that cannot be read.
     """
     if resume is None:
@@ -72,10 +72,13 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
                 f"train needs a recipe: a YAML file or one of those shipped ({names}). "
                 "Type: flowrl train gridworld.yaml"
             )
-        written = recipe.apply(recipe.read(source), overrides)
+        written = named_code.with_imports(recipe.apply(recipe.read(source), overrides), imports)
+        written = callbacks.with_options(written, called)
         config = load(written)
+        import_code(config, written.checkpoint)
         check_sampler(config, composed(written))
-        return TrainPlan(config, _stem(config, Path(source).stem, renamed=written.place(("env", "id")).is_override))
+        renamed = written.place(("env", "id")).is_override
+        return planned_run(config, composed(written), config.env.id if renamed else Path(source).stem)
     if source is not None:
         raise UsageError(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "
@@ -86,23 +89,37 @@ def plan(source: str | None, overrides: list[str], resume: Path | None) -> Train
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
     trained = load_config(content, path)
-    changed = recipe.apply(saved_recipe(trained, path), overrides)
+    changed = named_code.with_imports(recipe.apply(saved_recipe(trained, path), overrides), imports)
+    changed = callbacks.with_options(changed, called)
     config = changeable.changed_config(trained, changed, str(path.parent))
+    import_code(config, str(path))
     check_sampler(config, changeable.blaming_overrides(changed))
+    _check_extensions(config, changed)
     planned = TrainPlan(config, path.parent.name, content, trained, path, stamp)
     if planned.is_finished and config != trained:
         _refuse_without_effect(trained, planned, changed)
     return planned
 
 
+def _check_extensions(config: Config, source: recipe.Recipe) -> None:
+    """Raise MissingDependency for a tracker that is not installed, UsageError for a callback that cannot be loaded."""
+    trackers.check(config.trackers, str(source.place(("trackers",))))
+    callbacks.check(config)
+
+
+def planned_run(config: Config, source: recipe.Recipe, name: str) -> TrainPlan:
+    """Plan a new run of `config`, whose composed recipe is `source`, named after an environment or a recipe (`name`).
+
+    Raises what is wrong with its trackers, its callbacks, and the checkpoint that it begins with.
+    """
+    _check_extensions(config, source)
+    stem = re.sub(r"-v\d+$", "", name.rsplit("/", 1)[-1]).lower() if name == config.env.id else name
+    return TrainPlan(config, stem, initial=warm_start.read(config, source))
+
+
 def _stamp(path: Path) -> tuple[int, ...]:
     stat = path.stat()
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _stem(config: Config, recipe_name: str, *, renamed: bool) -> str:
-    """Return the recipe's name, or that of the environment when --set replaced it (`renamed`)."""
-    return re.sub(r"-v\d+$", "", config.env.id.rsplit("/", 1)[-1]).lower() if renamed else recipe_name
 
 
 def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
@@ -153,6 +170,7 @@ class TrainResult:
     metrics: Metrics  # the last value of each
     warnings: list[str]  # of this session: signs that the run is about to fail
     signal: signal.Signals | None  # that stopped it early
+    callback: str | None = None  # that stopped it early
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON document of `flowrl train --json`."""
@@ -160,8 +178,8 @@ class TrainResult:
             "run": str(self.folder),
             "checkpoint": str(self.folder / checkpoint.LATEST),
             "env_steps_per_s": self.env_steps / self.seconds if self.seconds else None,
-            "stopped_by": self.signal.name if self.signal else None,
-            **{name: value for name, value in asdict(self).items() if name not in ("folder", "signal")},
+            "stopped_by": self.signal.name if self.signal else self.callback,
+            **{name: value for name, value in asdict(self).items() if name not in ("folder", "signal", "callback")},
         }
 
     def summary(self) -> str:
@@ -175,12 +193,15 @@ class TrainResult:
         return f"{self.folder}: " + ", ".join([*parts, *means])
 
 
-def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = False) -> TrainResult:
-    """Train until the budget is spent or a signal comes, saving checkpoints meanwhile.
+def train(
+    planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = False, called: Sequence[Callback] = ()
+) -> TrainResult:
+    """Train until the budget is spent, a signal comes or a callback asks to stop, saving checkpoints meanwhile.
 
-    `out` and `name` choose a new run's folder; `quiet` turns the progress output off. Nothing is written to the folder
-    of a resumed run before its state is restored, and nothing at all where it is finished. Raises TrainingDiverged (the
-    last good checkpoint stays), EnvironmentFailed, StorageError, UsageError (Locked while another process trains it).
+    `out` and `name` choose a new run's folder; `quiet` turns the progress output off; the callables `called` are
+    callbacks besides those of the configuration. Nothing is written to the folder of a resumed run before its state is
+    restored, and nothing at all where it is finished. Raises TrainingDiverged (the last good checkpoint stays),
+    EnvironmentFailed, StorageError, UsageError (Locked while another process trains it).
     """
     if planned.is_finished:
         return _finished(planned)
@@ -192,6 +213,8 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
         run = Run(config)
         stack.callback(run.env.close)
         if folder is None or content is None:
+            if (initial := planned.initial or warm_start.read(config)) is not None:
+                warm_start.begin(run, initial)
             run.start()
             stem = f"{planned.stem}-{config.algorithm}-seed{config.seed}"
             folder, lock = run_folder.new(out, stem, name, resolved(planned))
@@ -203,15 +226,28 @@ def train(planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = Fals
             if _is_edited(folder / run_folder.CONFIG, planned.trained):
                 path = folder / run_folder.CONFIG
                 say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
+            for line in code_record.changes(content, planned.path or folder, config.model_dump(mode="json")):
+                say(f"note: {line} The run continues with the present one.")
             offset, progress = int(content["metrics_offset"]), content["progress"]
+        calls = callbacks.load(config, called)
+        stack.callback(calls.close)
         heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
         reporters = stack.enter_context(
-            open_reporters(folder, config.total_steps, heading=heading, offset=offset, progress=progress, quiet=quiet)
+            open_reporters(
+                folder,
+                config.total_steps,
+                heading=heading,
+                offset=offset,
+                progress=progress,
+                quiet=quiet,
+                trackers=config.trackers,
+                config=config.model_dump(mode="json"),
+            )
         )
         if reporters.missing:
             say(reporters.missing)
         checkpoint.clean(folder)
-        return _train(run, folder, reporters, is_new=content is None)
+        return _train(run, folder, reporters, calls, is_new=content is None)
 
 
 def _refuse_other_checkpoint(planned: TrainPlan) -> None:
@@ -238,7 +274,7 @@ def _finished(planned: TrainPlan) -> TrainResult:
     return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, [], None)
 
 
-def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> TrainResult:
+def _train(run: Run, folder: Path, reporters: Reporters, calls: Callbacks, *, is_new: bool) -> TrainResult:
     saver = Saver(run, folder, reporters, has_config=is_new)
     signs = WarningSigns()
     last: Metrics = {}
@@ -251,14 +287,19 @@ def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> Tra
             saver.take(metrics)
             for line in signs.add(metrics):
                 say(f"warning: after {int(metrics['env_steps']):,} env steps: {line}")
+            calls(metrics)
 
-        if is_new:
-            saver.save()  # a run that is killed early continues from here
+        if is_new or reporters.missing:  # a run that is killed early continues from here, and from where its file ends
+            saver.save()
+        code_record.keep(folder, run.code)
         try:
-            run.training.run(report, stop=lambda: stop.signal is not None)
+            run.training.run(report, stop=lambda: bool(stop.signal or calls.stopped_by))
+            saver.save()
+        except CallbackFailed as error:
+            saver.save()
+            raise CallbackFailed(f"{error} The run is saved: flowrl train --resume {folder} continues it.") from error
         except TrainingDiverged as error:
-            raise _diverged(error, run, folder) from error
-        saver.save()
+            raise divergence.explained(error, run, folder) from error
     return TrainResult(
         folder=folder,
         env_steps=run.training.env_steps,
@@ -268,6 +309,7 @@ def _train(run: Run, folder: Path, reporters: Reporters, *, is_new: bool) -> Tra
         metrics=last,
         warnings=signs.warnings,
         signal=stop.signal,
+        callback=None if run.training.finished else calls.stopped_by,
     )
 
 
@@ -278,51 +320,3 @@ def _finish_iteration(stop: StopSignal) -> None:
         raise Stopped(stop.last)
     with suppress(RuntimeError):  # the signal came while a line was being written to stderr
         say(f"{stop.last.name}: finishing this iteration, then saving. Once more quits at once.")
-
-
-def _diverged(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:
-    """Add to the error the iteration, the file of the offending tensors, and what to do next.
-
-    What an environment returned before the first update is its own fault: nothing had been learned by then.
-    """
-    if isinstance(error, NotFinite) and error.of_environment and run.training.iteration == 0:
-        return EnvironmentFailed(
-            f"{str(error).partition('. ')[0]}. No update has been made yet, so the policy's first actions, which are "
-            "within the bounds, led to it: look into the environment."
-        )
-    place = f"in iteration {run.training.iteration + 1}, after {run.training.env_steps:,} env steps"
-    offending = getattr(error, "offending", {})
-    advice = ""
-    if offending:
-        path = folder / "diverged.pt"
-        with suppress(OSError):
-            torch.save(offending, path)
-            advice = f" The offending batch is in {path}."
-        advice += _advice(offending.get("returns", torch.zeros(1)))
-    return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{_last_good(folder)}")
-
-
-def _last_good(folder: Path) -> str:
-    """Return which checkpoint of a run that diverged is left, and how to have a later one."""
-    latest = folder / checkpoint.LATEST
-    try:
-        steps = checkpoint.load(latest)["progress"]["env_steps"]
-    except FlowrlError:
-        return ""
-    if steps == 0:
-        return f" {latest} holds the untrained policy: a smaller checkpoint.every_s saves earlier."
-    return f" The last good checkpoint is {latest}, of {steps:,} env steps."
-
-
-HUGE_RETURN = 1e6  # the critic's loss is its square: from some multiple of this on it leaves the range of float32
-
-
-def _advice(returns: torch.Tensor) -> str:
-    """Return what usually helps, given the scaled `returns` of the offending batch: smaller ones, or smaller steps."""
-    largest = float(returns.abs().nan_to_num(0.0, posinf=math.inf).max())
-    if largest < HUGE_RETURN:
-        return " A smaller learner.learning_rate or learner.clip usually helps."
-    return (
-        f" The returns, times learner.reward_scale, reach {largest:.1e}: lower that key until they are of the order of "
-        "1 to 1000."
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
 
 ROUND_OFF = 1e-9  # of the time of a node
@@ -57,6 +58,7 @@ def _last_evaluation(sampler: Sampler) -> float:
 
     try:
         sampler(velocity, torch.zeros(1, 1), 0.0, 1.0)
-    except Exception:  # of a faulty sampler: it raises again, and is reported, when the policy acts
+    except BaseException as error:  # of a faulty sampler: it raises again, and is reported, when the policy acts
+        raise_interrupt(error)
         return 1.0
     return max(times)

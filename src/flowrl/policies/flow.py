@@ -8,9 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from flowrl.contracts.errors import FlowrlError, UsageError, in_one_line
 from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
-from flowrl.flow import last_step
+from flowrl.flow import last_step, sampler_faults
 from flowrl.flow.nfe import CountingVelocity
 from flowrl.networks.normaliser import Normaliser
 from flowrl.networks.velocity import NetworkSettings
@@ -39,11 +38,16 @@ class FlowPolicy:
         settings: FlowPolicySettings,
         sampler: Sampler,
         training: bool,
+        sampler_name: str = "",
     ) -> None:
         self.field = field
         self.normaliser = normaliser
         self.sampler = sampler
+        self.sampler_name = sampler_name or type(sampler).__name__  # for messages
+        for attribute in ("nfe", "steps"):
+            sampler_faults.declared(self.sampler_name, sampler, attribute)
         self._integrator = last_step.for_field(sampler, field)
+        self._declared_nfe = sampler_faults.declared(self.sampler_name, self._integrator, "nfe")
         self.noise = noise
         self.perturbation = settings.perturbation if training else 0.0
         self.action_limit = settings.action_limit
@@ -54,7 +58,7 @@ class FlowPolicy:
     def __call__(self, obs: Tensor) -> Tensor:
         """Return raw actions (batch, action) for the observations `obs` (batch, observation).
 
-        Raises UsageError when the sampler fails or returns points of another shape or dtype.
+        Raises UsageError when the sampler fails or returns points of another form (`flowrl.flow.sampler_faults`).
         """
         device = self.normaliser.shift.device
         velocity = self.field.bind(self.normaliser(obs.to(device)))
@@ -67,11 +71,10 @@ class FlowPolicy:
     def nfe(self) -> float:
         """Velocity evaluations per action: as the sampler declares, else the mean over the calls so far; with that of
         a separate last step (`flowrl.flow.last_step`)."""
-        declared = getattr(self._integrator, "nfe", None)
-        return declared if declared is not None else self.evaluations / max(1, self.calls)
+        return self._declared_nfe if self._declared_nfe is not None else self.evaluations / max(1, self.calls)
 
     def _integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
-        if getattr(self._integrator, "nfe", None) is not None:
+        if self._declared_nfe is not None:
             return self._call_sampler(velocity, noise)
         counting = CountingVelocity(velocity)
         action = self._call_sampler(counting, noise)
@@ -82,21 +85,7 @@ class FlowPolicy:
     def _call_sampler(self, velocity: Velocity, noise: Tensor) -> Tensor:
         try:
             action = self._integrator(velocity, noise, 0.0, 1.0)
-        except FlowrlError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"the sampler {self.sampler!r} failed: {in_one_line(error)}. Choose other options for it, or "
-                "another sampler with --sampler."
-            ) from error
-        if not isinstance(action, Tensor) or (action.shape, action.dtype) != (noise.shape, noise.dtype):
-            raise UsageError(
-                f"the sampler {self.sampler!r} returned {_described(action)} for points that are "
-                f"{_described(noise)}: it must return the points at t1, in the shape and dtype of its input. "
-                "`flowrl samplers check` examines a sampler."
-            )
+        except BaseException as error:
+            raise sampler_faults.failure(self.sampler_name, error) from error
+        sampler_faults.check_points(self.sampler_name, action, noise)
         return action
-
-
-def _described(points: object) -> str:
-    return f"{tuple(points.shape)} {points.dtype}" if isinstance(points, Tensor) else f"a {type(points).__name__}"

@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from flowrl.contracts.protocols import Sampler, VelocityField
+from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
 
 
@@ -14,6 +15,7 @@ class Policy(Protocol):
     """Maps observations to actions; a subclass without a flow keeps the three properties, which are None."""
 
     noise: Noise
+    normaliser: Normaliser
 
     def __call__(self, obs: Tensor) -> Tensor:
         """Return raw actions (batch, action) for the observations `obs` (batch, observation)."""

@@ -42,7 +42,7 @@ class MetricsFile:
             else:
                 records, complete = _kept(path, offset)
                 if progress is not None:
-                    _refuse_foreign(path, records, progress, is_complete=complete == offset)
+                    _refuse_foreign(path, records, progress)
                     self.missing = _missing(path, records, int(progress["iteration"]))
                 self.returns = [record["return_mean"] for record in records if _is_number(record.get("return_mean"))]
                 _cut(path, complete)
@@ -82,6 +82,8 @@ def read(path: Path) -> list[dict[str, Any]]:
         lines = read_bounded(path, MOST_BYTES).split(b"\n")
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    if b"\0" in lines[0]:
+        raise UsageError(f"{path} is no text, so it is not a metrics file: name the run folder that holds {NAME}.")
     records = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -178,9 +180,7 @@ def _kept(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     return records, complete
 
 
-def _refuse_foreign(
-    path: Path, records: Sequence[Mapping[str, Any]], progress: Mapping[str, float], *, is_complete: bool
-) -> None:
+def _refuse_foreign(path: Path, records: Sequence[Mapping[str, Any]], progress: Mapping[str, float]) -> None:
     """Raise UsageError unless the last of the `records` can be of the run that has made this `progress`."""
     if not records:
         return
@@ -188,7 +188,7 @@ def _refuse_foreign(
     if any(value is not None and not _is_number(value) for value in last.values()) or last["iteration"] is None:
         raise _foreign(path, f"line {len(records)} has no iteration")
     known = {key: value for key, value in last.items() if value is not None and key in progress}
-    if is_complete or last["iteration"] == progress["iteration"]:
+    if last["iteration"] == progress["iteration"]:
         fits = all(value == progress[key] for key, value in known.items())
     else:  # a part: as many steps per iteration, and not beyond
         steps = known.get("env_steps", 0) * progress["iteration"]

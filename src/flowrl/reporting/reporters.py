@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flowrl.reporting import jsonl
 from flowrl.reporting.console import EarlierSessions, open_view
 from flowrl.reporting.jsonl import MetricsFile
-from flowrl.reporting.tensorboard import TensorBoard
+from flowrl.reporting.trackers import open_tracker
 
 Reporter = Callable[[int, Mapping[str, float]], None]  # takes the iteration and its metrics
 
 
 @dataclass(frozen=True)
 class Reporters:
-    """metrics.jsonl, TensorBoard and the training view, if any, of one run: a reporter that calls all of them."""
+    """metrics.jsonl, the trackers and the training view, if any, of one run: a reporter that calls all of them."""
 
     metrics: MetricsFile
     others: Sequence[Reporter]
@@ -48,21 +49,28 @@ def open_reporters(
     offset: int | None = None,
     progress: Mapping[str, float] | None = None,
     quiet: bool = False,
+    trackers: Sequence[str] = ("tensorboard",),
+    config: Mapping[str, Any] | None = None,
 ) -> Iterator[Reporters]:
     """Open the reporters of a run, which write into the existing `folder` and to stderr, and close them afterwards.
 
     `heading` is the first line of the training view; `total_steps` is the budget in environment steps. A resumed run
     gives the `offset` and `progress` (iteration, env_steps, seconds) of its checkpoint, and the reporters go on from
-    there. `quiet` shows no training view (--json).
+    there. `quiet` shows no training view (--json). `trackers` are names of `flowrl.reporting.trackers`; they record
+    the resolved `config` of the run, too.
 
-    Raises UsageError when the folder holds the metrics of another run, StorageError when it cannot be written to.
+    Raises UsageError when the folder holds the metrics of another run or a tracker cannot start, MissingDependency for
+    a tracker that is not installed, StorageError when the folder cannot be written to.
     """
     with ExitStack() as stack:
         metrics = stack.enter_context(closing(MetricsFile(folder / jsonl.NAME, offset, progress)))
         done = progress or {}
         steps = int(done.get("env_steps", 0))
-        board = TensorBoard(folder, None if offset is None else steps)
-        others: list[Reporter] = [stack.enter_context(closing(board))]
+        others: list[Reporter] = []
+        for name in trackers:
+            tracker = open_tracker(name, folder, config or {}, None if offset is None else steps)
+            stack.push(lambda kind, error, trace, tracker=tracker: tracker.close(failed=kind is not None))
+            others.append(tracker)
         if not quiet:
             earlier = EarlierSessions(steps, done.get("seconds", 0.0), metrics.returns)
             others.append(stack.enter_context(closing(open_view(total_steps, heading=heading, earlier=earlier))))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.protocols import Sampler
 
 GRIDS = (8, 16, 32, 64, 128, 256)  # steps on which an order is measured
@@ -64,7 +65,8 @@ def _check(measure: Callable[[SamplerUnderTest], Measurement], tested: SamplerUn
     name = measure.__name__.replace("_", " ")
     try:
         return ConformanceResult(name, *measure(tested))
-    except Exception as error:
+    except BaseException as error:
+        raise_interrupt(error)
         return ConformanceResult(name, False, f"{type(error).__name__}: {error}")
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from flowrl.contracts.interrupts import raise_interrupt
+
 GROUP = "flowrl.samplers"
 COUNTED = "counted"
 UNDECLARED = object()
@@ -72,7 +74,8 @@ def _describe(offer: EntryPoint) -> SamplerDescription:
             nfe_per_step=COUNTED if counted else _declared(target, "nfe_per_step"),
             options=tuple(_options(target)),
         )
-    except (Exception, SystemExit) as error:  # a package may fail in any way; the others are still listed
+    except BaseException as error:  # a package may fail in any way; the others are still listed
+        raise_interrupt(error)
         return replace(row, error=brief(error))
 
 

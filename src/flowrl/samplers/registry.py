@@ -1,23 +1,22 @@
-"""From a sampler's name to the sampler: an entry point of group `flowrl.samplers`, or `path/file.py:Class`.
+"""From a sampler's name to the sampler: an entry point of group `flowrl.samplers`, or code such as `file.py:Class`.
 
 The built-in samplers use the same entry points as third-party ones; `flowrl.samplers.discovery` lists them all.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 import re
-import sys
 import typing
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 
-from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts import user_code
+from flowrl.contracts.errors import FlowrlError, UsageError, did_you_mean, in_one_line
+from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.settings import Settings
 from flowrl.samplers.discovery import brief, fault, offers, origin
 
@@ -88,12 +87,23 @@ def names() -> list[str]:
 def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     """Make the sampler `name` (an entry point's, or path/file.py:Class) with `options` as its fields.
 
-    Raises SamplerRefused for an unknown name or one that two packages register, for a file or package that
-    cannot be loaded, and for an option that the sampler does not have or does not accept.
+    Raises SamplerRefused for an unknown name or one that two packages register, for code that the user has not named
+    (`flowrl.contracts.user_code`) or that cannot be loaded, and for an option that the sampler does not have or does
+    not accept.
     """
-    target = _load(name)
     options = dict(options or {})
-    _check_options(name, target, options)
+    try:
+        target = _load(name)
+        _check_options(name, target, options)
+        return _construct(name, target, options)
+    except FlowrlError:
+        raise
+    except BaseException as error:  # of the sampler's code, SystemExit too
+        raise_interrupt(error)
+        raise SamplerRefused(f"sampler {name!r} cannot be made: {in_one_line(error)}.") from error
+
+
+def _construct(name: str, target: type[Any], options: dict[str, object]) -> Sampler:
     try:
         sampler: Sampler = target(**options)
     except (TypeError, ValueError) as error:
@@ -102,13 +112,8 @@ def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     return sampler
 
 
-def is_file(name: str) -> bool:
-    """Return whether `name` is that of a Python file, which is run to make the sampler."""
-    return ":" in name or name.endswith(".py")
-
-
 def _load(name: str) -> type[Any]:
-    target = _load_file(name) if is_file(name) else _load_entry_point(name)
+    target = _load_code(name) if user_code.is_code(name) else _load_entry_point(name)
     if reason := fault(target):
         raise SamplerRefused(f"sampler {name!r}: {reason}.")
     return target
@@ -130,36 +135,22 @@ def _load_entry_point(name: str) -> Any:
         )
     try:
         return first.load()
-    except Exception as error:
+    except BaseException as error:
+        raise_interrupt(error)
         raise SamplerRefused(
             f"the sampler {name!r} of {origin(first)} ({first.value}) cannot be loaded: {brief(error)}."
         ) from error
 
 
-def _load_file(name: str) -> Any:
-    file, _, attribute = name.rpartition(":")
-    path = Path(file)
-    if not file.endswith(".py") or not attribute:
-        example = name if name.endswith(".py") else "path/file.py"
+def _load_code(name: str) -> Any:
+    code = user_code.parse(name)
+    if not code.source or not code.attribute.isidentifier():
+        example = code.source if code.is_file else "path/file.py"
         raise SamplerRefused(f"{name!r} names no sampler: give a name from `flowrl samplers`, or {example}:Class.")
-    if not path.is_file():
-        raise SamplerRefused(f"sampler {name!r}: there is no file {file}.")
-    spec = importlib.util.spec_from_file_location(f"flowrl sampler {path.resolve()}", path)
-    assert spec is not None and spec.loader is not None  # noqa: S101  # a .py file always has a loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # before it runs: dataclasses look their module up while they are made
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[spec.name]
-        raise SamplerRefused(f"sampler {name!r}: {file} cannot be run: {brief(error)}.") from error
-    if not hasattr(module, attribute):
-        classes = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == spec.name]
-        raise SamplerRefused(
-            f"sampler {name!r}: {file} has no {attribute!r}.{did_you_mean(attribute, classes)} "
-            f"It has: {', '.join(classes) or 'no class of its own'}."
-        )
-    return getattr(module, attribute)
+        return user_code.load(name, "sampler")
+    except UsageError as error:
+        raise SamplerRefused(str(error)) from error
 
 
 def _check_options(name: str, target: type[Any], options: dict[str, object]) -> None:

@@ -24,7 +24,9 @@ from flowrl.storage import content as schema
 from flowrl.storage import files, integrity, lock
 from flowrl.storage.content import FORMAT
 
-LATEST, BEST, RUNS = "ckpt.pt", "best.pt", Path("runs")
+LATEST = "ckpt.pt"
+BEST = "best.pt"
+RUNS = Path("runs")
 
 MOST_BYTES = 4 * 10**9  # of a file
 DEPTH = 64  # levels of nested containers
@@ -39,8 +41,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
     `content` is that of `flowrl.storage.content`; `format` and `flowrl` are filled in here. Tensors are stored on the
     CPU, detached, without the rest of a storage that they are a view of.
     Raises TypeError with the key of a value that is neither a tensor nor plain, and ValueError for content that `load`
-    would refuse (both are bugs of flowrl); StorageError when the file cannot be written, or would be too large to be
-    loaded: then the old file is unchanged and no temporary file is left.
+    would refuse (both are bugs of flowrl, but for an OutOfRange, as after an overflow); StorageError when the file
+    cannot be written, or would be too large to be loaded: then the old file is unchanged and no temporary file is left.
     """
     content = _plain({**content, "format": FORMAT, "flowrl": __version__})
     schema.check(content)
@@ -81,7 +83,7 @@ def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         _check_plain(content)
         _check_format(content)
-        schema.check(content)
+        schema.check_loaded(content)
     return content, digest
 
 
@@ -169,7 +171,7 @@ def _refusing(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(_not_found(path)) from error
     except Exception as error:
-        if type(error) in (ValueError, regular_files.UnsuitableFile):
+        if type(error) in (ValueError, schema.OutOfRange, regular_files.UnsuitableFile):
             reason = str(error)[:600]
         elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"

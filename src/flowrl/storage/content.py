@@ -30,6 +30,23 @@ EXPECTED = {  # pydantic's name of an error -> what is expected, in the words of
     "list_type": "a list",
     "is_instance_of": "a tensor",
 }
+RANGES = {"finite_number", "greater_than_equal", "less_than_equal"}  # pydantic's names of errors
+
+
+LARGEST_LOADED = {
+    **{f"progress.{name}": 2**61 for name in ("iteration", "env_steps", "window_episodes", "episodes")},
+    **dict.fromkeys(("episodes.ended", "episodes.lengths", "env.steps", "schedule.updates", "metrics_offset"), 2**61),
+    "progress.seconds": 1e11,
+    **dict.fromkeys(("progress.window_return", "progress.best_return", "episodes.returns"), 1e300),
+    "normaliser.count": 2**61,
+    "normaliser.mean": 1e39,  # of float32 numbers
+    "normaliser.sum_of_squares": 1e200,
+}
+"""The largest magnitude of what grows while a run continues: so much below the limits that no run can reach those."""
+
+
+class OutOfRange(ValueError):
+    """A number is not finite, or beyond its limits, as after an overflow."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +65,9 @@ class TensorCheck:
             size = "" if self.dims is None else f" with {self.dims} dimensions"
             raise ValueError(f"expected a {kind} tensor{size}, got {described(value)}")
         if self.finite and not value.isfinite().all():
-            raise ValueError("it has numbers that are not finite")
+            raise OutOfRange("it has numbers that are not finite")
         if self.least is not None and not (value >= self.least).all():
-            raise ValueError(f"it has numbers that are not {self.least:g} or more")
+            raise OutOfRange(f"it has numbers that are not {self.least:g} or more")
         return value
 
 
@@ -92,6 +109,7 @@ RowFlags = Annotated[Tensor, AfterValidator(TensorCheck(torch.bool, 1))]
 GeneratorState = Annotated[Tensor, AfterValidator(_generator_state)]
 Natural = Annotated[int, Field(ge=0, le=2**62)]
 Size = Annotated[int, Field(ge=1, le=2**31)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -122,7 +140,7 @@ class SavedProgress(ContentPart):
     @model_validator(mode="after")
     def _best(self) -> SavedProgress:
         if math.isnan(self.best_return) or self.best_return == math.inf:
-            raise ValueError(f"best_return is {self.best_return}: expected a number, or -inf before the first")
+            raise OutOfRange(f"best_return is {self.best_return}: expected a number, or -inf before the first")
         return self
 
 
@@ -223,6 +241,8 @@ class CheckpointContent(ContentPart):
     random: SavedRandom
     metrics_offset: Natural
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
+    code: Annotated[dict[str, Digest], Field(max_length=100)] = {}  # of the user's: SHA-256 of each file
+    initial_weights: Annotated[dict[str, str | int | bool], Field(max_length=20)] | None = None  # of a warm start
     evaluation_weights: Literal["actor", "average"] = "average"  # `average` is `actor` where there is no average
 
     @model_validator(mode="after")
@@ -244,8 +264,22 @@ class CheckpointContent(ContentPart):
         return self
 
 
+def check_loaded(content: dict[str, Any]) -> None:
+    """Raise ValueError, as `check` does, unless a run can continue from `content` and be saved again."""
+    check(content)
+    for key, largest in LARGEST_LOADED.items():
+        part, _, name = key.rpartition(".")
+        value = content[part][name] if part else content[name]
+        reached = value.abs().max().item() if isinstance(value, Tensor) else abs(value)
+        if largest < reached < math.inf:  # the best return before the first is -inf
+            raise ValueError(f"its key {key!r} reaches {reached:.4g}: expected {largest:.4g} at most")
+
+
 def check(content: dict[str, Any]) -> None:
-    """Raise ValueError, with the key, what it holds and what is expected, unless `content` fits the schema."""
+    """Raise ValueError, with the key, what it holds and what is expected, unless `content` fits the schema.
+
+    It is an OutOfRange where a number is not finite or beyond its limits.
+    """
     try:
         CheckpointContent.model_validate(content)
     except ValidationError as error:
@@ -265,7 +299,9 @@ def check(content: dict[str, Any]) -> None:
             found = f"its key {key!r} is {described(value)}: expected {expected}"
         more = f", and {len(others)} more" if others else ""
         version = str(content.get("flowrl"))[:20]
-        raise ValueError(f"{printable(found)}{more} (saved by flowrl {printable(version)})") from error
+        ranged = kind in RANGES or isinstance(first.get("ctx", {}).get("error"), OutOfRange)
+        refusal = OutOfRange if ranged else ValueError
+        raise refusal(f"{printable(found)}{more} (saved by flowrl {printable(version)})") from error
 
 
 def described(value: object) -> str:

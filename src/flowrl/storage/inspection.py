@@ -30,7 +30,9 @@ def inspect(path: Path | str) -> dict[str, Any]:
         "algorithm": config.get("algorithm"),
         "env": env.get("id") if isinstance(env, dict) else env,
         "sampler": _shown(config.get("sampler")),
+        "code": _shown(content.get("code", {})) or None,
         "platform": _shown(platform.recorded(content)) or None,
+        "initial_weights": content.get("initial_weights"),
         "progress": _shown(content["progress"]),
         "networks": {
             name: {
@@ -63,6 +65,10 @@ def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
                 "algorithm": inventory["algorithm"],
                 "env": inventory["env"],
                 "sampler": inventory["sampler"],
+                "code": ", ".join(
+                    f"{name} (sha256 {digest[:8]}…)" for name, digest in (inventory["code"] or {}).items()
+                ),
+                "initial weights": _initial_weights(inventory["initial_weights"]),
                 "saved under": platform.in_words(inventory["platform"] or {}),
                 "tensors": tensors,
             },
@@ -79,6 +85,18 @@ def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
         (heading, [(str(key), _inline(value)) for key, value in facts.items() if value not in (None, "")])
         for heading, facts in found
     ]
+
+
+def _initial_weights(origin: dict[str, Any] | None) -> str:
+    """Return in words which checkpoint the run began with, or '' for a run that began with new weights."""
+    if origin is None:
+        return ""
+    known = {name: _inline(value) for name, value in origin.items()}
+    critic = "" if origin.get("critic") else ", without its critic"
+    return (
+        f"{known.get('path')} ({known.get('algorithm')} on {known.get('env')}, {known.get('env_steps')} env steps, "
+        f"sha256 {str(known.get('sha256'))[:16]}…){critic}"
+    )
 
 
 def _tensors(value: Any, key: str = "") -> list[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -130,7 +131,20 @@ class Learner:
         settings: LearnerSettings,
         total_updates: int,
         seed: int,
+        surrogate: Callable[[Tensor, Tensor, float], Tensor] | None = None,
     ) -> None:
+        """Begin with the weights of the actor of `estimator` and of `critic`, which are updated in place.
+
+        Args:
+            estimator: Compares the old with the new policy; it holds the actor.
+            critic: Maps normalised observations (..., observation) to values (...,).
+            normaliser: Statistics of the observations, updated last in each update.
+            settings: The block `learner` of a recipe.
+            total_updates: The number of updates over which a schedule runs.
+            seed: Seed of minibatches and probes.
+            surrogate: An objective of your own, to be maximised: log-ratio (batch, n), advantage (batch, 1), clip →
+                (batch, n); default: that of the settings.
+        """
         self.estimator = estimator
         self.actor = estimator.actor
         self.critic = critic
@@ -147,7 +161,7 @@ class Learner:
         self._set_rates()
         self._scale = AdvantageScale(settings.advantage_floor)
         self.generator = torch.Generator().manual_seed(seed)
-        self._surrogate = SURROGATES[settings.surrogate]
+        self._surrogate = surrogate or SURROGATES[settings.surrogate]
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Update actor and critic on `rollout` and return the metrics (PPO, arXiv 1707.06347, Algorithm 1).

@@ -19,7 +19,7 @@ from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.tracking import HumanoidTrack, HumanoidTrackConstants
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
 from flowrl.envs.simulation.protocol import Image, Simulation, SimulationFactory
-from flowrl.envs.simulation.task import Task, TaskConstants
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
@@ -60,6 +60,11 @@ class Float32Simulation:
     def expand(self, field: str) -> Tensor:
         return self._copy(self.exact.expand(field))
 
+    def recompute(self, rows: Tensor | None = None) -> None:
+        self._push()
+        self.exact.recompute(rows)
+        self._pull()
+
     def external_forces(self) -> Tensor:
         return self._copy(self.exact.external_forces())
 
@@ -86,6 +91,9 @@ class Float32Simulation:
 
     def unstable(self) -> Tensor:
         return self.exact.unstable()
+
+    def overflowed(self) -> bool:
+        return self.exact.overflowed()
 
     def snapshot(self) -> dict[str, Tensor]:
         self._push()
@@ -128,11 +136,11 @@ def lifted() -> Motion:
     return Motion("lifted", qpos)
 
 
-def tracking(**options: Any) -> tuple[type[Task[Any]], TaskConstants]:
+def tracking(**options: Any) -> tuple[type[SimulationTask[Any]], TaskConstants]:
     return HumanoidTrack, HumanoidTrackConstants(motions=((lifted(), 1.0),), episode_steps=20, **options)
 
 
-TASKS: dict[str, tuple[type[Task[Any]], TaskConstants]] = {
+TASKS: dict[str, tuple[type[SimulationTask[Any]], TaskConstants]] = {
     **{
         f"{name}-{profile}": (kind, constants)
         for name, (kind, profiles) in dm_control.TASKS.items()

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowrl.envs.dm_control.reward import quadratic, tolerance
 from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
 from flowrl.envs.simulation.protocol import Simulation
-from flowrl.envs.simulation.task import normal, uniform
+from flowrl.envs.simulation.simulation_task import normal, uniform
 
 
 @dataclass(frozen=True, kw_only=True)

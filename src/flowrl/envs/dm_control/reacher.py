@@ -13,7 +13,7 @@ from torch import Tensor
 from flowrl.envs.dm_control.reward import tolerance
 from flowrl.envs.dm_control.task import DMControlConstants, DMControlTask
 from flowrl.envs.simulation.protocol import Simulation
-from flowrl.envs.simulation.task import uniform
+from flowrl.envs.simulation.simulation_task import uniform
 
 
 @dataclass(frozen=True, kw_only=True)

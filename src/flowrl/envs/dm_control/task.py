@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 import mujoco
 
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
-from flowrl.envs.simulation.task import Task, TaskConstants
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class DMControlConstants(TaskConstants):
 C = TypeVar("C", bound=DMControlConstants)
 
 
-class DMControlTask(Task[C]):
+class DMControlTask(SimulationTask[C]):
     """A control task on the model `models/<model>.xml`."""
 
     model: ClassVar[str]

@@ -12,9 +12,9 @@ from typing import Any
 from flowrl.envs.arguments import one_of
 from flowrl.envs.dm_control import ball_in_cup, cartpole, cheetah, finger, fish, point_mass, reacher
 from flowrl.envs.dm_control.task import DMControlConstants
-from flowrl.envs.simulation.task import Task
+from flowrl.envs.simulation.simulation_task import SimulationTask
 
-TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, DMControlConstants]]] = {
+TASKS: dict[str, tuple[type[SimulationTask[Any]], Mapping[str, DMControlConstants]]] = {
     "BallInCup": (ball_in_cup.BallInCup, ball_in_cup.PROFILES),
     "CartpoleBalance": (cartpole.CartpoleBalance, cartpole.PROFILES),
     "CheetahRun": (cheetah.Cheetah, cheetah.PROFILES),
@@ -29,7 +29,7 @@ TASKS: dict[str, tuple[type[Task[Any]], Mapping[str, DMControlConstants]]] = {
 """A task's name -> its class, and its numbers by profile."""
 
 
-def find_task(task: str, profile: str) -> tuple[type[Task[Any]], DMControlConstants]:
+def find_task(task: str, profile: str) -> tuple[type[SimulationTask[Any]], DMControlConstants]:
     """Return a task's class and the numbers of a profile; raises UsageError for names that do not exist."""
     kind, profiles = TASKS[one_of(TASKS, task, "there is no task")]
     return kind, profiles[one_of(profiles, profile, f"{task} has no profile")]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
-from flowrl.envs.simulation.task import Task, TaskConstants, normal, uniform
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants, normal, uniform
 
 MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 
@@ -29,7 +29,7 @@ class GymnasiumConstants(TaskConstants):
 C = TypeVar("C", bound=GymnasiumConstants)
 
 
-class GymnasiumTask(Task[C]):
+class GymnasiumTask(SimulationTask[C]):
     """A task on one of Gymnasium's models."""
 
     @classmethod

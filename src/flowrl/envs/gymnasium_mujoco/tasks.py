@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from flowrl.envs.gymnasium_mujoco import ant, humanoid, locomotion, pendulum
-from flowrl.envs.simulation.task import Task, TaskConstants
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
-TASKS: dict[str, tuple[type[Task[Any]], TaskConstants]] = {
+TASKS: dict[str, tuple[type[SimulationTask[Any]], TaskConstants]] = {
     "Ant-v5": (ant.Ant, ant.ANT),
     "HalfCheetah-v5": (locomotion.Locomotion, locomotion.HALF_CHEETAH),
     "Hopper-v5": (locomotion.PlanarLocomotion, locomotion.HOPPER),

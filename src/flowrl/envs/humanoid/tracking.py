@@ -20,7 +20,7 @@ from flowrl.envs.humanoid.metrics import TrackingMetrics
 from flowrl.envs.humanoid.motions.motion import ROOT_SIZE, Motion
 from flowrl.envs.humanoid.reference import OF_BODIES, Reference
 from flowrl.envs.simulation.protocol import Simulation
-from flowrl.envs.simulation.task import Task, TaskConstants
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 
 ACTION_SCALE = 0.5  # rad by which an action of 1 moves a joint's target from the zero pose
 ACTION_LIMIT = 6.0
@@ -57,7 +57,7 @@ class HumanoidTrackConstants(TaskConstants):
                 raise UsageError(f"env.options.{option} of HumanoidTrack is true or false, not {flag!r}.")
 
 
-class HumanoidTrack(Task[HumanoidTrackConstants]):
+class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
     """Imitate a motion.
 
     An unstable simulation ends its episode, with reward and observation 0. The motion's end is a truncation.

@@ -51,9 +51,13 @@ class Simulation(Protocol):
     def expand(self, field: str) -> Tensor:
         """Return an MjModel field (count, …) that has its own value in every simulation: live and writable.
 
-        Constants that MuJoCo computes from the field when it compiles a model are not recomputed. Raises ValueError
-        for a field that is not among the `varied` fields of the simulation.
+        Constants that MuJoCo computes from the field when it compiles a model are not recomputed (see `recompute`).
+        Raises ValueError for a field that is not among the `varied` fields of the simulation.
         """
+        ...
+
+    def recompute(self, rows: Tensor | None = None) -> None:
+        """Compute the constants of `rows` that MuJoCo derives from `varied` fields, such as those of masses."""
         ...
 
     def reset(self, rows: Tensor | None = None) -> None:
@@ -87,6 +91,11 @@ class Simulation(Protocol):
     def unstable(self) -> Tensor:
         """Return where (count,) bool a position, velocity or acceleration was not finite, or beyond 1e10, since the
         last reset."""
+        ...
+
+    def overflowed(self) -> bool:
+        """Return whether the memory of a simulation could not hold all its contacts since its last reset, so that some
+        were left out."""
         ...
 
     def snapshot(self) -> dict[str, Tensor]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import mujoco
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
-from flowrl.envs.simulation.protocol import Image, SimulationFactory
-from flowrl.envs.simulation.task import Task, TaskConstants
+from flowrl.envs.simulation.protocol import Image, Simulation, SimulationFactory
+from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 
 
 class StepResult(NamedTuple):
@@ -40,6 +41,33 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class TaskFactory(Protocol):
+    """What makes the task of a simulation, such as a SimulationTask class, with what it declares of the simulation."""
+
+    @property
+    def derived(self) -> tuple[str, ...]:
+        """The MjData fields that it binds beyond the state."""
+        ...
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """The MjModel fields that it changes in each simulation."""
+        ...
+
+    @property
+    def reads_forces(self) -> bool:
+        """Whether it reads external forces."""
+        ...
+
+    def build(self, constants: Any) -> mujoco.MjModel:
+        """Compile the model."""
+        ...
+
+    def __call__(self, simulation: Simulation, constants: Any) -> SimulationTask[Any]:
+        """Make the task of `simulation`."""
+        ...
+
+
 class TaskRunner:
     """`count` episodes of the task `kind` with these `constants`.
 
@@ -48,7 +76,7 @@ class TaskRunner:
 
     def __init__(
         self,
-        kind: type[Task[Any]],
+        kind: TaskFactory,
         constants: TaskConstants,
         count: int,
         threads: int = 0,
@@ -57,12 +85,13 @@ class TaskRunner:
         self.constants = constants
         model = kind.build(constants)
         self.simulation = simulator(model, count, kind.derived, kind.varied, threads, kind.reads_forces)
-        self.task: Task[Any] = kind(self.simulation, constants)
+        self.task: SimulationTask[Any] = kind(self.simulation, constants)
         self.control = self.simulation.bind("ctrl")  # (count, action), live
         self.count = count
         self.observation_size = sum(self.task.observation_parts.values())
         self.action_size = self.control.shape[1]
         self.random = torch.Generator()
+        self.task.use(self.random)
         self.seeded = False
         device = self.simulation.device
         self.elapsed = torch.zeros(count, dtype=torch.int64, device=device)  # control steps since the reset

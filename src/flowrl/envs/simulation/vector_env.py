@@ -52,6 +52,7 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         "render_modes": ["rgb_array"],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
+    measures: tuple[str, ...] = ()  # names of numbers in `final_info` that evaluations average
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl.contracts.errors import UsageError
+from flowrl.config.recipe import leaves
+from flowrl.config.yaml_reader import dotted
+from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.experiments.suite import grid
 from flowrl.experiments.suite.trial import (
     EVALUATION,
     FAILURE,
@@ -65,7 +69,7 @@ class LoadedSuites:
     @property
     def algorithms(self) -> list[str]:
         """The names of all algorithms, sorted."""
-        return sorted({algorithm for _, algorithm in self.groups})
+        return sorted({algorithm for _, algorithm in self.groups}, key=_natural)
 
     @property
     def common(self) -> list[str]:
@@ -80,8 +84,12 @@ class LoadedSuites:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(folders: Sequence[Path]) -> LoadedSuites:
+def read(folders: Sequence[Path], by: Sequence[str] = ()) -> LoadedSuites:
     """Load the trials in `folders`, as `flowrl suite` writes them; raises UsageError when none is finished.
+
+    `by` are keys of a recipe, such as 'learner.clip': runs with equal values of these are compared with runs that have
+    others, whatever else differs among them; algorithms stay apart. Without, algorithms and the cells of grids are
+    compared.
 
     Seeds of one algorithm in several folders are combined. An algorithm that two folders have under different
     settings, or with the same seeds, counts as two: 'fpo (old)' and 'fpo (new)'.
@@ -98,6 +106,9 @@ def read(folders: Sequence[Path]) -> LoadedSuites:
                 finished[out][trial] = LoadedRun(trial.seed, folder, record)
         if not finished[out]:
             raise _nothing_finished(out)
+    if by:
+        left_out = tuple(f"{trial}: {why}" for trial, why in sorted(unfinished.items()))
+        return LoadedSuites(_groups_by(finished, by), left_out)
     groups = _groups(finished)
     return LoadedSuites(groups, tuple(_missing(groups, unfinished)))
 
@@ -133,20 +144,43 @@ def _groups(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> dict[tuple[st
     for out, trials in finished.items():
         suffix = f" ({_folder_name(out, finished)})"
         for trial, run in trials.items():
-            label = trial.algorithm + (suffix if trial.algorithm in separate else "")
+            label = trial.label + (suffix if trial.label in separate else "")
             runs[trial.recipe, label].append(run)
     return {key: Group(tuple(sorted(members, key=lambda run: run.seed))) for key, members in runs.items()}
+
+
+def _groups_by(finished: Mapping[Path, Mapping[Trial, LoadedRun]], by: Sequence[str]) -> dict[tuple[str, str], Group]:
+    """Map (task, label of the values of the keys `by`) to its runs in all folders."""
+    trials = [(trial, run) for folder in finished.values() for trial, run in folder.items()]
+    settings = [dict(leaves(run.record.config)) for _, run in trials]
+    known = {dotted(path) for each in settings for path in each}
+    for key in by:
+        if key not in known:
+            raise UsageError(f"--by {key}: no run has this key.{did_you_mean(key, sorted(known))}")
+    several = len({trial.algorithm for trial, _ in trials}) > 1 and "algorithm" not in by
+    runs: dict[tuple[str, str], list[LoadedRun]] = defaultdict(list)
+    for (trial, run), values in zip(trials, settings, strict=True):
+        of_key = {dotted(path): value for path, value in values.items()}
+        words = [f"{key.rpartition('.')[2]}={grid.text_of(of_key[key]) if key in of_key else 'unset'}" for key in by]
+        runs[trial.recipe, ",".join([trial.algorithm, *words] if several else words)].append(run)
+    return {key: Group(tuple(sorted(members, key=lambda run: run.seed))) for key, members in runs.items()}
+
+
+def _natural(label: str) -> list[tuple[str, float]]:
+    """Return a key that sorts the numbers in labels by size: clip=0.2 before clip=0.05e1."""
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", label)
+    return [(text, float(number)) for text, number in zip(parts[::2], [*parts[1::2], "0"], strict=True)]
 
 
 def _separate(finished: Mapping[Path, Mapping[Trial, LoadedRun]]) -> set[str]:
     """Find the algorithms whose runs in different folders must not be combined."""
     algorithms = set()
     for one, other in combinations(finished.values(), 2):
-        digests = {(trial.recipe, trial.algorithm): run.record.digest for trial, run in other.items()}
+        digests = {(trial.recipe, trial.label): run.record.digest for trial, run in other.items()}
         for trial, run in one.items():
-            digest = digests.get((trial.recipe, trial.algorithm), run.record.digest)
+            digest = digests.get((trial.recipe, trial.label), run.record.digest)
             if trial in other or digest != run.record.digest:
-                algorithms.add(trial.algorithm)
+                algorithms.add(trial.label)
     return algorithms
 
 
@@ -167,7 +201,7 @@ def _unlabelled(algorithm: str) -> str:
 def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial, str]) -> list[str]:
     """Return a sentence for every trial that is missing for all algorithms to have equal seeds on each task."""
     finished = {algorithm for _, algorithm in groups}
-    never_finished = {trial.algorithm for trial in unfinished} - set(map(_unlabelled, finished))
+    never_finished = {trial.label for trial in unfinished} - set(map(_unlabelled, finished))
     algorithms = sorted(finished | never_finished)
     tasks = {task for task, _ in groups} | {trial.recipe for trial in unfinished}
     sentences = []
@@ -179,6 +213,7 @@ def _missing(groups: Mapping[tuple[str, str], Group], unfinished: Mapping[Trial,
         seeds = set().union(*seeds_of.values(), {trial.seed for trial in unfinished if trial.recipe == task})
         for name in algorithms:
             for seed in sorted(seeds - seeds_of[name]):
-                why = unfinished.get(Trial(task, _unlabelled(name), seed), "not there")
+                algorithm, _, cell = _unlabelled(name).partition(",")
+                why = unfinished.get(Trial(task, algorithm, seed, cell), "not there")
                 sentences.append(f"{task} {name} seed {seed}: {why}")
     return sentences

@@ -24,7 +24,7 @@ class DurationEstimator:
         None before the first trial has finished.
         """
         same_recipe = {other: s for other, s in self._known.items() if other.recipe == trial.recipe}
-        same_algorithm = [s for other, s in same_recipe.items() if other.algorithm == trial.algorithm]
+        same_algorithm = [s for other, s in same_recipe.items() if other.label == trial.label]
         known = same_algorithm or list((same_recipe or self._known).values())
         return fmean(known) if known else None
 

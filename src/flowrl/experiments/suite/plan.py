@@ -19,8 +19,10 @@ from flowrl.config.fingerprint import differences
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.envs import factory
-from flowrl.experiments import train
+from flowrl.experiments import train, warm_start
 from flowrl.experiments.build import device_of
+from flowrl.experiments.suite import grid
+from flowrl.experiments.suite.grid import Cell
 from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord, read_record
 from flowrl.storage import checkpoint
 
@@ -40,6 +42,8 @@ class SuiteOptions:
     steps: int | None = None  # None: each recipe's own
     overrides: tuple[str, ...] = ()  # key.path=value; they win over everything else
     episodes: int = 64
+    imports: tuple[str, ...] = ()  # files and modules to import, besides those of each recipe
+    grid: tuple[str, ...] = ()  # key.path=value,value,…
 
 
 @dataclass(frozen=True)
@@ -76,23 +80,41 @@ def make_jobs(plan: SuiteOptions) -> list[Job]:
     """
     _refuse_keys_with_options(plan)
     names = _recipe_names(plan.recipes)
+    cells = grid.cells(plan.grid)
     jobs = [
-        _job(plan, source, Trial(name, algorithm, seed))
+        _job(plan, source, Trial(name, algorithm, seed, cell.name), cell)
         for seed in plan.seeds
         for source, name in names.items()
         for algorithm in plan.algorithms
+        for cell in cells
     ]
     _check_devices_and_environments(jobs)
     return jobs
 
 
-def _job(plan: SuiteOptions, source: str, trial: Trial) -> Job:
+def _job(plan: SuiteOptions, source: str, trial: Trial, cell: Cell) -> Job:
     steps = () if plan.steps is None else (f"total_steps={plan.steps}",)
-    chosen = (f"algorithm={trial.algorithm}", f"seed={trial.seed}", *steps)
-    one_thread = () if any(map(_sets_simulation_threads, plan.overrides)) else ("env.threads=1",)
-    overrides = (*chosen, "threads=1", *plan.overrides, *one_thread)  # otherwise each trial takes every core
-    config = train.plan(source, list(overrides), None).config.model_dump(mode="json")
-    return Job(trial, trial.folder(plan.out), source, overrides, config, plan.episodes)
+    overrides = (f"algorithm={trial.algorithm}", f"seed={trial.seed}", *steps, *plan.overrides, *cell.overrides)
+    try:
+        return job(source, trial, trial.folder(plan.out), overrides, plan.episodes, plan.imports)
+    except UsageError as error:
+        text = str(error)
+        for override in cell.overrides:
+            text = text.replace(f"--set {override}", f"--grid {override}")
+        raise UsageError(text) from error
+
+
+def job(
+    source: str, trial: Trial, folder: Path, overrides: Sequence[str], episodes: int, imports: Sequence[str] = ()
+) -> Job:
+    """Resolve the configuration of a trial in `folder`: the recipe `source` with `overrides`, on one thread.
+
+    `imports` are files and modules to import. Raises UsageError when they do not fit.
+    """
+    one_thread = () if any(map(_sets_simulation_threads, overrides)) else ("env.threads=1",)
+    everything = ("threads=1", *overrides, *one_thread)  # otherwise each trial takes every core
+    config = train.plan(source, list(everything), None, imports).config.model_dump(mode="json")
+    return Job(trial, folder, source, everything, config, episodes)
 
 
 def _sets_simulation_threads(override: str) -> bool:
@@ -108,11 +130,14 @@ def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
     checked = []
     for job in jobs:
         config = Config.model_validate(job.config)
-        parts = (config.device, config.env.model_copy(update={"count": 1}))
+        parts = (config.device, config.init_from, config.env.model_copy(update={"count": 1}))
         if parts not in checked:
             checked.append(parts)
             device_of(config)
-            factory.make(config.env, count=1).close()
+            env = factory.make(config.env, count=1)
+            env.close()
+            if (initial := warm_start.read(config)) is not None:
+                warm_start.check_environment(initial, env)
 
 
 def _refuse_keys_with_options(plan: SuiteOptions) -> None:
@@ -120,10 +145,14 @@ def _refuse_keys_with_options(plan: SuiteOptions) -> None:
     options = {"algorithm": "--algorithms", "seed": "--seeds"}
     if plan.steps is not None:
         options["total_steps"] = "--steps"
-    for override in plan.overrides:
-        key = override.partition("=")[0].strip()
-        if key in options:
-            raise UsageError(f"--set {override}: the trials of a suite get their {key} from {options[key]}.")
+    typed = [("--set", override) for override in plan.overrides] + [("--grid", values) for values in plan.grid]
+    for option, text in typed:
+        if (key := grid.key_of(text)) in options:
+            raise UsageError(f"{option} {text}: the trials of a suite get their {key} from {options[key]}.")
+    written = {grid.key_of(override) for override in plan.overrides}
+    for values in plan.grid:
+        if (key := grid.key_of(values)) in written:
+            raise UsageError(f"--grid {values}: --set gives {key} a value for all trials. Leave one of them out.")
 
 
 def _recipe_names(sources: Sequence[str]) -> dict[str, str]:

@@ -202,7 +202,7 @@ class _Scheduler:
         if status.reason:
             self._report(f"{job.trial}: {status.reason}; repeating the evaluation")
         if todo == "train":
-            _remove_unsaved_run(job.folder)
+            remove_unsaved_run(job.folder)
         (job.folder / FAILURE).unlink(missing_ok=True)
         started = time.monotonic()
         evaluate = todo == "evaluate"
@@ -256,7 +256,7 @@ def lock(log: Path) -> BinaryIO | None:
     return file
 
 
-def _remove_unsaved_run(folder: Path) -> None:
+def remove_unsaved_run(folder: Path) -> None:
     """Remove the files of a run that was killed before it first saved."""
     for pattern in FILES_OF_A_RUN:
         for path in folder.glob(pattern):

@@ -1,7 +1,8 @@
-"""A trial of a suite (one recipe, one algorithm, one seed): its folder, and the records in it.
+"""A trial of a suite (one recipe, one algorithm, one seed, one cell of a grid): its folder, and the records in it.
 
-`OUT/<recipe>/<algorithm>/seed<k>/` is a run folder as `flowrl train` writes it. It also holds evaluation.json once
-the trial has finished, with its returns, or failure.json with the reason why it has not.
+`OUT/<recipe>/<algorithm>/seed<k>/`, with a grid `OUT/<recipe>/<algorithm>,clip=0.1/seed<k>/`, is a run folder as
+`flowrl train` writes it. It also holds evaluation.json once the trial has finished, with its returns, or failure.json
+with the reason why it has not.
 """
 
 from __future__ import annotations
@@ -33,13 +34,19 @@ class Trial:
     recipe: str
     algorithm: str
     seed: int
+    cell: str = ""  # of a grid: 'learning_rate=0.001,clip=0.1'
 
     def __str__(self) -> str:
-        return f"{self.recipe} {self.algorithm} seed {self.seed}"
+        return f"{self.recipe} {self.label} seed {self.seed}"
+
+    @property
+    def label(self) -> str:
+        """The algorithm, followed by the cell of a grid: 'fpo,learning_rate=0.001'."""
+        return f"{self.algorithm},{self.cell}" if self.cell else self.algorithm
 
     def folder(self, out: Path) -> Path:
         """Return the trial's run folder inside the suite's folder `out`."""
-        return out / self.recipe / self.algorithm / f"seed{self.seed}"
+        return out / self.recipe / self.label / f"seed{self.seed}"
 
 
 Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # whose sums are finite
@@ -168,7 +175,8 @@ def trial_of(folder: Path) -> Trial | None:
     number = re.fullmatch(r"seed(\d+)", folder.name)
     if number is None or len(folder.parts) < 3:
         return None
-    return Trial(folder.parts[-3], folder.parts[-2], int(number[1]))
+    algorithm, _, cell = folder.parts[-2].partition(",")
+    return Trial(folder.parts[-3], algorithm, int(number[1]), cell)
 
 
 def noise_label(mode: str, config: Mapping[str, Any]) -> str:

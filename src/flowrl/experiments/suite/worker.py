@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from flowrl.config import named_code
 from flowrl.contracts.errors import BUG
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.trial import MODES
 from flowrl.reporting import jsonl
-from flowrl.samplers.registry import is_file
 from flowrl.storage import checkpoint
 
 SIGNALLED = 128  # + the signal's number: the exit code of a process that a signal ended, as in a shell
@@ -96,11 +96,12 @@ class WorkerProcess:
 def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
     """Start the training of a trial, from its checkpoint with `resume`, else from the beginning."""
     if resume:
-        arguments = ["--resume", job.folder, *_sampler_file(job, "--set", "sampler.name="), "--set"]
+        arguments = ["--resume", job.folder, *named_code.import_words(job.config), "--set"]
         arguments += [f"threads={job.config['threads']}", "--set", f"device={job.config['device']}"]
     else:
         arguments = [job.source, "--out", job.folder.parent, "--name", job.folder.name]
         arguments += [word for override in job.overrides for word in ("--set", override)]
+        arguments += named_code.import_words({"imports": job.config["imports"]})
     return _start("train", job, log, ["train", *map(str, arguments), "--json"], output=log)
 
 
@@ -108,7 +109,7 @@ def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
     """Start the evaluation of a trained trial under every noise mode; its output is a JSON document."""
     arguments = [job.folder / checkpoint.LATEST, "--noise", ",".join(MODES)]
     arguments += ["--episodes", job.episodes, "--seed", job.evaluation_seed]
-    arguments += _sampler_file(job, "--sampler", "")
+    arguments += named_code.import_words(job.config)
     return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=subprocess.PIPE)
 
 
@@ -125,9 +126,3 @@ def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], outp
         start_new_session=True,  # Ctrl-C reaches only the suite: a second SIGINT would stop it without saving
     )
     return WorkerProcess(step, job, log, process, offset)
-
-
-def _sampler_file(job: Job, option: str, prefix: str) -> list[str]:
-    """Name a sampler again that is a Python file: flowrl does not run a file that only a checkpoint names."""
-    name = job.config["sampler"]["name"]
-    return [option, f"{prefix}{name}"] if is_file(name) else []

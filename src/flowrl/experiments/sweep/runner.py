@@ -1,0 +1,281 @@
+"""Run the trials of a sweep, several at a time, each in processes of its own, as those of a suite.
+
+A trial trains one run per seed, one after the other, and evaluates it; its value is the mean over the seeds of the mean
+return of the evaluation. What a killed sweep has left running is continued from its checkpoint by the next one.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from flowrl.contracts.errors import UsageError
+from flowrl.experiments.signals import StopSignal
+from flowrl.experiments.suite import plan, worker
+from flowrl.experiments.suite.plan import Job
+from flowrl.experiments.suite.result import TrialResult, conclude
+from flowrl.experiments.suite.scheduler import DIVERGED, POLL_S, WATCH_S, SuiteProgress, lock, remove_unsaved_run
+from flowrl.experiments.suite.trial import FAILURE, MODES, Trial, TrialRecord
+from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
+from flowrl.experiments.sweep import study as studies
+from flowrl.experiments.sweep.space import overrides_of
+from flowrl.experiments.sweep.study import SweepOptions
+from flowrl.reporting import jsonl
+
+REPORT_EVERY = 5  # percent of a trial's budget between two values that the pruner sees
+FAILED_IN_A_ROW = 10  # trials, without one that finished, after which the sweep ends
+
+Report = Callable[[str], None]
+Watch = Callable[[SuiteProgress], None]
+
+
+@dataclass
+class ActiveTrial:
+    """A trial that is being worked on."""
+
+    trial: Any  # of Optuna
+    values: dict[str, Any]  # key -> value
+    jobs: list[Job]  # one per seed
+    returns: list[float] = field(default_factory=list)  # of the seeds that are done
+    worker: WorkerProcess | None = None
+    reported: int = 0  # percent of the budget of the first seed that the pruner has seen
+    pruned: bool = False
+    problem: str = ""  # why its values do not fit together, or ''
+
+    @property
+    def share(self) -> float:
+        """The share of its work that is done, in [0, 1]."""
+        current = 0.0 if self.worker is None else self.worker.share
+        return min(1.0, (len(self.returns) + current) / len(self.jobs))
+
+    def __str__(self) -> str:
+        return f"trial {self.trial.number}"
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep ended."""
+
+    study: Any
+    signal: signal.Signals | None
+    exit_code: int
+
+
+class SweepRunner:
+    """Asks the study for trials and works on `parallel` of them at a time."""
+
+    def __init__(self, study: Any, options: SweepOptions, parallel: int, report: Report, watch: Watch) -> None:
+        self._study = study
+        self._options = options
+        self._parallel = parallel
+        self._report = report
+        self._watch = watch
+        self._next_watch = 0.0
+        self._active: list[ActiveTrial] = []
+        self._failed = 0  # trials since the last one that finished
+        self._left = [trial for trial in study.trials if trial.state.name == "RUNNING"]  # by a killed sweep
+
+    def run(self) -> SweepOutcome:
+        """Work until all trials are done, a signal comes, or no trial works."""
+        done = sum(trial.state.is_finished() for trial in self._study.trials)
+        left = f", {len(self._left)} to continue" if self._left else ""
+        self._report(f"{self._options.trials} trials: {done} done{left}; {self._parallel} at a time")
+        with StopSignal() as stop, closing(self):
+            while self._active or (not stop.signal and self._has_more()):
+                for _ in range(stop.take()):
+                    self._interrupt(stop)
+                while not stop.signal and len(self._active) < self._parallel and self._has_more():
+                    self._active.append(self._next())
+                for active in list(self._active):
+                    self._advance(active, stopping=stop.signal is not None)
+                self._show()
+                time.sleep(POLL_S)
+        studies.write_best(self._study, self._options)
+        code = SIGNALLED + stop.signal.value if stop.signal else self._exit_code()
+        return SweepOutcome(self._study, stop.signal, code)
+
+    def close(self) -> None:
+        """Terminate all processes: there are some only after an error in this one."""
+        for active in self._active:
+            if active.worker is not None:
+                active.worker.interrupt(1)
+                active.worker.process.wait()
+                active.worker.close()
+
+    def _has_more(self) -> bool:
+        if self._failed >= FAILED_IN_A_ROW:
+            return False
+        asked = sum(trial.state.name != "WAITING" for trial in self._study.get_trials(deepcopy=False))
+        return bool(self._left) or asked < self._options.trials
+
+    def _next(self) -> ActiveTrial:
+        """Take up a trial that was left, or ask the study for a new one."""
+        if self._left:
+            trial = studies.optuna().trial.Trial(self._study, self._left.pop(0)._trial_id)
+        else:
+            trial = self._study.ask()
+        values = {each.key: each.suggest(trial) for each in self._options.space}
+        overrides = (*self._options.base, *overrides_of(self._options.space, values))
+        folder = self._options.out / f"trial{trial.number:04d}"
+        jobs, problem = [], ""
+        try:
+            jobs = [
+                plan.job(
+                    self._options.recipe,
+                    Trial(folder.name, "", seed),
+                    folder / f"seed{seed}",
+                    (f"seed={seed}", *overrides),
+                    self._options.episodes,
+                )
+                for seed in self._options.seeds
+            ]
+        except UsageError as error:  # values that are right each for itself may not fit together
+            problem = str(error)
+        shown = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in values.items())
+        self._report(f"trial {trial.number}: {shown}")
+        return ActiveTrial(trial, values, jobs, problem=problem)
+
+    def _interrupt(self, stop: StopSignal) -> None:
+        assert stop.signal is not None  # noqa: S101  for the type checker
+        if stop.count == 1 and self._active:
+            self._report(
+                f"{stop.signal.name}: {len(self._active)} running; each finishes its iteration and saves. A second "
+                "signal stops them at once."
+            )
+        for active in self._active:
+            if active.worker is not None:
+                active.worker.interrupt(stop.count)
+
+    def _advance(self, active: ActiveTrial, *, stopping: bool) -> None:
+        """Start, watch or end the process of a trial."""
+        if active.worker is None:
+            if stopping:
+                self._active.remove(active)
+            elif active.problem:
+                self._fail(active, "FAIL", active.problem, UsageError.exit_code)
+            else:
+                self._start(active)
+            return
+        if not active.worker.ended:
+            self._report_progress(active)
+            return
+        process, active.worker = active.worker, None
+        code = process.exit_code
+        if stopping and code != DIVERGED and (process.step == "train" or code != 0):
+            process.close()  # the next sweep continues from its checkpoint
+            self._active.remove(active)
+        elif active.pruned:
+            process.close()
+            self._fail(active, "PRUNED", f"pruned at {active.reported} % of its budget")
+        elif code == 0 and process.step == "train":
+            active.worker = worker.evaluate(process.job, process.log)
+        else:
+            result = conclude(process, self._parallel)
+            process.close()
+            self._take(active, result)
+
+    def _start(self, active: ActiveTrial) -> None:
+        """Start what is left to do for the next seed; a process that a killed sweep has left is waited for."""
+        job = active.jobs[len(active.returns)]
+        log = lock(job.log)
+        if log is None:
+            return
+        status = plan.status(job)
+        if status.todo == "nothing":
+            log.close()
+            self._take(active, TrialResult(job.trial, "kept", status.record, status.failure))
+            return
+        if status.todo == "train":
+            remove_unsaved_run(job.folder)
+        (job.folder / FAILURE).unlink(missing_ok=True)
+        evaluates = status.todo == "evaluate"
+        resumes = status.todo == "resume"
+        active.worker = worker.evaluate(job, log) if evaluates else worker.train(job, log, resume=resumes)
+
+    def _report_progress(self, active: ActiveTrial) -> None:
+        """Tell the pruner the mean return of the last part of the training of the first seed, and follow its advice."""
+        assert active.worker is not None  # noqa: S101  for the type checker
+        percent = REPORT_EVERY * int(100 * active.worker.share / REPORT_EVERY)
+        due = active.worker.step == "train" and not active.returns and percent > active.reported
+        if self._options.pruner == "none" or not due or active.pruned:
+            return
+        job = active.worker.job
+        first = job.config["total_steps"] * active.reported / 100
+        with suppress(UsageError):
+            lines = jsonl.read(job.folder / jsonl.NAME)
+            returns = [line["return_mean"] for line in lines if line.get("env_steps", 0) > first and _known(line)]
+            if returns and percent < 100:
+                active.trial.report(fmean(returns), percent)
+                active.reported = percent
+                active.pruned = bool(active.trial.should_prune())
+        if active.pruned:
+            active.worker.interrupt(1)
+
+    def _take(self, active: ActiveTrial, result: TrialResult) -> None:
+        """Record the result of a seed, and that of the trial when all seeds are done."""
+        if result.record is None:
+            failure = result.failure
+            state = "PRUNED" if failure is not None and failure.diverged else "FAIL"  # no place to look again
+            code = failure.exit_code if failure else None
+            self._fail(active, state, failure.message if failure else result.state, code)
+            return
+        active.returns.append(objective(result.record))
+        if len(active.returns) < len(active.jobs):
+            return
+        value = fmean(active.returns)
+        active.trial.set_user_attr("returns", active.returns)
+        self._study.tell(active.trial.number, value, skip_if_finished=True)
+        self._failed = 0
+        self._active.remove(active)
+        best = studies.best_trial(self._study)
+        mark = " (the best so far)" if best is not None and best.number == active.trial.number else ""
+        self._report(f"{active}: mean return {value:.5g}{mark}")
+        if mark:
+            studies.write_best(self._study, self._options)
+
+    def _fail(self, active: ActiveTrial, state: str, message: str, exit_code: int | None = None) -> None:
+        """Record a trial without a value: pruned, diverged or failed."""
+        states = studies.optuna().trial.TrialState
+        active.trial.set_user_attr("message", message)
+        if exit_code is not None:
+            active.trial.set_user_attr("exit_code", exit_code)
+        self._study.tell(active.trial.number, state=states[state], skip_if_finished=True)
+        self._active.remove(active)
+        if not active.pruned:
+            self._failed += 1
+        self._report(f"{active}: {message}")
+
+    def _exit_code(self) -> int:
+        """0 if any trial has finished, or all were pruned, else the exit code of the first that failed."""
+        if studies.best_trial(self._study) is not None:
+            return 0
+        codes = [trial.user_attrs.get("exit_code") for trial in self._study.trials]
+        return next((code for code in codes if code), 0)
+
+    def _show(self) -> None:
+        if time.monotonic() < self._next_watch:
+            return
+        self._next_watch = time.monotonic() + WATCH_S
+        done = sum(trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False))
+        words = tuple(f"{active} {active.share:.0%}" for active in self._active)
+        shares = sum(active.share for active in self._active)
+        self._watch(SuiteProgress(done, done + shares, max(self._options.trials, done), words))
+
+
+def objective(record: TrialRecord) -> float:
+    """Return the mean return of the evaluation of ckpt.pt, with the noise mode of the recipe (`noise`)."""
+    mode = record.config.get("noise")
+    return record.evaluations[mode if mode in MODES else MODES[0]].return_mean
+
+
+def _known(line: dict[str, Any]) -> bool:
+    return isinstance(line.get("return_mean"), int | float)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,195 @@
+"""Code of the user's on the command line: it runs where the user names it, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+from flowrl import cli
+from flowrl.config import recipe
+from flowrl.config.schema import load
+from flowrl.contracts import user_code
+from flowrl.contracts.errors import UsageError
+from flowrl.experiments.build import Run
+from flowrl.storage import checkpoint
+from tests.envs import own_environment
+
+COMMAND = [sys.executable, "-m", "flowrl"]
+SMALL = """
+rollout: {steps: 8}
+policy: {hidden: [8]}
+learner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}
+"""
+REACH = f"total_steps: 32\nenv: {{id: my_env.py:Reach, count: 2}}\n{SMALL}"
+REGISTERED = f"total_steps: 32\nenv: {{id: door/Reach-v0, count: 2}}\n{SMALL}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with code and recipes in `own/`, and a run of it in `runs/a`, trained by another process."""
+    folder = tmp_path_factory.mktemp("door")
+    own_environment.write(folder / "own")
+    (folder / "own" / "reach.yaml").write_text(REACH)
+    (folder / "own" / "registered.yaml").write_text(f"imports: my_env.py\n{REGISTERED}")
+    subprocess.run([*COMMAND, "train", "own/reach.yaml", "--name", "a"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it, where the code leaves a file RUN when it is run."""
+    folder = shutil.copytree(trained, tmp_path / "here")
+    monkeypatch.chdir(folder)
+    paths = list(sys.path)
+    yield folder
+    sys.path[:] = paths
+    gymnasium.registry.pop("door/Reach-v0", None)
+
+
+def trap(folder: Path) -> Path:
+    """Let the user's file leave a file when it is run; return that file's path."""
+    file = folder / "own" / "my_env.py"
+    file.write_text(f"open({str(folder / 'RUN')!r}, 'w')\n{file.read_text()}")
+    return folder / "RUN"
+
+
+def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    capsys.readouterr()
+    code = cli.run(arguments)
+    return code, capsys.readouterr().err
+
+
+def test_a_file_is_found_beside_its_recipe_and_recorded(trained: Path) -> None:
+    content = checkpoint.load(trained / "runs/a/ckpt.pt")
+    text = (trained / "own/my_env.py").read_text()
+    assert content["config"]["env"]["id"] == "own/my_env.py:Reach"
+    digest = content["code"]["own/my_env.py"]
+    assert digest == user_code.digest(str(trained / "own/my_env.py")) and len(digest) == 64
+    (copy,) = (trained / "runs/a/code").iterdir()
+    assert copy.name == f"my_env-{digest[:8]}.py" and copy.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "runs/a"],
+        ["play", "runs/a"],
+        ["train", "--resume", "runs/a", "--set", "total_steps=64"],
+        ["train", "runs/a/config.yaml"],
+        ["eval", "runs/a", "--set", "env.options.length=3"],
+    ],
+    ids=" ".join,
+)
+def test_what_only_a_run_names_is_not_run(command: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = trap(here)
+    code, said = printed(command, capsys)
+    assert code == 2 and not ran.exists()
+    assert "env.id is the file own/my_env.py. " in said and "--import own/my_env.py (look at it first)" in said
+    assert f"flowrl: {command[1] if command[1].endswith('.yaml') else 'runs/a/ckpt.pt'}: " in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "runs/a", "--episodes", "2", "--import", "own/my_env.py"],
+        ["eval", "runs/a", "--episodes", "2", "--env", "own/my_env.py:Reach"],
+        ["eval", "runs/a", "--episodes", "2", "--set", "env.id=own/my_env.py:make"],
+        ["play", "runs/a", "--import", "own/my_env.py", "--video", "a.gif"],
+        ["train", "--resume", "runs/a", "--set", "total_steps=48", "--import", "own/my_env.py"],
+        ["train", "own/registered.yaml"],
+        ["train", "own/registered.yaml", "--set", "imports=[]", "--import", "own/my_env.py"],
+    ],
+    ids=" ".join,
+)
+def test_what_the_user_names_is_run(command: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And said to have changed, where the text is not the one that the run was trained with."""
+    ran = trap(here)
+    code, said = printed(command, capsys)
+    assert code == 0, said
+    assert ran.exists()
+    changed = (
+        "note: own/my_env.py has changed since runs/a/ckpt.pt was saved. Its text of then is in runs/a/code/my_env-"
+    )
+    assert said.count(changed) == (0 if "own/registered.yaml" in command else 1)
+
+
+def test_a_run_that_imports_says_what_to_type(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The id alone would not: nothing has registered it."""
+    code, said = printed(["train", "own/registered.yaml", "--name", "b"], capsys)
+    assert code == 0
+    assert said.splitlines()[-1] == "next: flowrl eval runs/b --import own/my_env.py"
+    gymnasium.registry.pop("door/Reach-v0")
+    ran = trap(here)
+    code, said = printed(["eval", "runs/b"], capsys)
+    assert code == 2 and "imports[0] is the file own/my_env.py." in said
+    assert not ran.exists()
+    assert cli.run(["eval", "runs/b", "--episodes", "2", "--import", "own/my_env.py"]) == 0
+
+
+def test_an_unchanged_file_is_not_mentioned(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = printed(["eval", "runs/a", "--episodes", "2", "--import", "own/my_env.py"], capsys)
+    assert code == 0 and "changed" not in said
+    assert printed(["inspect", "runs/a"], capsys)[1].count("note") == 0
+    (here / "own/my_env.py").unlink()
+    assert "own/my_env.py cannot be found" in printed(["inspect", "runs/a"], capsys)[1]
+
+
+def test_inspect_shows_the_code_and_runs_none(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = trap(here)
+    assert cli.run(["inspect", "runs/a", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)["code"]) == ["own/my_env.py"]
+    assert "own/my_env.py has changed since" in err
+    assert not ran.exists()
+
+
+def test_a_configuration_in_python_is_no_name(here: Path) -> None:
+    """A Config may come from a checkpoint: `Run` loads nothing for it until a recipe or `name_code` has named it."""
+    ran = trap(here)
+    with user_code.naming_apart():
+        config = load(recipe.read("own/reach.yaml"))
+    with user_code.naming_apart():
+        with pytest.raises(UsageError, match="only when you name it"):
+            Run(config)
+        assert not ran.exists()
+        user_code.name_code("own/my_env.py")
+        Run(config).env.close()
+    assert ran.exists()
+
+
+@pytest.mark.slow
+def test_a_suite_reaches_own_code_in_its_processes(here: Path) -> None:
+    """faults.md 1.1 and 1.2: the trials are processes of their own, and resume and evaluate what they saved."""
+    (here / "own/plain.yaml").write_text(REGISTERED)
+    options = ["--algorithms", "fpo", "--seeds", "1", "--episodes", "2"]
+    suite = ["suite", "own/reach.yaml", "own/plain.yaml", *options]
+    refused = subprocess.run([*COMMAND, "suite", "own/plain.yaml", *options], capture_output=True, text=True)
+    assert refused.returncode == 2 and "there is no environment 'door/Reach-v0'" in refused.stderr
+    assert not (here / "runs/suite").exists()  # before the first trial
+    done = subprocess.run([*COMMAND, *suite, "--import", "own/my_env.py", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["finished"] == 2
+    again = subprocess.run(
+        [*COMMAND, *suite, "--import", "own/my_env.py", "--episodes", "3", "--json"], capture_output=True, text=True
+    )
+    assert json.loads(again.stdout)["finished"] == 2, again.stderr
+
+
+@pytest.mark.slow
+def test_processes_of_the_environments_reach_own_code(here: Path) -> None:
+    (here / "own/cart.yaml").write_text(
+        f"total_steps: 32\nenv: {{id: my_task.py:Cart, count: 2, mode: async}}\n{SMALL}"
+    )
+    for name in ("reach", "registered", "cart"):
+        done = subprocess.run(
+            [*COMMAND, "train", f"own/{name}.yaml", "--set", "env.mode=async"], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr

@@ -88,7 +88,10 @@ def flowrl(
             os.kill(child, signal.SIGTERM)
         if time.monotonic() - begin > limit_s and not timed_out:
             timed_out = True
-            os.killpg(child, signal.SIGKILL)
+            try:
+                os.killpg(child, signal.SIGKILL)
+            except ProcessLookupError:  # it has not got a process group of its own yet
+                os.kill(child, signal.SIGKILL)
         time.sleep(0.01)
     seconds = time.monotonic() - begin
     code = os.waitstatus_to_exitcode(status)

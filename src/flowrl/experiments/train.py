@@ -113,8 +113,10 @@ def planned_run(config: Config, source: recipe.Recipe, name: str) -> TrainPlan:
     Raises what is wrong with its trackers, its callbacks, and the checkpoint that it begins with.
     """
     _check_extensions(config, source)
-    stem = re.sub(r"-v\d+$", "", name.rsplit("/", 1)[-1]).lower() if name == config.env.id else name
-    return TrainPlan(config, stem, initial=warm_start.read(config, source))
+    if name == config.env.id:
+        name = name.rsplit("/", 1)[-1].rpartition(":")[2]  # Reach of envs/reach.py:Reach
+        name = re.sub(r"-v\d+$", "", name).lower()
+    return TrainPlan(config, name, initial=warm_start.read(config, source))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

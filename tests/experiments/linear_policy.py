@@ -55,6 +55,7 @@ LINEAR = PolicyKind(
     network=LinearActor,
     ratio_estimator=lambda actor, learner: LikelihoodRatio(actor),
     policy=lambda actor, normaliser, noise, *_: LinearPolicy(actor, normaliser, noise),
+    network_keys=(),
     ratios=("likelihood",),
     uses_sampler=False,
     has_entropy=True,

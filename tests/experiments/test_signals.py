@@ -160,7 +160,7 @@ def test_a_second_signal_quits_at_once(number: signal.Signals, code: int, tmp_pa
     os.killpg(process.pid, number)
     ended, errors = process.end(10)
     assert ended == code, errors
-    assert errors.splitlines()[-1] == f"flowrl: stopped by {'Ctrl-C' if code == 130 else 'SIGTERM'}."
+    assert errors.splitlines()[-1] == f"flowrl: stopped by {'SIGINT (Ctrl-C)' if code == 130 else 'SIGTERM'}."
     assert "Traceback" not in errors
 
 
@@ -213,7 +213,7 @@ def test_a_command_without_anything_to_save_ends_with_one_line(
     os.killpg(process.pid, number)
     ended, errors = process.end(30)
     assert ended == code, errors
-    assert errors.splitlines() == [f"flowrl: stopped by {'Ctrl-C' if code == 130 else number.name}."]
+    assert errors.splitlines() == [f"flowrl: stopped by {'SIGINT (Ctrl-C)' if code == 130 else number.name}."]
     assert group_members(process.pid) == []
     assert list(tmp_path.iterdir()) == []
 

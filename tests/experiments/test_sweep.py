@@ -214,7 +214,7 @@ def test_a_sweep_with_other_options_is_refused(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_several_seeds_are_averaged_and_trials_run_side_by_side(folder: Path) -> None:
-    done = flowrl_process(*sweep("--trials", "2", "--seeds", "2", "--jobs", "2", "--pruner", "median", "--json"))
+    done = flowrl_process(*sweep("--trials", "1", "--seeds", "2", "--jobs", "2", "--pruner", "median", "--json"))
     assert done.returncode == 0, done.stderr
     for trial in json.loads(done.stdout)["trials"]:
         assert len(trial["returns"]) == 2 and trial["return"] == pytest.approx(sum(trial["returns"]) / 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from flowrl.contracts import user_code
 from flowrl.samplers import registry
 from flowrl.samplers.conformance import check_conformance
 
@@ -17,6 +18,7 @@ def test_the_sampler_in_the_readme_conforms(tmp_path: Path) -> None:
     assert len(lines) == 10
     file = tmp_path / "power.py"
     file.write_text(code)
+    user_code.name_code(str(file))
     results = check_conformance(lambda **options: registry.make(f"{file}:PowerEuler", options), steps=8)
     assert [result for result in results if result.passed is False] == []
     assert any(result.measured.startswith("order 1.0") for result in results)

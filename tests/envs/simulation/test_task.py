@@ -56,7 +56,7 @@ def test_a_task_with_everything_resumes_exactly_at_any_number_of_threads(threads
     assert sum(len(each) for each in expected[4::5]) > 5  # episodes ended
 
     fresh = vector_env(Busy, 7, threads)
-    saved_state.check(state)
+    saved_state.check(state, 7)
     saved_state.check_alike(state, saved(fresh))
     fresh.restore(Decoder().decode(as_arrays(state)))
     assert equal(run(fresh, chosen[40:]), expected)

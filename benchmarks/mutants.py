@@ -84,6 +84,7 @@ pareto = File("src/flowrl/evaluation/pareto.py", ("tests/evaluation/test_pareto.
 latency = File("src/flowrl/evaluation/latency.py", ("tests/evaluation/test_latency.py",))
 machine = File("src/flowrl/evaluation/machine.py", ("tests/evaluation/test_latency.py::test_the_verdict_on_two_cores", "tests/evaluation/test_latency.py::test_the_reason_names_load_and_cores"))  # fmt: skip
 actions = File("src/flowrl/envs/actions.py", ("tests/envs/test_adapter.py", "tests/envs/test_faulty_environments.py"))
+tensors = File("src/flowrl/envs/tensors.py", ("tests/envs/test_adapter.py", "tests/envs/test_captured_values.py"))
 adapter = File("src/flowrl/envs/adapter.py", ("tests/envs/test_adapter.py", "tests/envs/test_captured_values.py"))
 capture = File(
     "src/flowrl/envs/state_encoding.py", ("tests/envs/test_captured_values.py", "tests/envs/test_state_capture.py")
@@ -298,13 +299,13 @@ MUTANTS = [
     machine.mutant("elif cpu_share < OWN_SHARE:", "elif False:", "figures of a process that waited for the processor are called good"),
     machine.mutant("others > limit", "others > 10 * limit", "figures of a busy machine are called good"),
     # --- envs/adapter
-    adapter.mutant("successor = self.obs.index_copy(0, outcome.ended, last)", "successor = self.obs", "the successor of a last step is the restart"),
+    adapter.mutant("successor = obs.index_copy(0, outcome.ended, last)", "successor = obs", "the successor of a last step is the restart"),
     actions.mutant('torch.tanh(action) if self.squash == "tanh"', 'torch.tanh(action) if self.squash == "clip"', "the squashings are swapped"),
     actions.mutant("np.where(bounded, (low + high) / 2", "np.where(bounded, low", "actions are centred on the lower bound"),
     actions.mutant("(high - low) / 2, 1.0", "(high - low), 1.0", "actions are scaled twice too far"),
     actions.mutant("torch.where(self.bounded, squashed, action)", "squashed", "unbounded actions are squashed"),
     adapter.mutant("self._steps += 1", "pass", "steps are not counted"),
-    adapter.mutant("values[outcome.ended] =", "values[:] =", "a judgement counts for episodes that go on"),
+    tensors.mutant("values[self.ended] =", "values[:] =", "a judgement counts for episodes that go on"),
     capture.mutant('return {"kind": "array", "value": value.copy()}', 'return {"kind": "array", "value": value}', "a captured state changes with the environment"),
     capture.mutant("np.may_share_memory(array, other)", "False", "arrays that share memory are separated by a resume"),
     capture.mutant('return {"kind": "same", "number": self.seen[id(value)]}', 'return {"number": -1} | self._encode(value)', "one object becomes two"),

@@ -105,7 +105,6 @@ def _draw_field(axes: Axes, panel: FieldPanel) -> None:
         headaxislength=3.5,
         alpha=0.7,
         zorder=2,
-        clip_on=False,  # arrows of the cells at the border end outside
     )
 
 

@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import typer
+
+from flowrl import cli
 
 QUICK = [["--help"], ["--version"], ["train", "--help"], ["eval", "--help"], ["bench-latency", "--help"]]
 HEAVY = ("torch", "torchdiffeq", "mujoco", "gymnasium", "matplotlib", "tensorboard")
@@ -43,3 +46,13 @@ def processor_seconds(arguments: list[str]) -> float:
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
     return usage.ru_utime + usage.ru_stime
+
+
+def test_every_command_is_in_one_group_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = [name for names in cli.GROUPS.values() for name in names]
+    assert sorted(listed) == sorted(typer.main.get_command(cli.app).commands)
+    assert cli.run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"{title}:") for title in cli.GROUPS]
+    assert places == sorted(places)
+    assert all(f"\n  {name} " in shown for name in listed)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from flowrl import __version__
 from flowrl.cli import samplers
@@ -36,8 +38,30 @@ failed, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 129, 130
 SIGTERM, after saving.
 """
 
+GROUPS = {
+    "Train": ("train", "suite", "sweep"),
+    "Evaluate": ("eval", "play", "plot", "compare", "inspect"),
+    "Deploy": ("bench-latency", "samplers"),
+    "Environments": ("envs", "new", "motions"),
+    "Tools": ("doctor",),
+}
+"""The commands as `flowrl --help` lists them."""
+
+
+class CommandGroups(TyperGroup):
+    """Lists the commands below the titles of `GROUPS`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section with the commands of each group and their first sentences."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(width)) for name in names])
+
+
 app = typer.Typer(
     name="flowrl",
+    cls=CommandGroups,
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,  # rich doubles the time of --help and does not fill its paragraphs

@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from flowrl import cli
+from flowrl.contracts import notices
 
 QUICK = [["--help"], ["--version"], ["train", "--help"], ["eval", "--help"], ["bench-latency", "--help"]]
 HEAVY = ("torch", "torchdiffeq", "mujoco", "gymnasium", "matplotlib", "tensorboard")
@@ -51,6 +52,7 @@ def processor_seconds(arguments: list[str]) -> float:
 def test_every_command_is_in_one_group_of_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     listed = [name for names in cli.GROUPS.values() for name in names]
     assert sorted(listed) == sorted(typer.main.get_command(cli.app).commands)
+    assert sorted(listed) == sorted(notices._COMMANDS.split("|"))  # messages name these as flowrl was started
     assert cli.run(["--help"]) == 0
     shown = capsys.readouterr().out
     places = [shown.index(f"{title}:") for title in cli.GROUPS]

@@ -14,6 +14,7 @@ import gymnasium
 import pytest
 import torch
 
+from flowrl.contracts import offers as installed
 from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError
 from flowrl.envs import factory, lookup, rendering
@@ -170,7 +171,7 @@ def test_an_imported_file_registers_ids() -> None:
 
 def offer(monkeypatch: pytest.MonkeyPatch, *offers: tuple[str, str]) -> None:
     found = [EntryPoint(name, value, lookup.GROUP) for name, value in offers]
-    monkeypatch.setattr(lookup, "entry_points", lambda group: found if group == lookup.GROUP else [])
+    monkeypatch.setattr(installed, "entry_points", lambda group: found if group == lookup.GROUP else [])
 
 
 def test_an_installed_package_offers_environments(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,15 +15,9 @@ from flowrl.contracts.errors import UsageError
 from flowrl.experiments.callbacks import CallbackFailed, Callbacks, NamedCallback
 from flowrl.reporting.jsonl import read
 from flowrl.storage import checkpoint
+from tests.small_recipe import small
 
-SMALL = """
-total_steps: 160
-env: {id: flowrl/GridWorld-v0, count: 4}
-policy: {hidden: [8]}
-sampler: {name: euler, steps: 2}
-rollout: {steps: 8}
-learner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}
-"""
+SMALL = small(160)
 OWN = '''
 import json
 from pathlib import Path

@@ -14,15 +14,9 @@ from flowrl.experiments.suite.grid import Cell, cells, text_of
 from flowrl.experiments.suite.plan import SuiteOptions, make_jobs
 from flowrl.experiments.suite.trial import Trial, find_trials, trial_of
 from flowrl.storage import checkpoint
+from tests.small_recipe import small
 
-SMALL = """
-total_steps: 64
-env: {id: flowrl/GridWorld-v0, count: 4}
-policy: {hidden: [8]}
-sampler: {name: euler, steps: 2}
-rollout: {steps: 8}
-learner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}
-"""
+SMALL = small(64)
 
 
 def test_there_is_a_cell_for_every_combination_named_after_what_differs() -> None:

@@ -22,15 +22,9 @@ from flowrl import cli
 from flowrl.contracts.errors import MissingDependency
 from flowrl.reporting import trackers
 from flowrl.reporting.jsonl import read
+from tests.small_recipe import small
 
-SMALL = """
-total_steps: 64
-env: {id: flowrl/GridWorld-v0, count: 4}
-policy: {hidden: [8]}
-sampler: {name: euler, steps: 2}
-rollout: {steps: 8}
-learner: {epochs: 1, minibatches: 1, critic: {hidden: [8]}}
-"""
+SMALL = small(64)
 RECORDING = """
 import json
 from pathlib import Path

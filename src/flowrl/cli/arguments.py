@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +59,11 @@ Imports = Annotated[
         "here. Repeatable.",
     ),
 ]
+
+
+def repeated(option: str, values: Iterable[str] | None) -> list[str]:
+    """Return the words of a command line that give `option` each of the `values`."""
+    return [word for value in values or () for word in (option, value)]
 
 
 def import_code(texts: Collection[str] | None) -> None:

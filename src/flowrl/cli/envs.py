@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Imports, Json, import_code
+from flowrl.cli.arguments import Imports, Json, import_code, repeated
 from flowrl.cli.output import next_command, print_facts, print_json, print_table, say
 from flowrl.contracts.errors import ThresholdMissed, UsageError
 
@@ -54,7 +54,7 @@ def envs(
         return
     user_code.name_code(*([id] if user_code.is_code(id) else []))
     settings = environment_check.settings(id, options or ())
-    again = [word for text in imports or () for word in ("--import", text)]
+    again = repeated("--import", imports)
     if check:
         _check(environment_check.check(settings), [id, *again], json)
         return

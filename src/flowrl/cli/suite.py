@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Imports, Json, choice
+from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, repeated
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
@@ -95,9 +95,7 @@ def suite(
     if outcome.count("unfinished", "failed"):
         again = [*recipes, "--algorithms", algorithms, "--seeds", seeds]
         again += ["--steps", steps] if steps else []
-        again += [word for override in overrides or () for word in ("--set", override)]
-        again += [word for text in imports or () for word in ("--import", text)]
-        again += [word for values in grid or () for word in ("--grid", values)]
+        again += [*repeated("--set", overrides), *repeated("--import", imports), *repeated("--grid", grid)]
         next_command("flowrl suite", *again, "--jobs", jobs, "--episodes", episodes, "--out", out)
     elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json as json_text
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import Imports, Json, code_options
+from flowrl.cli.arguments import Imports, Json, code_options, repeated
 from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
+
+if TYPE_CHECKING:
+    from flowrl.experiments.train import TrainPlan, TrainResult
 
 
 def train(
@@ -56,8 +59,7 @@ def train(
     saves, and prints how to continue; a second one quits at once.
     """
     from flowrl.config import recipe
-    from flowrl.envs import factory
-    from flowrl.experiments import train, warm_start
+    from flowrl.experiments import train
 
     _refuse_new_folder(resume, out, name)
     initial = None if init_from is None else json_text.dumps(str(init_from))
@@ -67,37 +69,48 @@ def train(
     if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
         say(note)
     if dry_run:
-        env = factory.make(plan.config.env, count=1)  # raises what is wrong with it
-        env.close()
-        if plan.initial is not None:
-            warm_start.check_environment(plan.initial, env)
+        _check(plan)
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
-        changes = [word for setting in settings for word in ("--set", setting)]
-        changes += [word for text in imports or () for word in ("--import", text)]
-        changes += [word for named in callbacks or () for word in ("--callback", named)]
-        next_command("flowrl train", *source, *changes)
+        named = [*repeated("--import", imports), *repeated("--callback", callbacks)]
+        next_command("flowrl train", *source, *repeated("--set", settings), *named)
         return 0
-    code = code_options(plan.config.model_dump(mode="json"))
     result = train.train(plan, out or Path("runs"), name, quiet=json)
     if json:
         print_json(result.as_dict())
     elif not result.signal:
         print_line(result.summary())
+    _lead_on(plan, result)
+    return 128 + result.signal.value if result.signal else 0
+
+
+def _check(plan: TrainPlan) -> None:
+    """Make the environment, which raises what is wrong with it, and compare it with the weights of a warm start."""
+    from flowrl.envs import factory
+    from flowrl.experiments import warm_start
+
+    env = factory.make(plan.config.env, count=1)
+    env.close()
+    if plan.initial is not None:
+        warm_start.check_environment(plan.initial, env)
+
+
+def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
+    """Print why a training ended, unless it has just spent its budget, and the next useful command."""
+    code = code_options(plan.config.model_dump(mode="json"))
     if plan.is_finished:
         steps = plan.config.total_steps
         say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")
         next_command("flowrl train --resume", result.folder, "--set", f"total_steps={2 * result.env_steps}", *code)
-        return 0
+        return
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
         next_command("flowrl train --resume", result.folder, *code)
-        return 128 + result.signal.value
+        return
     if result.callback:
         done = f"{result.env_steps:,} env steps"
         say(f"stopped by the callback {result.callback} after {done}; saved {result.folder}/ckpt.pt.")
     next_command("flowrl eval", result.folder, *code)
-    return 0
 
 
 def _refuse_new_folder(resume: Path | None, out: Path | None, name: str | None) -> None:

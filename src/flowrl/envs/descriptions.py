@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id
 
+from flowrl.contracts.offers import origin
 from flowrl.contracts.user_code import is_code
 from flowrl.envs.families import FAMILIES, family_of
 from flowrl.envs.family import Facts
-from flowrl.envs.lookup import constructor_options, find, offers, origin
+from flowrl.envs.lookup import constructor_options, find, offers
 
 if TYPE_CHECKING:
     from flowrl.envs.adapter import Adapter

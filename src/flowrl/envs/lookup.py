@@ -10,7 +10,7 @@ import inspect
 import sys
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import gymnasium
@@ -19,6 +19,7 @@ from gymnasium.vector import VectorEnv
 
 from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError, did_you_mean, in_one_line
+from flowrl.contracts.offers import of_group, origin
 from flowrl.envs.families import family_of
 from flowrl.envs.settings import FAMILY_KEYS, EnvSettings
 
@@ -121,16 +122,8 @@ def fixed_arguments(spec: EnvSpec) -> set[str]:
 
 
 def offers() -> dict[str, list[EntryPoint]]:
-    """Return the entry points of installed packages by their names; more than one where two packages share a name."""
-    by_name: dict[str, list[EntryPoint]] = {}
-    for offer in entry_points(group=GROUP):
-        by_name.setdefault(offer.name, []).append(offer)
-    return by_name
-
-
-def origin(offer: EntryPoint) -> str:
-    """Name the package of an entry point, with its version."""
-    return f"{offer.dist.name} {offer.dist.version}" if offer.dist else "an unknown package"
+    """Return the environments that installed packages offer, by their names."""
+    return of_group(GROUP)
 
 
 def _offered(id: str) -> Any:

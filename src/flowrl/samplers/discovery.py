@@ -9,9 +9,10 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 from flowrl.contracts.interrupts import raise_interrupt
+from flowrl.contracts.offers import of_group, origin
 
 GROUP = "flowrl.samplers"
 COUNTED = "counted"
@@ -42,15 +43,7 @@ class SamplerDescription:
 
 def offers() -> dict[str, list[EntryPoint]]:
     """Find the entry points of each name: one, unless two distributions register the same name."""
-    by_name: dict[str, list[EntryPoint]] = {}
-    for offer in entry_points(group=GROUP):
-        by_name.setdefault(offer.name, []).append(offer)
-    return by_name
-
-
-def origin(offer: EntryPoint) -> str:
-    """Name the distribution of an entry point, with its version."""
-    return f"{offer.dist.name} {offer.dist.version}" if offer.dist else "unknown package"
+    return of_group(GROUP)
 
 
 def describe() -> list[SamplerDescription]:

@@ -17,8 +17,9 @@ from pydantic import AfterValidator, ConfigDict, Field, PydanticUserError, TypeA
 from flowrl.contracts import user_code
 from flowrl.contracts.errors import FlowrlError, UsageError, did_you_mean, in_one_line
 from flowrl.contracts.interrupts import raise_interrupt
+from flowrl.contracts.offers import origin
 from flowrl.contracts.settings import Settings
-from flowrl.samplers.discovery import brief, fault, offers, origin
+from flowrl.samplers.discovery import brief, fault, offers
 
 if TYPE_CHECKING:
     from flowrl.contracts.protocols import Sampler

@@ -163,20 +163,11 @@ class _Scheduler:
 
     def close(self) -> None:
         """Terminate all child processes: there are some only after an error in this process."""
-        for running in self._running.values():
-            running.worker.interrupt(1)
-            running.worker.process.wait()
-            running.worker.close()
+        worker.terminate_all([running.worker for running in self._running.values()])
 
     def _interrupt(self, stop: StopSignal) -> None:
-        assert stop.signal is not None  # noqa: S101  for the type checker
-        if stop.count == 1 and self._running:
-            self._report(
-                f"{stop.signal.name}: {len(self._running)} running; each finishes its iteration and saves. A second "
-                "signal stops them at once."
-            )
-        for running in self._running.values():
-            running.worker.interrupt(stop.count)
+        workers = [running.worker for running in self._running.values()]
+        worker.interrupt_all(workers, stop, len(workers), self._report)
 
     def _start_waiting(self) -> None:
         """Start waiting trials while there is room; a trial that another process has locked is tried again later."""

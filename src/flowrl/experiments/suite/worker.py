@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from flowrl.config import named_code
 from flowrl.contracts.errors import BUG
+from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.trial import MODES
 from flowrl.reporting import jsonl
@@ -91,6 +93,28 @@ class WorkerProcess:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.log.close()
+
+
+def interrupt_all(
+    workers: Sequence[WorkerProcess], stop: StopSignal, number: int, report: Callable[[str], None]
+) -> None:
+    """Pass a stop signal on to the processes of `number` running trials, and report the first one."""
+    assert stop.signal is not None  # noqa: S101  for the type checker
+    if stop.count == 1 and number:
+        report(
+            f"{stop.signal.name}: {number} running; each finishes its iteration and saves. A second signal stops them "
+            "at once."
+        )
+    for process in workers:
+        process.interrupt(stop.count)
+
+
+def terminate_all(workers: Sequence[WorkerProcess]) -> None:
+    """Terminate the processes and wait for them."""
+    for process in workers:
+        process.interrupt(1)
+        process.process.wait()
+        process.close()
 
 
 def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:

@@ -88,7 +88,7 @@ class SweepRunner:
         with StopSignal() as stop, closing(self):
             while self._active or (not stop.signal and self._has_more()):
                 for _ in range(stop.take()):
-                    self._interrupt(stop)
+                    worker.interrupt_all(self._workers(), stop, len(self._active), self._report)
                 while not stop.signal and len(self._active) < self._parallel and self._has_more():
                     self._active.append(self._next())
                 for active in list(self._active):
@@ -101,11 +101,10 @@ class SweepRunner:
 
     def close(self) -> None:
         """Terminate all processes: there are some only after an error in this one."""
-        for active in self._active:
-            if active.worker is not None:
-                active.worker.interrupt(1)
-                active.worker.process.wait()
-                active.worker.close()
+        worker.terminate_all(self._workers())
+
+    def _workers(self) -> list[WorkerProcess]:
+        return [active.worker for active in self._active if active.worker is not None]
 
     def _has_more(self) -> bool:
         if self._failed >= FAILED_IN_A_ROW:
@@ -139,17 +138,6 @@ class SweepRunner:
         shown = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in values.items())
         self._report(f"trial {trial.number}: {shown}")
         return ActiveTrial(trial, values, jobs, problem=problem)
-
-    def _interrupt(self, stop: StopSignal) -> None:
-        assert stop.signal is not None  # noqa: S101  for the type checker
-        if stop.count == 1 and self._active:
-            self._report(
-                f"{stop.signal.name}: {len(self._active)} running; each finishes its iteration and saves. A second "
-                "signal stops them at once."
-            )
-        for active in self._active:
-            if active.worker is not None:
-                active.worker.interrupt(stop.count)
 
     def _advance(self, active: ActiveTrial, *, stopping: bool) -> None:
         """Start, watch or end the process of a trial."""

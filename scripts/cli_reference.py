@@ -42,6 +42,7 @@ def section(path: str, command: Any) -> str:
     context = command.make_context(path, [], resilient_parsing=True)
     usage = " ".join(part for part in command.collect_usage_pieces(context) if part)
     parts = [f"## {path}", "", cleandoc(command.help or ""), "", "```text", f"{path} {usage}", "```"]
+    parts += ["", command.epilog]
     for kind in ("argument", "option"):
         records = [p.get_help_record(context) for p in command.params if p.param_type_name == kind]
         parts += table(kind, [record for record in records if record is not None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -58,3 +59,10 @@ def test_every_command_is_in_one_group_of_the_help(capsys: pytest.CaptureFixture
     places = [shown.index(f"{title}:") for title in cli.GROUPS]
     assert places == sorted(places)
     assert all(f"\n  {name} " in shown for name in listed)
+
+
+def test_the_example_of_every_command_can_be_typed() -> None:
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        words = shlex.split(command.epilog.removeprefix("Example: "))
+        assert words[:2] == ["flowrl", name]
+        command.make_context(name, words[2:], resilient_parsing=False)  # raises at an option that does not exist

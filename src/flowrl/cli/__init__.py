@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -48,6 +49,24 @@ GROUPS = {
 """The commands as `flowrl --help` lists them."""
 
 
+EXAMPLES = {
+    "train": "flowrl train cheetah.yaml --seed 1 --set learner.clip=0.1",
+    "eval": "flowrl eval runs/cheetah-fpo-seed0 --sampler euler:10,heun:5",
+    "bench-latency": "flowrl bench-latency runs/cheetah-fpo-seed0 --steps 1,4,10",
+    "envs": "flowrl envs my_env.py:Reach --check",
+    "new": "flowrl new my_robot.py --kind mujoco",
+    "motions": "flowrl motions walk.bvh --video walk.mp4",
+    "suite": "flowrl suite pendulum.yaml --algorithms fpo,ppo --seeds 3",
+    "sweep": "flowrl sweep pendulum.yaml --space space.yaml --trials 50",
+    "compare": "flowrl compare runs/suite",
+    "play": "flowrl play runs/cheetah-fpo-seed0 --video cheetah.mp4",
+    "plot": "flowrl plot runs/cheetah-fpo-seed0 runs/cheetah-fpo-seed1",
+    "inspect": "flowrl inspect runs/cheetah-fpo-seed0",
+    "doctor": "flowrl doctor --json",
+}
+"""A command line to begin with, shown below the help of each command."""
+
+
 class CommandGroups(TyperGroup):
     """Lists the commands below the titles of `GROUPS`."""
 
@@ -69,20 +88,24 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train)
-app.command("eval")(evaluate)
-app.command("bench-latency")(bench_latency)
-app.add_typer(samplers.app, name="samplers")
-app.command()(envs)
-app.command()(new)
-app.command()(motions)
-app.command()(suite)
-app.command()(sweep)
-app.command()(compare)
-app.command()(play)
-app.command()(plot)
-app.command()(inspect)
-app.command()(doctor)
+COMMANDS: dict[str, Callable[..., int | None]] = {
+    "train": train,
+    "eval": evaluate,
+    "bench-latency": bench_latency,
+    "envs": envs,
+    "new": new,
+    "motions": motions,
+    "suite": suite,
+    "sweep": sweep,
+    "compare": compare,
+    "play": play,
+    "plot": plot,
+    "inspect": inspect,
+    "doctor": doctor,
+}
+for _name, _command in COMMANDS.items():
+    app.command(_name, epilog=f"Example: {EXAMPLES[_name]}")(_command)
+app.add_typer(samplers.app, name="samplers", epilog="Example: flowrl samplers check heun")
 
 
 def _version(wanted: bool) -> None:

@@ -24,9 +24,12 @@ SamplerNames = Annotated[
 
 GridSteps = Annotated[int | None, typer.Option(min=1, max=10_000, help="Steps of the sampler's grid.")]
 
+ALL_KEYS = "Repeatable. `flowrl train gridworld.yaml --dry-run` lists all keys."
+"""What --set says of itself in every command."""
+
 SetOptions = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as sampler.rtol=1e-3; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help=f"Set one key, such as sampler.rtol=1e-3. {ALL_KEYS}"),
 ]
 
 MOST_EPISODES = 1_000_000

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Imports, Json, import_code, repeated
+from flowrl.cli.arguments import ALL_KEYS, Imports, Json, import_code, repeated
 from flowrl.cli.output import next_command, print_facts, print_json, print_table, say
 from flowrl.contracts.errors import ThresholdMissed, UsageError
 
@@ -22,7 +22,7 @@ def envs(
     ] = False,
     options: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a key of env, as options.length=3; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help=f"Set a key of env, as options.length=3. {ALL_KEYS}"),
     ] = None,
     imports: Imports = None,
     json: Json = False,

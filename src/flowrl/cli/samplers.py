@@ -44,7 +44,7 @@ def table(context: typer.Context, json: Json = False) -> None:
     next_command("flowrl samplers check heun")
 
 
-@app.command()
+@app.command(epilog="Example: flowrl samplers check my_sampler.py:MySampler")
 def check(
     name: str = typer.Argument(metavar="NAME", help="A sampler's name, or path/file.py:Class."),
     steps: int | None = typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, repeated
+from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, repeated
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
@@ -37,7 +37,7 @@ def suite(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, max=1024, help="Trials at a time, each with one thread.")] = 1,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all algorithms; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=f"Set one key for all algorithms. {ALL_KEYS}")
     ] = None,
     grid: Annotated[
         list[str] | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import LARGEST_SEED, MOST_EPISODES, Json, choice
+from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Json, choice
 from flowrl.cli.output import cell, next_command, print_facts, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.cli.suite import seed_numbers, step_count
@@ -34,7 +34,7 @@ def sweep(
         str | None, typer.Option(help="Environment steps of each run, as in 2M or 500k; default: the recipe's.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set one key for all trials; repeatable.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=f"Set one key for all trials. {ALL_KEYS}")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes of each evaluation.")] = 64,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the proposed values.")] = 0,

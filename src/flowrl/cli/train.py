@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import Imports, Json, code_options, repeated
+from flowrl.cli.arguments import ALL_KEYS, Imports, Json, code_options, repeated
 from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
 
@@ -25,10 +25,10 @@ def train(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set one key, such as learner.clip=0.1; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help=f"Set one key, such as learner.clip=0.1. {ALL_KEYS}"),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the run; short for --set seed=N.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run folders.", show_default="runs")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run folders; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run folder or checkpoint, bit for bit.")

@@ -122,9 +122,9 @@ class Quadruped(Task):
         change = (self.action - self.previous_action) * 4
         per_second = (
             0.5  # keeps the sum above 0 from the first episodes on, so that there is a signal
-            + follow
-            + 0.5 * turn
-            + trot
+            + 2.0 * follow
+            + turn
+            + 0.5 * trot
             - 2.0 * self.velocity[:, 2].square()
             - 0.05 * self.turning[:, :2].square().sum(1)
             - 1e-5 * self.torque.square().sum(1)

@@ -76,11 +76,16 @@ def kill_when_done(sweep: list[str], out: Path, number: int) -> int:
     while finished(out) < number or not training(out):
         assert process.poll() is None, "the sweep has ended"
         time.sleep(0.2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in (process.pid, *map(int, children)):
+    for pid in (process.pid, *descendants(process.pid)):
         os.kill(pid, signal.SIGKILL)
     process.wait()
     return finished(out)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [each for child in children for each in (child, *descendants(child))]
 
 
 def finished(out: Path) -> int:

@@ -1,4 +1,4 @@
-"""Run several `flowrl` commands in one other process, which imports torch once."""
+"""Other processes: several `flowrl` commands in one, which imports torch once, and the descendants of one."""
 
 from __future__ import annotations
 
@@ -45,3 +45,9 @@ def flowrl(
     )
     assert done.returncode == 0, done.stderr
     return [Finished(*result) for result in json.loads(done.stdout)]
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [each for child in children for each in (child, *descendants(child))]

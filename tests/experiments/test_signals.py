@@ -16,6 +16,7 @@ from flowrl.envs import factory  # noqa: F401  imported once, for all forked com
 from flowrl.experiments import evaluate, play, train  # noqa: F401
 from flowrl.experiments.signals import StopSignal
 from flowrl.storage import checkpoint
+from tests.other_process import descendants
 
 MODES = {
     "sync": ("pendulum.yaml", "--set", "env.mode=sync"),
@@ -225,9 +226,9 @@ def test_a_signal_to_every_process_of_a_suite_lets_its_trials_save(tmp_path: Pat
     process = Command(tmp_path, "suite", "gridworld.yaml", *options)
     lines = tmp_path / "out/gridworld/fpo/seed0/metrics.jsonl"
     process.wait_for(lambda: lines.exists() and lines.stat().st_size > 0)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) == 1
-    for pid in (int(children[0]), process.pid):
+    others = descendants(process.pid)  # the process that forks the trials, and the trial
+    assert len(others) == 2
+    for pid in (*others, process.pid):
         os.kill(pid, signal.SIGTERM)
     ended, errors = process.end()
     assert ended == 143, errors

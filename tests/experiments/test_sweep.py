@@ -22,6 +22,7 @@ from flowrl.experiments.sweep import study as studies
 from flowrl.experiments.sweep.runner import SweepRunner
 from flowrl.experiments.sweep.space import Dimension, overrides_of, read
 from flowrl.storage import checkpoint
+from tests.other_process import descendants
 
 SMALL = """
 total_steps: 640
@@ -169,8 +170,7 @@ def test_a_killed_sweep_continues_and_its_best_recipe_trains(folder: Path) -> No
     while not (running / "metrics.jsonl").is_file() or (running / "metrics.jsonl").read_text().count("\n") < 20:
         assert process.poll() is None
         time.sleep(0.05)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in (process.pid, *map(int, workers)):
+    for pid in (process.pid, *descendants(process.pid)):
         os.kill(pid, signal.SIGKILL)
     process.wait()
     begun = checkpoint.load(running / "ckpt.pt")["progress"]["iteration"]

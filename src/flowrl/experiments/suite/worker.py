@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from typing import BinaryIO, Literal
 from flowrl.config import named_code
 from flowrl.contracts.errors import BUG
 from flowrl.experiments.signals import StopSignal
+from flowrl.experiments.suite import processes
 from flowrl.experiments.suite.plan import Job
+from flowrl.experiments.suite.processes import ForkedProcess
 from flowrl.experiments.suite.trial import MODES
 from flowrl.reporting import jsonl
 from flowrl.storage import checkpoint
@@ -36,7 +37,7 @@ class WorkerProcess:
     step: WorkerStep
     job: Job
     log: BinaryIO  # locked until `close`
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess | subprocess.Popen[bytes]
     log_offset: int  # bytes of the log that were written before the process started
 
     @property
@@ -64,15 +65,16 @@ class WorkerProcess:
 
     def interrupt(self, count: int) -> None:
         """Ask the process to stop, which lets a training save itself; kill it from the second call on (`count`)."""
-        with suppress(ProcessLookupError):
-            if count > 1:
+        if count == 1:
+            self.process.send_signal(signal.SIGTERM)
+        elif not self.ended:
+            with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            else:
-                self.process.send_signal(signal.SIGTERM)
 
     def output(self) -> bytes:
         """Return the standard output of an evaluation that has ended."""
-        return self.process.communicate()[0]
+        assert self.process.stdout is not None  # noqa: S101  for the type checker
+        return self.process.stdout.read()
 
     def error_message(self) -> str:
         """Return the error that a process that has ended reported, or else the last line that it wrote."""
@@ -134,19 +136,13 @@ def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
     arguments = [job.folder / checkpoint.LATEST, "--noise", ",".join(MODES)]
     arguments += ["--episodes", job.episodes, "--seed", job.evaluation_seed]
     arguments += named_code.import_words(job.config)
-    return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=subprocess.PIPE)
+    return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=None)
 
 
-def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | int) -> WorkerProcess:
+def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | None) -> WorkerProcess:
     log.write(f"$ flowrl {' '.join(arguments)}\n".encode())
     log.flush()
     offset = log.tell()
-    process = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-m", "flowrl", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=log,  # the process inherits the lock with it
-        env=os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"])),
-        start_new_session=True,  # Ctrl-C reaches only the suite: a second SIGINT would stop it without saving
-    )
+    variables = os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"]))
+    process = processes.start(arguments, variables, stderr=log, stdout=output)  # it inherits the lock with the log
     return WorkerProcess(step, job, log, process, offset)

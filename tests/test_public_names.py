@@ -155,7 +155,8 @@ def test_an_example_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    assert {"train_in_python.py", "own_sampler.py", "own_environment.py", "own_surrogate.py"} <= set(EXAMPLES)
+    kinds = ("sampler", "environment", "mujoco_task", "surrogate")
+    assert {"train_in_python.py", *(f"own_{kind}.py" for kind in kinds)} <= set(EXAMPLES)
 
 
 def blocks(page: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,21 @@ def test_a_killed_sweep_continues_and_its_best_recipe_trains(folder: Path) -> No
     content = checkpoint.load(Path(document["best"]["folder"]) / "seed0/ckpt.pt")
     best = flowrl.load_config("out/best.yaml", ["threads=1", "env.threads=1"])
     assert best.model_dump(mode="json") == content["config"]
+
+
+@needs_optuna
+@pytest.mark.slow
+def test_imported_code_reaches_the_trials_and_the_best_recipe(folder: Path) -> None:
+    Path("mine.py").write_text(
+        "import gymnasium\nfrom gymnasium.envs.classic_control import PendulumEnv\n"
+        "gymnasium.register('Mine-v0', PendulumEnv, max_episode_steps=20)\n"
+    )
+    Path("small.yaml").write_text(SMALL.replace("flowrl/GridWorld-v0", "Mine-v0"))
+    assert cli.run(sweep("--trials", "1")) == 2  # nobody has registered the id
+    shutil.rmtree("out")
+    assert cli.run(sweep("--trials", "1", "--import", "mine.py")) == 0
+    best = flowrl.load_config("out/best.yaml")
+    assert (best.imports, best.env.id) == (("mine.py",), "Mine-v0")
 
 
 @needs_optuna

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Json, choice
+from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, import_code
 from flowrl.cli.output import cell, next_command, print_facts, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.cli.suite import seed_numbers, step_count
@@ -41,6 +42,7 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the sweep; default: runs/sweep-RECIPE.", show_default=False)
     ] = None,
+    imports: Imports = None,
     json: Json = False,
 ) -> int:
     """Search for values of a recipe's keys with the largest return, by Optuna.
@@ -55,7 +57,9 @@ def sweep(
 
     choice("--pruner", pruner, studies.PRUNERS)
     studies.optuna()
+    import_code(imports)
     options = _options(recipe, space, trials, seeds, steps, overrides or [], episodes, pruner, seed, out)
+    options = replace(options, imports=tuple(imports or ()))
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         held = run_folder.lock(options.out)

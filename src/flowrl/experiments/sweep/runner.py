@@ -130,6 +130,7 @@ class SweepRunner:
                     folder / f"seed{seed}",
                     (f"seed={seed}", *overrides),
                     self._options.episodes,
+                    self._options.imports,
                 )
                 for seed in self._options.seeds
             ]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowrl.config import recipe, yaml_reader
+from flowrl.config import named_code, recipe, yaml_reader
 from flowrl.config import schema as settings
 from flowrl.contracts.errors import MissingDependency, UsageError
 from flowrl.contracts.notices import say
@@ -43,6 +43,7 @@ class SweepOptions:
     episodes: int = 64
     pruner: str = "none"
     seed: int = 0  # of the proposals
+    imports: tuple[str, ...] = ()  # files and modules to import, besides those of the recipe
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class SweepOptions:
             "set": " ".join(self.overrides),
             "episodes": self.episodes,
             "pruner": self.pruner,
-        }
+        } | ({"import": " ".join(self.imports)} if self.imports else {})
 
     @property
     def base(self) -> tuple[str, ...]:
@@ -117,8 +118,8 @@ def _refuse_other_options(study: Any, options: SweepOptions) -> None:
     if before is None:
         study.set_user_attr("options", now)
         return
-    if differing := [name for name in now if before.get(name) != now[name]]:
-        shown = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in differing[:3])
+    if differing := [name for name in before | now if before.get(name) != now.get(name)]:
+        shown = "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in differing[:3])
         raise UsageError(
             f"{options.out} holds a sweep with other options: {shown}. Its trials would not be comparable: choose "
             "another --out."
@@ -145,7 +146,8 @@ def _enqueue_the_recipe(study: Any, options: SweepOptions) -> None:
 def best_recipe(options: SweepOptions, values: Mapping[str, Any]) -> str:
     """Return the recipe with the `values` of a trial as YAML text, for `flowrl train`."""
     overrides = (*options.base, *overrides_of(options.space, values))
-    merged = settings.composed(recipe.apply(recipe.read(options.recipe), overrides))
+    written = recipe.apply(recipe.read(options.recipe), overrides)
+    merged = settings.composed(named_code.with_imports(written, options.imports))
     return yaml_reader.write({"algorithm": settings.load(merged).algorithm} | merged.values)
 
 

@@ -212,6 +212,14 @@ def test_options_are_the_plain_attributes_of_the_class() -> None:
         vector_env(Busy, 1, 1, limit="far")
 
 
+def test_an_attribute_with_the_name_of_a_constructors_argument_is_refused() -> None:
+    class Door(Cart):
+        height = 2.0  # m
+
+    with pytest.raises(UsageError, match=r"Door\.height: .*Rename it"):
+        vector_env(Door, 1, 1)
+
+
 def test_the_single_environment_passes_gymnasiums_check() -> None:
     env = single_env(Busy)
     env.spec = None

@@ -13,6 +13,8 @@ from flowrl.envs.simulation.task import Task
 PLAIN = (bool, int, float, str, tuple)
 DECLARED = ("xml", "derived", "varied", "known_parts")
 """Attributes that belong to the code of a class, and are no options."""
+CONSTRUCTOR = ("num_envs", "threads", "action_repeat", "render_mode", "height", "width")
+"""Arguments of the constructors of environments, which no option can be called."""
 
 
 def known(task: type[Task]) -> dict[str, Any]:
@@ -53,7 +55,13 @@ def _like(task: type[Task], name: str, value: Any, default: Any) -> Any:
 
 
 def check_declarations(task: type[Task], model: mujoco.MjModel) -> None:
-    """Raise UsageError where the class declares fields that MuJoCo does not have, or a keyframe of another model."""
+    """Raise UsageError where the class declares fields that MuJoCo does not have, or an attribute of a taken name."""
+    for name in CONSTRUCTOR:
+        if name in known(task):
+            raise UsageError(
+                f"{task.__name__}.{name}: `{name}` in env.options is an argument of every environment (its pictures, "
+                "their number, its threads), so no attribute of a task may have this name. Rename it."
+            )
     both: tuple[tuple[str, type[Any], Any], ...] = (
         ("derived", mujoco.MjData, task.derived),
         ("varied", mujoco.MjModel, task.varied),

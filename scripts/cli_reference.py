@@ -56,7 +56,7 @@ def table(kind: str, rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", " or ")  # no escape works in all renderers
 
 
 if __name__ == "__main__":

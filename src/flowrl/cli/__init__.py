@@ -28,6 +28,7 @@ from flowrl.cli.plot import plot
 from flowrl.cli.suite import suite
 from flowrl.cli.sweep import sweep
 from flowrl.cli.train import train
+from flowrl.cli.view import view
 from flowrl.contracts import user_code
 from flowrl.experiments import signals
 
@@ -41,7 +42,7 @@ SIGTERM, after saving.
 
 GROUPS = {
     "Train": ("train", "suite", "sweep"),
-    "Evaluate": ("eval", "play", "plot", "compare", "inspect"),
+    "Evaluate": ("eval", "play", "view", "plot", "compare", "inspect"),
     "Deploy": ("bench-latency", "samplers"),
     "Environments": ("envs", "new", "motions"),
     "Tools": ("doctor",),
@@ -60,6 +61,7 @@ EXAMPLES = {
     "sweep": "flowrl sweep pendulum.yaml --space space.yaml --trials 50",
     "compare": "flowrl compare runs/suite",
     "play": "flowrl play runs/cheetah-fpo-seed0 --video cheetah.mp4",
+    "view": "flowrl view runs/cheetah-fpo-seed0 --sampler heun:4",
     "plot": "flowrl plot runs/cheetah-fpo-seed0 runs/cheetah-fpo-seed1",
     "inspect": "flowrl inspect runs/cheetah-fpo-seed0",
     "doctor": "flowrl doctor --json",
@@ -99,6 +101,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "sweep": sweep,
     "compare": compare,
     "play": play,
+    "view": view,
     "plot": plot,
     "inspect": inspect,
     "doctor": doctor,

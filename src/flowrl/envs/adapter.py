@@ -114,6 +114,11 @@ class Adapter:
         return self._capturable is not None
 
     @property
+    def envs(self) -> VectorEnv[Any, Any, Any]:
+        """The vector environment itself."""
+        return self._envs
+
+    @property
     def policy_mask(self) -> Tensor | None:
         """Mask (observation,) bool of what a policy may see of an observation; None: everything."""
         mask = getattr(self._envs, "policy_mask", None)

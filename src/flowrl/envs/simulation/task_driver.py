@@ -5,7 +5,7 @@ That is commands, pushes, noise, delays, randomised models, means of measures, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +171,11 @@ class TaskDriver(SimulationTask[DrivenConstants]):
             self.user.command = self.user.zeros(command.shape[1])
         self.user.command[rows] = command
         self.kept.commands.set(rows, self._steps("command_interval", rows))
+
+    def hold_command(self, rows: Tensor, values: Sequence[float]) -> None:
+        """Give `rows` the command `values` until their next reset, for a viewer: none is drawn meanwhile."""
+        self.user.command[rows] = self.user.command.new_tensor(values)
+        self.kept.commands.set(rows, torch.full((len(rows),), NEVER))
 
     def _steps(self, interval: str, rows: Tensor, first: bool = False) -> Tensor:
         """Return the control steps (rows,) of an interval in seconds; of a part of it where it is the `first`."""

@@ -83,6 +83,7 @@ class TaskRunner:
         simulator: SimulationFactory = MujocoBatch,
     ) -> None:
         self.constants = constants
+        self.varied = kind.varied
         model = kind.build(constants)
         self.simulation = simulator(model, count, kind.derived, kind.varied, threads, kind.reads_forces)
         self.task: SimulationTask[Any] = kind(self.simulation, constants)

@@ -36,6 +36,7 @@ NOT_RUN = {  # the beginning of a line -> why the test does not run it
     "pip install": "needs a network",
     "flowrl --install-completion": "changes the start-up file of the user's shell",
     "tensorboard ": "is a server that does not end",
+    "flowrl view": "is a server that does not end; tests/cli/test_view.py opens its page",
 }
 SHORTER = {  # command -> options that follow those of the page, and win over them
     "train": ["--set", "total_steps=4000", "--set", "learner.epochs=1", "--set", "checkpoint.best_over=1"],

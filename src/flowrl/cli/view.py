@@ -32,8 +32,8 @@ def view(
     host: Annotated[
         str,
         typer.Option(
-            help="The address to serve at. The default is reached from this computer only; at any other one, all who reach "
-            "it see and control the simulation, for nothing asks for a password."
+            help="The address to serve at. The default is reached from this computer only; at another one, all who "
+            "reach it see and control the simulation, for nothing asks for a password."
         ),
     ] = "127.0.0.1",
     port: Annotated[

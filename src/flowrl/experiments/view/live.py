@@ -75,7 +75,7 @@ def serve(session: Session, host: str, port: int, ready: Callable[[str], None]) 
         with serving.launch(address, port, session.title, plugins, ports.put) as handle:
             handle.set_model(session.scene.model, data=simulation.data_of(session))
             announced = False
-            while handle.is_running():
+            while handle.is_running() and not session.ended:
                 if not announced:
                     try:
                         ready(serving.url(address, ports.get(timeout=0.1)))

@@ -16,10 +16,9 @@ MOST_STEPS = 64  # of a sampler's slider
 SLOWEST, FASTEST = 0.05, 4.0  # of real time
 NOISES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 HELP = (
-    "Push: double-click a body, then hold",
-    "Ctrl and drag with the right button.",
-    "Space pauses, right arrow steps,",
-    "backspace resets.",
+    "Push: hold Ctrl and drag a body with",
+    "the right button. Space pauses, right",
+    "arrow steps, backspace resets.",
 )
 ALARM = imgui.Vec4(0.8, 0.1, 0.1, 1.0)
 

@@ -31,7 +31,7 @@ class Controls:
     """What the viewer sets and the simulation reads, each on a thread of its own: values are replaced, not changed."""
 
     noise: NoiseMode
-    watched: bool = False  # whether a browser has opened the page, before which nothing moves
+    frames: int = 0  # that a browser has drawn; before the first nothing moves
     paused: bool = False
     speed: float = 1.0  # of real time
     noise_scale: float = 1.0
@@ -39,7 +39,7 @@ class Controls:
     push: Floats | None = None  # (body, 6) force in N and torque in N m in world axes
     requests: SimpleQueue[Request] = field(default_factory=SimpleQueue)
 
-    def ask(self, what: Literal["step", "reset", "sampler", "variant"], value: Any = None) -> None:
+    def ask(self, what: Literal["step", "reset", "sampler", "variant", "quit"], value: Any = None) -> None:
         """Request what is to be done once, before the next step."""
         self.requests.put(Request(what, value))
 
@@ -49,10 +49,11 @@ class Request:
     """Something to be done once.
 
     `step` advances a paused simulation by a control step, `reset` begins a new episode, `sampler` takes another
-    sampler (name, steps or None for its default), and `variant` begins an episode about the variant of that number.
+    sampler (name, steps or None for its default), `variant` begins an episode about the variant of that number, and
+    `quit` ends the viewer.
     """
 
-    what: Literal["step", "reset", "sampler", "variant"]
+    what: Literal["step", "reset", "sampler", "variant", "quit"]
     value: Any = None
 
 
@@ -120,6 +121,7 @@ class Session:
         self.controls = Controls(self.noise.mode)
         self._times: deque[float] = deque(maxlen=TIMED)
         self._returns: deque[float] = deque(maxlen=RETURNS)
+        self.ended = False  # whether the user has quit
         self._new_episode()
 
     @property
@@ -156,6 +158,8 @@ class Session:
             try:
                 if request.what == "step":
                     step = True
+                elif request.what == "quit":
+                    self.ended = True
                 elif request.what == "sampler":
                     self.choose(*request.value)
                 else:

@@ -56,7 +56,8 @@ class Window(plugin.ViewerPlugin):
         viewer = self.viewer
         if not self._aimed:
             return
-        self.session.controls.watched = True
+        self.session.controls.frames += 1
+        self._select()
         moves = viewer.client_camera is None
         inputs.handle_mouse_events(
             viewer.model, viewer.data, viewer.camera, viewer.vis_options, viewer.perturb, self._ux, move_camera=moves
@@ -83,6 +84,19 @@ class Window(plugin.ViewerPlugin):
         else:
             return False
         return True
+
+    def _select(self) -> None:
+        """Select the body that Ctrl and a mouse button are pressed on, as a double-click does."""
+        io, viewer = imgui.GetIO(), self.viewer
+        pressed = any(imgui.IsMouseClicked(button) for button in (imgui.MouseButton.Left, imgui.MouseButton.Right))
+        if not (pressed and io.KeyCtrl) or io.WantCaptureMouse or not io.DisplaySize.y:
+            return
+        place, shape = (io.MousePos.x / io.DisplaySize.x, io.MousePos.y / io.DisplaySize.y), io.DisplaySize
+        picked = ux.Pick(viewer.model, viewer.data, viewer.camera, *place, shape.x / shape.y, viewer.vis_options)
+        if picked.body > 0:
+            body = viewer.data.body(picked.body)
+            viewer.perturb.select = picked.body
+            viewer.perturb.localpos = body.xmat.reshape(3, 3).T @ (np.array(picked.point) - body.xpos)
 
     def _push(self) -> Floats | None:
         """Return the forces (body, 6) with which the mouse pulls the body that it has selected."""
@@ -133,7 +147,7 @@ class Window(plugin.ViewerPlugin):
             if imgui.MenuItem("Reset", "Backspace"):
                 controls.ask("reset")
             if imgui.MenuItem("Quit"):
-                self.viewer.dispatch(messages.ExitEvent())
+                controls.ask("quit")
             imgui.EndMenu()
         if imgui.BeginMenu("View"):
             if imgui.MenuItem("Task's camera"):

@@ -27,12 +27,11 @@ BUTTONS = {"left": 1, "right": 2}
 class Chromium:
     """One page of `width` x `height` pixels; `said` are the lines of its console.
 
-    `settle` is called after every event of mouse and keys, to wait until the page has taken it.
+    After every event of mouse and keys it waits until the page has drawn two frames, since Studio's page sends the
+    state of both once per frame, and then calls `settle`.
     """
 
-    def __init__(
-        self, folder: Path, width: int, height: int, settle: Callable[[], None] = lambda: time.sleep(0.5)
-    ) -> None:
+    def __init__(self, folder: Path, width: int, height: int, settle: Callable[[], None] = lambda: None) -> None:
         from websockets.sync.client import connect
 
         assert PROGRAM is not None
@@ -46,7 +45,7 @@ class Chromium:
         self._stack = ExitStack()
         url = f"ws://127.0.0.1:{number}{path}"
         self._socket = self._stack.enter_context(connect(url, max_size=2**28, open_timeout=SECONDS))
-        self._settle = settle
+        self._seen = settle
         self._number = 0
         self._session: str | None = None
         self.said: list[str] = []
@@ -92,15 +91,23 @@ class Chromium:
         self.call("Input.dispatchMouseEvent", type=kind, **place)
         self._settle()
 
+    def _settle(self) -> None:
+        """Wait until the page has drawn, and the server has seen it."""
+        twice = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        self.call("Runtime.evaluate", expression=twice, awaitPromise=True)
+        self._seen()
+
     def click(self, x: float, y: float) -> None:
         """Click with the left button."""
         self.mouse("mouseMoved", x, y)
         self.mouse("mousePressed", x, y, "left", clicks=1)
         self.mouse("mouseReleased", x, y, "left", clicks=1)
 
-    def key(self, kind: str, key: str, code: str, number: int) -> None:
-        """Send a key event: `rawKeyDown` or `keyUp`."""
-        self.call("Input.dispatchKeyEvent", type=kind, key=key, code=code, windowsVirtualKeyCode=number)
+    def hold_ctrl(self, held: bool) -> None:
+        """Press the left Ctrl key, or release it."""
+        names = {"key": "Control", "code": "ControlLeft", "windowsVirtualKeyCode": 17, "nativeVirtualKeyCode": 17}
+        kind = "rawKeyDown" if held else "keyUp"
+        self.call("Input.dispatchKeyEvent", type=kind, modifiers=2 if held else 0, location=1, **names)
         self._settle()
 
     def close(self) -> None:

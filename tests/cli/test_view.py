@@ -133,16 +133,17 @@ def test_the_page_shows_the_policy_and_its_panel_changes_it(
         page.click(119, 75)  # Reset
         wait_for(lambda: session.readings.length == 0)
         middle = (WIDTH / 2, HEIGHT / 2 - 16)  # where the camera looks: at the centre of mass
-        page.key("rawKeyDown", "Control", "ControlLeft", 17)
+        page.mouse("mouseMoved", *middle)
+        page.hold_ctrl(True)
         page.mouse("mousePressed", *middle, "right", clicks=1, ctrl=True)
         page.mouse("mouseMoved", middle[0] + 60, middle[1] - 10, "right", ctrl=True)
         wait_for(lambda: controls.push is not None and np.abs(controls.push[1:, :3]).max() > 1)  # N
-        page.mouse("mouseReleased", *middle, "right", clicks=1, ctrl=True)
-        page.key("keyUp", "Control", "ControlLeft", 17)
+        page.mouse("mouseReleased", middle[0] + 60, middle[1] - 10, "right", clicks=1, ctrl=True)
+        page.hold_ctrl(False)
         wait_for(lambda: controls.push is None)
 
         page.click(37, 13)  # the menu Simulation
-        page.click(37, 112)  # Quit
+        page.click(37, 94)  # Quit
         server.join(chromium.SECONDS)
         assert not server.is_alive()
     except BaseException:

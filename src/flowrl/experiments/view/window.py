@@ -88,8 +88,8 @@ class Window(plugin.ViewerPlugin):
     def _select(self) -> None:
         """Select the body that Ctrl and a mouse button are pressed on, as a double-click does."""
         io, viewer = imgui.GetIO(), self.viewer
-        pressed = any(imgui.IsMouseClicked(button) for button in (imgui.MouseButton.Left, imgui.MouseButton.Right))
-        if not (pressed and io.KeyCtrl) or io.WantCaptureMouse or not io.DisplaySize.y:
+        pressed = any(imgui.IsMouseDown(button) for button in (imgui.MouseButton.Left, imgui.MouseButton.Right))
+        if not (pressed and io.KeyCtrl) or viewer.perturb.active or io.WantCaptureMouse or not io.DisplaySize.y:
             return
         place, shape = (io.MousePos.x / io.DisplaySize.x, io.MousePos.y / io.DisplaySize.y), io.DisplaySize
         picked = ux.Pick(viewer.model, viewer.data, viewer.camera, *place, shape.x / shape.y, viewer.vis_options)

@@ -20,7 +20,7 @@ FLAGS = (
     *("--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows"),
     *("--disable-renderer-backgrounding", "--disable-dev-shm-usage"),
 )
-SECONDS = 60  # for anything, on a busy machine
+SECONDS = 180  # for anything, on a busy machine
 BUTTONS = {"left": 1, "right": 2}
 
 

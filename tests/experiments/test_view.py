@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -126,6 +127,24 @@ def test_an_action_that_diverges_pauses_at_a_new_episode(session: Session) -> No
     assert session.readings.length == 0
 
 
+def test_nothing_moves_before_a_browser_has_come(session: Session) -> None:
+    stepper = simulation.Stepper(session)
+    stepper.handle = SimpleNamespace(data=simulation.data_of(session))
+    start = stepper.handle.data.time
+    for watched, length in ((False, 0), (True, 1)):
+        session.controls.watched = watched
+        stepper.on_step(None)
+        assert session.readings.length == length
+    session.controls.paused = True
+    time.sleep(2 * session.seconds)
+    stepper.on_step(None)
+    assert session.readings.length == 1
+    session.controls.ask("step")
+    stepper.on_step(None)
+    assert session.readings.length == 2
+    assert stepper.handle.data.time - start == pytest.approx(2 * session.seconds)
+
+
 def test_the_speed_is_that_of_real_time(session: Session) -> None:
     assert session.seconds == pytest.approx(0.01)  # CheetahRun's control step
 
@@ -207,9 +226,9 @@ SOCKET = {
 
 def test_the_server_listens_on_the_loopback_address_alone(session: Session) -> None:
     ports: SimpleQueue[int] = SimpleQueue()
-    with serving.launch(
-        serving.checked_host("127.0.0.1"), 0, "test", [simulation.Stepper(session)], ports.put
-    ) as handle:
+    pages: list[int] = []
+    address, stepper = serving.checked_host("127.0.0.1"), simulation.Stepper(session)
+    with serving.launch(address, 0, "test", [stepper], ports.put, lambda: pages.append(1)) as handle:
         port = ports.get(timeout=60)
         handle.set_model(session.scene.model, data=simulation.data_of(session))
         for _ in range(600):  # its thread begins to listen a little later
@@ -222,7 +241,9 @@ def test_the_server_listens_on_the_loopback_address_alone(session: Session) -> N
         assert status(port, "/model", {"Origin": "http://evil.example"}) == 403
         for path in ("/ui", "/state", "/drop"):
             assert status(port, path, SOCKET | {"Origin": "http://evil.example"}) == 403
+        assert not pages
         assert status(port, "/state", SOCKET | {"Origin": f"http://127.0.0.1:{port}"}) == 101
+        assert len(pages) == 1
 
 
 def listening(port: int) -> set[str]:
@@ -246,7 +267,7 @@ def test_studio_binding_elsewhere_is_an_error(monkeypatch: pytest.MonkeyPatch, s
         return bound
 
     monkeypatch.setattr(serving.web_server, "bind_public_socket", everywhere)
-    handle = serving.launch("127.0.0.1", 0, "test", [], print)
+    handle = serving.launch("127.0.0.1", 0, "test", [], print, print)
     with pytest.raises(RuntimeError, match=r"bound to 0\.0\.0\.0, not to 127\.0\.0\.1"):
         while handle.is_running():
             time.sleep(0.01)

@@ -18,6 +18,7 @@ _COMMANDS = {  # the words that start a command of ours -> the names of such a c
     "train --resume": "resume continue restart",
     "eval": "evaluate test evaluation validate score",
     "play": "enjoy render record video watch visualize visualise rollout replay show_video",
+    "view": "viewer gui studio live",
     "plot": "plots curves graph chart tensorboard",
     "inspect": "info show checkpoint describe summary cat",
     "doctor": "check diagnose version_info env_info status",

@@ -71,8 +71,12 @@ def serve(session: Session, host: str, port: int, ready: Callable[[str], None]) 
     window = Window(session)
     plugins = [window, Panel(session, window), simulation.Stepper(session)]
     ports: SimpleQueue[int] = SimpleQueue()
+
+    def arrived() -> None:
+        session.controls.watched = True
+
     try:
-        with serving.launch(address, port, session.title, plugins, ports.put) as handle:
+        with serving.launch(address, port, session.title, plugins, ports.put, arrived) as handle:
             handle.set_model(session.scene.model, data=simulation.data_of(session))
             announced = False
             while handle.is_running() and not session.ended:

@@ -64,8 +64,8 @@ def refusal(host: str, origin: str | None, local: bool) -> str:
 class BoundViewer(web_viewer.WebViewer):
     """Studio's web viewer at `address` and nowhere else; raises RuntimeError where Studio has bound another one."""
 
-    def __init__(self, address: str, *arguments: Any, **options: Any) -> None:
-        self._address = address
+    def __init__(self, address: str, arrived: Callable[[], None], *arguments: Any, **options: Any) -> None:
+        self._address, self._arrived = address, arrived
         super().__init__(*arguments, **options)
 
     @property
@@ -80,7 +80,7 @@ class BoundViewer(web_viewer.WebViewer):
         bound = self._http_sock.getsockname()[0]
         if bound != self._address:
             raise RuntimeError(f"the viewer is bound to {bound}, not to {self._address}")
-        with_checks(is_local(self._address))
+        with_checks(is_local(self._address), self._arrived)
         super()._start_server()
 
     @messages.handler(priority=messages.Priority.INTERNAL)
@@ -98,8 +98,9 @@ class BoundViewer(web_viewer.WebViewer):
 _serve = web_server.serve
 
 
-def with_checks(local: bool) -> None:
-    """Let the server that is started next answer only what `refusal` lets pass."""
+def with_checks(local: bool, arrived: Callable[[], None]) -> None:
+    """Let the server that is started next answer only what `refusal` lets pass, and call `arrived` for each page that
+    asks for the state of the simulation."""
 
     @functools.wraps(_serve)
     def serve(handler: Any, *, process_request: Callable[[Any, Any], Any], **options: Any) -> Any:
@@ -108,6 +109,8 @@ def with_checks(local: bool) -> None:
             reason = refusal(headers.get("Host", ""), headers.get("Origin"), local)
             if reason:
                 return connection.respond(HTTPStatus.FORBIDDEN, f"{reason}\n")
+            if request.path.startswith("/state"):
+                arrived()
             return process_request(connection, request)
 
         return _serve(handler, process_request=checked, **options)
@@ -118,18 +121,24 @@ def with_checks(local: bool) -> None:
 
 
 def launch(
-    address: str, port: int, title: str, plugins: list[plugin.Plugin], opened: Callable[[int], None]
+    address: str,
+    port: int,
+    title: str,
+    plugins: list[plugin.Plugin],
+    opened: Callable[[int], None],
+    arrived: Callable[[], None],
 ) -> viewer_handle.ViewerHandle:
     """Start the viewer on a thread of its own and return the handle of the simulation's side.
 
-    `port` 0 is the first free one from 8080 on; `opened` is called with the port, on the viewer's thread. A port
-    that is taken raises RuntimeError in the handle's `is_running`.
+    `port` 0 is the first free one from 8080 on; `opened` is called with the port, on the viewer's thread, and
+    `arrived` for each browser that comes, on the server's. A port that is taken raises RuntimeError in the
+    handle's `is_running`.
     """
     of_viewer, of_simulation = plugin.split_plugins(plugins)
     config = viewer_protocol.ViewerConfig(title=title, gfx="web", http_port=port)
 
     def run(endpoint: endpoints.ViewerEndpoint) -> None:
-        viewer = BoundViewer(address, config, endpoint, plugins=of_viewer)
+        viewer = BoundViewer(address, arrived, config, endpoint, plugins=of_viewer)
         opened(viewer._http_port)
         viewer_protocol.run_viewer_loop(viewer)
 

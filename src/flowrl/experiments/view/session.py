@@ -31,7 +31,8 @@ class Controls:
     """What the viewer sets and the simulation reads, each on a thread of its own: values are replaced, not changed."""
 
     noise: NoiseMode
-    frames: int = 0  # that a browser has drawn; before the first nothing moves
+    watched: bool = False  # whether a browser has come, before which nothing moves
+    frames: int = 0  # that the viewer has drawn
     paused: bool = False
     speed: float = 1.0  # of real time
     noise_scale: float = 1.0

@@ -27,7 +27,7 @@ class Stepper(plugin.SimPlugin):
         session, controls = self.session, self.session.controls
         single = session.obey()
         now = time.monotonic()
-        waiting = controls.paused or not controls.frames
+        waiting = controls.paused or not controls.watched
         if not single and (waiting or now < self._due):
             time.sleep(NAP if waiting else min(NAP, self._due - now))
         else:

@@ -44,7 +44,7 @@ class Chromium:
         number, path = port.read_text().split("\n")[:2]
         self._stack = ExitStack()
         url = f"ws://127.0.0.1:{number}{path}"
-        self._socket = self._stack.enter_context(connect(url, max_size=2**28, open_timeout=SECONDS))
+        self._socket = self._stack.enter_context(connect(url, max_size=2**28, open_timeout=SECONDS, ping_interval=None))
         self._seen = settle
         self._number = 0
         self._session: str | None = None

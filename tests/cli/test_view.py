@@ -198,7 +198,7 @@ def test_the_command_serves_a_page_until_it_is_interrupted(folder: Path, tmp_pat
         (["humanoid", "--host", "198.51.100.1"], 2, "--host 198.51.100.1: this computer cannot listen there"),
         (["humanoid", "--sampler", "euler:2,heun:3"], 2, "one sampler and one kind of noise"),
         (["humanoid", "--sampler", "nosuch"], 2, "nosuch"),
-        (["humanoid", "--noise-scale", "1.5"], 2, "1.5"),
+        (["humanoid", "--noise-scale", "1.5"], 2, "--noise-scale"),
         (["nothing"], 4, "nothing"),
     ],
 )

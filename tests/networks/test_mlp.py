@@ -39,8 +39,7 @@ def test_the_last_layer_begins_with_its_own_gain() -> None:
         assert layers[1] == pytest.approx(math.sqrt(2), rel=1e-4)
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-def test_three_layers_by_hand(in_place: bool) -> None:
+def test_three_layers_by_hand() -> None:
     """relu(2 · 3 + 1) = 7, relu(-1 · 7 + 10) = 3, relu(4 · 3 - 20) = 0 → 5 · 0 + 0.5; with input -3: relu(-5) = 0."""
     network = MLP([1, 1, 1, 1, 1], "relu", lecun_uniform)
     with torch.no_grad():
@@ -49,4 +48,4 @@ def test_three_layers_by_hand(in_place: bool) -> None:
             layer.bias.fill_(bias)
         first = network.linears[0](torch.tensor([[3.0], [-3.0]]))
         # -3: relu(-5) = 0, relu(10) = 10, relu(20) = 20 → 100.5
-        assert network.after_first(first, in_place=in_place).flatten().tolist() == [0.5, 100.5]
+        assert network.after_first(first).flatten().tolist() == [0.5, 100.5]

@@ -42,6 +42,52 @@ def test_binding_changes_nothing(activation: str, parameterisation: str) -> None
     assert torch.allclose(velocity(x, per_row), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("parameterisation", ["u", "data"])
+@pytest.mark.parametrize("hidden", [(1,), (33,), (32, 32, 32, 32), (64, 3, 100)])
+def test_folded_layers_are_exact_to_the_rounding_of_sums(hidden: tuple[int, ...], parameterisation: str) -> None:
+    """In float32, as policies act, for one row and for many: 1e-6 of the largest velocity."""
+    torch.manual_seed(0)
+    settings = NetworkSettings(hidden=hidden, output_scale=3.7, parameterisation=parameterisation)  # type: ignore[arg-type]
+    network = FlowNetwork(17, 6, settings)
+    for layer in network.layers:
+        torch.nn.init.normal_(layer.bias)
+    for rows in (1, 256):
+        obs, x = torch.randn(rows, 17), torch.randn(rows, 6)
+        with torch.no_grad():
+            expected = plainly(network, obs, x, torch.full((rows, 1), 0.7))
+            torch.testing.assert_close(
+                network.bind(obs)(x, 0.7), expected, rtol=0, atol=1e-6 * float(expected.abs().max())
+            )
+
+
+@pytest.mark.parametrize("change", ["first bias", "hidden weight", "last bias"])
+def test_folded_layers_follow_every_weight(change: str) -> None:
+    """A change in place of any layer, and the tensors of another network in its place."""
+    torch.manual_seed(0)
+    network = FlowNetwork(2, 2, NetworkSettings(hidden=(8, 8)))
+    obs, x, t = torch.randn(3, 2), torch.randn(3, 2), torch.full((3, 1), 0.5)
+    first, hidden, last = network.layers
+    changed = {"first bias": first.bias, "hidden weight": hidden.weight, "last bias": last.bias}[change]
+    with torch.no_grad():
+        before = network.bind(obs)(x, 0.5)
+        changed.add_(1.0)
+        after = network.bind(obs)(x, 0.5)
+        assert (after - before).abs().max() > 0.01
+        assert torch.allclose(after, plainly(network, obs, x, t), atol=1e-6)
+        changed.data = changed.data - 1.0
+        assert torch.allclose(network.bind(obs)(x, 0.5), before, atol=1e-6)
+
+
+def test_points_of_another_form_than_the_observations_broadcast() -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(4, 2, NetworkSettings(hidden=(8,))).double()
+    obs, x = torch.randn(1, 4).double(), torch.randn(6, 2).double()
+    with torch.no_grad():
+        expected = plainly(network, obs.expand(6, 4), x, torch.full((6, 1), 0.5).double())
+        assert torch.allclose(network.bind(obs)(x, 0.5), expected, atol=1e-12)
+        assert torch.allclose(network.bind(obs[0])(x, 0.5), expected, atol=1e-12)
+
+
 def test_one_binding_serves_all_probes() -> None:
     torch.manual_seed(0)
     network = FlowNetwork(4, 2, NetworkSettings(hidden=(8,))).double()
@@ -138,7 +184,7 @@ def test_time_rows_do_not_fill_the_memory() -> None:
         velocity = network.bind(torch.zeros(1, 2))
         for number in range(3 * MOST_TIME_ROWS):
             velocity(torch.zeros(1, 2), number / (3 * MOST_TIME_ROWS))
-            assert len(network._time_rows) <= MOST_TIME_ROWS == 256
+            assert len(network.folded()._time_rows) <= MOST_TIME_ROWS == 256
 
 
 def test_on_the_meta_device_it_needs_no_compiler() -> None:

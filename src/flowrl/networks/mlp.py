@@ -49,21 +49,17 @@ class MLP(nn.ModuleList):
         (initialise_last or initialise)(linears[-1])
         super().__init__(linears)
         self.linears = tuple(linears)  # the same layers, faster to iterate over and with their type
-        self._activation, self._in_place = ACTIVATIONS[activation]
+        self._activation, self.activate_in_place = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the outputs (..., output) for the inputs `x` (..., input)."""
         return self.after_first(self.linears[0](x))
 
-    def after_first(self, hidden: Tensor, *, in_place: bool = False) -> Tensor:
-        """Compute the outputs (..., output) from the first layer's output (..., hidden) before its activation.
-
-        `in_place`, which is for computing without gradients, overwrites `hidden` to allocate less.
-        """
-        activate = self._in_place if in_place else self._activation
-        hidden = activate(hidden)
+    def after_first(self, hidden: Tensor) -> Tensor:
+        """Compute the outputs (..., output) from the first layer's output (..., hidden) before its activation."""
+        hidden = self._activation(hidden)
         for layer in self.linears[1:-1]:
-            hidden = activate(functional.linear(hidden, layer.weight, layer.bias))
+            hidden = self._activation(functional.linear(hidden, layer.weight, layer.bias))
         last = self.linears[-1]
         return functional.linear(hidden, last.weight, last.bias)
 

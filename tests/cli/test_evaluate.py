@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import flowrl
 from flowrl import cli
+from flowrl.experiments import evaluate
+from tests.small_recipe import small
 
 TRACK = """
 algorithm: fpo
@@ -95,3 +100,62 @@ def test_a_policy_is_not_evaluated_as_if_it_saw_another_goal(
     assert cli.run([*train, *(word for each in short for word in ("--set", each))]) == 0
     assert cli.run(["eval", str(tmp_path / "run"), "--episodes", "1", "--set", "env.goal=full"]) == 2
     assert "was trained with goal root" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "grid.yaml").write_text(small(32))
+    assert cli.run(["train", str(folder / "grid.yaml"), "--out", str(folder), "--name", "run", "--json"]) == 0
+    return folder / "run"
+
+
+def evaluated(capsys: pytest.CaptureFixture[str], run: Path, *words: str) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert cli.run(["eval", str(run), "--episodes", "4", "--json", *words]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    rows = printed if isinstance(printed, list) else [printed]
+    return [{key: value for key, value in row.items() if key != "action_us"} for row in rows]
+
+
+def test_noise_is_one_scale_from_zero_noise_to_that_of_the_training(
+    grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At its ends it is, bit for bit, what the modes zero and random are."""
+    rows = evaluated(capsys, grid, "--noise-scale", "0, 0.5,1")
+    assert [(row["noise"], row["noise_scale"]) for row in rows] == [("zero", 0), ("random", 0.5), ("random", 1)]
+    assert evaluated(capsys, grid, "--noise", "zero,random") == [rows[0], rows[2]]
+    assert evaluated(capsys, grid) == [rows[2]]
+    assert evaluated(capsys, grid, "--set", "noise_scale=0.5") == [rows[1]]
+    assert rows[1]["return_mean"] != rows[2]["return_mean"]
+    found = {**flowrl.evaluate(grid, noise_scale=0.5, episodes=4)}
+    del found["action_us"]
+    assert found == rows[1]
+
+
+def test_a_noise_that_is_named_has_its_full_scale_and_a_scale_alone_is_one_of_random_noise(grid: Path) -> None:
+    config = evaluate.open_checkpoint(grid)
+    quiet = replace(config, config=config.config.model_copy(update={"noise": "zero"}))
+    halved = replace(config, config=config.config.model_copy(update={"noise_scale": 0.5}))
+    found = [
+        evaluate.configured(opened, evaluate.EvalRequest(noise=noise, noise_scale=scale))
+        for opened, noise, scale in [(halved, "random", None), (quiet, None, "0.25"), (halved, "fixed", "0.25")]
+    ]
+    assert [(each.noise, each.noise_scale) for each in found] == [("random", 1), ("random", 0.25), ("fixed", 0.25)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--noise-scale", "half"], "--noise-scale half: expected a number from 0 (zero noise) to 1"),
+        (["--noise-scale", "1.5"], "--noise-scale 1.5"),
+        (["--noise-scale", "-0.1"], "--noise-scale -0.1"),
+        (["--noise-scale", "nan"], "--noise-scale nan"),
+        (["--noise", "zero", "--noise-scale", "0.5"], "has no effect on zero noise"),
+    ],
+)
+def test_a_scale_that_cannot_be_is_refused(
+    words: list[str], message: str, grid: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["eval", str(grid), "--episodes", "1", *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())

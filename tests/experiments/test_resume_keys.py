@@ -57,6 +57,7 @@ TRIALS: dict[str, Trial] = {
     "device": Trial("auto", effect="device"),
     "threads": Trial("2", effect="threads"),
     "noise": Trial("zero", effect="evaluation"),
+    "noise_scale": Trial("0", effect="evaluation"),
     "env.mode": Trial("sync", effect="way"),
     "env.threads": Trial("7", effect="simulation_threads"),
     "env.timeout_s": Trial("7", ("env.mode=async",), effect="time_limit"),

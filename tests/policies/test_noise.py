@@ -11,6 +11,7 @@ from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicy
 from flowrl.policies.noise import Noise
+from flowrl.policies.noise_modes import label
 from flowrl_samplers.euler import Euler
 
 
@@ -37,6 +38,26 @@ def test_random_noise_is_that_of_its_seed_whatever_the_global_generator_does() -
     state = noise.generator.get_state()
     torch.randn(5)
     assert torch.equal(state, noise.generator.get_state())
+
+
+def test_a_scale_multiplies_the_same_draws() -> None:
+    for mode in ("random", "fixed"):
+        full, half = Noise(3, mode, 7), Noise(3, mode, 7, 0.5)  # type: ignore[arg-type]
+        for count in (4, 2):
+            assert torch.equal(half(count), 0.5 * full(count))
+        assert torch.equal(Noise(3, mode, 7, 1.0)(4), Noise(3, mode, 7)(4))  # type: ignore[arg-type]
+
+
+def test_scale_zero_is_zero_noise_bit_for_bit() -> None:
+    """Without a -0, of which a flow could make another bit."""
+    nothing = Noise(3, "random", 7, 0.0)
+    assert nothing.mode == "zero"
+    assert torch.equal(nothing(4).view(torch.int32), torch.zeros(4, 3).view(torch.int32))
+
+
+def test_noise_is_named_after_mode_and_scale() -> None:
+    names = [label(mode, scale) for mode in ("random", "zero", "fixed") for scale in (0, 0.25, 1)]  # type: ignore[arg-type]
+    assert names == ["zero", "0.25 random", "random", *["zero"] * 4, "0.25 fixed", "fixed"]
 
 
 def normaliser() -> Normaliser:
@@ -71,3 +92,5 @@ def test_a_gaussian_policy_adds_its_spread_times_the_noise() -> None:
     mean = GaussianPolicy(actor, plain, Noise(1, "zero", 0))(obs)
     actions = GaussianPolicy(actor, plain, Noise(1, "random", 5))(obs)
     torch.testing.assert_close(actions, mean + 0.3 * Noise(1, "random", 5)(6), atol=1e-6, rtol=0)
+    half = GaussianPolicy(actor, plain, Noise(1, "random", 5, 0.5))(obs)
+    torch.testing.assert_close(half, mean + 0.15 * Noise(1, "random", 5)(6), atol=1e-6, rtol=0)

@@ -14,10 +14,12 @@ from flowrl import __version__
 from flowrl.cli import samplers
 from flowrl.cli.bench_latency import bench_latency
 from flowrl.cli.compare import compare
+from flowrl.cli.distil import distil
 from flowrl.cli.doctor import doctor
 from flowrl.cli.envs import envs
 from flowrl.cli.errors import exit_code_of
 from flowrl.cli.evaluate import evaluate
+from flowrl.cli.fit_sampler import fit_sampler
 from flowrl.cli.habits import explained
 from flowrl.cli.inspect import inspect
 from flowrl.cli.motions import motions
@@ -43,7 +45,7 @@ SIGTERM, after saving.
 GROUPS = {
     "Train": ("train", "suite", "sweep"),
     "Evaluate": ("eval", "play", "view", "plot", "compare", "inspect"),
-    "Deploy": ("bench-latency", "samplers"),
+    "Deploy": ("bench-latency", "fit-sampler", "distil", "samplers"),
     "Environments": ("envs", "new", "motions"),
     "Tools": ("doctor",),
 }
@@ -54,6 +56,8 @@ EXAMPLES = {
     "train": "flowrl train cheetah.yaml --seed 1 --set learner.clip=0.1",
     "eval": "flowrl eval runs/cheetah-fpo-seed0 --sampler euler:10,heun:5",
     "bench-latency": "flowrl bench-latency runs/cheetah-fpo-seed0 --steps 1,4,10",
+    "fit-sampler": "flowrl fit-sampler runs/cheetah-fpo-seed0 --nfe 4",
+    "distil": "flowrl distil runs/cheetah-fpo-seed0 --nfe 1",
     "envs": "flowrl envs my_env.py:Reach --check",
     "new": "flowrl new my_robot.py --kind mujoco",
     "motions": "flowrl motions walk.bvh --video walk.mp4",
@@ -94,6 +98,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "train": train,
     "eval": evaluate,
     "bench-latency": bench_latency,
+    "fit-sampler": fit_sampler,
+    "distil": distil,
     "envs": envs,
     "new": new,
     "motions": motions,

@@ -18,7 +18,7 @@ SamplerNames = Annotated[
         "--sampler",
         "--samplers",
         metavar="NAME[:STEPS],…",
-        help="One sampler or several, named as in `flowrl samplers`; default: the sampler of the training.",
+        help="One sampler or several, named as in `flowrl samplers`, or a fitted FILE.yaml; default: the training's.",
     ),
 ]
 
@@ -43,6 +43,15 @@ NoiseModes = Annotated[
         "--noise",
         metavar="MODE,…",
         help="random, zero or fixed noise (Gaussian policy: sampled or mean action), or several.",
+    ),
+]
+
+NoiseScales = Annotated[
+    str | None,
+    typer.Option(
+        "--noise-scale",
+        metavar="S,…",
+        help="Factor on the noise, or several: 0 zero noise, 1 as trained, 0.5 half (Gaussian policy: of its spread).",
     ),
 ]
 

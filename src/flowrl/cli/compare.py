@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from json import dumps
 from math import isfinite
@@ -31,7 +32,8 @@ def compare(
         list[Path], typer.Argument(metavar="DIR", help="Folders that `flowrl suite` wrote; with --published also runs.")
     ],
     noise: Annotated[
-        str, typer.Option(help="random, zero or both (Gaussian policy: sampled or mean actions).")
+        str,
+        typer.Option(help="random, zero or both (Gaussian policy: sampled or mean actions), or a scale, such as 0.5."),
     ] = "both",
     scale: Annotated[
         str | None,
@@ -146,9 +148,12 @@ def _published(folders: list[Path], *, as_json: bool) -> None:
 
 
 def noise_modes(text: str) -> tuple[str, ...]:
-    """Parse 'both' → random and zero. Raises UsageError for an unknown mode."""
+    """Parse 'both' → random and zero, '0.5' → 0.5 random. Raises UsageError for an unknown mode."""
     from flowrl.experiments.suite.trial import MODES
+    from flowrl.policies.noise_modes import label
 
+    if re.fullmatch(r"(0?\.\d+|[01])", text):
+        return (label("random", float(text)),)
     return MODES if choice("--noise", text, (*MODES, "both")) == "both" else (text,)
 
 

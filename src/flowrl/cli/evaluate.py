@@ -14,6 +14,7 @@ from flowrl.cli.arguments import (
     Imports,
     Json,
     NoiseModes,
+    NoiseScales,
     OtherEnv,
     SamplerNames,
     Seed,
@@ -40,6 +41,7 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes to play.")] = 100,
     seed: Seed = 0,
     noise: NoiseModes = None,
+    noise_scale: NoiseScales = None,
     env: OtherEnv = None,
     imports: Imports = None,
     min_return: Annotated[float | None, typer.Option(help="Exit with 7 when the mean return is below this.")] = None,
@@ -54,7 +56,7 @@ def evaluate(
     """Play episodes and report how good the policy is.
 
     Reports return, success and length with 95 % intervals, velocity evaluations (NFE) and time per action, for
-    each given sampler, number of steps and noise mode.
+    each given sampler, number of steps, noise mode and scale.
     """
     from flowrl.contracts.errors import ThresholdMissed, UsageError
     from flowrl.experiments import evaluate
@@ -63,7 +65,7 @@ def evaluate(
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
     import_code(imports)
-    request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env, noise_scale)
     opened = evaluate.open_checkpoint(ckpt)
     sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     requests = list(dict.fromkeys(map(opened.applicable, request.each(sweep))))
@@ -122,12 +124,19 @@ def _evaluate_each(opened: LoadedCheckpoint, requests: list[EvalRequest], *, qui
             sampler = ":".join(str(row[key]) for key in ("sampler", "steps") if row[key] is not None)
             low, high = row["return_ci95"]
             interval = f"[{cell(low)}, {cell(high)}]"
-            done.finish(f"{sampler or 'policy'}, {row['noise']} noise: return {row['return_mean']:.4g} {interval}")
+            done.finish(f"{sampler or 'policy'}, {_noise(row)} noise: return {row['return_mean']:.4g} {interval}")
     return results
 
 
 KEYS = {"sampler", "steps", "NFE", "noise"}  # columns that identify a row
 TEXTS = {"sampler", "noise", "return (95 %)"}  # columns that are not numbers
+
+
+def _noise(row: dict[str, Any]) -> str:
+    """Return the noise of a row: 'random', '0.5 random'."""
+    from flowrl.policies import noise_modes
+
+    return noise_modes.label(row["noise"], row["noise_scale"])
 
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -144,7 +153,7 @@ def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
                 row["sampler"] or "-",
                 cell(row["steps"]),
                 cell(row["nfe"]),
-                row["noise"],
+                _noise(row),
                 f"{row['return_mean']:.4g} [{cell(low)}, {cell(high)}]",
                 cell(row["return_iqm"]),
                 cell(row["success_rate"]),

@@ -16,6 +16,7 @@ from flowrl.cli.arguments import (
     Imports,
     Json,
     NoiseModes,
+    NoiseScales,
     OtherEnv,
     SamplerNames,
     SetOptions,
@@ -25,12 +26,13 @@ from flowrl.cli.arguments import (
 from flowrl.cli.output import cell, next_command, print_json, print_line, print_table
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
+from flowrl.policies import noise_modes
 
 COLUMNS = ["panel", "sampler", "steps", "NFE", "noise", "episode", "return", "success", "length"]
 NUMBERS = {"steps", "NFE", "episode", "return", "length"}
 IDENTITY = COLUMNS[:6]
 # of every row; one more names what the episode was about, such as `motion`, where the environment has several
-KEYS = {"label", "sampler", "steps", "nfe", "noise", "episode", "return", "length", "success", "ended"}
+KEYS = {"label", "sampler", "steps", "nfe", "noise", "noise_scale", "episode", "return", "length", "success", "ended"}
 LONGEST_SIDE = 4096  # pixels of a picture: the most that graphics libraries draw without a screen
 
 
@@ -57,6 +59,7 @@ def play(
         int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the first episode; the following use seed+1, ….")
     ] = 0,
     noise: NoiseModes = None,
+    noise_scale: NoiseScales = None,
     env: OtherEnv = None,
     imports: Imports = None,
     size: Annotated[
@@ -79,7 +82,7 @@ def play(
     from flowrl.experiments.evaluate import EvalRequest
 
     import_code(imports)
-    request = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env)
+    request = EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env, noise_scale)
     with progress_bar() as bar:
         result = play.play(
             ckpt,
@@ -123,7 +126,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         row["sampler"] or "-",
         str(row["steps"] or "-"),
         cell(row["nfe"]),
-        row["noise"],
+        noise_modes.label(row["noise"], row["noise_scale"]),
         str(row["episode"]),
         f"{row['return']:.4g}" + ("" if row["ended"] else " (cut)"),
         {True: "yes", False: "no", None: "-"}[row["success"]],

@@ -46,20 +46,22 @@ def table(context: typer.Context, json: Json = False) -> None:
 
 @app.command(epilog="Example: flowrl samplers check my_sampler.py:MySampler")
 def check(
-    name: str = typer.Argument(metavar="NAME", help="A sampler's name, or path/file.py:Class."),
+    name: str = typer.Argument(metavar="NAME", help="A sampler's name, path/file.py:Class, or a fitted FILE.yaml."),
     steps: int | None = typer.Option(
         None, "--steps", min=1, help="Steps of the grid for the checks; the order is measured on several grids."
     ),
     json: Json = False,
 ) -> None:
     """Run the conformance test of a sampler. Exits with 7 when a property fails."""
+    from flowrl.config import fitted_file
     from flowrl.contracts import user_code
     from flowrl.experiments import build
     from flowrl.samplers import registry
     from flowrl.samplers.conformance import check_conformance
 
     user_code.name_code(name)
-    results = check_conformance(lambda **options: registry.make(name, options), steps)
+    registered, own = fitted_file.named(name)
+    results = check_conformance(lambda **options: registry.make(registered, own | options), steps)
     failed = [result.property for result in results if result.passed is False]
     if json:
         rows = [dataclasses.asdict(result) for result in results]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MAY_DIFFER = (
-    *("seed", "device", "threads", "env.threads", "env.timeout_s", "env.options.threads"),
+    *("seed", "device", "threads", "noise_scale", "env.threads", "env.timeout_s", "env.options.threads"),
     *("checkpoint", "trackers", "callbacks"),
 )
 """Keys of a recipe in which the runs of one experiment may differ."""

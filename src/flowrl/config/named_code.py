@@ -43,8 +43,13 @@ def import_words(values: Mapping[str, Any]) -> list[str]:
 def name_written(source: Recipe) -> None:
     """Name all code that the user has written: in a recipe of their own, or with an option of the command line."""
     for path, text in code_in(source.values):
-        if not source.checkpoint or _is_override(source, path):
+        if is_of_user(source, path):
             user_code.name_code(text)
+
+
+def is_of_user(source: Recipe, path: KeyPath) -> bool:
+    """Return whether the user has written the value at `path`: in a recipe of theirs, or on the command line."""
+    return not source.checkpoint or _is_override(source, path)
 
 
 def with_imports(source: Recipe, imports: Sequence[str]) -> Recipe:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flowrl.config import named_code, recipe, validation
+from flowrl.config import fitted_file, named_code, recipe, validation
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
@@ -76,6 +76,7 @@ def changed_config(trained: Config, changed: Recipe, run: str) -> Config:
     values.
     """
     before = trained.model_dump(mode="json")
+    changed = fitted_file.filled(changed)
     named_code.name_written(changed)
     try:
         config = recipe.validate(Config, blaming_overrides(changed))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from flowrl.config import named_code, recipe
+from flowrl.config import fitted_file, named_code, recipe
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.recipe import Recipe
 from flowrl.contracts.errors import UsageError
@@ -89,6 +89,9 @@ class Config(Settings):
     """PyTorch's threads. One is fastest for small networks."""
     noise: Changeable[NoiseMode] = "random"
     """Noise that evaluation uses by default: random, zero, or one fixed draw."""
+    noise_scale: Changeable[float] = Field(1.0, ge=0, le=1)
+    """Factor on the noise that evaluation uses: 1 as trained, 0 zero noise, between them less spread. A Gaussian
+    policy's spread is multiplied by it. Training always acts with noise N(0, 1), for which its ratio is defined."""
     env: Annotated[EnvSettings, AtResume(False, "the networks and the running episodes depend on it")]
     """The task."""
     policy: Annotated[PolicySettings, Field(discriminator="kind"), AtResume(False, "the weights were trained for it")]
@@ -115,6 +118,11 @@ class Config(Settings):
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:
         name, kind, learner = self.policy.kind, POLICY_KINDS[self.policy.kind], self.learner
+        if self.noise == "zero" and self.noise_scale not in (0, 1):
+            raise ValueError(
+                f"noise_scale {self.noise_scale:g} has no effect on zero noise (noise: zero). Set noise: random as "
+                "well, or leave noise_scale out"
+            )
         if learner.ratio not in kind.ratios:
             offers = ", ".join(
                 f"a {name} policy takes {' or '.join(map(repr, kind.ratios))}" for name, kind in POLICY_KINDS.items()
@@ -138,7 +146,7 @@ def load(source: Recipe) -> Config:
 
     Code that the user wrote there is named by them, and may be loaded. Raises UsageError with file, line and key.
     """
-    source = named_code.located(source)
+    source = fitted_file.filled(named_code.located(source))
     named_code.name_written(source)
     chosen = _algorithm(source)
     _refuse_choice_in_section(source)

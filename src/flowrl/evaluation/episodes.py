@@ -145,13 +145,19 @@ def evaluate(
 
 
 def summary(
-    evaluation: Evaluation, *, sampler: str | None, steps: int | None, nfe: float | None, noise: str | None
+    evaluation: Evaluation,
+    *,
+    sampler: str | None,
+    steps: int | None,
+    nfe: float | None,
+    noise: str | None,
+    noise_scale: float | None = None,
 ) -> dict[str, Any]:
     """Summarise an evaluation as plain numbers, ready for JSON; None (null) where a number is not known.
 
     `return_ci95` is the bootstrap interval of the mean and `return_iqm_ci95` that of the interquartile mean, both
     [low, high]; `success_ci95` is Wilson's; measures of the environment are averaged. The arguments are passed
-    through: the sampler's name, its number of steps, its velocity evaluations per action and the noise mode.
+    through: the sampler's name, its number of steps, its velocity evaluations per action, the noise mode and its scale.
     """
     returns = evaluation.returns
     succeeded = _succeeded(evaluation.successes)
@@ -171,6 +177,7 @@ def summary(
         "steps": steps,
         "nfe": nfe,
         "noise": noise,
+        "noise_scale": noise_scale,
         "action_us": evaluation.action_us,
     }
 

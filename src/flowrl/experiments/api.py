@@ -96,6 +96,7 @@ def evaluate(
     sampler: str | Sampler | None = None,
     steps: int | None = None,
     noise: str | None = None,
+    noise_scale: float | None = None,
     env: str | None = None,
     overrides: Overrides = (),
     episodes: int = 100,
@@ -109,6 +110,8 @@ def evaluate(
             (velocity, x (batch, action), t0, t1) -> x at t1. Default: that of the training.
         steps: Steps of the sampler's grid, for a sampler that is named.
         noise: "random", "zero" or "fixed"; default: that of the settings.
+        noise_scale: Factor on the noise from 0 (zero noise) to 1 (as trained); default: that of the settings, or 1
+            where `noise` is given. Of a Gaussian policy it is a factor on the spread.
         env: Another environment with equal sizes of observation and action.
         overrides: Keys to set, as in `load_config`.
         episodes: Episodes to play.
@@ -129,6 +132,8 @@ def evaluate(
     own = None if sampler is None or isinstance(sampler, str) else sampler
     named = sampler if isinstance(sampler, str) else None
     request = evaluation.EvalRequest(named, steps, tuple(_as_settings(overrides)), episodes, seed, noise, env)
+    if noise_scale is not None:
+        request = replace(request, noise_scale=str(noise_scale))
     return evaluation.evaluate_checkpoint(evaluation.open_checkpoint(Path(checkpoint)), request, own=own).summary()
 
 

@@ -306,7 +306,7 @@ def saved_recipe(config: Config, path: Path) -> Recipe:
 
 
 def load_policy(path: Path, content: dict[str, Any], config: Config, seed: int = 0) -> LoadedPolicy:
-    """Load the policy in the content of the checkpoint `path`, with the sampler and noise mode of `config`.
+    """Load the policy in the content of the checkpoint `path`, with the sampler and the noise of `config`.
 
     Uses the moving average of the weights where the run kept one, but for best.pt, which was chosen by the returns of
     the weights that acted. Raises CheckpointError when the weights do not fit, and UsageError when the sampler is code
@@ -329,6 +329,6 @@ def load_policy(path: Path, content: dict[str, Any], config: Config, seed: int =
     device = device_of(config)
     actor.requires_grad_(False).to(device)
     normaliser.to(device)
-    draws = Noise(sizes["action"], config.noise, seed)
+    draws = Noise(sizes["action"], config.noise, seed, config.noise_scale)
     policy = make_policy(actor, normaliser, config, draws, training=False)
     return LoadedPolicy(policy, config, sizes["observation"], sizes["action"])

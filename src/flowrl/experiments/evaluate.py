@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
-from flowrl.config import named_code, recipe
+from flowrl.config import fitted_file, named_code, recipe
 from flowrl.config.recipe import Place
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath
@@ -36,18 +37,20 @@ class EvalRequest:
     seed: int = 0
     noise: str | None = None
     env: str | None = None
+    noise_scale: str | None = None  # a number from 0 to 1
     steps_option: str | None = field(default=None, compare=False)  # what set `steps`, for messages; None: --steps
 
     @property
     def title(self) -> str:
         """'euler:10, random noise'; what is not requested is left out."""
         sampler = f"{self.sampler or 'steps'}:{self.steps}" if self.steps is not None else self.sampler
-        return ", ".join(filter(None, (sampler, self.noise and f"{self.noise} noise")))
+        noise = " ".join(filter(None, (self.noise_scale, self.noise)))
+        return ", ".join(filter(None, (sampler, noise and f"{noise} noise")))
 
     def each(self, steps: list[int] | None) -> Iterator[EvalRequest]:
-        """Yield a request per sampler in a list such as euler:10,heun:5, per number of steps, and per noise mode in
-        a list such as random,zero."""
-        noises = self.noise.split(",") if self.noise is not None else [None]
+        """Yield a request per sampler in a list such as euler:10,heun:5, per number of steps, per noise mode in a list
+        such as random,zero, and per scale in a list such as 0,0.5,1."""
+        noises = list(product(_listed(self.noise), _listed(self.noise_scale)))
         for name in self.sampler.split(",") if self.sampler is not None else [None]:
             request = self
             if name is not None:
@@ -57,7 +60,12 @@ class EvalRequest:
                     request = replace(request, steps=count, steps_option=f"--sampler {name.strip()}")
             swept = [replace(request, steps=number, steps_option=None) for number in steps or ()]
             for each in swept or [request]:
-                yield from (replace(each, noise=noise and noise.strip()) for noise in noises)
+                yield from (replace(each, noise=noise, noise_scale=scale) for noise, scale in noises)
+
+
+def _listed(text: str | None) -> list[str] | list[None]:
+    """Split 'a, b' into its parts; one None for None."""
+    return [None] if text is None else [part.strip() for part in text.split(",")]
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class LoadedCheckpoint:
     path: Path
     content: dict[str, Any]
     config: Config
+    digest: str  # of the content: SHA-256, hexadecimal
     _printed: set[str] = field(default_factory=set, compare=False)
 
     def notify(self, line: str) -> None:
@@ -110,9 +119,9 @@ class EvalResult:
 def open_checkpoint(path: Path) -> LoadedCheckpoint:
     """Verify and open a checkpoint, or that of a run folder; raises CheckpointError."""
     found = checkpoint.find(path)
-    content = checkpoint.load(found)
+    content, digest = checkpoint.load_with_digest(found)
     config = build.on_available_device(build.load_config(content, found), found)
-    return LoadedCheckpoint(found, content, config)
+    return LoadedCheckpoint(found, content, config, digest)
 
 
 def evaluate_checkpoint(
@@ -153,7 +162,7 @@ def with_sampler(opened: LoadedCheckpoint, request: EvalRequest, own: Sampler) -
     if not kind.uses_sampler or request.steps is not None:
         why = "a sampler that is given has its steps itself" if kind.uses_sampler else "the policy has no flow"
         raise UsageError(f"the sampler {own!r} cannot be used with these options: {why}. Leave it, or the steps, out.")
-    loaded = load(opened, replace(request, sampler=registry.names()[0]))  # `own` takes its place
+    loaded = load(opened, replace(request, sampler=registry.general()[0]))  # `own` takes its place
     acting = loaded.policy
     name = type(own).__name__
     policy = kind.policy(acting.field, acting.normaliser, acting.noise, loaded.config.policy, own, False, name)
@@ -161,12 +170,14 @@ def with_sampler(opened: LoadedCheckpoint, request: EvalRequest, own: Sampler) -
 
 
 def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
-    """Return how the policy generates actions: sampler, its steps, velocity evaluations per action, noise mode."""
+    """Return how the policy generates actions: sampler, its steps, velocity evaluations per action, noise and scale."""
+    noise, sampler = loaded.policy.noise, loaded.policy.sampler
     return {
-        "sampler": loaded.config.sampler.name if loaded.policy.sampler is not None else None,
-        "steps": getattr(loaded.policy.sampler, "steps", None),
+        "sampler": None if sampler is None else getattr(sampler, "label", "") or loaded.config.sampler.name,
+        "steps": getattr(sampler, "steps", None),
         "nfe": loaded.policy.nfe,
-        "noise": loaded.config.noise,
+        "noise": noise.mode,
+        "noise_scale": 0.0 if noise.mode == "zero" else noise.scale,
     }
 
 
@@ -189,7 +200,7 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
         places["sampler", "steps"] = Place(request.steps_option or f"--steps {request.steps}", None, ())
         sampler = sampler | {"steps": request.steps}
     values["sampler"] = sampler
-    values["noise"] = request.noise or values["noise"]
+    _set_noise(values, places, request)
     if request.env is not None:
         places["env", "id"] = Place(f"--env {request.env}", None, ())
         if request.env != values["env"]["id"]:
@@ -197,12 +208,33 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
     changed = recipe.apply(
         recipe.Recipe(str(opened.path), values, places, checkpoint=str(opened.path)), request.overrides
     )
+    changed = fitted_file.filled(changed, lambda file: opened.notify(file.mismatch(opened.digest)))
     named_code.name_written(changed)
     config = recipe.validate(Config, changed)
     build.import_code(config, str(opened.path))
     build.check_sampler(config, changed)
     _refuse_another_mask(opened, config)
     return config
+
+
+def _set_noise(values: dict[str, Any], places: dict[KeyPath, Place], request: EvalRequest) -> None:
+    """Set the requested noise: a mode that is named alone has its full scale, a scale alone is one of random noise
+    where the run's own is zero. Raises UsageError for a scale that is no number."""
+    if request.noise is not None:
+        values["noise"], values["noise_scale"] = request.noise, 1.0
+    if request.noise_scale is None:
+        return
+    option = f"--noise-scale {request.noise_scale}"
+    try:
+        values["noise_scale"] = float(request.noise_scale)
+    except ValueError:
+        raise UsageError(
+            f"{option}: expected a number from 0 (zero noise) to 1 (as trained), such as 0.5, or several with commas "
+            "between them."
+        ) from None
+    places["noise_scale",] = Place(option, None, ())
+    if request.noise is None and values["noise"] == "zero":
+        values["noise"] = "random"
 
 
 def _refuse_another_mask(opened: LoadedCheckpoint, config: Config) -> None:

@@ -48,7 +48,7 @@ def mode(opened: LoadedCheckpoint) -> str:
 
 def panel(opened: LoadedCheckpoint, where: gridworld.GridLayout) -> action_field.FieldPanel:
     """Return the panel of one policy, with the sampler of its run and random noise."""
-    config = opened.config.model_copy(update={"noise": "random"})
+    config = opened.config.model_copy(update={"noise": "random", "noise_scale": 1.0})
     policy = load_policy(opened.path, opened.content, config).policy
     free = where.starts
     cells = free[((free - gridworld.CENTRE) % EVERY == 0).all(axis=1)]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from flowrl import __version__
+from flowrl.config import fitted_file
 from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler
@@ -94,9 +95,12 @@ def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sa
     UsageError for an unknown name.
     """
     made: dict[Key, Sampler] = {}
-    for text in names or registry.names():
+    for text in names or registry.general():
         name, steps = sampler_choice.parse(text)
         user_code.name_code(name)
+        if registry.is_file(name):
+            made[name, None] = registry.make(*fitted_file.named(name))
+            continue
         if steps is not None:
             made[name, steps] = registry.make(name, {"steps": steps})
             continue

@@ -18,6 +18,7 @@ from flowrl.envs.rendering import Size
 from flowrl.envs.settings import EnvSettings
 from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint, check_sizes, facts, load, open_checkpoint
 from flowrl.experiments.suite.trial import trial_of
+from flowrl.policies import noise_modes
 from flowrl.reporting import video
 
 PANELS = 16  # at most
@@ -63,7 +64,7 @@ def play(
 ) -> Playback:
     """Play `request.episodes` episodes of a checkpoint into a video, by default play.webp beside it.
 
-    Every sampler and noise mode of the request has a panel, and so has each of `others`: another
+    Every sampler, noise mode and scale of the request has a panel, and so has each of `others`: another
     checkpoint, or a sampler such as heun:4. Episode k starts from seed `request.seed` + k - 1 in every panel.
     An episode is cut after `max_steps`. Time runs as in the environment: steps are left out to stay
     below `fps` frames per second. `progress` is called with the episode and step that is being played.
@@ -199,8 +200,8 @@ class Player:
         """Return the picture with its caption."""
         how = facts(self.loaded)
         sampler = how["sampler"] and f"{how['sampler']}:{how['steps']}" if how["steps"] else how["sampler"]
-        noise = f"{how['noise']} noise" if how["noise"] != "random" else None
-        title = [self.label, sampler, noise, episode, self.variant]
+        noise = noise_modes.label(how["noise"], how["noise_scale"])
+        title = [self.label, sampler, f"{noise} noise" if noise != "random" else None, episode, self.variant]
         numbers = [
             f"NFE {how['nfe']:.3g}" if how["nfe"] is not None else None,
             f"step {self.length}",

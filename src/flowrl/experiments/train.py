@@ -88,6 +88,11 @@ def plan(
     stamp = _stamp(path)
     content = checkpoint.load(path)
     _refuse_to_rewind(path, content)
+    if content.get("distilled"):
+        raise UsageError(
+            f"{path} holds a distilled network, to which the state of the optimiser does not belong: it cannot be "
+            f"resumed. Begin a new run with its weights: flowrl train RECIPE --init-from {path}"
+        )
     trained = load_config(content, path)
     changed = named_code.with_imports(recipe.apply(saved_recipe(trained, path), overrides), imports)
     changed = callbacks.with_options(changed, called)

@@ -52,11 +52,17 @@ class SamplerRefused(UsageError):
         self.key = key
 
 
-def _plain(option: object) -> object:
-    """Return `option` if it is a finite number, a string or a boolean; raise ValueError otherwise."""
+MOST_NUMBERS = 128  # of a list in a list
+
+
+def _plain(option: object, depth: int = 0) -> object:
+    """Return `option` if it is a finite number, a string or a boolean, a list of these, or a list of such lists; raise
+    ValueError otherwise."""
     if isinstance(option, str | int) or (isinstance(option, float) and math.isfinite(option)):
         return option
-    raise ValueError("an option of a sampler is a finite number, a string or true/false")
+    if isinstance(option, list | tuple) and depth < 2 and len(option) <= MOST_NUMBERS:
+        return [_plain(item, depth + 1) for item in option]
+    raise ValueError("an option of a sampler is a finite number, a string, true/false, or a list of these")
 
 
 class SamplerSettings(Settings):
@@ -80,6 +86,17 @@ class SamplerSettings(Settings):
         return {**steps, **(self.__pydantic_extra__ or {})}
 
 
+def is_file(name: str) -> bool:
+    """Return whether `name` is that of a file with the numbers of a fitted sampler, rather than of a sampler."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def general() -> list[str]:
+    """List the names of the registered samplers that are made for any velocity, sorted: not those with a true
+    `specific`, whose numbers a file has to give."""
+    return [name for name in names() if not getattr(_load(name), "specific", False)]
+
+
 def names() -> list[str]:
     """List the names of the registered samplers, sorted."""
     return sorted(offers())
@@ -92,7 +109,11 @@ def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     (`flowrl.contracts.user_code`) or that cannot be loaded, and for an option that the sampler does not have or does
     not accept.
     """
-    options = dict(options or {})
+    options = {option: _as_tuple(value) for option, value in (options or {}).items()}
+    if is_file(name):
+        raise SamplerRefused(
+            f"sampler {name!r} is a file, which is opened only where you name it yourself: --sampler {name}."
+        )
     try:
         target = _load(name)
         _check_options(name, target, options)
@@ -102,6 +123,11 @@ def make(name: str, options: Mapping[str, object] | None = None) -> Sampler:
     except BaseException as error:  # of the sampler's code, SystemExit too
         raise_interrupt(error)
         raise SamplerRefused(f"sampler {name!r} cannot be made: {in_one_line(error)}.") from error
+
+
+def _as_tuple(value: object) -> object:
+    """Return a list, and the lists in it, as tuples; a sampler is immutable."""
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
 
 
 def _construct(name: str, target: type[Any], options: dict[str, object]) -> Sampler:

@@ -243,6 +243,7 @@ class CheckpointContent(ContentPart):
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
     code: Annotated[dict[str, Digest], Field(max_length=100)] = {}  # of the user's: SHA-256 of each file
     initial_weights: Annotated[dict[str, str | int | bool], Field(max_length=20)] | None = None  # of a warm start
+    distilled: Annotated[dict[str, str | int], Field(max_length=20)] | None = None  # of a copy: from what, and how
     evaluation_weights: Literal["actor", "average"] = "average"  # `average` is `actor` where there is no average
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from flowrl.contracts.errors import UsageError
 from flowrl.envs.families import family_of
 from flowrl.evaluation import statistics
 from flowrl.evaluation.statistics import Strata
@@ -54,6 +55,7 @@ def compare(
 
     `scale` normalises the returns of every task; without it, each task has the scale of `scale_for`.
     """
+    _check_noise(suites, modes)
     scales = {task: scale or scale_for(suites, task) for task in suites.tasks}
     tasks: dict[str, TaskComparison] = {}
     for place, task in enumerate(suites.tasks):
@@ -95,6 +97,18 @@ def normalised(returns: Scores, scale: Scale) -> Scores:
 
 
 # --- task by task, and over all -------------------------------------------------------------------
+
+
+def _check_noise(suites: LoadedSuites, modes: Sequence[str]) -> None:
+    """Raise UsageError for a run that was not evaluated under one of the `modes`."""
+    for run in (run for group in suites.groups.values() for run in group.runs):
+        for mode in modes:
+            if mode not in run.record.evaluations:
+                known = ", ".join(run.record.evaluations)
+                raise UsageError(
+                    f"--noise: {run.folder} was not evaluated with {mode} noise, but with {known}. Choose one of "
+                    "these, or give its suite again with --set noise_scale=…, which evaluates with that scale as well."
+                )
 
 
 def _task(groups: Mapping[str, Group], modes: Sequence[str], scale: Scale) -> TaskComparison:

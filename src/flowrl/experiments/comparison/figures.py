@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowrl.experiments.comparison.results import Comparison
-from flowrl.experiments.comparison.tables import MODE_TITLES
+from flowrl.experiments.comparison.tables import mode_title
 from flowrl.reporting.metrics import title
 from flowrl.reporting.plots.learning_curves import LearningCurve, draw_group, format_axes, window_of
 from flowrl.reporting.plots.style import GREY, caption, colours, legend, new_figure, styled
@@ -92,7 +92,7 @@ def profile(comparison: Comparison) -> Figure:
             width = 1.4 + 0.5 * above  # where lines coincide, both can be seen
             axes.plot(thresholds, line.share, color=colour, linewidth=width, drawstyle="steps-post")
         axes.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-        axes.set_title(MODE_TITLES[mode], fontsize=10)
+        axes.set_title(mode_title(mode), fontsize=10)
         axes.set_xlabel("normalised score")
         axes.set_ylim(-0.02, 1.02)
         margin = 0.02 * (thresholds[-1] - thresholds[0])

@@ -18,6 +18,11 @@ from flowrl.experiments.comparison.results import (
 MODE_TITLES = {"random": "random noise; Gaussian: sampled actions", "zero": "zero noise; Gaussian: mean actions"}
 
 
+def mode_title(mode: str) -> str:
+    """Return the heading of a noise: 'random noise; Gaussian: sampled actions', '0.5 random noise'."""
+    return MODE_TITLES.get(mode, f"{mode} noise")
+
+
 @dataclass(frozen=True)
 class ResultTable:
     """A table of text cells."""
@@ -70,7 +75,7 @@ def sections(comparison: Comparison, *, compact: bool) -> Iterator[Section]:
             yield Section("Probability of improvement", [_improvements({"all tasks": overall.improvement})])
     if compact:
         for mode in comparison.noise:
-            yield Section(f"Tasks, {MODE_TITLES[mode]}", [_tasks(comparison, [mode]).without("action")])
+            yield Section(f"Tasks, {mode_title(mode)}", [_tasks(comparison, [mode]).without("action")])
     else:
         yield Section("Tasks", [_tasks(comparison, comparison.noise)])
     if measures := _measures(comparison, intervals=not compact):

@@ -23,7 +23,7 @@ from flowrl.experiments import train, warm_start
 from flowrl.experiments.build import device_of
 from flowrl.experiments.suite import grid
 from flowrl.experiments.suite.grid import Cell
-from flowrl.experiments.suite.trial import EVALUATION, FAILURE, MODES, Failure, Trial, TrialRecord, read_record
+from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Failure, Trial, TrialRecord, noises, read_record
 from flowrl.storage import checkpoint
 
 EVALUATION_SEEDS = 10_000  # seed k is evaluated with this + k: the same episodes for every algorithm
@@ -225,7 +225,7 @@ def _refuse_other_settings(job: Job, recorded: Mapping[str, Any]) -> None:
 
 def _evaluation_mismatch(job: Job, record: TrialRecord) -> str:
     """Explain why a recorded evaluation is not the one asked for; '' when it is."""
-    if missing := [mode for mode in MODES if mode not in record.evaluations]:
+    if missing := [noise for noise in noises(job.config) if noise not in record.evaluations]:
         return f"it was not evaluated with {' and '.join(missing)} noise"
     if record.episodes != job.episodes:
         return f"it was evaluated over {record.episodes} episodes, not {job.episodes}"

@@ -15,6 +15,7 @@ from flowrl.evaluation.machine import machine
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Failure, Trial, TrialRecord, noise_label, write_record
 from flowrl.experiments.suite.worker import WorkerProcess
+from flowrl.policies import noise_modes
 from flowrl.reporting.numbers import duration
 from flowrl.storage import checkpoint
 
@@ -66,7 +67,10 @@ def conclude(worker: WorkerProcess, parallel: int) -> TrialResult:
         return _failed(worker, worker.error_message())
     job = worker.job
     try:
-        evaluations = {evaluation["noise"]: evaluation for evaluation in json.loads(worker.output())}
+        evaluations = {
+            noise_modes.label(evaluation["noise"], evaluation["noise_scale"]): evaluation
+            for evaluation in json.loads(worker.output())
+        }
     except ValueError as error:
         return _failed(worker, f"its evaluation is not a JSON document: {error} (see {job.log})")
     try:

@@ -99,6 +99,7 @@ class EvalSummary(BaseModel):
     steps: Count | None = None
     nfe: Number | None = None
     noise: str | None = None
+    noise_scale: Number | None = None  # None: from before there were scales
     action_us: Number | None = None
 
     @property
@@ -127,7 +128,7 @@ class TrialRecord(BaseModel):
     machine: dict[str, Any]
     episodes: Count
     evaluation_seed: Count
-    evaluations: dict[str, EvalSummary]  # by noise mode
+    evaluations: dict[str, EvalSummary]  # by noise mode, or by a scale and a mode such as '0.5 random'
 
 
 class Failure(BaseModel):
@@ -179,6 +180,19 @@ def trial_of(folder: Path) -> Trial | None:
     return Trial(folder.parts[-3], algorithm, int(number[1]), cell)
 
 
+def noise_scales(config: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return the scales of random noise that a trial of the resolved `config` is evaluated with: 1 and 0, and
+    `noise_scale` where that is another one."""
+    own = config.get("noise_scale", 1.0) if config.get("noise") == "random" else 1.0
+    return tuple(dict.fromkeys((1.0, 0.0, float(own))))
+
+
+def noises(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the noises of `noise_scales`: `MODES`, and one such as '0.5 random'."""
+    return tuple(noise_modes.label("random", scale) for scale in noise_scales(config))
+
+
 def noise_label(mode: str, config: Mapping[str, Any]) -> str:
     """Name a noise mode for the policy of `config`: a Gaussian policy's actions are sampled, or their mean."""
-    return noise_modes.NAMES.get(config.get("policy", {}).get("kind"), {}).get(mode, mode)
+    *scale, name = mode.split()
+    return " ".join((*scale, noise_modes.NAMES.get(config.get("policy", {}).get("kind"), {}).get(name, name)))

@@ -17,7 +17,7 @@ from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite import processes
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.processes import ForkedProcess
-from flowrl.experiments.suite.trial import MODES
+from flowrl.experiments.suite.trial import noise_scales
 from flowrl.reporting import jsonl
 from flowrl.storage import checkpoint
 
@@ -132,8 +132,9 @@ def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
 
 
 def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
-    """Start the evaluation of a trained trial under every noise mode; its output is a JSON document."""
-    arguments = [job.folder / checkpoint.LATEST, "--noise", ",".join(MODES)]
+    """Start the evaluation of a trained trial under every noise; its output is a JSON document."""
+    arguments = [job.folder / checkpoint.LATEST, "--noise", "random"]
+    arguments += ["--noise-scale", ",".join(map(str, noise_scales(job.config)))]
     arguments += ["--episodes", job.episodes, "--seed", job.evaluation_seed]
     arguments += named_code.import_words(job.config)
     return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=None)

@@ -25,6 +25,7 @@ from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
 from flowrl.experiments.sweep import study as studies
 from flowrl.experiments.sweep.space import overrides_of
 from flowrl.experiments.sweep.study import SweepOptions
+from flowrl.policies import noise_modes
 from flowrl.reporting import jsonl
 
 REPORT_EVERY = 5  # percent of a trial's budget between two values that the pruner sees
@@ -257,9 +258,11 @@ class SweepRunner:
 
 
 def objective(record: TrialRecord) -> float:
-    """Return the mean return of the evaluation of ckpt.pt, with the noise mode of the recipe (`noise`)."""
-    mode = record.config.get("noise")
-    return record.evaluations[mode if mode in MODES else MODES[0]].return_mean
+    """Return the mean return of the evaluation of ckpt.pt, with the noise of the recipe (`noise`, `noise_scale`);
+    with random noise for a recipe with fixed noise."""
+    mode = "zero" if record.config.get("noise") == "zero" else MODES[0]
+    own = noise_modes.label(mode, record.config.get("noise_scale", 1.0))
+    return record.evaluations[own if own in record.evaluations else MODES[0]].return_mean
 
 
 def _known(line: dict[str, Any]) -> bool:

@@ -28,7 +28,18 @@ PAGES = [
     *sorted(ROOT.glob("docs/concepts/*.md")),
     *(ROOT / "docs" / f"{name}.md" for name in ("environments", "mujoco_tasks", "python", "sweeps", "tracking")),
 ]
-SLOW = {"README", "recipes", "samplers", "suites", "sweeps", "watching", "robustness", "first_run", "mujoco_tasks"}
+SLOW = {
+    "README",
+    "recipes",
+    "fewer_evaluations",
+    "samplers",
+    "suites",
+    "sweeps",
+    "watching",
+    "robustness",
+    "first_run",
+    "mujoco_tasks",
+}
 
 NOT_RUN = {  # the beginning of a line -> why the test does not run it
     "make ": "installs into the clone; the Makefile's own commands are run by CI",
@@ -44,6 +55,8 @@ SHORTER = {  # command -> options that follow those of the page, and win over th
     "eval": ["--episodes", "2"],
     "play": ["--max-steps", "4", "--size", "64x64"],
     "bench-latency": ["--steps", "1", "--batch", "1", "--sampler", "euler"],
+    "fit-sampler": ["--observations", "normal"],
+    "distil": ["--observations", "normal", "--iterations", "5"],
     "suite": ["--seeds", "1", "--steps", "3000", "--episodes", "2"],
     "sweep": ["--trials", "1", "--steps", "3000", "--episodes", "2"],
 }

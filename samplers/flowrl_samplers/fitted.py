@@ -45,7 +45,7 @@ class Fitted:
             raise ValueError(f"times must rise within [0, 1), not {list(self.times)}")
         if [len(row) for row in self.weights] != list(range(1, count + 1)):
             raise ValueError(
-                f"weights must be rows of 1 to {count} numbers, one row for each of the times, not rows of "
+                f"weights must be rows of 1 to {count} numbers, a row after each evaluation, not rows of "
                 f"{', '.join(str(len(row)) for row in self.weights) or 'none'}"
             )
         for weight in (weight for row in self.weights for weight in row):

@@ -15,7 +15,7 @@ from flowrl.samplers.conformance import PROPERTIES, check_conformance
 Velocity = Callable[[Tensor, float], Tensor]
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.general())
 def test_built_ins_conform(name: str) -> None:
     results = check_conformance(lambda **options: registry.make(name, options))
     assert len(results) == len(PROPERTIES) == 9

@@ -272,7 +272,7 @@ def test_a_file_that_gives_no_sampler_is_explained(tmp_path: Path) -> None:
 def test_a_nearly_right_name_is_suggested(name: str, nearest: str) -> None:
     message = refusal(name)
     assert f"there is no sampler '{name}'. Did you mean '{nearest}'?" in message
-    assert "ab2, dopri5, euler, heun" in message
+    assert "ab2, dopri5, euler, fitted, heun" in message
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,10 @@ def test_the_wrong_key_is_known(name: str, options: dict[str, object], key: str 
         {"name": 3},
         {"rtol": float("inf")},
         {"rtol": None},
-        {"weights": [1, 2]},
+        {"weights": {"a": 1}},
+        {"weights": [[[1]]]},
+        {"weights": [float("nan")]},
+        {"weights": [0.0] * 129},
     ],
 )
 def test_settings_refuse_values_that_no_option_can_have(wrong: dict[str, object]) -> None:

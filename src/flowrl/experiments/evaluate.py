@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.contracts.notices import say
 from flowrl.contracts.protocols import Sampler
+from flowrl.deployment import singular_end
 from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
@@ -153,7 +155,22 @@ def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     for line in code_record.changes(opened.content, opened.path, config.model_dump(mode="json")):
         opened.notify(line)
     build.prepare_process(config)
-    return build.load_policy(opened.path, opened.content, config, request.seed)
+    loaded = build.load_policy(opened.path, opened.content, config, request.seed)
+    opened.notify(_doubt(opened, loaded))
+    return loaded
+
+
+def _doubt(opened: LoadedCheckpoint, loaded: build.LoadedPolicy) -> str:
+    """Return why the actions of another sampler than that of the training may be far off; '' if not."""
+    field, sampler, own = loaded.policy.field, loaded.policy.sampler, opened.config.sampler
+    if field is None or sampler is None or loaded.config.sampler == own:
+        return ""
+    trained = None
+    with suppress(UsageError):  # code that the user has not named
+        trained = registry.make(own.name, own.options())
+    steps = getattr(sampler, "steps", None)
+    name = getattr(sampler, "label", "") or loaded.config.sampler.name
+    return singular_end.warning(f"{name}:{steps}" if steps else name, sampler, field, trained)
 
 
 def with_sampler(opened: LoadedCheckpoint, request: EvalRequest, own: Sampler) -> build.LoadedPolicy:

@@ -244,7 +244,9 @@ def distil(
     files.check_suffix(out, "--out", "checkpoints", (".pt",))
     if out.name in (checkpoint.LATEST, checkpoint.BEST):
         other = out.with_name(f"distilled-{nfe}.pt")
-        raise UsageError(f"--out {out}: a run keeps its own checkpoint under that name. Choose another, such as {other}.")
+        raise UsageError(
+            f"--out {out}: a run keeps its own checkpoint under that name. Choose another, such as {other}."
+        )
     files.check(out)
     euler = registry.make("euler", {"steps": nfe})
     student = distilling.distil(

@@ -16,6 +16,7 @@ from flowrl.config import fitted_file
 from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Sampler
+from flowrl.deployment import singular_end
 from flowrl.evaluation.latency import FlowInputs, Key, Row, bench
 from flowrl.evaluation.machine import LoadMonitor, machine
 from flowrl.experiments import sampler_choice
@@ -124,6 +125,10 @@ def run(
     monitor = LoadMonitor()
     networks, shares = [], []
     for policy in policies:
+        own = None if policy.own is None else policy.own[1]
+        for (name, steps), sampler in samplers.items():
+            if doubt := singular_end.warning(f"{name}:{steps}" if steps else name, sampler, policy.flow.field, own):
+                report(doubt)
         rows = bench(
             policy.flow,
             dict(samplers) | dict([policy.own] if policy.own else []),

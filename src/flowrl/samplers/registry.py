@@ -202,7 +202,8 @@ def _check_type(name: str, option: str, annotation: Any, value: object) -> None:
         TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
-        message = f"sampler {name!r}, option {option!r}: {reason[0].lower()}{reason[1:]}, not {value!r}."
+        given = list(value) if isinstance(value, tuple) else value
+        message = f"sampler {name!r}, option {option!r}: {reason[0].lower()}{reason[1:]}, not {given!r}."
         raise SamplerRefused(message, option) from error
     except PydanticUserError:  # a type pydantic has no schema for: the sampler itself must check
         return

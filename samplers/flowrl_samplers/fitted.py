@@ -19,8 +19,8 @@ LARGEST_WEIGHT = 1000.0
 class Fitted:
     """Evaluates the velocity at `times` and adds all velocities so far with the rows of `weights`, for t from 0 to 1.
 
-    `flowrl fit-sampler` writes such numbers to a file, whose name is used as a sampler's. They fit the policy that
-    they were made for: on another velocity their accuracy is not known. Between other times they are scaled linearly.
+    The numbers fit the policy that they were made for: on another velocity their accuracy is not known. Between other
+    times than 0 and 1 they are scaled linearly.
 
     `times` are n rising numbers in [0, 1), `weights` n rows of 1, 2, ..., n finite numbers: after node i the point is
     x_0 + sum_j weights[i][j] v_j. Raises ValueError for other numbers.
@@ -34,9 +34,7 @@ class Fitted:
     def __post_init__(self) -> None:
         count = len(self.times)
         if not count:
-            raise ValueError(
-                "times are missing: name the file that `flowrl fit-sampler` wrote, such as --sampler fitted-4.yaml"
-            )
+            raise ValueError("times are missing: name a file of fitted numbers, such as --sampler fitted-4.yaml")
         if count > MOST_NODES:
             raise ValueError(f"times are {count} numbers, and at most {MOST_NODES} are taken")
         if not all(0 <= t < 1 for t in self.times) or any(

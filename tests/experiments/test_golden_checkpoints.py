@@ -2,7 +2,8 @@
 
 Each folder of tests/data/checkpoints/ holds a run as it was saved, the checkpoint that the version which saved it
 wrote after resuming it for as many steps again, and that version's evaluation of the run. Those of flows were made
-again when velocities began to be computed with one operation a layer, which rounds otherwise. All were made with `HARDWARE` in the environment, on the machine of machine.json: there they must come out equal bit for bit. Another
+again when velocities began to be computed with one operation a layer, which rounds otherwise. All were made with
+`HARDWARE` in the environment, on the machine of machine.json: there they must come out equal bit for bit. Another
 processor rounds some sums otherwise, so elsewhere they must be close.
 """
 

@@ -59,7 +59,7 @@ def test_it_conforms_and_its_accuracy_on_other_velocities_is_only_reported() -> 
 @pytest.mark.parametrize(
     ("times", "weights", "message"),
     [
-        ((), (), "name the file that `flowrl fit-sampler` wrote"),
+        ((), (), "name a file of fitted numbers"),
         ((0.0, 0.0), ((0.5,), (0.5, 0.5)), "must rise"),
         ((0.0, 1.0), ((0.5,), (0.5, 0.5)), "must rise within"),
         ((-0.1,), ((1.0,),), "must rise within"),

@@ -33,7 +33,8 @@ from flowrl.experiments.comparison import compute, figures, markdown, terminal
 from flowrl.experiments.comparison.compute import compare, normalised
 from flowrl.experiments.comparison.load import LoadedSuites, read
 from flowrl.experiments.comparison.results import Scale
-from flowrl.experiments.suite.trial import Failure, TrialRecord, write_record
+from flowrl.experiments.suite.trial import EvalSummary, Failure, TrialRecord, noises, read_record, write_record
+from flowrl.experiments.sweep.runner import objective
 
 Strata = list[np.ndarray]
 
@@ -383,6 +384,50 @@ def test_noise_modes() -> None:
     assert noise_modes("zero") == ("zero",)
     with pytest.raises(UsageError, match="Did you mean 'zero'"):
         noise_modes("zeros")
+    assert [noise_modes(text) for text in ("0.5", "0", "1", ".25")] == [
+        ("0.5 random",),
+        ("zero",),
+        ("random",),
+        ("0.25 random",),
+    ]
+
+
+def test_a_scale_of_the_noise_is_compared_where_every_run_was_evaluated_with_it(tmp_path: Path) -> None:
+    evaluations = {noise: {"return_mean": value} for noise, value in [("random", 1), ("zero", 2), ("0.5 random", 3)]}
+    for algorithm in ("fpo", "ppo"):
+        add(tmp_path, "hop", algorithm, 0, 1.0, evaluations=evaluations)
+    comparison = compare(read([tmp_path]), ("0.5 random",))
+    results = comparison.tasks["hop"].algorithms
+    assert results["ppo"].noise["0.5 random"].mean.value == 3
+    assert [results[name].noise["0.5 random"].action for name in ("fpo", "ppo")] == ["0.5 random", "0.5 sampled"]
+    assert "0.5 random noise" in terminal.screen(comparison, 100)
+    add(tmp_path, "hop", "fpo", 1, 1.0)
+    with pytest.raises(UsageError, match=r"seed1 was not evaluated with 0.5 random noise, but with random, zero"):
+        compare(read([tmp_path]), ("0.5 random",))
+
+
+@pytest.mark.parametrize(
+    ("noise", "scale", "evaluated", "judged"),
+    [
+        ("random", 1.0, ["random", "zero"], "random"),
+        ("random", 0.5, ["random", "zero", "0.5 random"], "0.5 random"),
+        ("random", 0.0, ["random", "zero"], "zero"),
+        ("zero", 1.0, ["random", "zero"], "zero"),
+        ("fixed", 0.5, ["random", "zero"], "random"),
+        (None, None, ["random", "zero"], "random"),  # a record from before there were scales
+    ],
+)
+def test_a_trial_is_evaluated_and_a_sweep_judged_with_the_scale_of_the_recipe(
+    noise: str | None, scale: float | None, evaluated: list[str], judged: str, tmp_path: Path
+) -> None:
+    config = {key: value for key, value in (("noise", noise), ("noise_scale", scale)) if value is not None}
+    assert list(noises(config)) == evaluated
+    add(tmp_path, "hop", "fpo", 0, 1.0)
+    record = read_record(tmp_path / "hop" / "fpo" / "seed0" / "evaluation.json", TrialRecord)
+    assert record is not None
+    results = {name: EvalSummary(return_mean=number) for number, name in enumerate(evaluated)}
+    changed = record.model_copy(update={"config": record.config | config, "evaluations": results})
+    assert evaluated[int(objective(changed))] == judged
 
 
 def test_a_folder_without_trials_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import flowrl
 from flowrl import cli
 from flowrl.config import fitted_file
 from flowrl.envs import gridworld
@@ -94,6 +95,8 @@ def test_a_fitted_sampler_is_named_as_any_other(
     printed = capsys.readouterr()
     rows = json.loads(printed.out)
     assert [(row["sampler"], row["nfe"]) for row in rows] == [("euler", 10), ("fitted-4", 4)]
+    found = flowrl.evaluate(trained, sampler=str(fitted), episodes=64)
+    assert {**found, "action_us": None} == {**rows[1], "action_us": None}
     assert rows[1]["return_mean"] == pytest.approx(rows[0]["return_mean"], abs=0.7)  # of 20
     assert "another checkpoint" not in printed.err
     assert cli.run(["samplers", "check", str(fitted)]) == 0
@@ -118,6 +121,9 @@ def test_it_trains_on_and_its_numbers_are_in_the_checkpoint(
     assert (config["name"], config["label"], len(config["times"])) == ("fitted", "mine", 4)
     assert cli.run(["eval", str(tmp_path / "run"), "--sampler", str(fitted), "--episodes", "4"]) == 0
     assert "was fitted to another checkpoint" in " ".join(capsys.readouterr().err.split())
+    bench = ["bench-latency", str(tmp_path / "run"), "--sampler", str(fitted), "--batch", "1", "--out", str(tmp_path)]
+    assert cli.run(bench) == 0
+    assert "was fitted to another checkpoint" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_distilled_checkpoint_is_a_checkpoint_but_no_run_to_resume(
@@ -126,6 +132,8 @@ def test_a_distilled_checkpoint_is_a_checkpoint_but_no_run_to_resume(
     opened = evaluate.open_checkpoint(distilled)
     assert (opened.config.sampler.name, opened.config.sampler.steps) == ("euler", 1)
     assert opened.content["distilled"]["target"] == "euler:10"
+    assert cli.run(["inspect", str(distilled)]) == 0
+    assert "euler:10 of sha256" in capsys.readouterr().out
     assert cli.run(["eval", str(distilled), "--episodes", "64", "--min-return", "19", "--json"]) == 0
     begun = ["train", "gridworld.yaml", "--init-from", str(distilled), "--set", "total_steps=2048"]
     assert cli.run([*begun, "--out", str(tmp_path), "--name", "run", "--json"]) == 0

@@ -25,7 +25,7 @@ def bench_latency(
             "--sampler",
             "--samplers",
             metavar="NAME[:STEPS],…",
-            help="Samplers, as in euler,heun or euler:10,heun:5; default: all installed.",
+            help="Samplers, as in euler,heun or euler:10,fitted-4.yaml; default: all that are general.",
         ),
     ] = "",
     steps: Annotated[
@@ -58,6 +58,8 @@ def bench_latency(
     torch.set_num_threads(threads)
     policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
     files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost
+    for text in latency.mismatches(names, policies[0]):
+        say(f"note: {text}")
     document = latency.run(policies, candidates, batches, seed, report=say)
     written = latency.save(document, out)
     if as_json:

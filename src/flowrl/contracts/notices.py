@@ -11,7 +11,10 @@ from pathlib import Path
 
 from flowrl.contracts.printable import printable
 
-_COMMANDS = "train|eval|bench-latency|samplers|envs|new|motions|suite|sweep|compare|play|view|plot|inspect|doctor"
+_COMMANDS = (
+    "train|eval|bench-latency|fit-sampler|distil|samplers|envs|new|motions|suite|sweep|compare|play|view|plot|"
+    "inspect|doctor"
+)
 _NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 
 

@@ -34,6 +34,7 @@ Target = Literal["trained", "exact"]
 Observations = Literal["env", "normal"]
 
 ENVS, SNAPSHOTS, EVERY = 64, 40, 10  # environments that are played, and how often and when they are looked at
+FAR = 0.1  # of the actions' spread: as far as Euler's method with few steps
 HELD_OUT = 512  # observations that the result is measured on
 EXACT = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
 COMPARED = (("euler", 1), ("ab2", 1))  # (sampler, evaluations per step)
@@ -90,13 +91,13 @@ class Teacher:
 
 
 def teacher(path: Path, target: Target, observations: Observations, seed: int, what: str) -> Teacher:
-    """Open the checkpoint at `path` and collect what its policy sees and does.
+    """Open the checkpoint at `path` and collect what its policy sees and does, on the CPU.
 
     Raises UsageError for a policy without a flow, from which nothing can be fitted or distilled (`what`).
     """
     opened = evaluate.open_checkpoint(path)
     kind = opened.config.policy.kind
-    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed))
+    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=("device=cpu",)))
     field, own = loaded.policy.field, loaded.policy.sampler
     if not isinstance(field, FlowNetwork) or own is None:
         raise UsageError(
@@ -169,12 +170,15 @@ class FewerResult:
         """Say what the result gains and loses."""
         result, _, *others = self.rows
         nearest = min(others, key=lambda row: row.endpoint_error)
+        advice = ""
+        if result.endpoint_error > FAR:
+            advice = " That is far: take more evaluations, or distil the policy (flowrl distil)."
         plural = "s" if self.nfe > 1 else ""
         return (
             f"{result.name} takes {self.nfe} evaluation{plural} per action instead of {self.own_nfe:g} and ends "
             f"{result.endpoint_error:.1%} of the actions' spread away from those of {self.target}; {nearest.name} ends "
             f"{nearest.endpoint_error:.1%} away. It keeps {result.noise_spread:.0%} of their spread over the noise, "
-            f"{nearest.name} {nearest.noise_spread:.0%}. What that means for the return, only episodes show."
+            f"{nearest.name} {nearest.noise_spread:.0%}. What that means for the return, only episodes show.{advice}"
         )
 
 

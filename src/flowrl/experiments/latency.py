@@ -57,6 +57,7 @@ class BenchmarkedPolicy:
     name: str
     flow: FlowInputs
     own: tuple[Key, Sampler] | None = None
+    digest: str = ""  # of the content of its checkpoint
 
 
 def standard(seed: int) -> list[BenchmarkedPolicy]:
@@ -86,7 +87,7 @@ def trained(path: Path) -> BenchmarkedPolicy:
     name = run if opened.path.name == checkpoint.LATEST else f"{run}-{opened.path.stem}"
     key = (config.sampler.name, getattr(own, "steps", None))
     flow = FlowInputs(field, loaded.observation_size, loaded.action_size)
-    return BenchmarkedPolicy(name, flow, (key, own))
+    return BenchmarkedPolicy(name, flow, (key, own), opened.digest)
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:
@@ -110,6 +111,12 @@ def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sa
         except UsageError:  # no option `steps`; or no such sampler, which raises again
             made[name, None] = registry.make(name)
     return made
+
+
+def mismatches(names: Sequence[str], policy: BenchmarkedPolicy) -> list[str]:
+    """Return a sentence for each of the samplers `names` that was fitted to another checkpoint than the policy's."""
+    files = [fitted_file.read(name) for name in names if registry.is_file(name)]
+    return [text for file in files if policy.digest and (text := file.mismatch(policy.digest))]
 
 
 def run(

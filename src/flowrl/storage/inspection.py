@@ -33,6 +33,7 @@ def inspect(path: Path | str) -> dict[str, Any]:
         "code": _shown(content.get("code", {})) or None,
         "platform": _shown(platform.recorded(content)) or None,
         "initial_weights": content.get("initial_weights"),
+        "distilled": _shown(content.get("distilled")),
         "progress": _shown(content["progress"]),
         "networks": {
             name: {
@@ -69,6 +70,7 @@ def sections(inventory: dict[str, Any]) -> list[tuple[str, Facts]]:
                     f"{name} (sha256 {digest[:8]}…)" for name, digest in (inventory["code"] or {}).items()
                 ),
                 "initial weights": _initial_weights(inventory["initial_weights"]),
+                "distilled": _distilled(inventory["distilled"]),
                 "saved under": platform.in_words(inventory["platform"] or {}),
                 "tensors": tensors,
             },
@@ -97,6 +99,14 @@ def _initial_weights(origin: dict[str, Any] | None) -> str:
         f"{known.get('path')} ({known.get('algorithm')} on {known.get('env')}, {known.get('env_steps')} env steps, "
         f"sha256 {str(known.get('sha256'))[:16]}…){critic}"
     )
+
+
+def _distilled(origin: dict[str, Any] | None) -> str:
+    """Return in words what a distilled network was distilled from, or ''."""
+    if origin is None:
+        return ""
+    known = {name: _inline(value) for name, value in origin.items()}
+    return f"{known.get('target')} of sha256 {str(known.get('of'))[:16]}…, to {known.get('nfe')} evaluations per action"
 
 
 def _tensors(value: Any, key: str = "") -> list[tuple[str, Any]]:

@@ -54,6 +54,9 @@ divisors = File("src/flowrl/contracts/divisors.py", ("tests/networks/test_veloci
 velocity = File("src/flowrl/networks/velocity.py", ("tests/networks/test_velocity.py",))
 gaussian = File("src/flowrl/networks/gaussian.py", ("tests/networks/test_gaussian.py", VALUES))
 normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_normaliser.py",))
+fitted = File("samplers/flowrl_samplers/fitted.py", ("tests/samplers/test_fitted.py",))
+fitted_file = File("src/flowrl/config/fitted_file.py", ("tests/config/test_fitted_file.py",))
+singular_end = File("src/flowrl/deployment/singular_end.py", ("tests/deployment/test_singular_end.py",))
 mlp = File("src/flowrl/networks/mlp.py", ("tests/networks/test_velocity.py", "tests/networks/test_mlp.py"))
 mask = File("src/flowrl/networks/mask.py", ("tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action", "tests/networks/test_mask.py::test_the_mask_is_part_of_the_saved_network"))  # fmt: skip
 critic = File("src/flowrl/networks/critic.py", ("tests/networks/test_mask.py::test_a_masked_critic_is_blind_to_it_and_a_full_one_is_not",))  # fmt: skip
@@ -190,6 +193,16 @@ MUTANTS = [
     velocity.mutant("return -output / bounded(t)", "return (x - output) / bounded(t)", "the noise is predicted without the point: first actions of std 60"),
     velocity.mutant("bounded(1 - t)", "bounded(t)", "a predicted action is divided by t"),
     velocity.mutant("len(self._time_rows) >= MOST_TIME_ROWS", "False", "time rows fill the memory"),
+    noise.mutant('mode if scale else "zero"', "mode", "scale 0 is noise times 0, which may be -0"),
+    noise.mutant("draw.mul_(self.scale)", "draw", "the scale of the noise has no effect"),
+    fitted.mutant("(place - age, weight * (t1 - t0))", "(age, weight * (t1 - t0))", "weights are of the velocities in reverse order"),
+    fitted.mutant("weight * (t1 - t0)", "weight", "a fitted sampler takes the same steps between any times"),
+    fitted.mutant("ends_step=place == last", "ends_step=True", "a fitted sampler adds to the point before, not to the noise"),
+    fitted.mutant("list(range(1, count + 1))", "list(range(1, count + 1)) and False", "weights of any shape are taken"),
+    fitted_file.mutant("or not named_code.is_of_user(source, path)", "", "a file that only a checkpoint names is opened"),
+    fitted_file.mutant("if len(content.times) != content.nfe:", "if False:", "nfe may contradict the times"),
+    singular_end.mutant("return max(points) / SMALLEST_DIVISOR", "return points[-1] / SMALLEST_DIVISOR", "points on the way do not count"),
+    singular_end.mutant("tolerated = TOLERATED * max(1.0, trained)", "tolerated = TOLERATED", "the sampler of the training is warned of"),
     velocity.mutant("network.drop_folded()", "pass", "folded layers of former weights are used"),
     velocity.mutant("not self._folded.are_of(self.layers.linears)", "False", "folded layers outlive loaded weights"),
     velocity.mutant("last.bias.detach() * scale", "last.bias.detach()", "the last bias is not scaled"),

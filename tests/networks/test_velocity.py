@@ -86,6 +86,8 @@ def test_points_of_another_form_than_the_observations_broadcast() -> None:
         expected = plainly(network, obs.expand(6, 4), x, torch.full((6, 1), 0.5).double())
         assert torch.allclose(network.bind(obs)(x, 0.5), expected, atol=1e-12)
         assert torch.allclose(network.bind(obs[0])(x, 0.5), expected, atol=1e-12)
+        several = network.bind(obs.expand(6, 4))(x.expand(3, 6, 2), 0.5)
+        assert torch.allclose(several, expected.expand(3, 6, 2), atol=1e-12)
 
 
 def test_one_binding_serves_all_probes() -> None:

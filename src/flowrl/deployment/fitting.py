@@ -18,7 +18,7 @@ from torch.nn import functional
 from flowrl.contracts.protocols import VelocityField
 from flowrl.deployment.endpoints import Examples
 
-ITERATIONS = 300
+ITERATIONS = 600
 ROWS = 512  # of an iteration
 TIMES_RATE, WEIGHTS_RATE = 2e-2, 1e-2  # of Adam, falling linearly to 0
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 TargetName = Annotated[
     str,
     typer.Option(
-        "--target", metavar="trained|exact", help="The actions of the training's sampler, or the exact flow's."
+        "--target", metavar="trained or exact", help="The actions of the training's sampler, or the exact flow's."
     ),
 ]
 ObservationSource = Annotated[
     str,
     typer.Option(
-        "--observations", metavar="env|normal", help="Play the environment for them, or draw them from N(0, 1)."
+        "--observations", metavar="env or normal", help="Play the environment for them, or draw them from N(0, 1)."
     ),
 ]
 

@@ -42,7 +42,7 @@ def test_an_adaptive_sampler_is_not_judged() -> None:
 def test_the_warning_names_samplers_without_such_a_node() -> None:
     heun, own = registry.make("heun", {"steps": 5}), registry.make("euler", {"steps": 10})
     text = warning("heun:5", heun, network("data"), own)
-    assert text.startswith("heun:5 may give actions that are far off") and "at t = 1" in text
+    assert text.startswith("heun:5 may give actions that are off") and "at t = 1" in text
     assert "magnifies the errors there 5 times" in text and text.endswith("Take midpoint:5 or ab2:10 instead.")
     assert warning("heun:5", heun, network("u"), own) == ""
     assert warning("rk4:10", registry.make("rk4", {"steps": 10}), network("data"), own) == ""

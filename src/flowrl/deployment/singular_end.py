@@ -53,7 +53,7 @@ def magnification(sampler: Sampler, field: VelocityField) -> float:
 
 
 def warning(name: str, sampler: Sampler, field: VelocityField, own: Sampler | None = None) -> str:
-    """Return why the actions of `sampler`, called `name`, may be far off on `field`, and what to take; '' if not.
+    """Return why the actions of `sampler`, called `name`, may be off on `field`, and what to take; '' if not.
 
     `own` is the sampler that the field was trained with.
     """
@@ -68,7 +68,7 @@ def warning(name: str, sampler: Sampler, field: VelocityField, own: Sampler | No
     advice = f" Take {' or '.join(safer[:2])} instead." if safer else " Take more steps."
     compared = f", {trained:.2g} times with the sampler of the training" if trained else ""
     return (
-        f"{name} may give actions that are far off: this policy predicts {PREDICTED[kind]} (parameterisation: {kind}), "
+        f"{name} may give actions that are off: this policy predicts {PREDICTED[kind]} (parameterisation: {kind}), "
         f"so its velocity at t = {ENDS[kind]:g} is a difference divided by almost 0, and {name} magnifies the errors "
         f"there {found:.2g} times{compared}. Compare its return.{advice}"
     )

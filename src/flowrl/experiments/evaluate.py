@@ -161,7 +161,7 @@ def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
 
 
 def _doubt(opened: LoadedCheckpoint, loaded: build.LoadedPolicy) -> str:
-    """Return why the actions of another sampler than that of the training may be far off; '' if not."""
+    """Return why the actions of another sampler than that of the training may be off; '' if not."""
     field, sampler, own = loaded.policy.field, loaded.policy.sampler, opened.config.sampler
     if field is None or sampler is None or loaded.config.sampler == own:
         return ""

@@ -17,8 +17,7 @@ import torch
 from flowrl import cli
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.evaluate import EvalRequest, open_checkpoint
-from flowrl.experiments.view.session import ScaledNoise, Session
-from flowrl.policies.noise import Noise
+from flowrl.experiments.view.session import Session
 
 pytest.importorskip("mujoco.studio", reason="MuJoCo Studio is not installed")
 from flowrl.experiments.view import serving, simulation
@@ -56,16 +55,6 @@ def session(cheetah: Path) -> Iterator[Session]:
 
 
 # ---------------------------------------------------------------------------------------------- the session
-
-
-@pytest.mark.parametrize("scale", [0.0, 0.25, 1.0])
-def test_scaled_noise_is_the_same_draws_times_the_scale(scale: float) -> None:
-    plain, scaled = Noise(3, "random", 5), ScaledNoise(Noise(3, "random", 5))
-    scaled.scale = scale
-    assert torch.equal(scaled(4), scale * plain(4))
-    assert torch.equal(scaled(2), scale * plain(2))
-    scaled.mode = plain.mode = "fixed"
-    assert torch.equal(scaled(2), scale * plain(2))
 
 
 def test_without_noise_it_is_the_zero_noise_that_eval_knows(session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -24,8 +25,8 @@ def view(
         typer.Option(help="random, zero or fixed noise to begin with (Gaussian policy: sampled or mean action)."),
     ] = None,
     noise_scale: Annotated[
-        float, typer.Option(min=0, max=1, help="Factor of the noise to begin with: 0 for none, 1 as trained.")
-    ] = 1.0,
+        float | None, typer.Option(min=0, max=1, help="Factor of the noise to begin with: 0 for none, 1 as trained.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the starts and of the noise.")] = 0,
     env: OtherEnv = None,
     imports: Imports = None,
@@ -50,10 +51,12 @@ def view(
 
     import_code(imports)
     request = EvalRequest(sampler, steps, tuple(overrides or ()), seed=seed, noise=noise, env=env)
+    if noise_scale is not None:
+        request = replace(request, noise_scale=str(noise_scale))
     request, *others = request.each(None)
     if others:
         raise UsageError("one sampler and one kind of noise at a time: the panel in the browser offers the others.")
-    seen = live.view(ckpt, request, host, port, noise_scale, lambda url: print_line(f"{url}   (Ctrl-C ends it)"))
+    seen = live.view(ckpt, request, host, port, lambda url: print_line(f"{url}   (Ctrl-C ends it)"))
     if seen.mean is not None:
         print_line(f"{seen.episodes} episodes, return {seen.mean:.4g} on average")
     next_command("flowrl eval", ckpt, *code_options(seen.config))

@@ -24,7 +24,7 @@ class Noise:
 
     def __call__(self, count: int) -> Tensor:
         """Return noise (count, size)."""
-        if self.mode == "zero":
+        if self.mode == "zero" or self.scale == 0:
             return torch.zeros(count, self._size)
         if self.mode == "random":
             draw = torch.randn(count, self._size, generator=self.generator)

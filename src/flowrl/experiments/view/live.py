@@ -28,9 +28,7 @@ class Viewed:
     config: dict[str, Any]  # of the checkpoint
 
 
-def view(
-    ckpt: Path, request: EvalRequest, host: str, port: int, noise_scale: float, ready: Callable[[str], None]
-) -> Viewed:
+def view(ckpt: Path, request: EvalRequest, host: str, port: int, ready: Callable[[str], None]) -> Viewed:
     """Serve the page until the user quits in it or presses Ctrl-C; `ready` is called with its address.
 
     Raises UsageError for an environment without MuJoCo, for a host that is not this computer's and for a port that is
@@ -42,7 +40,6 @@ def view(
         )
     opened = open_checkpoint(ckpt)
     session = Session(opened, request)
-    session.controls.noise_scale = noise_scale
     results = sys.stdout
 
     def announce(url: str) -> None:

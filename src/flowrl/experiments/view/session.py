@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from torch import Tensor
-
 from flowrl.contracts.errors import FlowrlError
 from flowrl.envs import factory, rendering, scene
 from flowrl.envs.families import family_of
@@ -18,7 +16,6 @@ from flowrl.envs.scene import Floats
 from flowrl.experiments import build, evaluate
 from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint
 from flowrl.experiments.play import label
-from flowrl.policies.noise import Noise
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers import registry
 
@@ -77,18 +74,6 @@ class Readings:
     message: str = ""  # why something requested was not done
 
 
-class ScaledNoise(Noise):
-    """The draws of `noise` times a factor `scale`: 0 is zero noise, 1 the noise of the training."""
-
-    def __init__(self, noise: Noise) -> None:
-        vars(self).update(vars(noise))
-        self.scale = 1.0
-
-    def __call__(self, count: int) -> Tensor:
-        """Return noise (count, size)."""
-        return self.scale * super().__call__(count)
-
-
 class Session:
     """The policy of a checkpoint in one environment.
 
@@ -116,10 +101,10 @@ class Session:
         self.samplers = self._samplers()
         fixed = family_of(settings.id).fixed_by_training
         self.facts = {key: str(getattr(settings, key) or default) for key, default in fixed.items()}
-        self.noise = ScaledNoise(self.loaded.policy.noise)
+        self.noise = self.loaded.policy.noise
         self.policy = self.loaded.policy
         self._use(self.policy)
-        self.controls = Controls(self.noise.mode)
+        self.controls = Controls(self.noise.mode, noise_scale=self.noise.scale)
         self._times: deque[float] = deque(maxlen=TIMED)
         self._returns: deque[float] = deque(maxlen=RETURNS)
         self.ended = False  # whether the user has quit
@@ -135,7 +120,7 @@ class Session:
         if self.loaded.policy.sampler is None:
             return []
         return list(
-            dict.fromkeys([*registry.names(), self._opened.config.sampler.name, self.loaded.config.sampler.name])
+            dict.fromkeys([*registry.general(), self._opened.config.sampler.name, self.loaded.config.sampler.name])
         )
 
     def _use(self, policy: Any) -> None:

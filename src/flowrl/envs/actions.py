@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,21 @@ class ActionBounds:
                 f"its action space has bounds of {ignored.max():.3g}: from {UNBOUNDED:.0e} on they count as none, and "
                 "such a dimension takes the policy's raw action, of the order of 1."
             )
+
+    def saved(self) -> dict[str, Any]:
+        """Return what `of_saved` needs: the squash, the precision, and the bounds (action,) in float64."""
+        return {
+            "squash": self.squash,
+            "precision": "float64" if self.precision == torch.float64 else "float32",
+            "low": self.low.double(),
+            "high": self.high.double(),
+        }
+
+    @classmethod
+    def of_saved(cls, saved: Mapping[str, Any]) -> ActionBounds:
+        """Make the bounds that `saved` describes."""
+        low, high = (saved[side].numpy().astype(saved["precision"]) for side in ("low", "high"))
+        return cls(spaces.Box(low, high, dtype=low.dtype.type), saved["squash"])
 
     def __call__(self, action: Tensor) -> Tensor:
         """Map raw actions (count, action) float32 into the bounds, as a new tensor."""

@@ -137,6 +137,11 @@ class Adapter:
         return getattr(self._envs, self._variants.current, ())
 
     @property
+    def interface(self) -> dict[str, Any]:
+        """How a raw action becomes one of the environment, and the names and the period that it knows, plain values."""
+        return self.bound.saved() | getattr(self._envs, "interface_names", {})
+
+    @property
     def metadata(self) -> dict[str, Any]:
         """The environment's metadata, such as `render_fps`."""
         return self._envs.metadata

@@ -189,6 +189,7 @@ class Run:
             **self.training.learner.state_dict(),
             "episodes": self.training.episodes.state_dict(),
             "env": env.state(),
+            "interface": env.interface,
             "random": rng_state.state(noise=noise),
             "platform": self.platform,
             "metrics_offset": metrics_offset,

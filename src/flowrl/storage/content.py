@@ -195,6 +195,18 @@ class SavedEnv(ContentPart):
     statistics: list[Any] | None = None  # of wrappers, where the rest of the state cannot be saved
 
 
+class SavedInterface(ContentPart):
+    """How a raw action becomes one of the environment (`flowrl.envs.actions.ActionBounds`), and names for both."""
+
+    squash: Literal["clip", "tanh"]
+    precision: Literal["float32", "float64"]
+    low: Statistics  # (action,); the largest number of the precision where there is no bound
+    high: Statistics
+    observation_parts: Annotated[dict[str, Size], Field(max_length=10_000)] = {}  # of one observation, in order
+    action_names: Annotated[list[str], Field(max_length=100_000)] = []
+    control_dt: Annotated[float, Field(gt=0, le=1e9)] | None = None  # seconds between two actions
+
+
 class SavedTwister(ContentPart):
     """The state of NumPy's global generator."""
 
@@ -241,6 +253,7 @@ class CheckpointContent(ContentPart):
     random: SavedRandom
     metrics_offset: Natural
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
+    interface: SavedInterface | None = None  # of the actions; None: saved before there was one
     code: Annotated[dict[str, Digest], Field(max_length=100)] = {}  # of the user's: SHA-256 of each file
     initial_weights: Annotated[dict[str, str | int | bool], Field(max_length=20)] | None = None  # of a warm start
     distilled: Annotated[dict[str, str | int], Field(max_length=20)] | None = None  # of a copy: from what, and how
@@ -256,13 +269,18 @@ class CheckpointContent(ContentPart):
             ("episodes.returns", self.episodes.returns, (count,)),
             ("episodes.lengths", self.episodes.lengths, (count,)),
             ("episodes.whole", self.episodes.whole, (count,)),
+            *((f"interface.{side}", getattr(self.interface, side), (self.sizes.action,)) for side in self._sides()),
         ]:
             if tensor.shape != shape:
                 raise ValueError(
                     f"{key} has the shape {tuple(tensor.shape)}: expected {shape}, for {count} environments "
-                    f"(env.count) and {size} numbers of an observation (sizes.observation)"
+                    f"(env.count), {size} numbers of an observation (sizes.observation) and {self.sizes.action} of an "
+                    "action (sizes.action)"
                 )
         return self
+
+    def _sides(self) -> tuple[str, ...]:
+        return () if self.interface is None else ("low", "high")
 
 
 def check_loaded(content: dict[str, Any]) -> None:

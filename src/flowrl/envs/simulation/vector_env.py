@@ -79,6 +79,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, runner.count)
         self._no_obs = runner.simulation.constant(np.empty((0, runner.observation_size)))  # of no episodes that ended
 
+    @property
+    def interface_names(self) -> dict[str, Any]:
+        """Sizes of the parts of an observation by name, the names of the actuators, and seconds between actions."""
+        model = self.runner.simulation.model
+        return {
+            "observation_parts": dict(self.runner.task.observation_parts),
+            "action_names": [model.actuator(number).name or str(number) for number in range(model.nu)],
+            "control_dt": self.runner.task.control_timestep * self.action_repeat,
+        }
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:

@@ -1,0 +1,128 @@
+"""From a policy in torch to its `Program`: the normaliser, the network with all constants folded, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowrl.contracts.errors import UsageError
+from flowrl.deployment import plans
+from flowrl.deployment.plans import PlanNode
+from flowrl.deployment.program import Array, Bounds, FlowPart, Layer, Program, ProgramNode
+from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mlp import ACTIVATIONS, MLP
+from flowrl.networks.normaliser import Normaliser
+from flowrl.networks.velocity import FlowNetwork, to_velocity
+from flowrl.policies.flow import FlowPolicy
+from flowrl.policies.gaussian import GaussianPolicy
+from flowrl.policies.policy import Policy
+
+
+def fold(policy: Policy, bounds: Bounds | None = None, noise_scale: float = 1.0) -> Program:
+    """Return the program of `policy`, whose actions are raw without `bounds`.
+
+    Raises UsageError for a sampler without fixed steps and for a policy of a user's own kind.
+    """
+    for kind, folded in KINDS:
+        if isinstance(policy, kind):
+            return folded(policy, bounds, noise_scale)
+    raise UsageError(
+        f"a {type(policy).__name__} cannot be exported: only policies of fpo, fpo++ and ppo can, whose networks are "
+        "known."
+    )
+
+
+def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> Program:
+    """Return the program of a flow policy."""
+    network = policy.field
+    if not isinstance(network, FlowNetwork):
+        raise UsageError(
+            f"a flow whose field is a {type(network).__name__} cannot be exported: its network is unknown."
+        )
+    of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
+    layers = _layers(network.layers)
+    scale = network.settings.output_scale
+    *hidden, (weights, last_bias) = layers
+    nodes = plans.read(policy.sampler, network, policy.sampler_name)
+    memory = max(len(node.weights) for node in nodes)
+    return Program(
+        **_normaliser(policy.normaliser),
+        observation_weights=_masked(of_obs, network.mask),
+        bias=_array(bias),
+        layers=(*hidden, (weights * scale, last_bias * scale)),
+        activation=network.settings.activation,
+        flow=FlowPart(_array(of_x), tuple(_node(network, node, memory) for node in nodes)),
+        noise_scale=noise_scale,
+        action_limit=policy.action_limit,
+        bounds=bounds,
+    )
+
+
+def fold_gaussian(policy: GaussianPolicy, bounds: Bounds | None, noise_scale: float) -> Program:
+    """Return the program of a Gaussian policy."""
+    actor = policy.actor
+    first = actor.layers.linears[0]
+    _, std = actor(torch.zeros(1, first.in_features, device=first.weight.device))
+    return Program(
+        **_normaliser(policy.normaliser),
+        observation_weights=_masked(first.weight.detach(), actor.mask),
+        bias=_array(first.bias),
+        layers=_layers(actor.layers),
+        activation=_activation(actor.layers),
+        flow=None,
+        std=None if actor.state_dependent else _array(std[0]),
+        spread=_array(actor.spread) if actor.state_dependent else None,
+        noise_scale=noise_scale,
+        bounds=bounds,
+    )
+
+
+KINDS: tuple[tuple[type, Callable[[Any, Bounds | None, float], Program]], ...] = (
+    (FlowPolicy, fold_flow),
+    (GaussianPolicy, fold_gaussian),
+)
+
+
+def _node(network: FlowNetwork, node: PlanNode, memory: int) -> ProgramNode:
+    """Return the node with the constants of its time: the velocity is linear in the output and in the point."""
+    one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    kind = network.settings.parameterisation
+    weight = network.first_layer()[2].detach().double()
+    features = network.time_features(torch.full((1,), node.t, dtype=torch.float64, device=weight.device))
+    return ProgramNode(
+        node.t,
+        _array(weight @ features),
+        float(to_velocity(one, zero, node.t, kind)),
+        float(to_velocity(zero, one, node.t, kind)),
+        node.weights + (0.0,) * (memory - len(node.weights)),
+        node.ends_step,
+    )
+
+
+def _normaliser(normaliser: Normaliser) -> dict[str, Any]:
+    """Return the numbers by which float32 observations are normalised."""
+    size = len(normaliser.shift)
+    if not normaliser.enabled:
+        return {"shift": np.zeros(size), "scale": np.ones(size), "limit": None}
+    return {"shift": _array(normaliser.shift), "scale": _array(normaliser.scale), "limit": normaliser.limit}
+
+
+def _masked(weights: Tensor, mask: ObservationMask) -> Array:
+    return _array(weights if mask.visible is None else weights * mask.visible)
+
+
+def _layers(layers: MLP) -> tuple[Layer, ...]:
+    """Return the layers after the first."""
+    return tuple((_array(linear.weight), _array(linear.bias)) for linear in layers.linears[1:])
+
+
+def _activation(layers: MLP) -> str:
+    return next(name for name, functions in ACTIVATIONS.items() if functions[0] is layers._activation)
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy().astype(np.float64)

@@ -1,0 +1,171 @@
+"""A policy as NumPy arrays: what every export is made of, and, evaluated in float64, the referee of every export.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Layer = tuple[Array, Array]  # weights (outputs, inputs), bias (outputs,)
+Squash = Literal["clip", "tanh"]
+
+SMALLEST_STD = 1e-3  # that of `flowrl.networks.gaussian`
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """How a raw action becomes one of the environment: a becomes centre + half·squash(a), within [low, high].
+
+    A dimension that is not `bounded` on both sides takes the raw action, clipped to the bound that it may have.
+    """
+
+    squash: Squash
+    bounded: NDArray[np.bool_]  # (action,)
+    centre: Array  # (action,)
+    half: Array  # (action,)
+    low: Array  # (action,)
+    high: Array  # (action,)
+
+    def __call__(self, action: Array) -> Array:
+        """Map raw actions (rows, action) into the bounds."""
+        squashed = np.tanh(action) if self.squash == "tanh" else np.clip(action, -1, 1)
+        return np.clip(self.centre + self.half * np.where(self.bounded, squashed, action), self.low, self.high)
+
+
+class ProgramNode(NamedTuple):
+    """An evaluation of the network, and the terms that lead to the next point.
+
+    v = of_output · output + of_point · x;  x = start + Σ_age weights[age] · v[node - age]
+    """
+
+    t: float
+    time_share: Array  # (first,): the share of the time in the first layer
+    of_output: float
+    of_point: float
+    weights: tuple[float, ...]  # (memory,)
+    ends_step: bool  # whether the next point is where the next step starts
+
+
+@dataclass(frozen=True, eq=False)
+class FlowPart:
+    """What only a flow has: the share of the point in the first layer, and the nodes of the sampler's plan."""
+
+    point_weights: Array  # (first, action)
+    nodes: tuple[ProgramNode, ...]
+
+    @property
+    def memory(self) -> int:
+        """Count the last velocities that have to be kept."""
+        return len(self.nodes[0].weights)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """List the time of each evaluation, in order."""
+        return tuple(node.t for node in self.nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A policy: normaliser, folded layers, the nodes of the sampler's plan, squash and bounds.
+
+    Hidden entries of the observation have weights of 0, the network's `output_scale` is in the last layer, and the
+    share of a time in the first layer is a constant of its node. The numbers are those of the float32 network, or
+    computed from them in float64; an export rounds them to float32.
+
+    Without a `flow` the policy is Gaussian, mean + std · noise: `std` (action,), or, where the network gives it, twice
+    as many outputs, whose second half plus `spread` (action,) becomes it by softplus(·) + 1e-3.
+    """
+
+    shift: Array  # (observation,)
+    scale: Array  # (observation,)
+    limit: float | None  # of the normalised observation; None: not normalised
+    observation_weights: Array  # (first, observation)
+    bias: Array  # (first,)
+    layers: tuple[Layer, ...]  # after the first
+    activation: str
+    flow: FlowPart | None
+    std: Array | None = None  # (action,)
+    spread: Array | None = None  # (action,)
+    noise_scale: float = 1.0  # 0: no noise, 1: as trained
+    action_limit: float | None = None
+    bounds: Bounds | None = None  # None: raw actions
+
+    @property
+    def observation_size(self) -> int:
+        """Length of one observation."""
+        return len(self.shift)
+
+    @property
+    def action_size(self) -> int:
+        """Length of one action."""
+        outputs = len(self.layers[-1][1])
+        return outputs // 2 if self.spread is not None else outputs
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths of the hidden layers."""
+        return (len(self.bias), *(len(bias) for _, bias in self.layers[:-1]))
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the network per action."""
+        return len(self.flow.nodes) if self.flow else 1
+
+    def evaluate(self, obs: NDArray[np.floating], noise: NDArray[np.floating], *, raw: bool = False) -> Array:
+        """Compute the actions (rows, action) of the observations (rows, observation) and `noise` (rows, action) in
+        float64; without squash and bounds where `raw`."""
+        x = (obs.astype(np.float64) - self.shift) * self.scale
+        if self.limit is not None:
+            x = np.clip(x, -self.limit, self.limit)
+        share = x @ self.observation_weights.T + self.bias
+        scaled = self.noise_scale * noise.astype(np.float64)
+        action = self._gaussian(share, scaled) if self.flow is None else self._carried(self.flow, share, scaled)
+        if self.action_limit is not None:
+            action = np.clip(action, -self.action_limit, self.action_limit)
+        return action if raw or self.bounds is None else self.bounds(action)
+
+    def _carried(self, flow: FlowPart, share: Array, x: Array) -> Array:
+        """Carry the points `x` (rows, action) through all nodes."""
+        start = x
+        velocities: list[Array] = []
+        for node in flow.nodes:
+            output = self._after_first(x @ flow.point_weights.T + share + node.time_share)
+            velocities.insert(0, node.of_output * output + node.of_point * x)
+            del velocities[flow.memory :]
+            x = start + sum(weight * v for weight, v in zip(node.weights, velocities, strict=False))
+            start = x if node.ends_step else start
+        return x
+
+    def _gaussian(self, share: Array, noise: Array) -> Array:
+        output = self._after_first(share)
+        mean = output[:, : self.action_size]
+        if self.std is not None:
+            return mean + self.std * noise
+        spread = output[:, self.action_size :] + (0.0 if self.spread is None else self.spread)
+        return mean + (np.logaddexp(0, spread) + SMALLEST_STD) * noise
+
+    def _after_first(self, hidden: Array) -> Array:
+        activate = ACTIVATIONS[self.activation]
+        for weights, bias in self.layers:
+            hidden = activate(hidden) @ weights.T + bias
+        return hidden
+
+
+def _silu(s: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return s / (1 + np.exp(-s))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": _silu,
+    "relu": lambda s: np.maximum(s, 0),
+    "elu": lambda s: np.where(s > 0, s, np.expm1(np.minimum(s, 0))),
+    "tanh": np.tanh,
+}

@@ -1,8 +1,8 @@
 """flowrl: train, evaluate and time policies that generate their actions with a flow.
 
-From Python: `load_config`, `train`, `evaluate` and `make_env` do what the commands do; `FlowPolicy`, `Learner`,
-`cfm_loss`, `draw_probes`, `gae` and `Sampler` are the parts. Each is imported when it is first used, so that
-`import flowrl` is fast and imports no torch.
+From Python: `load_config`, `train`, `evaluate` and `make_env` do what the commands do, and `load` gives a policy to a
+control loop; `FlowPolicy`, `Learner`, `cfm_loss`, `draw_probes`, `gae` and `Sampler` are the parts. Each is imported
+when it is first used, so that `import flowrl` is fast and imports no torch.
 """
 
 __version__ = "0.1.0"
@@ -12,6 +12,7 @@ _HOMES = {  # public name -> the module that defines it
     "train": "flowrl.experiments.api",
     "evaluate": "flowrl.experiments.api",
     "make_env": "flowrl.experiments.api",
+    "load": "flowrl.experiments.serve",
     "FlowPolicy": "flowrl.policies.flow",
     "Learner": "flowrl.training.learner",
     "cfm_loss": "flowrl.flow.matching",

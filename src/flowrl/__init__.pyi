@@ -4,6 +4,7 @@ from flowrl.experiments.api import evaluate as evaluate
 from flowrl.experiments.api import load_config as load_config
 from flowrl.experiments.api import make_env as make_env
 from flowrl.experiments.api import train as train
+from flowrl.experiments.serve import load as load
 from flowrl.flow.matching import cfm_loss as cfm_loss
 from flowrl.flow.matching import draw_probes as draw_probes
 from flowrl.policies.flow import FlowPolicy as FlowPolicy

@@ -19,6 +19,7 @@ from flowrl.cli.doctor import doctor
 from flowrl.cli.envs import envs
 from flowrl.cli.errors import exit_code_of
 from flowrl.cli.evaluate import evaluate
+from flowrl.cli.export import export
 from flowrl.cli.fit_sampler import fit_sampler
 from flowrl.cli.habits import explained
 from flowrl.cli.inspect import inspect
@@ -45,7 +46,7 @@ SIGTERM, after saving.
 GROUPS = {
     "Train": ("train", "suite", "sweep"),
     "Evaluate": ("eval", "play", "view", "plot", "compare", "inspect"),
-    "Deploy": ("bench-latency", "fit-sampler", "distil", "samplers"),
+    "Deploy": ("export", "bench-latency", "fit-sampler", "distil", "samplers"),
     "Environments": ("envs", "new", "motions"),
     "Tools": ("doctor",),
 }
@@ -55,6 +56,7 @@ GROUPS = {
 EXAMPLES = {
     "train": "flowrl train cheetah.yaml --seed 1 --set learner.clip=0.1",
     "eval": "flowrl eval runs/cheetah-fpo-seed0 --sampler euler:10,heun:5",
+    "export": "flowrl export runs/cheetah-fpo-seed0 --sampler ab2:6 -o export",
     "bench-latency": "flowrl bench-latency runs/cheetah-fpo-seed0 --steps 1,4,10",
     "fit-sampler": "flowrl fit-sampler runs/cheetah-fpo-seed0 --nfe 4",
     "distil": "flowrl distil runs/cheetah-fpo-seed0 --nfe 1",
@@ -97,6 +99,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "train": train,
     "eval": evaluate,
+    "export": export,
     "bench-latency": bench_latency,
     "fit-sampler": fit_sampler,
     "distil": distil,

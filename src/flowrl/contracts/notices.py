@@ -12,8 +12,8 @@ from pathlib import Path
 from flowrl.contracts.printable import printable
 
 _COMMANDS = (
-    "train|eval|bench-latency|fit-sampler|distil|samplers|envs|new|motions|suite|sweep|compare|play|view|plot|inspect|"
-    "doctor"
+    "train|eval|export|bench-latency|fit-sampler|distil|samplers|envs|new|motions|suite|sweep|compare|play|view|plot|"
+    "inspect|doctor"
 )
 _NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 

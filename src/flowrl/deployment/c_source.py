@@ -79,6 +79,20 @@ def renamed(text: str, name: str) -> str:
     return re.sub(r"\bFLOWRL_(?=\w)", f"{name.upper()}_", text)
 
 
+def sizes(text: str) -> tuple[int, int]:
+    """Return the sizes of observation and action in policy.c `text`; zeros where they are not in it."""
+    found = [re.search(rf"^#define {name} (\d{{1,9}})$", text, re.MULTILINE) for name in ("OBS", "ACT")]
+    observation, action = (int(match[1]) if match else 0 for match in found)
+    return observation, action
+
+
+def constant_bytes(text: str) -> int:
+    """Return the size of the constants in policy.c `text`."""
+    sizes = {"float": 4, "unsigned char": 1}
+    found = re.findall(r"^static const (float|unsigned char) \w+\[(\d+)\]", text, re.MULTILINE)
+    return sum(sizes[kind] * int(count) for kind, count in found)
+
+
 # --------------------------------------------------------------------------------------------------- numbers
 
 

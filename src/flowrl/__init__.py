@@ -13,6 +13,7 @@ _HOMES = {  # public name -> the module that defines it
     "evaluate": "flowrl.experiments.api",
     "make_env": "flowrl.experiments.api",
     "load": "flowrl.experiments.serve",
+    "DeployedPolicy": "flowrl.deployment.serving",
     "FlowPolicy": "flowrl.policies.flow",
     "Learner": "flowrl.training.learner",
     "cfm_loss": "flowrl.flow.matching",

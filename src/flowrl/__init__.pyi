@@ -1,5 +1,6 @@
 # The public names, for type checkers and editors; __init__.py imports each when it is first used.
 from flowrl.contracts.protocols import Sampler as Sampler
+from flowrl.deployment.serving import DeployedPolicy as DeployedPolicy
 from flowrl.experiments.api import evaluate as evaluate
 from flowrl.experiments.api import load_config as load_config
 from flowrl.experiments.api import make_env as make_env

@@ -68,7 +68,7 @@ def deployable(
 
     A checkpoint that does not hold the interface of its actions has its environment made, once, unless they are `raw`.
     """
-    config = evaluate.configured(opened, request)
+    config = evaluate.configured(opened, request, (build.SAMPLER,))  # no environment is needed
     loaded = build.load_policy(opened.path, opened.content, config, request.seed)
     saved = opened.content.get("interface")
     interface: dict[str, Any] = dict(saved or {})

@@ -198,8 +198,9 @@ def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
     }
 
 
-def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
-    """Return the run's configuration with the requested options set; raises UsageError."""
+def configured(opened: LoadedCheckpoint, request: EvalRequest, keys: tuple[KeyPath, ...] = named_code.KEYS) -> Config:
+    """Return the run's configuration with the requested options set, whose code at `keys` will be run; raises
+    UsageError."""
     if request.noise is not None and request.noise not in get_args(NoiseMode):
         modes = get_args(NoiseMode)
         raise UsageError(
@@ -228,7 +229,7 @@ def configured(opened: LoadedCheckpoint, request: EvalRequest) -> Config:
     changed = fitted_file.filled(changed, lambda file: opened.notify(file.mismatch(opened.digest)))
     named_code.name_written(changed)
     config = recipe.validate(Config, changed)
-    build.import_code(config, str(opened.path))
+    build.import_code(config, str(opened.path), keys)
     build.check_sampler(config, changed)
     _refuse_another_mask(opened, config)
     return config

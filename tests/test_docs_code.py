@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ FEWER = {
     "--grid": 1,
 }  # option -> values of its list that are left
 ALLOWED = {"doctor": {0, 8}, "envs": {0}}  # exit codes; {0} for other commands
-LANGUAGES = {"bash", "python", "yaml", "text", "toml"}  # text is output, toml belongs to a package of the reader's
+LANGUAGES = {"bash", "python", "yaml", "text", "toml", "c"}  # text is output, toml of a package of the reader's
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,11 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> int:
             exec(compile(block.text, where, "exec"), vars(module))  # noqa: S102
         elif block.language == "yaml" and not block.name:
             check_settings(block.text, where)
+        elif block.language == "c" and (compiler := shutil.which("cc")):
+            Path("block.c").write_text(block.text)
+            words = [compiler, "-std=c99", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-Iexport", "block.c"]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{where}: {done.stderr}"
         elif block.language == "bash":
             for words in commands(block.text):
                 if not any(" ".join([*words, ""]).startswith(line) for line in NOT_RUN):

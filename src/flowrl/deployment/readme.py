@@ -37,7 +37,8 @@ def action_text(document: Document) -> str:
     """Describe the actions in a few words."""
     action = document["action"]
     if action["raw"]:
-        return f"{action['size']} numbers, raw: squash, scale and clip them yourself"
+        then = f" ({action['squash']} to ±1, times scale, plus offset: policy.json)" if action["squash"] else ""
+        return f"{action['size']} numbers, raw: squash, scale and clip them yourself{then}"
     return f"{action['size']} numbers as the environment takes them ({action['squash']}, scaled, within the bounds)"
 
 
@@ -58,6 +59,7 @@ def metadata(document: Document, error: float | None) -> dict[str, str]:
         "flowrl.noise": noise["mode"],
         "flowrl.noise_scale": f"{noise['scale']:.9g}",
         "flowrl.squash": action["squash"] or "",
+        "flowrl.raw": "true" if action["raw"] else "false",
         "flowrl.max_abs_error": "" if error is None else f"{error:.9g}",
     }
     return {key: printable(value) for key, value in found.items() if value}

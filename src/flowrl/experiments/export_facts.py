@@ -11,7 +11,8 @@ from flowrl.contracts.regular_files import read_bounded
 from flowrl.deployment.folder import FORMAT
 from flowrl.deployment.noise_choice import NoiseChoice
 from flowrl.deployment.program import Program
-from flowrl.experiments.deployable import Deployable
+from flowrl.envs.actions import ActionBounds
+from flowrl.experiments.deployable import Deployable, as_numpy
 from flowrl.experiments.suite.trial import EVALUATION
 from flowrl.storage import checkpoint
 
@@ -23,7 +24,8 @@ def described(made: Deployable, program: Program, choice: NoiseChoice) -> dict[s
     """Return policy.json without what the formats, the verification and the files add."""
     config, content = made.loaded.config, made.opened.content
     sampler = made.loaded.policy.sampler
-    interface, bounds = made.interface, program.bounds
+    interface = made.interface
+    bounds = as_numpy(ActionBounds.of_saved(interface)) if interface else None  # of raw actions, too: the caller's work
     return {
         "flowrl": __version__,
         "format": FORMAT,
@@ -40,11 +42,12 @@ def described(made: Deployable, program: Program, choice: NoiseChoice) -> dict[s
         },
         "action": {
             "size": program.action_size,
-            "raw": bounds is None,
+            "raw": program.bounds is None,
             "squash": bounds and bounds.squash,
             "low": bounds and _finite(bounds.low.tolist()),
             "high": bounds and _finite(bounds.high.tolist()),
             "scale": bounds and bounds.half.tolist(),
+            "offset": bounds and bounds.centre.tolist(),
             "limit": program.action_limit,
             "names": interface.get("action_names") or None,
         },

@@ -57,8 +57,8 @@ def gaussian(observation: int = 5, action: int = 3, *, masked: bool = False, see
     chosen = GaussianPolicySettings(**{"hidden": (16, 16), **settings})
     visible = torch.arange(observation) % 3 != 0 if masked else None
     actor = GaussianActor(observation, action, chosen, visible).requires_grad_(False)
-    for linear in actor.layers.linears:  # the last layer begins near zero
-        torch.nn.init.uniform_(linear.weight, -0.5, 0.5)
+    last = actor.layers.linears[-1]
+    torch.nn.init.uniform_(last.weight, -(last.in_features**-0.5), last.in_features**-0.5)  # it begins near zero
     noise: Any = GivenNoise()
     return GaussianPolicy(actor, normaliser(observation), noise)
 

@@ -202,6 +202,19 @@ def test_the_evaluation_of_a_suite_is_in_the_readme(
     assert exported(copied, tmp_path / "out", capsys, "--format", "c", "--no-verify")["evaluation"] is None
 
 
+def test_observations_that_float32_does_not_resolve_are_reported() -> None:
+    from dataclasses import replace
+
+    from flowrl.deployment.folding import fold
+    from tests.deployment import random_policies
+
+    program = fold(random_policies.flow())
+    assert exporting._notes(program) == []
+    shift = program.shift.copy()
+    shift[3] = 1e6 / program.scale[3]  # a million standard deviations: 0.1 of them a step
+    assert "[3]" in exporting._notes(replace(program, shift=shift))[0]
+
+
 def test_the_table_says_what_was_exported(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["export", str(run), "-o", str(tmp_path), "--format", "c", "--no-verify"]) == 0
     printed = capsys.readouterr()

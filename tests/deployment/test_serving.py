@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -75,6 +76,21 @@ def test_an_export_is_loaded_without_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     expected = flowrl.load(folder, seed=3)(np.zeros(2)).tolist()
     assert done.stdout.strip() == f"c {expected} False False"
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="processor time of a child is not available here")
+def test_the_first_action_of_an_export_is_there_within_half_a_second(folder: Path) -> None:
+    """Of processor time, with the start of Python: waiting for a busy machine is not counted."""
+    code = f"import flowrl, numpy\nflowrl.load({str(folder)!r})(numpy.zeros(2))"
+    seconds = []
+    for _ in range(2):
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        seconds.append(usage.ru_utime + usage.ru_stime)
+    print(f"{min(seconds):.2f} s of processor time")
+    assert min(seconds) <= 0.5
 
 
 def test_the_noise_repeats_from_its_seed_and_is_drawn_for_each_action(folder: Path) -> None:

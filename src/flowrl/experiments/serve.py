@@ -78,7 +78,7 @@ def _of_checkpoint(
     name = config.sampler.name if policy.sampler is not None else None
     nfe = policy.nfe  # of an adaptive sampler 0 before the first action
     return DeployedPolicy(
-        _backend(made, backend),
+        backend_of(made, backend),
         made.loaded.observation_size,
         made.loaded.action_size,
         noise=noise or config.noise,
@@ -103,8 +103,12 @@ def _deployable(path: Path, sampler: str | None, raw: bool, seed: int) -> Deploy
     return deployable.deployable(opened, request, raw=raw)
 
 
-def _backend(made: Deployable, backend: str) -> Backend:
-    """Return what computes the actions, compared with the referee where it is not torch itself."""
+def backend_of(made: Deployable, backend: str) -> Backend:
+    """Return what computes the actions of `made`: c, onnx, torch, or auto, which is torch.
+
+    C and ONNX are compared with the referee on 64 observations. Raises UsageError for a sampler without fixed steps,
+    MissingDependency, and CheckpointError where a backend is not exact.
+    """
     import numpy as np
 
     from flowrl.deployment import backends, c_compiler, c_source, contract, onnx_model

@@ -21,6 +21,8 @@ CASES: list[dict[str, Any]] = [
     {"activation": "elu", "parameterisation": "eps", "sampler": ("heun", 3)},
     {"activation": "tanh", "parameterisation": "data", "sampler": ("ab2", 5)},
     {"activation": "relu", "sampler": ("rk4", 2), "action_limit": 0.8},
+    {"parameterisation": "data", "sampler": ("midpoint", 3)},
+    {"parameterisation": "eps", "sampler": ("midpoint", 3)},
     {"normalise": False, "hidden": (1,), "observation": 1, "action": 1},
 ]
 

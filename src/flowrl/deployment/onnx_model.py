@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from flowrl.contracts.errors import MissingDependency
 from flowrl.deployment.noise_choice import NoiseChoice
-from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, Program
+from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, Program, ProgramNode
 
 OPSET, IR_VERSION = 17, 8
 FILE = "policy.onnx"
@@ -163,7 +163,12 @@ def _flow(graph: GraphBuilder, program: Program, flow: FlowPart, share: str, x: 
     velocities: list[str] = []
     for number, node in enumerate(flow.nodes):
         time_share = graph.constant(f"time_share_{number}", node.time_share)
-        v = _after_first(graph, program, graph.add("Add", graph.add("Gemm", x, weights, time_share, transB=1), share))
+        hidden = graph.add("Add", graph.add("Gemm", x, weights, time_share, transB=1), share)
+        if flow.memory == 1 and x == start:
+            x = _whole_step(graph, program, node, number, hidden, x)
+            start = x if node.ends_step else start
+            continue
+        v = _after_first(graph, program, hidden)
         if node.of_output != 1:
             v = graph.add("Mul", v, graph.constant(f"of_output_{number}", node.of_output))
         if node.of_point:
@@ -176,6 +181,20 @@ def _flow(graph: GraphBuilder, program: Program, flow: FlowPart, share: str, x: 
                 x = graph.add("Add", x, graph.add("Mul", past, graph.constant(f"weight_{number}_{age}", weight)))
         start = x if node.ends_step else start
     return x
+
+
+def _whole_step(graph: GraphBuilder, program: Program, node: ProgramNode, number: int, hidden: str, x: str) -> str:
+    """Take a step from the point `x`, by this evaluation alone, within the last layer's product: fewer nodes.
+
+    x + w (of_output · output + of_point · x) = w of_output · W h + ((1 + w of_point) · x + w of_output · b)
+    """
+    (weight,) = node.weights
+    weights, bias = program.layers[-1]
+    scale, kept = weight * node.of_output, 1 + weight * node.of_point
+    point = x if kept == 1 else graph.add("Mul", x, graph.constant(f"kept_{number}", kept))
+    point = graph.add("Add", point, graph.constant(f"last_bias_{number}", scale * bias))
+    last = graph.constant("last_weights", weights)
+    return graph.add("Gemm", _before_last(graph, program, hidden), last, point, transB=1, alpha=scale)
 
 
 def _gaussian(graph: GraphBuilder, program: Program, share: str, noise: str) -> str:
@@ -194,10 +213,16 @@ def _gaussian(graph: GraphBuilder, program: Program, share: str, noise: str) -> 
 
 
 def _after_first(graph: GraphBuilder, program: Program, hidden: str) -> str:
-    for number, (weights, bias) in enumerate(program.layers):
+    weights, bias = program.layers[-1]
+    return graph.linear(_before_last(graph, program, hidden), "last_weights", weights, "last_bias", bias)
+
+
+def _before_last(graph: GraphBuilder, program: Program, hidden: str) -> str:
+    """Return what the last layer multiplies, from the first layer's output before its activation."""
+    for number, (weights, bias) in enumerate(program.layers[:-1]):
         hidden = graph.activation(hidden, program.activation)
         hidden = graph.linear(hidden, f"weights_{number}", weights, f"bias_{number}", bias)
-    return hidden
+    return graph.activation(hidden, program.activation)
 
 
 def _bounded(graph: GraphBuilder, bounds: Bounds, raw: str) -> str:

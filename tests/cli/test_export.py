@@ -69,6 +69,14 @@ def test_an_export_is_complete_and_exact(run: Path, tmp_path: Path, capsys: pyte
     )
 
 
+def test_files_of_an_earlier_export_do_not_stay(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    exported(run, tmp_path, capsys, "--format", "c", "--no-verify")
+    (tmp_path / "notes.txt").write_text("mine")
+    exported(run, tmp_path, capsys, "--format", "onnx")
+    assert {file.name for file in tmp_path.iterdir()} == {"policy.onnx", "policy.json", "README.md", "notes.txt"}
+
+
 @needs_tools
 def test_the_exported_files_act_as_the_checkpoint_does(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

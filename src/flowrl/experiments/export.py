@@ -33,6 +33,7 @@ from flowrl.policies.noise import Noise
 from flowrl.storage import files
 
 FORMATS = ("c", "onnx")
+C_FILES = (c_source.SOURCE, c_source.HEADER, c_source.TEST, c_source.MAKEFILE)
 NOISE_OF_RUN = {"random": "input", "zero": "zero", "fixed": "fixed:0"}
 TEST_ROWS = 64
 TIMED_CALLS = 5000
@@ -88,6 +89,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
         export.verification = contract.verify(ordinary, extreme, built)
         _refuse_inexact(export.verification)
     _finish(export, model, request)
+    export.notes += _removed(out, set(export.texts))
     for name, content in export.texts.items():
         if isinstance(content, bytes):
             with files.replacing(out / name) as part:
@@ -212,6 +214,16 @@ def _onnx_runs(program: Program, choice: NoiseChoice, fixed: Numbers | None) -> 
         return run
 
     return {"onnx": by(256), "onnx, batch 1": by(1)}
+
+
+def _removed(out: Path, kept: set[str]) -> list[str]:
+    """Remove the files of an earlier export in `out` that this one does not replace; return a sentence on them."""
+    if not folder.is_export(out):
+        return []
+    old = [out / name for name in (*C_FILES, onnx_model.FILE) if name not in kept and (out / name).is_file()]
+    for file in old:
+        file.unlink()
+    return [f"removed {', '.join(map(str, old))}, of the earlier export."] if old else []
 
 
 def _refuse_inexact(verification: Verification) -> None:

@@ -156,6 +156,23 @@ def test_fast_math_is_refused(tmp_path: Path, euler: Program) -> None:
 
 
 @needs_compiler
+def test_the_exponential_is_right_to_two_units_in_the_last_place(tmp_path: Path, euler: Program) -> None:
+    c_programs.write(tmp_path, euler)
+    (tmp_path / "exp.c").write_text(
+        '#include "policy.c"\nvoid every(const float *v, float *e, int n) { exp_(v, e, n); }\n'
+    )
+    c_programs.run(["cc", "-std=c99", "-O2", "-fPIC", "-shared", "exp.c", "-o", "exp.so"], tmp_path)
+    values = np.concatenate([np.linspace(-87, 87, 1_000_001), np.linspace(-1, 1, 200_001)]).astype(np.float32)
+    values = np.append(values, np.float32([-500, 500, np.nan, -np.inf, np.inf, 0]))
+    found = np.zeros_like(values)
+    every = ctypes.CDLL(str(tmp_path / "exp.so")).every
+    every(ctypes.c_void_p(values.ctypes.data), ctypes.c_void_p(found.ctypes.data), len(values))
+    exact = np.exp(np.clip(np.nan_to_num(values, nan=-87.0), -87, 87).astype(np.float64))
+    assert (np.abs(found - exact) / np.spacing(exact.astype(np.float32))).max() <= 2
+    assert found[-1] == 1
+
+
+@needs_compiler
 def test_threads_may_call_it_at_once(tmp_path: Path, euler: Program) -> None:
     backend = c_programs.library(tmp_path, euler)
     act = c_compiler.function(tmp_path / "policy.so", "flowrl")

@@ -14,7 +14,8 @@
 #define TILE 32
 
 /* e[k] = exp(v[k]) to 2 units in the last place, with v clamped to +-87 and NaN to -87. Loops without branches, and
-   clamps in loops of their own: this is the form that compilers vectorise. */
+   clamps in loops of their own: this is the form that compilers vectorise. The coefficients are those of expf in
+   Cephes (Moshier 1992). */
 static inline void exp_(const float *v, float *e, int count)
 {
     int k;

@@ -85,6 +85,7 @@ class Adapter:
         self._capturable = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self.bound = ActionBounds(action, settings.squash)
+        self.interface = self.bound.saved() | getattr(envs, "interface_names", {})  # of actions, as checkpoints hold it
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
         remarks = (self.bound.remark, said_layout(self.declared))
         self._remarks = [f"{settings.id}: {remark}" for remark in remarks if remark]  # for `notes`
@@ -135,11 +136,6 @@ class Adapter:
         if self._variants is None or len(self.variants) < 2:
             return ()
         return getattr(self._envs, self._variants.current, ())
-
-    @property
-    def interface(self) -> dict[str, Any]:
-        """How a raw action becomes one of the environment, and the names and the period that it knows, plain values."""
-        return self.bound.saved() | getattr(self._envs, "interface_names", {})
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_the_page_shows_the_policy_and_its_panel_changes_it(
         """Wait for frames: Studio reads mouse and keys once in each."""
         time.sleep(0.1)
         drawn = controls.frames
-        wait_for(lambda: controls.frames > drawn + 2)
+        wait_for(lambda: controls.frames > drawn + 2 or not server.is_alive())
 
     page = Chromium(tmp_path, WIDTH, HEIGHT, settle)
     try:

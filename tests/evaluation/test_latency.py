@@ -203,7 +203,7 @@ def test_a_field_of_float32_alone_gets_a_float32_reference() -> None:
     assert reference_endpoints(Wrapped(), obs, noise, euler(3)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.general())
 @pytest.mark.parametrize("steps", [1, 3])
 def test_counted_evaluations_are_the_declared_ones(name: str, steps: int) -> None:
     try:

@@ -115,7 +115,6 @@ def test_the_page_shows_the_policy_and_its_panel_changes_it(
         wait_for(lambda: session.readings.length == 1)
         wait_for(lambda: orange(picture_of(page)) > 2000)  # the reference, beside the robot
         with_ghost = picture_of(page)
-        assert with_ghost[110:600, 20:280].mean() > 200  # the panel
         page.click(26, 305)  # show the reference
         wait_for(lambda: orange(picture_of(page)) < 100)
         robot = (picture_of(page)[60:600, 300:] - with_ghost[60:600, 300:])[:, 200:]

@@ -179,8 +179,8 @@ class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
         if bytes(state["motions"].tolist()) not in (self.reference.digest, self.reference.exact_digest):
             raise UsageError(
                 "the motions to imitate are not those of the saved run: a file that env.motions names has changed "
-                "since, or an earlier version of flowrl saved the run on another kind of processor. Restore the file, or "
-                "train again from the beginning."
+                "since, or an earlier version of flowrl saved the run on another kind of processor. Restore the file, "
+                "or train again from the beginning."
             )
         for name, tensor in self._tensors().items():
             tensor.copy_(state[name])

@@ -10,35 +10,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+import flowrl
 
 GRID = [
     *((0, 0, 0), (0.5, 0, 0), (1, 0, 0), (-0.5, 0, 0), (0, 0.5, 0)),
     *((0, -0.5, 0), (0, 0, 1), (0, 0, -1), (0.7, 0, 0.7)),
 ]
 STEP = 0.02  # s
+TASK = f"{Path(__file__).with_name('quadruped.py')}:Quadruped"
 HEADING = f"{'command, m/s, m/s, rad/s':<28}{'m/s':>11}{'rad/s':>11}{'falls/min':>11}{'W':>11}"
 
 
 def evaluate(run: str, episodes: int, command: tuple[float, ...] | None, disturbances: bool) -> dict[str, Any]:
-    """Return the figures of `flowrl eval` with one command, or with drawn ones (None), and zero noise in the flow."""
-    line = [sys.executable, "-m", "flowrl", "eval", run, "--episodes", str(episodes), "--noise", "zero", "--json"]
-    line += ["--set", f"env.options.disturbances={str(disturbances).lower()}"]
+    """Return the figures of `flowrl.evaluate` with one command, or with drawn ones (None), and zero noise."""
+    options: dict[str, Any] = {"env.options.disturbances": disturbances}
     if command is not None:
-        line += ["--set", f"env.options.command_fixed={[float(number) for number in command]}"]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603  the user's own run
-    if done.returncode:
-        sys.exit(done.stderr)
-    row = json.loads(done.stdout)
-    minutes = row["length_mean"] * STEP / 60
+        options["env.options.command_fixed"] = [float(number) for number in command]
+    row = flowrl.evaluate(run, env=TASK, noise="zero", episodes=episodes, overrides=options)
+    minutes = row["episodes"] * row["length_mean"] * STEP / 60
     return {
         "linear_error_m_s": row["linear_error_m_s"],
         "yaw_error_rad_s": row["yaw_error_rad_s"],
-        "falls_per_minute": (1 - row["success_rate"]) / minutes,  # all falls over all time, not a mean of episodes
+        "falls_per_minute": row["episodes"] * (1 - row["success_rate"]) / minutes,  # all falls over all time
         "power_w": row["power_w"],
     }
 
@@ -58,9 +55,7 @@ def main() -> None:
     for run in options.runs:
         results[run] = {}
         for name, disturbances in (("with disturbances", True), ("without disturbances", False)):
-            print(
-                f"\n{run}, {name}\n{'command, m/s, m/s, rad/s':<28}{'m/s':>11}{'rad/s':>11}{'falls/min':>11}{'W':>11}"
-            )
+            print(f"\n{run}, {name}\n{HEADING}")
             rows = {}
             for command in (None, *GRID):
                 label = "drawn" if command is None else ", ".join(f"{number:g}" for number in command)

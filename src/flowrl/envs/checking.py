@@ -55,8 +55,8 @@ class StepTime:
     together: bool  # whether flowrl steps all together
 
 
-def check(settings: EnvSettings, seconds: float = SECONDS) -> tuple[list[Finding], StepTime | None]:
-    """Check the environment of `settings` with random actions for `seconds`; returns what was found, and its speed.
+def check(settings: EnvSettings) -> tuple[list[Finding], StepTime | None]:
+    """Check the environment of `settings` with random actions for `SECONDS`; returns what was found, and its speed.
 
     The speed is None where it cannot be stepped. Raises what `flowrl.envs.factory.make` does.
     """
@@ -67,7 +67,7 @@ def check(settings: EnvSettings, seconds: float = SECONDS) -> tuple[list[Finding
     try:
         env = factory.make(settings, count=COUNT)
         try:
-            steps, measured = random_steps(env, seconds)
+            steps, measured = random_steps(env, SECONDS)
             found += steps
         finally:
             env.close()

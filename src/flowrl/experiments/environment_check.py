@@ -43,9 +43,9 @@ def _config(written: Recipe) -> Config:
     return load(Recipe(written.name, written.values | {"total_steps": COUNT * ROLLOUT}, written.places))
 
 
-def check(env: EnvSettings, seconds: float = checking.SECONDS) -> EnvironmentCheck:
+def check(env: EnvSettings) -> EnvironmentCheck:
     """Check an environment; raises what `flowrl.envs.factory.make` does for one that cannot be made."""
-    findings, measured = checking.check(env, seconds)
+    findings, measured = checking.check(env)
     if measured is None:
         return EnvironmentCheck(env.id, findings, None, None)
     share = environments_share(env)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Train every recipe with three seeds, one after another, and measure all of them: about three hours on two free cores.
+# Train every recipe with three seeds, one after another, and measure all of them: about an hour on two free cores.
 # Start it from the folder above examples/. What has finished is not trained again.
 set -eu
 here=examples/quadruped

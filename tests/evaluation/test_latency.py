@@ -326,7 +326,9 @@ def test_the_command_prints_and_writes_one_document(tmp_path: Path, capsys: pyte
     assert [(row["sampler"], row["steps"], row["nfe"]) for row in rows] == [
         ("euler", 1, 1), ("euler", 2, 2), ("heun", 1, 2), ("heun", 2, 4),
     ]  # fmt: skip
-    assert " ".join(rows[0]) == ("sampler steps batch nfe endpoint_error p50_us p90_us p99_us calls cpu_share pareto")
+    assert " ".join(rows[0]) == (
+        "sampler steps backend batch nfe endpoint_error p50_us p90_us p99_us max_us calls cpu_share pareto hz"
+    )
     assert document["machine"]["threads"] == 1
     assert isinstance(document["good"], bool)
     assert "latency.json" in printed.err

@@ -104,6 +104,11 @@ def choice(option: str, text: str, choices: Collection[str]) -> str:
     return text
 
 
+def several(option: str, text: str, choices: Collection[str]) -> list[str]:
+    """Parse 'a,b' as some of `choices`, in the order given, each once. Raises UsageError, with the nearest choice."""
+    return list(dict.fromkeys(choice(option, part.strip(), choices) for part in text.split(",")))
+
+
 def whole_numbers(option: str, text: str, most: int = 10_000) -> list[int]:
     """Parse '1,2,4' as numbers, in the order given, each once. Raises UsageError below 1, above `most`
     and for other text."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Imports, Json, Seed, import_code, whole_numbers
+from flowrl.cli.arguments import Imports, Json, Seed, import_code, several, whole_numbers
 from flowrl.cli.output import next_command, print_json, print_line, print_table, say
+
+if TYPE_CHECKING:
+    from flowrl.experiments import latency
 
 
 def bench_latency(
@@ -25,13 +28,29 @@ def bench_latency(
             "--sampler",
             "--samplers",
             metavar="NAME[:STEPS],…",
-            help="Samplers, as in euler,heun or euler:10,fitted-4.yaml; default: all that are general.",
+            help="Samplers, as in euler,heun or euler:10,fitted-4.yaml; default: all that are general, and with "
+            "--max-p99-us or --hz that of the training alone.",
         ),
     ] = "",
     steps: Annotated[
         str, typer.Option(metavar="N,…", help="Numbers of steps of the fixed-grid samplers.")
     ] = "1,2,4,8,10",
-    batch: Annotated[str, typer.Option(metavar="N,…", help="Batch sizes: actions per call.")] = "1,64",
+    batch: Annotated[
+        str | None, typer.Option(metavar="N,…", help="Batch sizes: actions per call; default: 1,64, behind a gate 1.")
+    ] = None,
+    backends: Annotated[
+        str, typer.Option(metavar="NAME,…", help="What computes the actions: torch, onnx and c, as flowrl.load does.")
+    ] = "torch",
+    max_p99_us: Annotated[
+        float | None,
+        typer.Option(
+            "--max-p99-us", min=0, max=1e9, help="Exit with 7 when the 99th percentile of a call is above: a gate."
+        ),
+    ] = None,
+    hz: Annotated[
+        float | None,
+        typer.Option(min=1e-3, max=1e9, help="The same for half the period of a controller of so many Hz."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads that PyTorch uses within an operation.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder for latency.json and the figures.")] = Path("bench"),
     seed: Seed = 0,
@@ -42,9 +61,11 @@ def bench_latency(
 
     The time is that of a complete call, from observations and noise to actions. The error is the distance to
     the exact flow's actions, relative to their spread. With untrained networks (no CKPT), use the errors only to
-    compare samplers.
+    compare samplers. Behind a gate (--max-p99-us, --hz) each row has 5000 calls, 1000 where one takes over 1 ms.
     """
-    step_counts, batches = whole_numbers("--steps", steps), whole_numbers("--batch", batch, 65_536)
+    gated = max_p99_us is not None or hz is not None
+    batches = whole_numbers("--batch", ("1" if gated else "1,64") if batch is None else batch, 65_536)
+    step_counts = whole_numbers("--steps", steps)
 
     import torch
 
@@ -53,14 +74,17 @@ def bench_latency(
 
     import_code(imports)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    candidates = latency.candidates(names, step_counts)
+    asked = several("--backends", backends, latency.BACKENDS)
+    only_own = gated and not names and ckpt is not None
+    candidates = {} if only_own else latency.candidates(names, step_counts)
+    gate = latency.Gate.of(max_p99_us, hz)
     memory.check_threads("--threads ", threads)
     torch.set_num_threads(threads)
     policies = latency.standard(seed) if ckpt is None else [latency.trained(ckpt)]
     files.check(out / latency.DOCUMENT)  # before the measurement, which would be lost
     for text in latency.mismatches(names, policies[0]):
         say(f"note: {text}")
-    document = latency.run(policies, candidates, batches, seed, report=say)
+    document = latency.run(policies, candidates, batches, seed, backends=asked, gate=gate, report=say)
     written = latency.save(document, out)
     if as_json:
         print_json(document)
@@ -73,7 +97,10 @@ def bench_latency(
         for line in (*latency.LEGEND, *latency.conditions(document)):
             print_line(line)
     say(f"wrote {', '.join(map(str, written))}")
-    if ckpt is not None:
+    if gate is not None:
+        _judge(gate, document)
+        next_command("flowrl export", *([ckpt] if ckpt else ["CKPT"]))
+    elif ckpt is not None:
         best = latency.proposal(document)
         if best is not None:
             say(best.reason)
@@ -84,3 +111,18 @@ def bench_latency(
         next_command("flowrl bench-latency", run)
     else:
         next_command("flowrl train gridworld.yaml")
+
+
+def _judge(gate: latency.Gate, document: dict[str, Any]) -> None:
+    """Raise ThresholdMissed where a row is slower than `gate`, or say that none is."""
+    from flowrl.contracts.errors import ThresholdMissed
+
+    missed = gate.missed(document)
+    if not missed:
+        say(f"every p99 is within {gate.most_us:g} µs")
+        return
+    quiet = "" if document["good"] else f" The machine was busy ({document['reason']}): repeat it on a quiet one."
+    raise ThresholdMissed(
+        f"{gate.said}: {'; '.join(missed)}. Take fewer steps, a fitted sampler (flowrl fit-sampler) or another backend "
+        f"(--backends c).{quiet}"
+    )

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowrl.contracts.errors import FlowrlError, in_one_line
+from flowrl.contracts.errors import FlowrlError, UsageError, in_one_line
 from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.evaluation import pareto
@@ -36,7 +38,7 @@ INPUTS = 8  # pairs (observations, noise) that the calls cycle through
 class Effort:
     """The number of timed calls: `enough` if `seconds` suffice for that, but at least `least`."""
 
-    enough: int = 200  # two of them above the 99th percentile
+    enough: int = 5000  # fifty of them above the 99th percentile
     seconds: float = 0.12
     least: int = 12  # for a call that is too slow to estimate its 99th percentile
 
@@ -51,6 +53,7 @@ class Timing:
     p50_us: float
     p90_us: float
     p99_us: float  # with fewer than a hundred calls: nearly the slowest
+    max_us: float
     calls: int  # timed
     cpu_share: float  # processor seconds of our process per second of wall time, > 1 with several threads
 
@@ -106,7 +109,7 @@ def _timing(stretches: Sequence[_Stretch]) -> Timing:
     microseconds = torch.tensor([ns for stretch in stretches for ns in stretch.calls_ns]).double() / 1e3
     p50, p90, p99 = torch.quantile(microseconds, torch.tensor([0.5, 0.9, 0.99]).double()).tolist()
     cpu_share = sum(s.cpu_ns for s in stretches) / sum(s.wall_ns for s in stretches)
-    return Timing(p50, p90, p99, len(microseconds), cpu_share)
+    return Timing(p50, p90, p99, float(microseconds.max()), len(microseconds), cpu_share)
 
 
 @contextmanager
@@ -124,6 +127,11 @@ def _no_garbage_collection() -> Iterator[None]:
 
 Key = tuple[str, int | None]  # a sampler's name and its number of steps
 Inputs = tuple[Tensor, Tensor]  # observations (batch, observation), noise (batch, action)
+Numbers = NDArray[np.float32]
+Compute = Callable[[Numbers, Numbers], object]
+"""Computes the actions of observations (batch, observation) and noise (batch, action), as `Inputs`."""
+Backends = Mapping[str, Callable[[Key, Sampler], Compute]]
+"""What computes actions, by name: makes the function of a sampler, or raises FlowrlError where it cannot."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,7 @@ class Grade:
 
     sampler: str
     steps: int | None  # None: adaptive
+    backend: str  # what computed the actions
     batch: int  # actions generated per call
     nfe: float  # velocity evaluations per call, counted; for an adaptive sampler the mean over its calls
     endpoint_error: float  # of its actions, relative to the spread of the exact ones
@@ -153,12 +162,18 @@ class Grade:
 
 @dataclass(frozen=True)
 class Row(Timing, Grade):
-    """One sampler with its number of steps at one batch size; the times are of one call, not of one action.
+    """One sampler with its number of steps in one backend at one batch size; the times are of one call, not of one
+    action.
 
     The fields come in the order of the document: those of the grade, of the timing, and `pareto`.
     """
 
     pareto: bool  # no other row of this batch size is both faster (p50) and more accurate
+
+    @property
+    def hz(self) -> float:
+        """Calls per second that leave half of each period for the rest of a controller, but for one in a hundred."""
+        return 1e6 / (2 * self.p99_us)
 
 
 def bench(
@@ -168,28 +183,31 @@ def bench(
     seed: int,
     *,
     reference: Sampler,
+    backends: Backends | None = None,
     effort: Effort = USUAL,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
-    """Time and grade every sampler of `samplers`, by (name, steps), at every batch size.
+    """Time and grade every sampler of `samplers`, by (name, steps), in every backend at every batch size.
 
-    A timed call generates actions as a robot does: it binds observations to the field and integrates given noise
-    from t = 0 to t = 1, without gradients. Observations and noise are N(0, 1) from `seed`, the same for all samplers.
-    The endpoints of `reference`, an adaptive sampler with a tight tolerance, count as exact. All take the last step as
-    a policy does (`flowrl.flow.last_step`). `report` is called with a line on each batch size, and on each sampler
-    that raised and is therefore left out.
+    A timed call generates actions as a robot does, from observations and noise. Without `backends` it is that of torch:
+    it binds observations to the field and integrates given noise from t = 0 to t = 1, without gradients. Observations
+    and noise are N(0, 1) from `seed`, the same for all samplers. The endpoints of `reference`, an adaptive sampler with
+    a tight tolerance, count as exact. All take the last step as a policy does (`flowrl.flow.last_step`). `report` is
+    called with a line on each batch size, and on each sampler that raised and is therefore left out.
     """
     random = torch.Generator().manual_seed(seed)
     obs, noise = flow.draw(ENDPOINT_ROWS, random)
-    samplers = {key: last_step.for_field(sampler, flow.field) for key, sampler in samplers.items()}
+    named = {key: last_step.for_field(sampler, flow.field) for key, sampler in samplers.items()}
     exact = reference_endpoints(flow.field, obs, noise, last_step.for_field(reference, flow.field))
+    ways = _ways(samplers, backends or in_torch(flow.field), report)
     rows: list[Row] = []
     for batch in batches:
         inputs = [flow.draw(batch, random) for _ in range(INPUTS)]
         report(f"batch {batch}, {len(samplers)} samplers")
         grades: list[Grade] = []
-        calls: list[Callable[[], Tensor]] = []
-        for (name, steps), sampler in samplers.items():
+        calls: list[Callable[[], object]] = []
+        for key, sampler in named.items():
+            name, steps = key
             try:
                 nfe = evaluations(flow.field, sampler, inputs)
                 endpoints = _endpoints(flow.field, sampler, obs, noise, batch)
@@ -198,9 +216,10 @@ def bench(
                 raise_interrupt(error)
                 report(f"left out {name}: {error if isinstance(error, FlowrlError) else in_one_line(error)}")
                 continue
-            grades.append(Grade(name, steps, batch, nfe, endpoint_error(endpoints, exact)))
-            calls.append(_in_turn(name, flow.field, sampler, inputs))
-            if not math.isfinite(grades[-1].endpoint_error):
+            found = endpoint_error(endpoints, exact)
+            grades += [Grade(name, steps, backend, batch, nfe, found) for backend in ways[key]]
+            calls += [_in_turn(name, compute, inputs) for compute in ways[key].values()]
+            if not math.isfinite(found):
                 which = "the exact ones" if endpoints.isfinite().all() else "its actions"
                 report(f"{name}{f':{steps}' if steps else ''} has no error: {which} are not finite, or all the same")
         timings = race(calls, effort)
@@ -211,6 +230,30 @@ def bench(
             for grade, timing, mark in zip(grades, timings, optimal, strict=True)
         ]
     return rows
+
+
+def in_torch(field: VelocityField) -> Backends:
+    """Return the backend that integrates `field` with a sampler in torch."""
+
+    def make(key: Key, sampler: Sampler) -> Compute:
+        integrator = last_step.for_field(sampler, field)
+        return lambda obs, noise: generate(field, integrator, torch.from_numpy(obs), torch.from_numpy(noise))
+
+    return {"torch": make}
+
+
+def _ways(
+    samplers: Mapping[Key, Sampler], backends: Backends, report: Callable[[str], None]
+) -> dict[Key, dict[str, Compute]]:
+    """Make the function of each sampler in each backend; what a backend cannot compute is reported and left out."""
+    ways: dict[Key, dict[str, Compute]] = {key: {} for key in samplers}
+    for (name, steps), sampler in samplers.items():
+        for backend, make in backends.items():
+            try:
+                ways[name, steps][backend] = make((name, steps), sampler)
+            except UsageError as error:
+                report(f"left out {name} in {backend}: {error}")
+    return ways
 
 
 def generate(field: VelocityField, sampler: Sampler, obs: Tensor, noise: Tensor) -> Tensor:
@@ -258,16 +301,16 @@ def endpoint_error(endpoints: Tensor, exact: Tensor) -> float:
     return float(difference / spread)
 
 
-def _in_turn(name: str, field: VelocityField, sampler: Sampler, inputs: Sequence[Inputs]) -> Callable[[], Tensor]:
+def _in_turn(name: str, compute: Compute, inputs: Sequence[Inputs]) -> Callable[[], object]:
     """Return a call without arguments that cycles through `inputs`; `name` is the sampler's, for its failure."""
-    turn = 0
+    arrays, turn = [(obs.numpy(), noise.numpy()) for obs, noise in inputs], 0
 
-    def call() -> Tensor:
+    def call() -> object:
         nonlocal turn
-        obs, noise = inputs[turn % len(inputs)]
+        obs, noise = arrays[turn % len(arrays)]
         turn += 1
         try:
-            return generate(field, sampler, obs, noise)
+            return compute(obs, noise)
         except BaseException as error:
             raise failure(name, error) from error
 

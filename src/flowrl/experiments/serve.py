@@ -14,6 +14,7 @@ from flowrl.deployment.serving import DeployedPolicy, OnBad
 
 if TYPE_CHECKING:
     from flowrl.deployment.backends import Backend
+    from flowrl.deployment.program import Program
     from flowrl.experiments.deployable import Deployable
 
 CHECKED_ROWS = 64
@@ -111,20 +112,15 @@ def backend_of(made: Deployable, backend: str) -> Backend:
     """
     import numpy as np
 
-    from flowrl.deployment import backends, c_compiler, c_source, contract, onnx_model
+    from flowrl.deployment import backends, contract
     from flowrl.deployment.noise_choice import NoiseChoice
 
     if backend in ("auto", "torch"):
         return TorchBackend(made)
-    program, choice = made.program(), NoiseChoice()
-    found: Backend
-    if backend == "c":
-        source, header = c_source.source(program, choice), c_source.header(program, choice)
-        found = backends.CBackend(c_compiler.compiled(source, header), c_source.PREFIX)
-    else:
-        found = backends.OnnxBackend(onnx_model.build(program, choice).SerializeToString())
+    program = made.program()
+    found = unverified(program, backend)
     obs = contract.observations(program, CHECKED_ROWS, np.random.default_rng(contract.SEED))
-    noise = contract.noise_rows(program, choice, None, CHECKED_ROWS)
+    noise = contract.noise_rows(program, NoiseChoice(), None, CHECKED_ROWS)
     act = backends.actions_of(found, program.action_size, given=True)
     vectors = contract.Vectors(obs, noise, program.evaluate(obs, noise), made.act()(obs, noise))
     if not vectors.keeps(act(obs, noise)):
@@ -133,6 +129,18 @@ def backend_of(made: Deployable, backend: str) -> Backend:
             "report it with the checkpoint."
         )
     return found
+
+
+def unverified(program: Program, backend: str) -> Backend:
+    """Return `program` in c or onnx, which takes noise as an input; raises MissingDependency."""
+    from flowrl.deployment import backends, c_compiler, c_source, onnx_model
+    from flowrl.deployment.noise_choice import NoiseChoice
+
+    choice = NoiseChoice()
+    if backend == "c":
+        source, header = c_source.source(program, choice), c_source.header(program, choice)
+        return backends.CBackend(c_compiler.compiled(source, header), c_source.PREFIX)
+    return backends.OnnxBackend(onnx_model.build(program, choice).SerializeToString())
 
 
 class TorchBackend:

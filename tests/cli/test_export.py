@@ -116,6 +116,35 @@ def test_fixed_noise_is_that_of_eval(run: Path, tmp_path: Path, capsys: pytest.C
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "mode", "scale"),
+    [
+        (["--noise-scale", "0.25"], "input", 0.25),
+        (["--set", "noise_scale=0.25"], "input", 0.25),
+        (["--set", "noise_scale=0.25", "--noise", "input"], "input", 1.0),
+        (["--set", "noise=zero"], "zero", 0.0),
+        (["--set", "noise=zero", "--noise-scale", "0.25"], "input", 0.25),
+        (["--noise-scale", "0"], "zero", 0.0),
+        (["--noise", "seeded:3", "--noise-scale", "0.5"], "seeded", 0.5),
+    ],
+)
+def test_the_scale_of_the_noise_is_that_of_the_options_or_of_the_configuration(
+    options: list[str], mode: str, scale: float, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = exported(run, tmp_path, capsys, "--format", "c", "--no-verify", *options)
+    assert (document["noise"]["mode"], document["noise"]["scale"]) == (mode, scale)
+
+
+@pytest.mark.parametrize("noise", ["zero", "half"])
+def test_a_scale_is_refused_for_noise_that_has_one(
+    noise: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--noise", noise, "--noise-scale", "0.5", "-o", str(tmp_path / "out")]
+    assert cli.run(["export", str(run), *options]) == 2
+    assert f"--noise {noise} has its scale already" in capsys.readouterr().err
+    assert not [*(tmp_path / "out").iterdir()]
+
+
 @needs_tools
 @pytest.mark.parametrize(
     ("noise", "mode", "scale"), [("half", "input", 0.5), ("zero", "zero", 0.0), ("seeded:3", "seeded", 1.0)]

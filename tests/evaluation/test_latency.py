@@ -19,6 +19,7 @@ from flowrl.evaluation import machine
 from flowrl.evaluation.latency import (
     Effort,
     FlowInputs,
+    Row,
     Timing,
     bench,
     endpoint_error,
@@ -388,3 +389,73 @@ def test_mistakes_are_reported_before_anything_is_measured(
     assert run(["bench-latency", option, value, "--out", str(out)]) == 2
     assert value in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_other_backends_compute_the_same_samplers_in_the_same_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    options = ["--sampler", "euler:2,dopri5", "--batch", "1,3", "--backends", "torch,onnx", "--out", str(tmp_path)]
+    assert run(["bench-latency", *options, "--json"]) == 0
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out)["networks"][0]["rows"]
+    assert [(row["sampler"], row["backend"], row["batch"]) for row in rows] == [
+        ("euler", "torch", 1), ("euler", "onnx", 1), ("dopri5", "torch", 1),
+        ("euler", "torch", 3), ("euler", "onnx", 3), ("dopri5", "torch", 3),
+    ]  # fmt: skip
+    assert rows[0]["endpoint_error"] == rows[1]["endpoint_error"]
+    assert all(row["p50_us"] <= row["p99_us"] <= row["max_us"] for row in rows)
+    assert all(row["hz"] == pytest.approx(1e6 / (2 * row["p99_us"])) for row in rows)
+    assert "left out dopri5 in onnx: sampler 'dopri5' cannot be exported" in printed.err
+    assert (tmp_path / "latency-XS-batch3-onnx.png").exists()
+
+
+def test_half_the_period_is_the_gate_of_a_rate_and_the_stricter_gate_counts() -> None:
+    assert latency.Gate.of(None, None) is None
+    assert latency.Gate.of(None, 1000.0) == latency.Gate(500.0, "--hz 1000, half of whose period is 500 µs")
+    assert latency.Gate.of(600.0, 1000.0) == latency.Gate.of(None, 1000.0)
+    assert latency.Gate.of(400.0, 1000.0) == latency.Gate(400.0, "--max-p99-us 400")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("most", "code"), [("1e9", 0), ("0.01", 7)])
+def test_the_gate_decides_the_exit_code_on_a_thousand_calls(
+    most: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = machine.judge(2, 0.0, 0.0, 0.0, 1.0)
+    monkeypatch.setattr(machine.LoadMonitor, "verdict", lambda watch, shares: quiet)
+    options = ["--sampler", "euler:1", "--max-p99-us", most, "--out", str(tmp_path)]
+    assert run(["bench-latency", *options]) == code
+    said = capsys.readouterr().err
+    assert ("every p99 is within" in said) == (code == 0)
+    assert ("--max-p99-us 0.01: euler:1 in torch: p99" in said) == (code == 7)
+    (row,) = json.loads((tmp_path / "latency.json").read_text())["networks"][0]["rows"]
+    assert row["batch"] == 1 and row["calls"] >= 1000
+
+
+def test_a_busy_measurement_is_repeated_and_the_least_p99_of_each_row_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([[90.0, 30.0], [20.0, 40.0], [25.0, 50.0]])
+
+    def rows(*_: object, **__: object) -> list[Row]:
+        p99s = zip("ab", next(measured), strict=True)
+        return [Row(name, 1, "c", 1, 1.0, 0.0, 1.0, 1.0, p99, p99, 1000, 1.0, True) for name, p99 in p99s]
+
+    monkeypatch.setattr(latency, "bench", rows)
+    busy = machine.judge(2, 3.1, 3.3, 1.7, 0.9)
+    monkeypatch.setattr(machine.LoadMonitor, "verdict", lambda watch, shares: busy)
+    policy = latency.standard(0)[:1]
+
+    def found(most: float) -> list[float]:
+        document = latency.run(policy, {}, [1], 0, gate=latency.Gate(most, ""))
+        return [row["p99_us"] for row in document["networks"][0]["rows"]]
+
+    assert found(35.0) == [20.0, 30.0]  # two measurements were enough
+    measured = iter([[90.0, 30.0]] * 3)
+    assert found(10.0) == [90.0, 30.0]
+    assert next(measured, None) is None  # three measurements, no more
+
+
+def test_an_unknown_backend_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench-latency", "--backends", "torch,onxx"]) == 2
+    assert "--backends onxx: expected one of torch, onnx, c. Did you mean 'onnx'?" in capsys.readouterr().err

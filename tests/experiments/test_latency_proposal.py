@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowrl.evaluation.statistics import wilson
-from flowrl.experiments.latency import proposal
+from flowrl.experiments.latency_report import proposal
 
 
 def document(rows: list[tuple[str, int | None, float, float | None]], own: tuple[str, int] | None) -> dict[str, Any]:

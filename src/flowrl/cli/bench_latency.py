@@ -69,7 +69,7 @@ def bench_latency(
 
     import torch
 
-    from flowrl.experiments import build, latency, memory
+    from flowrl.experiments import build, latency, latency_report, memory
     from flowrl.storage import files
 
     import_code(imports)
@@ -89,19 +89,19 @@ def bench_latency(
     if as_json:
         print_json(document)
     else:
-        for network, size, rows in latency.tables(document):
-            print(latency.heading(network, size))
-            lines = [latency.line(row, network["own_sampler"]) for row in rows]
-            print_table(latency.COLUMNS, lines, latency.NUMBERS, latency.KEYS)
+        for network, size, rows in latency_report.tables(document):
+            print(latency_report.heading(network, size))
+            lines = [latency_report.line(row, network["own_sampler"]) for row in rows]
+            print_table(latency_report.COLUMNS, lines, latency_report.NUMBERS, latency_report.KEYS)
             print()
-        for line in (*latency.LEGEND, *latency.conditions(document)):
+        for line in (*latency_report.LEGEND, *latency_report.conditions(document)):
             print_line(line)
     say(f"wrote {', '.join(map(str, written))}")
     if gate is not None:
         _judge(gate, document)
         next_command("flowrl export", *([ckpt] if ckpt else ["CKPT"]))
     elif ckpt is not None:
-        best = latency.proposal(document)
+        best = latency_report.proposal(document)
         if best is not None:
             say(best.reason)
         sampler = ["--sampler", best.row["sampler"]] if best else []

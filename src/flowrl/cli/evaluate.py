@@ -38,7 +38,16 @@ def evaluate(
         str | None, typer.Option(metavar="1,2,4,8", help="Evaluate once per number of steps.")
     ] = None,
     overrides: SetOptions = None,
-    episodes: Annotated[int, typer.Option(min=1, max=MOST_EPISODES, help="Episodes to play.")] = 100,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep", help="Compare samplers, steps and noise scales in pairs with the training's: what to deploy."
+        ),
+    ] = False,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_EPISODES, help="Episodes to play; default: 100, in a --sweep 256 a row."),
+    ] = None,
     seed: Seed = 0,
     noise: NoiseModes = None,
     noise_scale: NoiseScales = None,
@@ -51,32 +60,49 @@ def evaluate(
             metavar="FILE", help="Also write the table to this file, with a row for each motion of HumanoidTrack."
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder for a --sweep's sampler-sweep.json and .png; default: beside the checkpoint."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Play episodes and report how good the policy is.
 
     Reports return, success and length with 95 % intervals, velocity evaluations (NFE) and time per action, for
-    each given sampler, number of steps, noise mode and scale.
+    each given sampler, number of steps, noise mode and scale. With --sweep all play the same episodes with the same
+    noise, and are timed in torch, ONNX Runtime and C.
     """
+    from flowrl.cli import sampler_sweep
     from flowrl.contracts.errors import ThresholdMissed, UsageError
     from flowrl.experiments import evaluate
     from flowrl.reporting import spreadsheet
 
     if steps is not None and sweep_steps is not None:
         raise UsageError("--steps and --sweep-steps exclude each other: give --sweep-steps alone.")
+    if out is not None and not sweep:
+        raise UsageError("--out belongs to --sweep, which writes two files. Leave it out, or add --sweep.")
     import_code(imports)
-    request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), episodes, seed, noise, env, noise_scale)
+    count = episodes or 100
+    request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), count, seed, noise, env, noise_scale)
     opened = evaluate.open_checkpoint(ckpt)
-    sweep = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
-    requests = list(dict.fromkeys(map(opened.applicable, request.each(sweep))))
+    counts = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
+    if sweep:
+        for option, value in (("--csv", csv), ("--min-return", min_return)):
+            if value is not None:
+                raise UsageError(f"{option} does not go with --sweep: leave it out, or evaluate the sampler alone.")
+        sampler_sweep.compare(opened, request, counts, episodes, out, as_json=json)
+        return
+    requests = list(dict.fromkeys(map(opened.applicable, request.each(counts))))
     if csv is not None:
         spreadsheet.check(csv)
     results = _evaluate_each(opened, requests, quiet=json)
     rows = [result.summary() for result in results]
     if json:
-        print_json(rows if sweep or len(rows) > 1 else rows[0])
+        print_json(rows if counts or len(rows) > 1 else rows[0])
     else:
-        say(f"{opened.path}: {opened.title}, {episodes} episodes, seed {seed}")
+        say(f"{opened.path}: {opened.title}, {count} episodes, seed {seed}")
         columns, lines = _table(rows)
         print_table(columns, lines, [name for name in columns if name not in TEXTS], KEYS)
     if csv is not None:

@@ -29,6 +29,9 @@ def export(
             "halved, one draw for all, or drawn inside with a seed.",
         ),
     ] = None,
+    noise_scale: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Factor on the noise: 0 zero noise, 1 as trained.")
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Leave squash, scale and bounds of the action to the caller.")
     ] = False,
@@ -50,7 +53,8 @@ def export(
 
     import_code(imports)
     chosen = None if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
-    request = exporting.ExportRequest(chosen or None, sampler, steps, noise, raw, name, verify, tuple(overrides or ()))
+    changes = tuple(overrides or ())
+    request = exporting.ExportRequest(chosen or None, sampler, steps, noise, raw, name, verify, changes, noise_scale)
     done = exporting.export(ckpt, request, out)
     for note in done.notes:
         say(f"note: {note}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,6 +46,24 @@ class Evaluation:
                     variants=self.variants[rows],
                 ),
             )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """Return the episodes of all `parts`, one after another; nan where a part has no such measure."""
+        names = dict.fromkeys(name for part in parts for name in part.measures)
+        unknown = [np.full(len(part.returns), math.nan) for part in parts]
+        return cls(
+            np.concatenate([part.returns for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            np.concatenate([part.successes for part in parts]),
+            {
+                name: np.concatenate([p.measures.get(name, gap) for p, gap in zip(parts, unknown, strict=True)])
+                for name in names
+            },
+            np.concatenate([part.variants for part in parts]),
+            sum(part.actions for part in parts),
+            sum(part.act_seconds for part in parts),
+        )
 
     @property
     def action_us(self) -> float:

@@ -38,7 +38,7 @@ class Deployable:
         """Return the policy in torch as a function (observations (rows, observation), noise (rows, action)) -> actions
         (rows, action). From then on the policy draws no noise of its own."""
         policy, bound = self.loaded.policy, self.bound
-        given = GivenNoise()
+        given = policy.noise if isinstance(policy.noise, GivenNoise) else GivenNoise()
         policy.noise = given  # type: ignore[assignment]
 
         def act(obs: Numbers, noise: Numbers) -> Numbers:

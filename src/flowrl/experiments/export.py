@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flowrl.config.schema import Config
 from flowrl.contracts.errors import MissingDependency, ThresholdMissed, UsageError, did_you_mean
 from flowrl.deployment import (
     backends,
@@ -52,6 +53,7 @@ class ExportRequest:
     name: str = c_source.PREFIX
     verify: bool = True
     overrides: tuple[str, ...] = ()
+    noise_scale: float | None = None
 
 
 @dataclass
@@ -75,7 +77,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
     files.check(out / folder.DESCRIPTION, "--out")
     opened = evaluate.open_checkpoint(path)
     made = deployable.deployable(opened, _evaluated(opened, request), raw=request.raw)
-    choice = noise_choice.parse(request.noise or NOISE_OF_RUN[opened.config.noise], made.noise_scale)
+    choice = _noise(request, made.loaded.config)
     made = Deployable(made.opened, made.loaded, made.interface, made.bound, choice.scale)
     program = made.program()
     fixed = _fixed(made, choice)
@@ -97,6 +99,20 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
         else:
             files.write_text(out / name, content)
     return export
+
+
+def _noise(request: ExportRequest, config: Config) -> NoiseChoice:
+    """Return the requested noise, or that of `config`; a mode that is named alone has its full scale.
+
+    Raises UsageError for a scale of noise that has none.
+    """
+    if (given := request.noise_scale) is not None and not 0 <= given <= 1:
+        raise UsageError(f"--noise-scale {given:g}: expected a number from 0 (zero noise) to 1 (as trained).")
+    if given is not None and request.noise in ("zero", "half"):
+        raise UsageError(f"--noise {request.noise} has its scale already: leave --noise-scale {given:g} out.")
+    scale = (config.noise_scale if request.noise is None else 1.0) if given is None else given
+    mode = request.noise or NOISE_OF_RUN[config.noise if given is None or config.noise == "fixed" else "random"]
+    return noise_choice.parse("zero" if scale == 0 else mode, scale)
 
 
 def _formats(request: ExportRequest) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from flowrl.evaluation.machine import LoadMonitor, machine
 from flowrl.experiments import deployable, sampler_choice, serve
 from flowrl.experiments.build import load_policy
 from flowrl.experiments.evaluate import EvalRequest, open_checkpoint
+from flowrl.experiments.latency_report import P99, short, tables, titled
 from flowrl.networks.normaliser import Normaliser
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
@@ -45,22 +46,9 @@ STANDARD_OUTPUT_SCALE = 24.0
 DOCUMENT = "latency.json"
 REFERENCE = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
 
-COLUMNS = [
-    "sampler", "steps", "backend", "NFE", "p50 µs", "p90 µs", "p99 µs", "max µs", "Hz", "calls", "error", "Pareto",
-]  # fmt: skip
-NUMBERS = ["steps", *COLUMNS[3:-1]]
-KEYS = COLUMNS[:3]  # identify a row
 BACKENDS = ("torch", "onnx", "c")
 GATED = Effort(enough=5000, seconds=5.0, least=1000)  # fifty or ten calls above the 99th percentile
 ATTEMPTS = 3  # at most, on a busy machine: other programs only add to the time of a call
-TOLERABLE_ERROR = 0.1  # of the actions' spread: far less than the noise with which a policy explores
-LEGEND = [
-    "µs per call; a p99 of fewer than 100 calls is nearly the slowest of them",
-    "Hz: calls per second with half of each period left for the rest of the controller, by p99",
-    "error: distance to the exact flow's actions, relative to their spread; up to 0.1, or that of the sampler of the",
-    "  training, is tolerable; near 1 or above, the steps are too long for the sampler, whatever its order",
-    "Pareto: no other row of the table is both faster and nearer",
-]
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ def _without_normaliser(
 
 
 def _computed(backend: Backend, action_size: int) -> Compute:
-    """Return the backend with arrays of its own, into which observations and noise are copied, as by `flowrl.load`."""
+    """Return the backend with arrays of its own, into which observations and noise are copied, as in a control loop."""
     arrays: dict[int, tuple[Numbers, Numbers, Numbers]] = {}
 
     def compute(obs: Numbers, noise: Numbers) -> object:
@@ -189,14 +177,11 @@ class Gate:
     def missed(self, document: dict[str, Any]) -> list[str]:
         """Return what is slower, as 'euler:10 in c: p99 612 µs'."""
         return [
-            f"{_titled(row)} in {row['backend']}: p99 {short(row[P99])} µs"
+            f"{titled(row)} in {row['backend']}: p99 {short(row[P99])} µs"
             for network in document["networks"]
             for row in network["rows"]
             if row[P99] > self.most_us
         ]
-
-
-P99 = "p99_us"
 
 
 def run(
@@ -308,102 +293,3 @@ def _draw(document: dict[str, Any], out: Path) -> list[Path]:
             files.append(out / f"latency-{name}-batch{batch}{'' if backend == 'torch' else f'-{backend}'}.png")
             style.save(drawing, files[-1])
     return files
-
-
-# ------------------------------------------------------------------------------------------------- as text
-
-
-def tables(document: dict[str, Any]) -> list[tuple[dict[str, Any], int, list[dict[str, Any]]]]:
-    """Return (network, batch size, rows) for each table."""
-    return [
-        (network, batch, [row for row in network["rows"] if row["batch"] == batch])
-        for network in document["networks"]
-        for batch in dict.fromkeys(row["batch"] for row in network["rows"])
-    ]
-
-
-def heading(network: dict[str, Any], batch: int) -> str:
-    """Return the heading of a table."""
-    sizes = f"observation {network['observation_size']}, action {network['action_size']}"
-    return f"{network['network']} ({sizes}), {batch} action{'s' * (batch > 1)} per call"
-
-
-def line(row: dict[str, Any], own: Key | None) -> list[str]:
-    """Return a row of the table under `COLUMNS`; `own` is the sampler that the policy was trained with."""
-    return [
-        row["sampler"] + (" (training)" if own == (row["sampler"], row["steps"]) else ""),
-        str(row["steps"] or "-"),
-        row["backend"],
-        f"{row['nfe']:.4g}",
-        *(short(row[key]) for key in ("p50_us", "p90_us", P99, "max_us")),
-        f"{row['hz']:,.0f}",
-        str(row["calls"]),
-        "-" if row["endpoint_error"] is None else f"{row['endpoint_error']:.2g}",
-        "*" if row["pareto"] else "",
-    ]
-
-
-def short(microseconds: float) -> str:
-    """Format a time: 3.14, 31.4, 314, 3,142."""
-    return f"{microseconds:.3g}" if microseconds < 100 else f"{microseconds:,.0f}"
-
-
-def conditions(document: dict[str, Any]) -> list[str]:
-    """Return the lines on the machine, and on whether its figures are good."""
-    machine = document["machine"]
-    loads = [f"{document[key]:.1f}" for key in ("load_before", "load_after") if document[key] is not None]
-    threads = f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}"
-    return [
-        f"{machine['processor']}, {machine['cores']} cores, {threads}, "
-        f"torch {machine['torch']}, load {' to '.join(loads) or 'unknown'}",
-        "good figures: the machine was quiet"
-        if document["good"]
-        else f"not good figures: {document['reason']}; repeat on a quiet machine",
-    ]
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """The row that is proposed for a policy, and why."""
-
-    row: dict[str, Any]
-    reason: str
-
-
-def proposal(document: dict[str, Any]) -> Proposal | None:
-    """Propose the fastest row of the first network, at its smallest batch size, whose error is tolerable.
-
-    Tolerable is `TOLERABLE_ERROR`, or the error of the sampler of the training where that is larger: the policy was
-    trained with these actions. Where only the slowest row is as near, the nearest of the others is proposed. None
-    without a row whose error is known.
-    """
-    network, batch = document["networks"][0], min(row["batch"] for row in document["networks"][0]["rows"])
-    rows = [row for row in network["rows"] if row["batch"] == batch and row["endpoint_error"] is not None]
-    if not rows:
-        return None
-    own = network["own_sampler"] and tuple(network["own_sampler"])
-    errors = [row["endpoint_error"] for row in rows if (row["sampler"], row["steps"]) == own]
-    bounds = [(TOLERABLE_ERROR, "a tenth of the actions' spread")]
-    bounds += [(error, "that of the sampler of the training") for error in errors]
-    tolerable, of = max(bounds)
-    slowest = max(rows, key=lambda row: row["p50_us"])
-    others = [row for row in rows if row is not slowest] or rows
-    near = [row for row in others if row["endpoint_error"] <= tolerable]
-    bound = f"at most {tolerable:.2g}, {of}"
-    if near:
-        return _proposal(min(near, key=lambda row: row["p50_us"]), f"the fastest whose error is {bound}")
-    nearest = min(others, key=lambda row: row["endpoint_error"])
-    return _proposal(nearest, f"the nearest of all but the slowest; the error of none is {bound}, so compare returns")
-
-
-def _proposal(row: dict[str, Any], reason: str) -> Proposal:
-    backend = row.get("backend", "torch")
-    facts = f"{short(row['p50_us'])} µs, error {row['endpoint_error']:.2g}"
-    return Proposal(
-        row, f"proposed: {_titled(row)}{'' if backend == 'torch' else f' in {backend}'} ({facts}), {reason}"
-    )
-
-
-def _titled(row: dict[str, Any]) -> str:
-    """Return 'euler:10', or the name alone where there are no steps."""
-    return f"{row['sampler']}:{row['steps']}" if row["steps"] else str(row["sampler"])

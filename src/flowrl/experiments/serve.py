@@ -37,7 +37,8 @@ def load(
         path: The folder that `flowrl export` wrote, which needs no torch; or a checkpoint or run folder.
         sampler: "euler:10", "heun" or "file.py:Class"; default: that of the training. An export has its own.
         noise: "random" (a draw for every action), "zero" or "fixed" (one draw); default: as trained or exported.
-        noise_scale: Factor on the noise: 0 none, 1 as trained; default: that of the export, or 1.
+        noise_scale: Factor on the noise: 0 none, 1 as trained; default: that of the export or of the run's
+            configuration; 1 for `noise` that is named.
         backend: "c" (compiled once, kept in ~/.cache/flowrl), "onnx", "torch" (checkpoints), or "auto": of an export
             the compiled C file if there is one here, else ONNX; of a checkpoint torch. Nothing is compiled unasked.
         seed: Seed of the noise; default: that of the export, or 0.
@@ -78,13 +79,15 @@ def _of_checkpoint(
     policy, config = made.loaded.policy, made.loaded.config
     name = config.sampler.name if policy.sampler is not None else None
     nfe = policy.nfe  # of an adaptive sampler 0 before the first action
+    if noise_scale is None:
+        noise_scale = config.noise_scale if noise is None else 1.0
     return DeployedPolicy(
         backend_of(made, backend),
         made.loaded.observation_size,
         made.loaded.action_size,
         noise=noise or config.noise,
         seed=seed or 0,
-        noise_factor=1.0 if noise_scale is None else noise_scale,
+        noise_factor=noise_scale,
         on_bad=on_bad,
         nfe=nfe or None,
         sampler=name and ":".join(str(each) for each in (name, getattr(policy.sampler, "steps", None)) if each),

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 DECADES = [10.0**power for power in range(-12, 13)]
 ONE_TWO_FIVE = [step * decade for decade in DECADES for step in (1, 2, 5)]
+ONE_TO_NINE = [digit * decade for decade in DECADES for digit in range(1, 10)]
 POWERS_OF_TWO = [2.0**power for power in range(24)]
 POWERS_OF_FOUR = POWERS_OF_TWO[::2]
 MOST_TICKS = 10  # side by side in one panel
 LOGARITHMIC_FROM = 10  # greatest / least quality, below which a logarithmic axis would have no round ticks
 MARKERS = "osD^vPX"
+WIDTH = 9.0  # inches
+INCHES_OF_A_LINE, INCHES_PER_LETTER = 0.6, 0.075  # of an entry of the legend
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def draw(
     grey stair: choices on its worse side are dominated. Errors (better="lower") that span a decade or more are drawn
     on a logarithmic axis. `warning` is printed in red above the figure.
     """
-    figure = new_figure(width=9.0, height=4.2)
+    figure = new_figure(width=WIDTH, height=4.2)
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_cost(left, choices, [choice.nfe for choice in choices], better)
     _draw_cost(right, choices, [choice.latency_us for choice in choices], better)
@@ -62,7 +65,8 @@ def draw(
     left.set_title(title, loc="left")
     right.set_title(warning, loc="right", color=VERMILLION)
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(8, len(labels)))
+    columns = int(WIDTH / (INCHES_OF_A_LINE + INCHES_PER_LETTER * max(map(len, labels))))
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, min(8, columns, len(labels))))
     return figure
 
 
@@ -75,7 +79,8 @@ def _draw_cost(axes: Axes, choices: Sequence[Choice], cost: Sequence[float], bet
     for index, (sampler, colour) in enumerate(colours(samplers).items()):
         of_sampler = np.array([choice.sampler == sampler for choice in choices])
         order = np.flatnonzero(of_sampler)[np.argsort(costs[of_sampler], kind="stable")]
-        style: dict[str, Any] = {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 6}
+        marker = MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # shifted where the colours begin again
+        style: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 6}
         axes.plot(costs[order], qualities[order], label=sampler, linewidth=1.4, zorder=2, **style)
         for choice, at in ((choices[i], costs[i]) for i in order):
             if choice.interval is not None:
@@ -104,6 +109,8 @@ def _scale(axes: Axes, which: Literal["x", "y"], values: Sequence[float], famili
     low, high = min(known) / margin, max(known) * margin
     inside = [[tick for tick in ticks if low <= tick <= high] for ticks in families]
     chosen = next((ticks for ticks in inside if len(ticks) <= MOST_TICKS), inside[-1])
+    if len(chosen) < 2:
+        chosen = [tick for tick in ONE_TO_NINE if low <= tick <= high] or chosen
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(FixedLocator(chosen))

@@ -57,4 +57,4 @@ def distil(
         print_json(result.document())
         return
     print_endpoints(result)
-    next_command("flowrl eval", result.file)
+    next_command("flowrl eval", result.file, *result.code)

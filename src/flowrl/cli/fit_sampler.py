@@ -65,7 +65,7 @@ def fit_sampler(
         print_json(result.document())
         return
     print_endpoints(result)
-    next_command("flowrl eval", ckpt, "--sampler", f"{result.own},{result.file}")
+    next_command("flowrl eval", ckpt, "--sampler", f"{result.own},{result.file}", *result.code)
 
 
 def print_endpoints(result: fewer_evaluations.FewerResult) -> None:

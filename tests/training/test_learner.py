@@ -98,7 +98,7 @@ def test_statistics_move_last() -> None:
     one = learner(config("fpo", "learner.epochs=1", "learner.minibatches=1"))
     one.update(rollout(0))
     data = rollout(1)
-    record = one.estimator.record(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1),
+    record = one.estimator.record(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1), {},
                                  [torch.arange(128)], torch.Generator().manual_seed(0))  # fmt: skip
     one.normaliser.update(data.obs.flatten(0, 1))
     new = one.estimator.compare(one.normaliser(data.obs).flatten(0, 1), data.actions.flatten(0, 1), record,
@@ -135,7 +135,7 @@ def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
         data = rollout(steps=1, envs=1)
         data.rewards.fill_(advantage + one.critic(data.obs).item())
         obs, actions = data.obs.flatten(0, 1), data.actions.flatten(0, 1)
-        record = one.estimator.record(obs, actions, [torch.arange(1)], torch.Generator().manual_seed(0))
+        record = one.estimator.record(obs, actions, {}, [torch.arange(1)], torch.Generator().manual_seed(0))
         state = one.generator.get_state()
         one.update(data)
         one.generator.set_state(state)
@@ -144,10 +144,10 @@ def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
         generator.set_state(state)
         torch.randperm(1, generator=generator)
         fresh = learner(settings)
-        before = fresh.estimator.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
+        before = fresh.estimator.record(obs, actions, {}, [torch.arange(1)], generator)["loss"].mean()
         generator.set_state(state)
         torch.randperm(1, generator=generator)
-        after = one.estimator.record(obs, actions, [torch.arange(1)], generator)["loss"].mean()
+        after = one.estimator.record(obs, actions, {}, [torch.arange(1)], generator)["loss"].mean()
         assert record["loss"].shape == (1, settings.learner.probes.count)
         assert (before - after) * advantage > 0
 

@@ -257,10 +257,13 @@ class Recording:
         self._estimator = estimator
         self.actor = estimator.actor
         self.compare = estimator.compare
+        self.generation = estimator.generation
         self.drawn: Record = {}
 
-    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
-        self.drawn = self._estimator.record(obs, actions, chunks, generator)
+    def record(
+        self, obs: Tensor, actions: Tensor, given: Record, chunks: list[Tensor], draws: torch.Generator
+    ) -> Record:
+        self.drawn = self._estimator.record(obs, actions, given, chunks, draws)
         return self.drawn
 
 

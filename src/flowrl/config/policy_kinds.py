@@ -17,6 +17,7 @@ from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
 from flowrl.policies.gaussian import GaussianPolicy, GaussianPolicySettings
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
+from flowrl.training.flow_ratios import ExactRatio, TailRatio
 from flowrl.training.learner import LearnerSettings
 from flowrl.training.ratio import CFM_LOG_RATIOS, CFMRatio, LikelihoodRatio, RatioEstimator, RatioName
 
@@ -28,10 +29,12 @@ class PolicyKind:
     settings: type[Settings]  # block `policy` of a recipe, with a constant `kind`: the key of this row
     # (observation size, action size, settings, visible) -> actor; `visible` (observation,) bool, None: all
     network: Callable[[int, int, Any, Tensor | None], nn.Module]
-    # (actor, settings of the learner) -> what compares the old with the new policy
-    ratio_estimator: Callable[[Any, LearnerSettings], RatioEstimator]
+    # (actor, settings of the learner, settings of the policy) -> what compares the old with the new policy
+    ratio_estimator: Callable[[Any, LearnerSettings, Any], RatioEstimator]
     # (actor, normaliser, noise, settings, sampler or None, training, sampler's name) -> what acts with the actor
     policy: Callable[[Any, Normaliser, Noise, Any, Any, bool, str], Policy]
+    # (settings of the policy, settings of the learner) -> None; raises ValueError for what does not fit
+    refuse: Callable[[Any, LearnerSettings], None]
     network_keys: tuple[str, ...]  # keys of `settings` that the meaning of the weights depends on
     ratios: tuple[RatioName, ...]  # values of `learner.ratio` that the estimator offers
     uses_sampler: bool  # whether it has a flow, which a sampler integrates
@@ -39,19 +42,46 @@ class PolicyKind:
     unused: tuple[KeyPath, ...] = ()  # keys and blocks of a recipe without effect on it
 
 
-def _cfm_ratio(actor: FlowNetwork, learner: LearnerSettings) -> CFMRatio:
+def _flow_ratio(actor: FlowNetwork, learner: LearnerSettings, policy: FlowPolicySettings) -> RatioEstimator:
+    if learner.ratio == "tail":
+        return TailRatio(actor, learner.probes, policy.perturbation)
+    if learner.ratio == "exact":
+        return ExactRatio(actor)
     limits = learner.loss_limit, learner.loss_limit_negative
-    return CFMRatio(actor, learner.probes, learner.loss, CFM_LOG_RATIOS[learner.ratio], *limits)
+    return CFMRatio(actor, learner.probes, learner.loss, CFM_LOG_RATIOS[learner.ratio], *limits, learner.anchor)
+
+
+def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
+    """Raise ValueError for a ratio that the settings of a flow policy do not allow."""
+    if learner.ratio == "tail" and not (policy.perturbation > 0 and policy.action_limit is None):
+        raise ValueError(
+            "learner.ratio tail compares likelihoods of the perturbation: set policy.perturbation above 0, such as "
+            "0.2, and policy.action_limit to null"
+        )
+    if learner.ratio == "exact" and policy.parameterisation == "data":
+        raise ValueError(
+            "learner.ratio exact needs a velocity up to t = 1, where that of a predicted action is 0 / 0: set "
+            "policy.parameterisation to u or eps"
+        )
+    cfm = learner.ratio in CFM_LOG_RATIOS
+    for key, value in (("anchor", learner.anchor), ("probes.coupled", learner.probes.coupled)):
+        if value and not cfm:
+            raise ValueError(f"learner.{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare")
+
+
+def _refuse_gaussian(policy: GaussianPolicySettings, learner: LearnerSettings) -> None:
+    """Every combination fits."""
 
 
 POLICY_KINDS: dict[str, PolicyKind] = {
     "flow": PolicyKind(
         settings=FlowPolicySettings,
         network=FlowNetwork,
-        ratio_estimator=_cfm_ratio,
+        ratio_estimator=_flow_ratio,
+        refuse=_refuse_flow,
         policy=FlowPolicy,
         network_keys=tuple(NetworkSettings.model_fields),
-        ratios=("averaged", "per_probe"),
+        ratios=("averaged", "per_probe", "tail", "exact"),
         uses_sampler=True,
         has_entropy=False,
         unused=(("learner", "entropy_coefficient"),),
@@ -59,7 +89,8 @@ POLICY_KINDS: dict[str, PolicyKind] = {
     "gaussian": PolicyKind(
         settings=GaussianPolicySettings,
         network=GaussianActor,
-        ratio_estimator=lambda actor, learner: LikelihoodRatio(actor),
+        ratio_estimator=lambda actor, *_: LikelihoodRatio(actor),
+        refuse=_refuse_gaussian,
         policy=lambda actor, normaliser, noise, *_: GaussianPolicy(actor, normaliser, noise),
         network_keys=tuple(GaussianSettings.model_fields),
         ratios=("likelihood",),
@@ -71,6 +102,7 @@ POLICY_KINDS: dict[str, PolicyKind] = {
             ("learner", "loss"),
             ("learner", "loss_limit"),
             ("learner", "loss_limit_negative"),
+            ("learner", "anchor"),
         ),
     ),
 }

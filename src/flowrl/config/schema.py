@@ -131,6 +131,7 @@ class Config(Settings):
                 f"policy.kind {name!r} and learner.ratio {learner.ratio!r} do not fit: {offers}. Set algorithm: "
                 f"{' or '.join(ALGORITHMS)} to get a fitting pair"
             )
+        kind.refuse(self.policy, learner)
         if learner.entropy_coefficient and not kind.has_entropy:
             fitting = [name for name, kind in POLICY_KINDS.items() if kind.has_entropy]
             presets = [name for name, preset in ALGORITHMS.items() if preset["policy"]["kind"] in fitting]

@@ -89,7 +89,7 @@ def make_actor(config: Config, observation_size: int, action_size: int, visible:
 
 def make_ratio_estimator(actor: nn.Module, config: Config) -> RatioEstimator:
     """Create the ratio estimator of the policy's kind, which compares `actor` with itself before an update."""
-    return kind_of(config).ratio_estimator(actor, config.learner)
+    return kind_of(config).ratio_estimator(actor, config.learner, config.policy)
 
 
 def make_policy(actor: nn.Module, normaliser: Normaliser, config: Config, noise: Noise, *, training: bool) -> Policy:
@@ -165,8 +165,10 @@ class Run:
         updates = -(-config.total_steps // steps_per_update)
         estimator = make_ratio_estimator(actor, config)
         learner = Learner(estimator, critic, normaliser, config.learner, updates, learner_seed)
-        self.noise = Noise(action_size, "random", noise_seed)
+        self.noise = Noise(action_size, "random", noise_seed, correlation=config.rollout.noise_correlation)
         policy = make_policy(actor, normaliser, config, self.noise, training=True)
+        if estimator.generation:
+            policy.keep = estimator.generation  # type: ignore[attr-defined]  # of a flow, whose ratios alone ask
         self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
         self.best = Best()
         self.code = code_record.digests(config.model_dump(mode="json"))  # of what was loaded
@@ -191,6 +193,7 @@ class Run:
             "env": env.state(),
             "interface": env.interface,
             "random": rng_state.state(noise=noise),
+            **({} if self.noise.last is None else {"last_noise": self.noise.last}),
             "platform": self.platform,
             "metrics_offset": metrics_offset,
             **({"code": self.code} if self.code else {}),
@@ -225,6 +228,7 @@ class Run:
             episodes = {"ended": episodes["ended"]}
         self.training.episodes.load_state_dict(episodes)
         rng_state.restore(content["random"], noise=self.noise.generator)
+        self.noise.last = None if env["envs"] is None else content.get("last_noise")
         return "; ".join(reasons)
 
     def _restore_env(self, saved: dict[str, Any]) -> None:

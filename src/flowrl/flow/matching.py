@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from flowrl.contracts.divisors import bounded
@@ -16,7 +16,8 @@ from flowrl.contracts.protocols import VelocityField
 from flowrl.contracts.settings import Settings
 from flowrl.flow import path
 
-TimeLaw = Literal["uniform", "stratified", "grid", "lognormal"]
+TimeLaw = Literal["uniform", "stratified", "grid", "lognormal", "log_odds"]
+Antithetic = Literal["no", "pair", "mirrored"]
 Weighting = Literal["u", "eps", "data", "elbo"]
 Reduction = Literal["mean", "sum", "sqrt"]
 
@@ -29,13 +30,33 @@ class ProbeSettings(Settings):
     law: TimeLaw = "uniform"
     """Law of the times: uniform on [0, 1]; stratified, one uniform time in each of `count` equal parts;
     grid, the nodes {0, 1/grid, …, 1 - 1/grid} of the paper's code; lognormal, t = 1 / (1 + s) with
-    log s ~ N(mean, std)."""
+    log s ~ N(mean, std); log_odds, log(t / (1 - t)) stratified over ± `odds`."""
+    antithetic: Antithetic = "no"
+    """Probes in pairs, which cut the noise of the ratio while the policy is young at no cost: pair, each noise with its
+    negative at the same time; mirrored, at the time 1 - t."""
     grid: int = Field(10, ge=1, le=1_000_000)
     """Number of nodes of the law `grid`."""
     mean: float = Field(-1.2, ge=-50, le=50)
     """Mean of log s for the law `lognormal`; smaller puts more times near the action."""
     std: float = Field(1.2, gt=0, le=50)
     """Standard deviation of log s for the law `lognormal`."""
+    odds: float = Field(4.0, gt=0, le=12)
+    """Largest log-odds of the times for the law `log_odds`: 4 is 0.018 to 0.982."""
+
+    coupled: bool = False
+    """Whether the noise of one probe per action is that which the action was generated from. For a flow that is
+    straight, with a `perturbation`, its CFM difference is the exact likelihood ratio of the perturbed action."""
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> ProbeSettings:
+        if self.antithetic != "no" and self.count % 2:
+            raise ValueError(f"antithetic {self.antithetic} needs an even number of probes: count is {self.count}")
+        if self.antithetic == "mirrored" and self.law in ("grid", "lognormal"):
+            raise ValueError(
+                f"antithetic mirrored needs a law that is the same backwards in time: {self.law} is not. Set law "
+                "stratified, uniform or log_odds, or antithetic pair"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -52,27 +73,49 @@ class Probes:
     def __getitem__(self, rows: Tensor) -> Probes:
         return Probes(self.times[rows], self.noise[rows])
 
+    def coupled(self, noise: Tensor, settings: ProbeSettings) -> Probes:
+        """Return the same probes with `noise` (batch, action) as that of the first, and its negative as its pair's."""
+        own = self.noise.clone()
+        own[:, 0] = noise
+        if settings.antithetic != "no":
+            own[:, settings.count // 2] = -noise
+        return Probes(self.times, own)
+
 
 def draw_probes(
     batch: int, action_size: int, settings: ProbeSettings, generator: torch.Generator | None = None
 ) -> Probes:
-    """Draw probes for `batch` actions of `action_size` numbers each."""
-    shape = (batch, settings.count, 1)
-    noise = torch.randn(batch, settings.count, action_size, generator=generator)
-    return Probes(_draw_times(shape, settings, generator), noise)
+    """Draw probes for `batch` actions of `action_size` numbers each.
+
+    Antithetic pairs: where the loss is nearly odd in the noise, as the difference of two losses of a young policy is,
+    the pair's mean has less noise than that of two independent probes (antithetic variates, Hammersley & Morton 1956).
+    Every probe by itself has the law of the settings, so the mean is the same.
+    """
+    paired = settings.antithetic != "no"
+    drawn = settings.count // 2 if paired else settings.count
+    noise = torch.randn(batch, drawn, action_size, generator=generator)
+    times = _draw_times((batch, drawn, 1), settings, generator)
+    if not paired:
+        return Probes(times, noise)
+    others = 1 - times if settings.antithetic == "mirrored" else times
+    return Probes(torch.cat([times, others], dim=1), torch.cat([noise, -noise], dim=1))
 
 
 def _draw_times(shape: tuple[int, int, int], settings: ProbeSettings, generator: torch.Generator | None) -> Tensor:
+    """Draw times of `shape`; of mirrored pairs the first halves, which lie in the strata before the middle of time."""
     if settings.law == "grid":
         return torch.randint(settings.grid, shape, generator=generator) / settings.grid
     if settings.law == "lognormal":
         log_s = settings.mean + settings.std * torch.randn(shape, generator=generator)
         return torch.sigmoid(-log_s).clamp(1e-4, 1 - 1e-4)
     uniform = torch.rand(shape, generator=generator)
-    if settings.law == "stratified":
-        parts = torch.arange(settings.count).reshape(1, -1, 1)
-        return (parts + uniform) / settings.count
-    return uniform
+    if settings.law == "uniform":
+        return uniform
+    strata = settings.count if settings.antithetic == "mirrored" else shape[1]
+    stratified = (torch.arange(shape[1]).reshape(1, -1, 1) + uniform) / strata
+    if settings.law == "log_odds":
+        return torch.sigmoid((2 * stratified - 1) * settings.odds)
+    return stratified
 
 
 class LossSettings(Settings):

@@ -15,6 +15,9 @@ from flowrl.networks.normaliser import Normaliser
 from flowrl.networks.velocity import NetworkSettings
 from flowrl.policies.noise import Noise
 
+GENERATION = ("noise", "end")
+"""What a flow policy can keep of an action: the noise it began at, and the flow's end before the perturbation."""
+
 
 class FlowPolicySettings(NetworkSettings):
     """A policy that generates its actions with a flow."""
@@ -53,6 +56,8 @@ class FlowPolicy:
         self.action_limit = settings.action_limit
         self.calls = 0
         self.evaluations = 0
+        self.keep: tuple[str, ...] = ()  # of `GENERATION`, in `generated` after a call
+        self.generated: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
@@ -62,10 +67,17 @@ class FlowPolicy:
         """
         device = self.normaliser.shift.device
         velocity = self.field.bind(self.normaliser(obs.to(device)))
-        action = self._integrate(velocity, self.noise(len(obs)).to(device)).to(obs.device)
+        noise = self.noise(len(obs))
+        action = self._integrate(velocity, noise.to(device)).to(obs.device)
+        if self.keep:
+            self.generated = {"noise": noise, "end": action}
         if self.perturbation:
             action = action + self.perturbation * torch.randn(action.shape, generator=self.noise.generator)
         return action if self.action_limit is None else action.clamp(-self.action_limit, self.action_limit)
+
+    def episodes_ended(self, rows: Tensor) -> None:
+        """Let the noise depend on no earlier draw in the environments `rows` (envs,) bool."""
+        self.noise.restart(rows)
 
     @property
     def nfe(self) -> float:

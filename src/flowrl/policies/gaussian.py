@@ -33,3 +33,7 @@ class GaussianPolicy(Policy):
         """Return raw actions (batch, action) for the observations `obs` (batch, observation)."""
         mean, std = self.actor(self.normaliser(obs.to(self.normaliser.shift.device)))
         return (mean + std * self.noise(len(obs)).to(mean.device)).to(obs.device)
+
+    def episodes_ended(self, rows: Tensor) -> None:
+        """Let the noise depend on no earlier draw in the environments `rows` (envs,) bool."""
+        self.noise.restart(rows)

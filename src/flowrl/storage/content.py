@@ -251,6 +251,7 @@ class CheckpointContent(ContentPart):
     episodes: SavedEpisodes
     env: SavedEnv
     random: SavedRandom
+    last_noise: Annotated[Tensor, AfterValidator(TensorCheck(torch.float32, 2))] | None = None  # NaN where it begins
     metrics_offset: Natural
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
     interface: SavedInterface | None = None  # of the actions; None: saved before there was one

@@ -39,6 +39,10 @@ class LearnerSettings(Settings):
     """Upper bound of old and new CFM losses in value, not in gradient (FPO++: 20)."""
     loss_limit_negative: Changeable[float | None] = Field(None, gt=0, le=1e9)
     """The same for the new loss of actions with negative advantage (FPO++: 20)."""
+    anchor: Changeable[float] = Field(0.0, ge=0, le=1000)
+    """Weight of the mean CFM loss of the policy's own actions, added to the loss of a flow (ReFPO): it keeps the losses
+    from drifting. Pair it with a sampler of order 2 in training: fitted to its own samples, a flow that acts with
+    Euler's method contracts."""
     log_ratio_bound: Changeable[float] = Field(10.0, gt=0, le=80)
     """The log-ratio is kept within ± this before the exponential."""
 
@@ -210,7 +214,8 @@ class Learner:
             advantages = self._scale(advantages)
         flat_obs, actions = obs.flatten(0, 1), rollout.actions.flatten(0, 1)
         chunks = [rows for minibatch in first_epoch for rows in minibatch]
-        record = self.estimator.record(flat_obs, actions, chunks, self.generator)
+        given = {name: value.flatten(0, 1) for name, value in rollout.generation.items()}
+        record = self.estimator.record(flat_obs, actions, given, chunks, self.generator)
         return Batch(flat_obs, actions, advantages.flatten(), returns.flatten(), values.flatten(), record)
 
     def _values(self, obs: Tensor) -> Tensor:
@@ -241,6 +246,8 @@ class Learner:
             loss = losses["policy_loss"] + self.settings.value_coefficient * losses["value_loss"]
             if result.entropy is not None:
                 loss = loss - self.settings.entropy_coefficient * result.entropy.mean()
+            if result.penalty is not None:
+                loss = loss + result.penalty
             (loss * (len(chunk) / len(rows))).backward()
             if means is not None:
                 ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)

@@ -19,8 +19,12 @@ from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.velocity import FlowNetwork
 
 RatioName = Annotated[
-    Literal["averaged", "per_probe", "likelihood"],
-    Field(description="averaged (FPO) and per_probe (FPO++) compare CFM losses of a flow; likelihood is PPO's."),
+    Literal["averaged", "per_probe", "tail", "exact", "likelihood"],
+    Field(
+        description="averaged (FPO) and per_probe (FPO++) compare CFM losses; tail compares likelihoods of the "
+        "`perturbation` that was added to the flow's end; exact those of the continuous flow, for a few action numbers "
+        "and 10 to 20 times the time; likelihood is PPO's."
+    ),
 ]
 Record = dict[str, Tensor]  # each (batch, …): sliced by minibatch rows
 
@@ -32,6 +36,7 @@ class RatioResult:
     log_ratio: Tensor  # (batch, n), n = probes or 1
     entropy: Tensor | None  # (batch,) nats, None where the policy has no closed form
     metrics: dict[str, Tensor]  # scalars without gradient
+    penalty: Tensor | None = None  # scalar, added to the loss
 
 
 class RatioEstimator(Protocol):
@@ -42,9 +47,17 @@ class RatioEstimator(Protocol):
         """The network whose weights are learned."""
         ...
 
-    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
+    @property
+    def generation(self) -> tuple[str, ...]:
+        """What the rollout records of how an action was generated: names in `flowrl.policies.flow.GENERATION`."""
+        return ()
+
+    def record(
+        self, obs: Tensor, actions: Tensor, given: Record, chunks: list[Tensor], draws: torch.Generator
+    ) -> Record:
         """Return what `compare` needs of the old policy, for obs (batch, observation) and actions (batch, action).
 
+        `given` is what the rollout recorded, each (batch, action), and `draws` the generator of random numbers.
         `chunks` are the rows of the first epoch's minibatches: computed in the same pieces, the new value
         of the first minibatch equals the old one to the last bit, and the first ratio is exactly 1.
         """
@@ -59,7 +72,8 @@ class RatioEstimator(Protocol):
 class CFMRatio:
     """Compares the CFM losses of a velocity network at probes that are drawn once per update.
 
-    FPO, arXiv 2507.21053, Algorithm 1; with one ratio per probe FPO++, arXiv 2602.02481.
+    FPO, arXiv 2507.21053, Algorithm 1; with one ratio per probe FPO++, arXiv 2602.02481. `anchor` times the mean loss
+    of the policy's own actions is added to the loss, which holds the flow to what it generates (ReFPO's regulariser).
     """
 
     actor: FlowNetwork
@@ -68,9 +82,18 @@ class CFMRatio:
     log_ratio: Callable[[Tensor, Tensor], Tensor]  # (old losses, new losses), each (batch, n)
     loss_limit: float | None = None
     loss_limit_negative: float | None = None
+    anchor: float = 0.0
 
-    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
-        probes = draw_probes(len(obs), actions.shape[-1], self.probes, generator).to(obs.device)
+    @property
+    def generation(self) -> tuple[str, ...]:
+        return ("noise",) if self.probes.coupled else ()
+
+    def record(
+        self, obs: Tensor, actions: Tensor, given: Record, chunks: list[Tensor], draws: torch.Generator
+    ) -> Record:
+        probes = draw_probes(len(obs), actions.shape[-1], self.probes, draws).to(obs.device)
+        if self.probes.coupled:
+            probes = probes.coupled(given["noise"], self.probes)
         loss = obs.new_empty(probes.times.shape[:2])
         with torch.no_grad():
             for rows in chunks:
@@ -80,12 +103,13 @@ class CFMRatio:
     def compare(self, obs: Tensor, actions: Tensor, record: Record, advantage: Tensor) -> RatioResult:
         new = cfm_loss(self.actor, obs, actions, Probes(record["times"], record["noise"]), self.loss)
         old = record["loss"]
-        mean_loss = new.detach().mean()
+        mean_loss = new.mean()
         if self.loss_limit is not None:
             old, new = _limited(old, self.loss_limit), _limited(new, self.loss_limit)
         if self.loss_limit_negative is not None:
             new = torch.where(advantage.unsqueeze(-1) < 0, _limited(new, self.loss_limit_negative), new)
-        return RatioResult(self.log_ratio(old, new), None, {"cfm_loss": mean_loss})
+        penalty = self.anchor * mean_loss if self.anchor else None
+        return RatioResult(self.log_ratio(old, new), None, {"cfm_loss": mean_loss.detach()}, penalty)
 
 
 @dataclass(frozen=True)
@@ -93,8 +117,11 @@ class LikelihoodRatio:
     """Compares the log-probabilities of a Gaussian actor: PPO, arXiv 1707.06347."""
 
     actor: GaussianActor
+    generation: tuple[str, ...] = ()
 
-    def record(self, obs: Tensor, actions: Tensor, chunks: list[Tensor], generator: torch.Generator) -> Record:
+    def record(
+        self, obs: Tensor, actions: Tensor, given: Record, chunks: list[Tensor], draws: torch.Generator
+    ) -> Record:
         log_probability = obs.new_empty(len(obs))
         with torch.no_grad():
             for rows in chunks:

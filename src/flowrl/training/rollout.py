@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -18,6 +19,9 @@ class RolloutSettings(Settings):
 
     steps: int = Field(32, ge=1, le=1_000_000)
     """Steps per environment and rollout. Short ones update more often, on staler advantages."""
+    noise_correlation: float = Field(0.0, ge=0, lt=1)
+    """Correlation of the noise of an action with that of the one before in its episode: 0 draws each by itself. More
+    explores in longer sweeps. The noise of each action is N(0, 1) whatever it is."""
     stagger: Annotated[bool, AtResume(False, "it acts on the first episodes of a run alone")] = True
     """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else all episodes
     of a task without an early end begin and end together, and an update sees a single phase of them."""
@@ -25,7 +29,7 @@ class RolloutSettings(Settings):
 
 @dataclass(frozen=True)
 class Rollout:
-    """Transitions of all environments; it does not record how the policy chose an action."""
+    """Transitions of all environments."""
 
     obs: Tensor  # (time, envs, observation), in the precision of the environment
     actions: Tensor  # (time, envs, action), raw: before the environment squashes them
@@ -33,13 +37,19 @@ class Rollout:
     successors: Tensor  # (time, envs, observation), the true next observations
     terminated: Tensor  # (time, envs) bool
     truncated: Tensor  # (time, envs) bool
+    # What the ratio asks for of how actions were generated, (time, envs, action) each: data, whatever the sampler.
+    generation: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Rollout:
         """Return the same rollout on `device`."""
-        return Rollout(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+        generation = {name: value.to(device) for name, value in self.generation.items()}
+        names = [each.name for each in fields(self) if each.name != "generation"]
+        return Rollout(**{name: getattr(self, name).to(device) for name in names}, generation=generation)
 
     @classmethod
-    def empty(cls, steps: int, env: Env, precision: torch.dtype = torch.float32) -> Rollout:
+    def empty(
+        cls, steps: int, env: Env, precision: torch.dtype = torch.float32, generation: tuple[str, ...] = ()
+    ) -> Rollout:
         """Allocate a rollout of `steps` steps of `env`, whose observations have that `precision`."""
         shape = (steps, env.count)
         return cls(
@@ -49,6 +59,7 @@ class Rollout:
             successors=torch.empty(*shape, env.observation_size, dtype=precision),
             terminated=torch.empty(shape, dtype=torch.bool),
             truncated=torch.empty(shape, dtype=torch.bool),
+            generation={name: torch.empty(*shape, env.action_size) for name in generation},
         )
 
 
@@ -114,11 +125,15 @@ class Episodes:
 def collect(act: Act, env: Env, obs: Tensor, episodes: Episodes, steps: int) -> tuple[Rollout, Tensor]:
     """Act for `steps` steps from the observations `obs` (envs, observation).
 
-    Returns the rollout and the observations after it; `episodes` is updated.
+    Returns the rollout and the observations after it; `episodes` is updated. What `act` keeps of how it generated its
+    actions (`flowrl.policies.flow.FlowPolicy.keep`) is recorded, and its `episodes_ended` called where it has one.
     """
-    rollout = Rollout.empty(steps, env, obs.dtype)
+    rollout = Rollout.empty(steps, env, obs.dtype, getattr(act, "keep", ()))
+    ended: Callable[[Tensor], None] = getattr(act, "episodes_ended", lambda _: None)
     for t in range(steps):
         action = act(obs)
+        for name, values in rollout.generation.items():
+            values[t] = act.generated[name]  # type: ignore[attr-defined]  # what it keeps
         step = env.step(action)
         rollout.obs[t] = obs
         rollout.actions[t] = action
@@ -126,6 +141,8 @@ def collect(act: Act, env: Env, obs: Tensor, episodes: Episodes, steps: int) -> 
         rollout.successors[t] = step.successor
         rollout.terminated[t] = step.terminated
         rollout.truncated[t] = step.truncated
-        episodes.add(step.reward, step.terminated | step.truncated, step.success)
+        done = step.terminated | step.truncated
+        episodes.add(step.reward, done, step.success)
+        ended(done)
         obs = step.obs
     return rollout, obs

@@ -28,6 +28,7 @@ from flowrl.cli.new import new
 from flowrl.cli.output import json_alone, printable_stdout, program
 from flowrl.cli.play import play
 from flowrl.cli.plot import plot
+from flowrl.cli.ratio import ratio
 from flowrl.cli.suite import suite
 from flowrl.cli.sweep import sweep
 from flowrl.cli.train import train
@@ -45,7 +46,7 @@ SIGTERM, after saving.
 
 GROUPS = {
     "Train": ("train", "suite", "sweep"),
-    "Evaluate": ("eval", "play", "view", "plot", "compare", "inspect"),
+    "Evaluate": ("eval", "play", "view", "plot", "compare", "ratio", "inspect"),
     "Deploy": ("export", "bench-latency", "fit-sampler", "distil", "samplers"),
     "Environments": ("envs", "new", "motions"),
     "Tools": ("doctor",),
@@ -69,6 +70,7 @@ EXAMPLES = {
     "play": "flowrl play runs/cheetah-fpo-seed0 --video cheetah.mp4",
     "view": "flowrl view runs/cheetah-fpo-seed0 --sampler heun:4",
     "plot": "flowrl plot runs/cheetah-fpo-seed0 runs/cheetah-fpo-seed1",
+    "ratio": "flowrl ratio runs/cheetah-fpo-seed0 --out ratio.png",
     "inspect": "flowrl inspect runs/cheetah-fpo-seed0",
     "doctor": "flowrl doctor --json",
 }
@@ -112,6 +114,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "play": play,
     "view": view,
     "plot": plot,
+    "ratio": ratio,
     "inspect": inspect,
     "doctor": doctor,
 }

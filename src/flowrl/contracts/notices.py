@@ -13,7 +13,7 @@ from flowrl.contracts.printable import printable
 
 _COMMANDS = (
     "train|eval|export|bench-latency|fit-sampler|distil|samplers|envs|new|motions|suite|sweep|compare|play|view|plot|"
-    "inspect|doctor"
+    "ratio|inspect|doctor"
 )
 _NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -49,10 +50,18 @@ def velocity_and_divergence(velocity: Velocity, x: Tensor, t: float) -> tuple[Te
 
 def velocity_and_jacobian(velocity: Velocity, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
     """Compute v(x, t) (batch, action) and ∂v/∂x (batch, action, action), of row i its derivative by column j."""
+    return value_and_jacobian(lambda at: velocity(at, t), x)
+
+
+def value_and_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute f(x) (batch, action) and ∂f/∂x (batch, action, action) of a function whose rows do not depend on another.
+
+    One forward derivative for each number of the action, of all rows at once.
+    """
 
     def along(direction: Tensor) -> Any:
-        return torch.func.jvp(lambda at: velocity(at, t), (x,), (direction.expand_as(x),))
+        return torch.func.jvp(function, (x,), (direction.expand_as(x),))
 
     directions = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
-    moved, columns = torch.func.vmap(along, out_dims=(None, 0))(directions)  # type: ignore[arg-type]
-    return moved, columns.permute(1, 2, 0)
+    value, columns = torch.func.vmap(along, out_dims=(None, 0))(directions)  # type: ignore[arg-type]
+    return value, columns.permute(1, 2, 0)

@@ -162,7 +162,7 @@ class Learner:
             fused=True,
         )
         self.schedule = Schedule(settings.schedule, total_updates)
-        self._set_rates()
+        self.refresh_rates()
         self._scale = AdvantageScale(settings.advantage_floor)
         self.generator = torch.Generator().manual_seed(seed)
         self._surrogate = surrogate or SURROGATES[settings.surrogate]
@@ -188,6 +188,11 @@ class Learner:
         self._follow_average()
         self.normaliser.update(rollout.obs.flatten(0, 1))  # last: until here they are the statistics that acted
         return metrics
+
+    def batch(self, rollout: Rollout) -> Batch:
+        """Return what an update on `rollout` would learn from; as an update does, it draws minibatches and probes."""
+        rollout = rollout.to(self.normaliser.shift.device)
+        return self._prepare(rollout, self._draw_minibatches(rollout.rewards.numel())[0])
 
     def _draw_minibatches(self, batch: int) -> list[list[list[Tensor]]]:
         """Draw the rows of every epoch, minibatch and microbatch."""
@@ -283,9 +288,10 @@ class Learner:
 
     def _follow_schedule(self, change: float) -> None:
         self.schedule.advance(change)
-        self._set_rates()
+        self.refresh_rates()
 
-    def _set_rates(self) -> None:
+    def refresh_rates(self) -> None:
+        """Give the optimiser the rates of the settings and of the schedule's present factor."""
         factor = self.schedule.factor
         actor, critic = self.optimizer.param_groups
         actor["lr"] = self.settings.learning_rate * factor
@@ -328,7 +334,7 @@ class Learner:
         present = self.optimizer.state_dict()  # whose parameter groups have the present settings
         self.optimizer.load_state_dict(present | {"state": state["optimizer"]["state"]})
         self.schedule.load_state_dict(state["schedule"])
-        self._set_rates()  # with a larger total_steps the rate follows the new length
+        self.refresh_rates()  # with a larger total_steps the rate follows the new length
         self._scale.largest = state["advantage_scale"]
         self.generator.set_state(state["generator"])
 

@@ -11,7 +11,7 @@ import torch
 
 from flowrl.contracts.protocols import Act, Env
 from flowrl.training.learner import Learner
-from flowrl.training.rollout import Episodes, collect
+from flowrl.training.rollout import Episodes, Rollout, collect
 
 Metrics = dict[str, float]
 
@@ -43,7 +43,7 @@ class Training:
     def iterate(self) -> Metrics:
         """Collect a rollout and update on it; returns the metrics of the iteration."""
         begin = time.perf_counter()
-        rollout, self.obs = collect(self.act, self.env, self.obs, self.episodes, self.rollout_steps)
+        rollout = self.collect()
         collected = time.perf_counter()
         metrics = self.learner.update(rollout)
         end = time.perf_counter()
@@ -61,6 +61,11 @@ class Training:
             **self.episodes.report(),
             **metrics,
         }
+
+    def collect(self) -> Rollout:
+        """Collect a rollout of the policy as it is."""
+        rollout, self.obs = collect(self.act, self.env, self.obs, self.episodes, self.rollout_steps)
+        return rollout
 
     def run(self, report: Callable[[Metrics], None], stop: Callable[[], bool] = lambda: False) -> None:
         """Iterate until the budget is spent or `stop` returns true; `report` is called with the metrics of each."""

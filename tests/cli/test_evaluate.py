@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import flowrl
 from flowrl import cli
@@ -159,3 +160,25 @@ def test_a_scale_that_cannot_be_is_refused(
 ) -> None:
     assert cli.run(["eval", str(grid), "--episodes", "1", *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_perturbed_actions_are_those_that_a_flow_explores_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "small.yaml").write_text(small(32))
+    for name, sets in (("own", ["policy.perturbation=0.5"]), ("without", []), ("ppo", ["algorithm=ppo"])):
+        words = [word for each in sets for word in ("--set", each)]
+        train = ["train", str(tmp_path / "small.yaml"), "--out", str(tmp_path), "--name", name, "--json"]
+        assert cli.run([*train, *words]) == 0
+    capsys.readouterr()
+    opened = evaluate.open_checkpoint(tmp_path / "own")
+    request = evaluate.EvalRequest(noise="zero", episodes=4)
+    policies = [evaluate.load(opened, replace(request, perturbed=perturbed)).policy for perturbed in (False, True)]
+    obs = torch.zeros(4000, 2)
+    moved = policies[1](obs) - policies[0](obs)
+    assert float(moved.std()) == pytest.approx(0.5, abs=0.02)
+    assert cli.run(["eval", str(tmp_path / "own"), "--episodes", "4", "--perturbed", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["perturbation"] == 0.5
+    for name, why in (("without", "it was trained without"), ("ppo", "a Gaussian explores by")):
+        assert cli.run(["eval", str(tmp_path / name), "--perturbed"]) == 2
+        assert why in capsys.readouterr().err

@@ -26,7 +26,8 @@ from flowrl.envs import factory
 from flowrl.experiments import build, train
 from flowrl.reporting.jsonl import read
 from flowrl.storage import checkpoint
-from flowrl.training.learner import Learner, LearnerSettings
+from flowrl.training.learner import Learner
+from flowrl.training.learner_settings import LearnerSettings
 from flowrl.training.rollout import collect
 
 ITERATION = 64  # env steps

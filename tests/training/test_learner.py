@@ -349,3 +349,17 @@ def test_an_update_needs_no_sampler() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "updated", done.stderr
+
+
+def test_under_mirror_an_adaptive_schedule_keeps_the_deviation_of_the_log_ratio_at_the_clip() -> None:
+    """A third of its ratios belong outside the clip range: by their share it would only fall."""
+    adaptive = ("learner.schedule.kind=adaptive", "learner.surrogate=mirror", "learner.epochs=2")
+    one = learner(config("fpo", *adaptive, "learner.clip=1e-6"))
+    metrics = one.update(rollout())
+    assert metrics["log_ratio_std"] / 1e-6 > 2 and one.schedule.factor == pytest.approx(1 / 1.5)
+    other = learner(config("fpo", *adaptive, "learner.clip=100"))
+    metrics = other.update(rollout())
+    assert metrics["log_ratio_std"] / 100 < 0.5 and other.schedule.factor == 1.5
+    tail = learner(config("ppo", *adaptive))  # its change is a KL divergence, whose usual target is 0.01
+    metrics = tail.update(rollout())
+    assert (metrics["kl"] > 0.02) == (tail.schedule.factor < 1)

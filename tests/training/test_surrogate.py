@@ -106,6 +106,7 @@ def test_metrics_of_the_ratio_by_hand() -> None:
     log_ratio = torch.tensor([0.7, 0.95, 1.1, 1.3]).log()
     found = {name: float(value) for name, value in ratio.ratio_metrics(log_ratio, log_ratio, 0.2, 10.0).items()}
     expected = {"ratio_mean": 1.0125, "ratio_min": 0.7, "ratio_max": 1.3, "clipped_share": 0.5, "bound_share": 0.0}
+    expected["log_ratio_std"] = 0.2275603  # of -0.356675, -0.051293, 0.095310 and 0.262364 about their mean
     assert found == pytest.approx(expected, abs=1e-6)
 
 

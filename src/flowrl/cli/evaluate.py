@@ -51,6 +51,12 @@ def evaluate(
     seed: Seed = 0,
     noise: NoiseModes = None,
     noise_scale: NoiseScales = None,
+    perturbed: Annotated[
+        bool,
+        typer.Option(
+            "--perturbed", help="Add the perturbation that a flow explores with, as PPO's sampled actions have theirs."
+        ),
+    ] = False,
     env: OtherEnv = None,
     imports: Imports = None,
     min_return: Annotated[float | None, typer.Option(help="Exit with 7 when the mean return is below this.")] = None,
@@ -85,7 +91,8 @@ def evaluate(
         raise UsageError("--out belongs to --sweep, which writes two files. Leave it out, or add --sweep.")
     import_code(imports)
     count = episodes or 100
-    request = evaluate.EvalRequest(sampler, steps, tuple(overrides or ()), count, seed, noise, env, noise_scale)
+    changes = tuple(overrides or ())
+    request = evaluate.EvalRequest(sampler, steps, changes, count, seed, noise, env, noise_scale, perturbed)
     opened = evaluate.open_checkpoint(ckpt)
     counts = whole_numbers("--sweep-steps", sweep_steps) if sweep_steps is not None else None
     if sweep:
@@ -162,7 +169,8 @@ def _noise(row: dict[str, Any]) -> str:
     """Return the noise of a row: 'random', '0.5 random'."""
     from flowrl.policies import noise_modes
 
-    return noise_modes.label(row["noise"], row["noise_scale"])
+    label = noise_modes.label(row["noise"], row["noise_scale"])
+    return f"{label}, perturbed" if row["perturbation"] else label
 
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

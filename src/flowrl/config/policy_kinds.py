@@ -18,7 +18,7 @@ from flowrl.policies.gaussian import GaussianPolicy, GaussianPolicySettings
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
 from flowrl.training.flow_ratios import ExactRatio, TailRatio
-from flowrl.training.learner import LearnerSettings
+from flowrl.training.learner_settings import LearnerSettings
 from flowrl.training.ratio import CFM_LOG_RATIOS, CFMRatio, LikelihoodRatio, RatioEstimator, RatioName
 
 

@@ -14,7 +14,7 @@ from flowrl.contracts.settings import AtResume, Changeable, Settings
 from flowrl.envs.settings import EnvSettings
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers.registry import SamplerSettings
-from flowrl.training.learner import LearnerSettings
+from flowrl.training.learner_settings import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 
 Algorithm = Literal["fpo", "fpo++", "ppo"]

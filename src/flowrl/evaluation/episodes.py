@@ -170,12 +170,14 @@ def summary(
     nfe: float | None,
     noise: str | None,
     noise_scale: float | None = None,
+    perturbation: float = 0.0,
 ) -> dict[str, Any]:
     """Summarise an evaluation as plain numbers, ready for JSON; None (null) where a number is not known.
 
     `return_ci95` is the bootstrap interval of the mean and `return_iqm_ci95` that of the interquartile mean, both
     [low, high]; `success_ci95` is Wilson's; measures of the environment are averaged. The arguments are passed
-    through: the sampler's name, its number of steps, its velocity evaluations per action, the noise mode and its scale.
+    through: the sampler's name, its number of steps, its velocity evaluations per action, the noise mode and its scale,
+    and the standard deviation of the perturbation that was added.
     """
     returns = evaluation.returns
     succeeded = _succeeded(evaluation.successes)
@@ -196,6 +198,7 @@ def summary(
         "nfe": nfe,
         "noise": noise,
         "noise_scale": noise_scale,
+        "perturbation": perturbation,
         "action_us": evaluation.action_us,
     }
 

@@ -21,6 +21,7 @@ from flowrl.envs import adapter, factory
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.experiments import build, code_record, sampler_choice
+from flowrl.policies.flow import FlowPolicy
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers import registry
 from flowrl.storage import checkpoint
@@ -40,6 +41,7 @@ class EvalRequest:
     noise: str | None = None
     env: str | None = None
     noise_scale: str | None = None  # a number from 0 to 1
+    perturbed: bool = False  # add the perturbation that a flow explores with in training
     steps_option: str | None = field(default=None, compare=False)  # what set `steps`, for messages; None: --steps
 
     @property
@@ -47,7 +49,7 @@ class EvalRequest:
         """'euler:10, random noise'; what is not requested is left out."""
         sampler = f"{self.sampler or 'steps'}:{self.steps}" if self.steps is not None else self.sampler
         noise = " ".join(filter(None, (self.noise_scale, self.noise)))
-        return ", ".join(filter(None, (sampler, noise and f"{noise} noise")))
+        return ", ".join(filter(None, (sampler, noise and f"{noise} noise", "perturbed" if self.perturbed else "")))
 
     def each(self, steps: list[int] | None) -> Iterator[EvalRequest]:
         """Yield a request per sampler in a list such as euler:10,heun:5, per number of steps, per noise mode in a list
@@ -157,7 +159,20 @@ def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
     build.prepare_process(config)
     loaded = build.load_policy(opened.path, opened.content, config, request.seed)
     opened.notify(_doubt(opened, loaded))
+    if request.perturbed:
+        _perturb(opened, loaded)
     return loaded
+
+
+def _perturb(opened: LoadedCheckpoint, loaded: build.LoadedPolicy) -> None:
+    """Let a flow act with the perturbation of its training; raises UsageError for a policy that has none."""
+    policy = loaded.policy
+    if not isinstance(policy, FlowPolicy) or not (given := getattr(loaded.config.policy, "perturbation", 0)):
+        why = (
+            "it was trained without" if isinstance(policy, FlowPolicy) else "a Gaussian explores by its sampled actions"
+        )
+        raise UsageError(f"--perturbed: {opened.path} has no perturbation ({why}). Leave it out.")
+    policy.perturbation = given
 
 
 def _doubt(opened: LoadedCheckpoint, loaded: build.LoadedPolicy) -> str:
@@ -195,6 +210,7 @@ def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
         "nfe": loaded.policy.nfe,
         "noise": noise.mode,
         "noise_scale": 0.0 if noise.mode == "zero" else noise.scale,
+        "perturbation": getattr(loaded.policy, "perturbation", 0.0),
     }
 
 

@@ -146,6 +146,7 @@ def _row(
     latency: dict[str, Timing],
 ) -> Compared:
     summary = episodes.summary(played, **facts)
+    facts = {name: value for name, value in facts.items() if name != "perturbation"}
     difference = played.returns - reference
     return Compared(
         **facts,

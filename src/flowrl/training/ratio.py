@@ -186,6 +186,7 @@ def ratio_metrics(raw: Tensor, log_ratio: Tensor, clip: float, bound: float) -> 
         "ratio_mean": ratio.mean(),
         "ratio_min": ratio.min(),
         "ratio_max": ratio.max(),
+        "log_ratio_std": log_ratio.std(correction=0),
         "clipped_share": ((ratio - 1).abs() > clip).float().mean(),
         "bound_share": (raw.abs() > bound).float().mean(),
     }

@@ -15,8 +15,10 @@ class ScheduleSettings(Settings):
     kind: Literal["constant", "linear", "adaptive"] = "constant"
     """constant; linear, to zero over the run; adaptive, so that the last epoch's policy change stays near
     `target`."""
-    target: float = Field(0.01, gt=0, le=1000)
-    """For `adaptive`: the KL divergence to keep (Gaussian), or the clipped share to keep (flow)."""
+    target: float | None = Field(None, gt=0, le=1000)
+    """For `adaptive`: the change to keep. It is the KL divergence where the ratio has one (likelihood, tail, exact),
+    and the clipped share of other flows; with the surrogate `mirror`, whose ratios belong outside the clip range, the
+    standard deviation of their log-ratio over the clip. null: 0.01, and 1 for the last."""
     smallest: float = Field(0.02, gt=0, le=1)
     """For `adaptive`: lower end of the factor on the learning rate."""
     largest: float = Field(5.0, ge=1, le=1e6)
@@ -31,8 +33,10 @@ class Schedule:
     that of PPO's adaptive KL penalty (Schulman et al. 2017, arXiv 1707.06347, section 4).
     """
 
-    def __init__(self, settings: ScheduleSettings, total_updates: int) -> None:
+    def __init__(self, settings: ScheduleSettings, total_updates: int, usual_target: float = 0.01) -> None:
+        """Begin at a factor of 1; `usual_target` is that of settings without one."""
         self._settings = settings
+        self._target = usual_target if settings.target is None else settings.target
         self._total_updates = total_updates
         self.updates = 0
         self.factor = 1.0
@@ -44,9 +48,9 @@ class Schedule:
         if settings.kind == "linear":
             self.factor = self._rest()
         elif settings.kind == "adaptive":
-            if change > 2 * settings.target:
+            if change > 2 * self._target:
                 self.factor = max(settings.smallest, self.factor / 1.5)
-            elif change < settings.target / 2:
+            elif change < self._target / 2:
                 self.factor = min(settings.largest, self.factor * 1.5)
         return self.factor
 

@@ -41,6 +41,9 @@ def mirror(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     The slope of PPO-clip, SPO and ASPO in log r carries a factor r, so their pull fades where a CFM loss has
     grown by a few units, and an action that left the range downwards does not return. Here the pull grows with the
     distance, for actions of every advantage.
+
+    The step of mirror descent is log r = ε A - log E exp(ε A); the last term, which does not depend on the action, is
+    left out: 0.02 nats at ε = 0.2 and standardised advantages, 3 nats at ε = 2.5.
     """
     return advantage * (1 + log_ratio) - log_ratio.square() / (2 * clip)
 

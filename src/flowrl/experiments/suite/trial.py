@@ -100,6 +100,7 @@ class EvalSummary(BaseModel):
     nfe: Number | None = None
     noise: str | None = None
     noise_scale: Number | None = None  # None: from before there were scales
+    perturbation: Number = 0.0
     action_us: Number | None = None
 
     @property

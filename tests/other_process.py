@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,15 +57,14 @@ def flowrl(
     return [Finished(*result) for result in json.loads(done.stdout)]
 
 
-class Command:
-    """`flowrl words` in a forked process that leads a group of its own: torch is imported already.
+class Fork:
+    """A function in a forked process that leads a group of its own: torch is imported already.
 
-    A suite in it starts its trials from a server of its own, unless it is `sharing` that of this process.
+    The exit code is what the function returns, if that is a number. A suite in it starts its trials from a server of
+    its own, unless it is `sharing` that of this process.
     """
 
-    def __init__(
-        self, folder: Path, *words: str, before: Callable[[], object] = lambda: None, sharing: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, function: Callable[[], object], sharing: bool = False) -> None:
         self._out, self._err = folder / ".stdout", folder / ".stderr"
         self.pid = os.fork()
         if self.pid == 0:
@@ -78,9 +78,11 @@ class Command:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 if not sharing:
                     processes._servers.clear()
-                before()
-                code = run(list(words))
+                returned = function()
                 sys.stdout.flush()
+                code = returned if isinstance(returned, int) else 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
 
@@ -115,6 +117,19 @@ class Command:
         """Wait for the end; the exit code and the text on stderr."""
         code, _, errors = self.finish(seconds)
         return code, errors
+
+
+class Command(Fork):
+    """`flowrl words` in such a process, where `before` is called first."""
+
+    def __init__(
+        self, folder: Path, *words: str, before: Callable[[], object] = lambda: None, sharing: bool = False
+    ) -> None:
+        def command() -> int:
+            before()
+            return run(list(words))
+
+        super().__init__(folder, command, sharing)
 
 
 def descendants(pid: int) -> list[int]:

@@ -21,6 +21,7 @@ import yaml
 from flowrl.cli import run
 from flowrl.config import recipe, schema
 from flowrl.config.recipe import Recipe
+from flowrl.envs import checking
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -204,6 +205,7 @@ def run_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(checking, "SECONDS", 0.2)  # of random actions in `flowrl envs --check`
     run_page(page, monkeypatch)
 
 

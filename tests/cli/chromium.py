@@ -25,13 +25,13 @@ BUTTONS = {"left": 1, "right": 2}
 
 
 class Chromium:
-    """One page of `width` x `height` pixels; `said` are the lines of its console.
+    """One page of `width` x `height` points, drawn with `scale` pixels each; `said` are the lines of its console.
 
     After every event of mouse and keys it waits until the page has drawn two frames, since Studio's page sends the
     state of both once per frame, and then calls `settle`.
     """
 
-    def __init__(self, folder: Path, width: int, height: int, settle: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: Path, width: int, height: int, scale: float) -> None:
         from websockets.sync.client import connect
 
         assert PROGRAM is not None
@@ -45,7 +45,7 @@ class Chromium:
         self._stack = ExitStack()
         url = f"ws://127.0.0.1:{number}{path}"
         self._socket = self._stack.enter_context(connect(url, max_size=2**28, open_timeout=SECONDS, ping_interval=None))
-        self._seen = settle
+        self.settle: Callable[[], None] = lambda: None
         self._number = 0
         self._session: str | None = None
         self.said: list[str] = []
@@ -53,7 +53,7 @@ class Chromium:
         target = next(page["targetId"] for page in pages if page["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.call("Runtime.enable")
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.resize(width, height, scale)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
@@ -68,8 +68,14 @@ class Chromium:
                 assert "error" not in message, message
                 return message["result"]
 
+    def resize(self, width: int, height: int, scale: float) -> None:
+        """Let the page have that size from now on."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
+
     def open(self, url: str) -> None:
-        """Go to a page."""
+        """Go to a page, whose console is empty."""
+        self.said.clear()
         self.call("Page.navigate", url=url)
 
     def says(self, text: str) -> bool:
@@ -89,13 +95,13 @@ class Chromium:
         keys = 2 if ctrl else 0
         place = {"x": x, "y": y, "button": button, "buttons": held, "modifiers": keys, "clickCount": clicks}
         self.call("Input.dispatchMouseEvent", type=kind, **place)
-        self._settle()
+        self._drawn()
 
-    def _settle(self) -> None:
+    def _drawn(self) -> None:
         """Wait until the page has drawn, and the server has seen it."""
         twice = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
         self.call("Runtime.evaluate", expression=twice, awaitPromise=True)
-        self._seen()
+        self.settle()
 
     def click(self, x: float, y: float) -> None:
         """Click with the left button."""
@@ -108,7 +114,7 @@ class Chromium:
         names = {"key": "Control", "code": "ControlLeft", "windowsVirtualKeyCode": 17, "nativeVirtualKeyCode": 17}
         kind = "rawKeyDown" if held else "keyUp"
         self.call("Input.dispatchKeyEvent", type=kind, modifiers=2 if held else 0, location=1, **names)
-        self._settle()
+        self._drawn()
 
     def close(self) -> None:
         """End the browser."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,8 @@ from flowrl.contracts.errors import UsageError
 from flowrl.experiments.build import Run
 from flowrl.storage import checkpoint
 from tests.envs import own_environment
+from tests.other_process import Command
 
-COMMAND = [sys.executable, "-m", "flowrl"]
 SMALL = """
 rollout: {steps: 8}
 policy: {hidden: [8]}
@@ -38,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own_environment.write(folder / "own")
     (folder / "own" / "reach.yaml").write_text(REACH)
     (folder / "own" / "registered.yaml").write_text(f"imports: my_env.py\n{REGISTERED}")
-    subprocess.run([*COMMAND, "train", "own/reach.yaml", "--name", "a"], cwd=folder, check=True, capture_output=True)
+    assert Command(folder, "train", "own/reach.yaml", "--name", "a").finish().code == 0
     return folder
 
 
@@ -170,17 +169,14 @@ def test_a_suite_reaches_own_code_in_its_processes(here: Path) -> None:
     """faults.md 1.1 and 1.2: the trials are processes of their own, and resume and evaluate what they saved."""
     (here / "own/plain.yaml").write_text(REGISTERED)
     options = ["--algorithms", "fpo", "--seeds", "1", "--episodes", "2"]
-    suite = ["suite", "own/reach.yaml", "own/plain.yaml", *options]
-    refused = subprocess.run([*COMMAND, "suite", "own/plain.yaml", *options], capture_output=True, text=True)
-    assert refused.returncode == 2 and "there is no environment 'door/Reach-v0'" in refused.stderr
+    suite = ["suite", "own/reach.yaml", "own/plain.yaml", *options, "--import", "own/my_env.py", "--json"]
+    refused = Command(here, "suite", "own/plain.yaml", *options, sharing=True).finish()
+    assert refused.code == 2 and "there is no environment 'door/Reach-v0'" in refused.err
     assert not (here / "runs/suite").exists()  # before the first trial
-    done = subprocess.run([*COMMAND, *suite, "--import", "own/my_env.py", "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["finished"] == 2
-    again = subprocess.run(
-        [*COMMAND, *suite, "--import", "own/my_env.py", "--episodes", "3", "--json"], capture_output=True, text=True
-    )
-    assert json.loads(again.stdout)["finished"] == 2, again.stderr
+    for episodes in ("2", "3"):  # trained and evaluated, then evaluated again
+        done = Command(here, *suite, "--episodes", episodes, sharing=True).finish()
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["finished"] == 2
 
 
 @pytest.mark.slow
@@ -189,7 +185,5 @@ def test_processes_of_the_environments_reach_own_code(here: Path) -> None:
         f"total_steps: 32\nenv: {{id: my_task.py:Cart, count: 2, mode: async}}\n{SMALL}"
     )
     for name in ("registered", "cart"):
-        done = subprocess.run(
-            [*COMMAND, "train", f"own/{name}.yaml", "--set", "env.mode=async"], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+        done = Command(here, "train", f"own/{name}.yaml", "--set", "env.mode=async").finish()
+        assert done.code == 0, done.err

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
+import pytest
 import torch
 
 from flowrl.config.policy_kinds import POLICY_KINDS
@@ -32,42 +33,51 @@ learner: {ratio: likelihood, minibatches: 2, epochs: 2, entropy_coefficient: 0.0
 """
 
 
-def flowrl(folder: Path, *commands: str) -> list[other_process.Finished]:
-    """Run `commands` in `folder` with the linear policy planted."""
+COMMANDS = (
+    "train linear.yaml --name short --json",
+    "train linear.yaml --name straight --set total_steps=320",
+    "eval short --episodes 2 --sampler heun --json",
+    "train --resume runs/short --set total_steps=320",
+    "inspect short --json",
+    "bench-latency short",
+)
+MISTAKES = {
+    "policy.kind=lineal": ["flow, gaussian or linear", "Did you mean 'linear'?"],
+    "policy.hidden=[3]": ["policy.hidden: unknown key", "linear"],
+    "learner.ratio=averaged": ["policy.kind 'linear'", "a linear policy takes 'likelihood'"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kinds")
     (folder / "linear.yaml").write_text(RECIPE)
-    return other_process.flowrl([command.split() for command in commands], folder, PLANTED)
+    return folder
 
 
-def test_a_planted_kind_is_trained_evaluated_and_resumed(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def results(folder: Path) -> list[other_process.Finished]:
+    """What `COMMANDS` and then those with `MISTAKES` print, all in one process with the linear policy planted."""
+    mistaken = [f"train linear.yaml --dry-run --set {override}" for override in MISTAKES]
+    return other_process.flowrl([command.split() for command in (*COMMANDS, *mistaken)], folder, PLANTED)
+
+
+def test_a_planted_kind_is_trained_evaluated_and_resumed(folder: Path, results: list[other_process.Finished]) -> None:
     """2 iterations of 4 · 20 steps, continued to 4: the same weights as of 4 iterations at once."""
-    short, straight, evaluation, resumed, inspection, timing = flowrl(
-        tmp_path,
-        "train linear.yaml --name short --json",
-        "train linear.yaml --name straight --set total_steps=320",
-        "eval short --episodes 2 --sampler heun --json",
-        "train --resume runs/short --set total_steps=320",
-        "inspect short --json",
-        "bench-latency short",
-    )
+    short, straight, evaluation, resumed, inspection, timing = results[: len(COMMANDS)]
     for code, _, err in (short, straight, evaluation, resumed, inspection):
         assert code == 0, err
     assert json.loads(short[1])["metrics"]["iteration"] == 2
     assert '"sampler": null' in evaluation[1]
-    actors = [checkpoint.load(tmp_path / "runs" / name / "ckpt.pt")["actor"] for name in ("short", "straight")]
+    actors = [checkpoint.load(folder / "runs" / name / "ckpt.pt")["actor"] for name in ("short", "straight")]
     assert actors[0].keys() == actors[1].keys() == {"mean.weight", "mean.bias"}
     assert all(torch.equal(weight, actors[1][name]) for name, weight in actors[0].items())
     assert timing[0] == 2
     assert "linear policy: it has no flow" in timing[2]
 
 
-def test_messages_name_a_planted_kind(tmp_path: Path) -> None:
-    expected = {
-        "policy.kind=lineal": ["flow, gaussian or linear", "Did you mean 'linear'?"],
-        "policy.hidden=[3]": ["policy.hidden: unknown key", "linear"],
-        "learner.ratio=averaged": ["policy.kind 'linear'", "a linear policy takes 'likelihood'"],
-    }
-    results = flowrl(tmp_path, *(f"train linear.yaml --dry-run --set {override}" for override in expected))
-    for (code, _, err), words in zip(results, expected.values(), strict=True):
+def test_messages_name_a_planted_kind(results: list[other_process.Finished]) -> None:
+    for (code, _, err), words in zip(results[len(COMMANDS) :], MISTAKES.values(), strict=True):
         assert code == 2
         assert [word for word in words if word not in err] == []
 

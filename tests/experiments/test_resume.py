@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,8 @@ from flowrl.config.schema import load
 from flowrl.experiments import build, train
 from flowrl.storage import checkpoint, platform
 from flowrl.storage.content import check
+from tests import other_process
+from tests.other_process import Command
 
 RECIPE = """
 algorithm: fpo
@@ -102,19 +102,16 @@ def after_the_first_save() -> None:
 @pytest.mark.slow
 def test_of_two_trainings_in_one_folder_the_second_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("runs/run")
-    command = [sys.executable, "-m", "flowrl", "train", "recipe.yaml", "--name", "run", "--set", "total_steps=10000000"]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    first = Command(Path.cwd(), "train", "recipe.yaml", "--name", "run", "--set", "total_steps=10000000")
     try:
-        while not (folder / "metrics.jsonl").exists() or len(metrics(folder)) < 3:
-            assert first.poll() is None
-            time.sleep(0.05)
+        first.wait_for(lambda: (folder / "metrics.jsonl").exists() and len(metrics(folder)) >= 3)
         for arguments in (["--resume", "run"], ["recipe.yaml", "--name", "run"]):
             code, _, message = run(capsys, *arguments, "--set", "total_steps=20000000")
             assert code == 2 and f"process {first.pid} on {os.uname().nodename}" in message
         assert run(capsys, "recipe.yaml", "--name", "other")[0] == 0
     finally:
-        first.kill()
-        first.wait()
+        os.kill(first.pid, signal.SIGKILL)
+        first.end()
     content = checkpoint.load(folder / "ckpt.pt")
     steps = (content["progress"]["iteration"] + 5) * ITERATION
     assert run(capsys, "--resume", folder, "--set", f"total_steps={steps}")[0] == 0
@@ -591,12 +588,9 @@ def test_another_instruction_set_sums_in_another_order(capsys: pytest.CaptureFix
     """It is recorded, and equal to itself."""
     if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
         pytest.skip("this processor has one instruction set for torch")
-    command = [sys.executable, "-m", "flowrl", "train", "recipe.yaml", "--name"]
-    for name in ("one", "two"):
-        done = subprocess.run(
-            [*command, name], env=os.environ | {"ATEN_CPU_CAPABILITY": "default"}, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    commands = [["train", "recipe.yaml", "--name", name] for name in ("one", "two")]
+    for done in other_process.flowrl(commands, Path.cwd(), variables={"ATEN_CPU_CAPABILITY": "default"}):
+        assert done.code == 0, done.err
     content_of(capsys)
     one, two, here = (checkpoint.load(Path("runs", name, "ckpt.pt")) for name in ("one", "two", "run"))
     assert one["platform"]["instructions"] == "DEFAULT" != here["platform"]["instructions"]

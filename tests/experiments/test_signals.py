@@ -3,7 +3,6 @@
 import os
 import pty
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 
 from flowrl.cli import run
 from flowrl.contracts.errors import Stopped, stop_behind
-from flowrl.envs import factory  # noqa: F401  imported once, for all forked commands
-from flowrl.experiments import evaluate, play, train  # noqa: F401
 from flowrl.experiments.signals import StopSignal
 from flowrl.storage import checkpoint
-from tests.other_process import descendants
+from tests.other_process import Command, descendants
 
 MODES = {
     "sync": ("pendulum.yaml", "--set", "env.mode=sync"),
@@ -24,51 +21,6 @@ MODES = {
     "batch": ("gridworld.yaml",),
 }
 SMALL = ["--name", "run", "--set", "total_steps=100_000_000", "--set", "env.count=4", "--set", "learner.epochs=1"]
-
-
-class Command:
-    """`flowrl words` in a forked process that leads a group of its own: torch is imported already."""
-
-    def __init__(self, folder: Path, *words: str, before: Callable[[], None] = lambda: None) -> None:
-        self._log = folder / ".stderr"
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 99
-            try:
-                os.setsid()
-                os.chdir(folder)
-                os.dup2(os.open(self._log, os.O_WRONLY | os.O_CREAT), 2)
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                sys.stderr, sys.stdout = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (2, 1))
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                before()
-                code = run(list(words))
-            finally:
-                os._exit(code)
-
-    @property
-    def running(self) -> bool:
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
-        limit = time.monotonic() + seconds
-        while not condition():
-            assert self.running, self._log.read_text()
-            assert time.monotonic() < limit
-            time.sleep(0.02)
-
-    def end(self, seconds: float = 60) -> tuple[int, str]:
-        """Wait for the end; the exit code and the text on stderr."""
-        limit = time.monotonic() + seconds
-        while self.running:
-            if time.monotonic() > limit:
-                os.killpg(self.pid, signal.SIGKILL)
-                pytest.fail(f"still running: {self._log.read_text()}")
-            time.sleep(0.02)
-        _, status = os.waitpid(self.pid, 0)
-        errors = self._log.read_text()
-        self._log.unlink()
-        return os.waitstatus_to_exitcode(status), errors
 
 
 def training(folder: Path, *words: str, before: Callable[[], None] = lambda: None) -> Command:

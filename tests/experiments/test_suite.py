@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -33,6 +32,7 @@ from flowrl.experiments.suite.trial import (
     write_record,
 )
 from flowrl.storage.lock import RunLock
+from tests.other_process import Command
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,6 @@ fpo: {sampler: {name: euler, steps: 2}, learner: {clip: 0.2}}
 """
 LONGER = SMALL.replace("total_steps: 64", "total_steps: 40960").replace("count: 4", "count: 64")
 CONTROL = ["small.yaml", "--set", "env.id=flowrl/CheetahRun-v0"]
-COMMAND = [sys.executable, "-m", "flowrl", "suite"]
 
 
 @pytest.fixture(scope="module")
@@ -306,9 +305,10 @@ def test_what_a_sampler_prints_is_not_in_the_json(folder: Path) -> None:
     options = suite("--set", "fpo.sampler.name=printing.py:Mine", "--json")
     options[options.index("out")] = "printed"
     options[options.index("fpo,ppo")] = "fpo"
-    done = subprocess.run([*COMMAND, *options[1:]], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["finished"] == 1
-    assert "hello from a third-party sampler" in done.stderr
+    code, out, errors = Command(folder, *options, sharing=True).finish()
+    assert code == 0, errors
+    assert json.loads(out)["finished"] == 1
+    assert "hello from a third-party sampler" in errors
 
 
 def test_a_diverged_trial_is_recorded_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -351,19 +351,13 @@ def test_a_failed_trial_is_run_again(folder: Path) -> None:
 # --- interruptions ----------------------------------------------------------------------------------
 
 
-def begun(folder: Path, algorithms: str) -> subprocess.Popen[str]:
+def begun(folder: Path, algorithms: str) -> Command:
     """A suite in a process of its own, once all of its trials are training."""
     (folder / "small.yaml").write_text(LONGER)
-    process = subprocess.Popen(
-        [*COMMAND, *suite("--out", "new", "--algorithms", algorithms)[1:]],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = Command(folder, *suite("--out", "new", "--algorithms", algorithms), sharing=True)
     files = [folder / f"new/small/{name}/seed0/metrics.jsonl" for name in algorithms.split(",")]
-    while process.poll() is None and not all(file.exists() and file.stat().st_size for file in files):
-        time.sleep(0.02)
-    return process
+    command.wait_for(lambda: all(file.exists() and file.stat().st_size for file in files))
+    return command
 
 
 def iterations(run: Path) -> list[int]:
@@ -373,9 +367,9 @@ def iterations(run: Path) -> list[int]:
 @pytest.mark.timeout(300)
 def test_ctrl_c_saves_and_the_same_command_continues(folder: Path) -> None:
     process = begun(folder, "fpo,ppo")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    os.kill(process.pid, signal.SIGINT)
+    code, errors = process.end(120)
+    assert code == 130, errors
     again = errors.splitlines()[-1]
     assert "flowrl suite small.yaml --algorithms fpo,ppo --seeds 1" in again
     assert "Traceback" not in errors
@@ -401,8 +395,8 @@ def test_a_trial_that_was_never_started_is_known_to_be_missing(folder: Path) -> 
 @pytest.mark.timeout(300)
 def test_after_kill_9_the_next_suite_waits_for_the_orphaned_processes(folder: Path) -> None:
     process = begun(folder, "fpo")
-    process.kill()
-    process.communicate(timeout=60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.end()
     asked_again = {"algorithms": ("fpo",), "out": Path("new")}
     assert scheduler.lock(make_jobs(asked(**asked_again))[0].log) is None  # the orphan has it
     outcome, lines = run(**asked_again)

@@ -7,9 +7,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from flowrl.experiments.sweep import study as studies
 from flowrl.experiments.sweep.runner import SweepRunner
 from flowrl.experiments.sweep.space import Dimension, overrides_of, read
 from flowrl.storage import checkpoint
-from tests.other_process import descendants
+from tests.other_process import Command, descendants
 
 SMALL = """
 total_steps: 640
@@ -156,30 +154,24 @@ def sweep(*more: str) -> list[str]:
     return ["sweep", "small.yaml", "--space", "space.yaml", "--episodes", "4", "--out", "out", *more]
 
 
-def flowrl_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "flowrl", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @needs_optuna
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_continues_and_its_best_recipe_trains(folder: Path) -> None:
     Path("small.yaml").write_text(SMALL.replace("total_steps: 640", "total_steps: 9600"))
-    process = subprocess.Popen([sys.executable, "-m", "flowrl", *sweep("--trials", "2")], start_new_session=True)
+    process = Command(folder, *sweep("--trials", "2"))
     running = Path("out/trial0000/seed0")
-    while not (running / "metrics.jsonl").is_file() or (running / "metrics.jsonl").read_text().count("\n") < 20:
-        assert process.poll() is None
-        time.sleep(0.05)
+    lines = running / "metrics.jsonl"
+    process.wait_for(lambda: lines.is_file() and lines.read_text().count("\n") >= 20)
     for pid in (process.pid, *descendants(process.pid)):
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    process.end()
     begun = checkpoint.load(running / "ckpt.pt")["progress"]["iteration"]
 
-    done = flowrl_process(*sweep("--trials", "2", "--json"))
-    assert done.returncode == 0, done.stderr
-    assert "2 trials: 0 done, 1 to continue; 1 at a time" in done.stderr
-    document = json.loads(done.stdout)
+    code, out, errors = Command(folder, *sweep("--trials", "2", "--json"), sharing=True).finish()
+    assert code == 0, errors
+    assert "2 trials: 0 done, 1 to continue; 1 at a time" in errors
+    document = json.loads(out)
     by_number = sorted(document["trials"], key=lambda each: each["trial"])
     assert [(trial["trial"], trial["state"]) for trial in by_number] == [
         (0, "finished"), (1, "finished"),
@@ -230,9 +222,10 @@ def test_a_sweep_with_other_options_is_refused(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_several_seeds_are_averaged_and_trials_run_side_by_side(folder: Path) -> None:
-    done = flowrl_process(*sweep("--trials", "1", "--seeds", "2", "--jobs", "2", "--pruner", "median", "--json"))
-    assert done.returncode == 0, done.stderr
-    for trial in json.loads(done.stdout)["trials"]:
+    words = sweep("--trials", "1", "--seeds", "2", "--jobs", "2", "--pruner", "median", "--json")
+    code, out, errors = Command(folder, *words, sharing=True).finish()
+    assert code == 0, errors
+    for trial in json.loads(out)["trials"]:
         assert len(trial["returns"]) == 2 and trial["return"] == pytest.approx(sum(trial["returns"]) / 2)
         saved = [checkpoint.load(Path(trial["folder"]) / f"seed{seed}/ckpt.pt")["config"] for seed in (0, 1)]
         assert [config["seed"] for config in saved] == [0, 1]
@@ -244,8 +237,8 @@ def test_several_seeds_are_averaged_and_trials_run_side_by_side(folder: Path) ->
 @pytest.mark.timeout(900)
 def test_a_sweep_whose_trials_all_fail_ends_with_their_exit_code(folder: Path) -> None:
     Path("space.yaml").write_text("env.options.max_steps: [-3, -2]\n")
-    done = flowrl_process(*sweep("--trials", "1"))
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    code, errors = Command(folder, *sweep("--trials", "1"), sharing=True).end()
+    assert code == 2 and "Traceback" not in errors, errors
     assert not Path("out/best.yaml").exists()
 
 

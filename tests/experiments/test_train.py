@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from flowrl.experiments.build import Run
 from flowrl.networks.normaliser import Normaliser
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
+from tests.other_process import Command
 
 TASKS: dict[str, dict[str, Any]] = {
     "GridWorld": {"id": "flowrl/GridWorld-v0", "count": 8},
@@ -303,24 +301,12 @@ def test_a_taken_name_is_refused_and_a_default_name_is_not_taken_twice(tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_prints_how_to_continue(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "flowrl",
-        "train",
-        "gridworld.yaml",
-        "--name",
-        "run",
-        "--set",
-        "total_steps=10_000_000",
-    ]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = Command(tmp_path, "train", "gridworld.yaml", "--name", "run", "--set", "total_steps=10_000_000")
     lines = tmp_path / "runs/run/metrics.jsonl"
-    while process.poll() is None and not (lines.exists() and lines.stat().st_size):
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
+    process.wait_for(lambda: lines.exists() and lines.stat().st_size > 0)
+    os.kill(process.pid, number)
+    ended, errors = process.end()
+    assert ended == code, errors
     assert "flowrl train --resume runs/run" in errors
     assert "Traceback" not in errors
     content = checkpoint.load(tmp_path / "runs/run/ckpt.pt")

@@ -147,7 +147,7 @@ REFUSED: dict[str, str] = {
 }
 ONLY = {  # beginnings of the keys that only one kind of policy has, or that act on it alone
     "flow": (
-        *("sampler.", "learner.probes.", "learner.loss.", "learner.loss_limit"),
+        *("sampler.", "learner.probes.", "learner.loss.", "learner.loss_limit", "learner.anchor"),
         *("policy.time_features", "policy.output_scale", "policy.parameterisation"),
         *("policy.perturbation", "policy.action_limit"),
     ),

@@ -129,6 +129,7 @@ REFUSED: dict[str, str] = {
     "policy.time_features": "4",
     "policy.output_scale": "2",
     "policy.parameterisation": "eps",
+    "policy.residual": "true",
     "policy.perturbation": "0.5",
     "policy.action_limit": "1",
     "policy.std": "fixed",
@@ -143,6 +144,7 @@ REFUSED: dict[str, str] = {
     "learner.normalise_observations": "false",
     "learner.critic.hidden": "[9]",
     "learner.critic.activation": "relu",
+    "learner.critic.residual": "true",
     "learner.critic_goal": "masked",
 }
 ONLY = {  # beginnings of the keys that only one kind of policy has, or that act on it alone

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
+from flowrl.networks.mlp import Activation, Widths, check_residual, make_mlp, orthogonal
 
 
 class CriticSettings(Settings):
@@ -16,6 +17,14 @@ class CriticSettings(Settings):
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""
+    residual: bool = Field(
+        False, description="Residual connections and layer normalisation between equally wide hidden layers (SimBa)."
+    )
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> CriticSettings:
+        check_residual(self.hidden, self.residual)
+        return self
 
 
 class Critic(nn.Module):
@@ -26,7 +35,9 @@ class Critic(nn.Module):
         super().__init__()
         self.mask = ObservationMask(visible)
         widths = [observation_size, *settings.hidden, 1]
-        self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=1.0))
+        self.layers = make_mlp(
+            widths, settings.activation, orthogonal(), orthogonal(gain=1.0), residual=settings.residual
+        )
 
     def forward(self, obs: Tensor) -> Tensor:
         """Compute the values (...,) of the observations (..., observation)."""

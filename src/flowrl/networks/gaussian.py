@@ -6,13 +6,13 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, Widths, orthogonal
+from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, make_mlp, orthogonal
 
 LARGEST_EXPONENT = 50.0  # exp(-50) is below the resolution of float64
 SMALLEST_STD = 1e-3
@@ -25,10 +25,16 @@ class GaussianSettings(Settings):
     """Widths of the hidden layers."""
     activation: Activation = "tanh"
     """Between layers."""
+    residual: bool = RESIDUAL
     std: Literal["state_independent", "state_dependent", "fixed"] = "state_independent"
     """Whether the spread is a free number per action dimension, an output of the network, or stays `initial_std`."""
     initial_std: float = Field(1.0, gt=SMALLEST_STD, le=1000)
     """Spread before training: how wide the first actions are."""
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> GaussianSettings:
+        check_residual(self.hidden, self.residual)
+        return self
 
 
 class GaussianActor(nn.Module):
@@ -44,7 +50,9 @@ class GaussianActor(nn.Module):
         self.state_dependent = settings.std == "state_dependent"
         outputs = 2 * action_size if self.state_dependent else action_size
         widths = [observation_size, *settings.hidden, outputs]
-        self.layers = MLP(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
+        self.layers = make_mlp(
+            widths, settings.activation, orthogonal(), orthogonal(gain=0.01), residual=settings.residual
+        )
         wanted = settings.initial_std - SMALLEST_STD
         # The inverse of softplus, which for large numbers is the number itself.
         spread = math.log(math.expm1(wanted)) if wanted < LARGEST_EXPONENT else wanted

@@ -36,6 +36,8 @@ class MLP(nn.ModuleList):
     `initialise` sets the weights of a layer in place, `initialise_last` those of the last where they differ.
     """
 
+    foldable = True  # whether the layers alone are the network, as an export and a fast evaluation need it
+
     def __init__(
         self,
         widths: list[int],
@@ -62,6 +64,59 @@ class MLP(nn.ModuleList):
             hidden = self._activation(functional.linear(hidden, layer.weight, layer.bias))
         last = self.linears[-1]
         return functional.linear(hidden, last.weight, last.bias)
+
+
+class ResidualMLP(MLP):
+    """The same layers with residual connections and layer normalisation: h ← h + W a(norm(h)), and the last layer on
+    norm(h); all hidden widths are equal (SimBa, arXiv 2410.09754: pre-normalised residual blocks for RL)."""
+
+    foldable = False
+
+    def __init__(
+        self,
+        widths: list[int],
+        activation: Activation,
+        initialise: Initialiser,
+        initialise_last: Initialiser | None = None,
+    ) -> None:
+        super().__init__(widths, activation, initialise, initialise_last)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
+
+    def after_first(self, hidden: Tensor) -> Tensor:
+        """Compute the outputs (..., output) from the first layer's output (..., hidden)."""
+        for layer, norm in zip(self.linears[1:-1], self.norms[:-1], strict=True):
+            hidden = hidden + layer(self._activation(norm(hidden)))
+        output: Tensor = self.linears[-1](self.norms[-1](hidden))
+        return output
+
+
+def make_mlp(
+    widths: list[int],
+    activation: Activation,
+    initialise: Initialiser,
+    initialise_last: Initialiser | None = None,
+    *,
+    residual: bool,
+) -> MLP:
+    """Create a `ResidualMLP` or an `MLP`."""
+    kind = ResidualMLP if residual else MLP
+    return kind(widths, activation, initialise, initialise_last)
+
+
+def check_residual(hidden: tuple[int, ...], residual: bool) -> None:
+    """Raise ValueError for hidden layers of several widths where their outputs are added up."""
+    if residual and len(set(hidden)) > 1:
+        raise ValueError(
+            f"residual adds up the outputs of the hidden layers, which must be equally wide: hidden is {list(hidden)}. "
+            f"Set hidden to {[max(hidden)] * len(hidden)}, or residual to false"
+        )
+
+
+RESIDUAL = Field(
+    False,
+    description="Residual connections and layer normalisation between equally wide hidden layers (SimBa). Such a "
+    "policy cannot be exported yet.",
+)
 
 
 def orthogonal(gain: float = math.sqrt(2)) -> Initialiser:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,7 +15,7 @@ from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import MLP, Activation, Widths, lecun_uniform
+from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, lecun_uniform, make_mlp
 
 Parameterisation = Literal["u", "eps", "data"]
 
@@ -30,6 +30,7 @@ class NetworkSettings(Settings):
     """Widths of the hidden layers. Wider fits finer actions and costs time quadratically."""
     activation: Activation = "silu"
     """Between layers. The smooth ones (silu, elu, tanh) give smoother velocities than relu."""
+    residual: bool = RESIDUAL
     time_features: int = Field(8, ge=2, le=64, multiple_of=2)
     """cos and sin of t · {1, 2, 4, 8, …}, half each. More let the velocity change faster along time."""
     output_scale: float = Field(0.25, gt=0, le=1000)
@@ -38,6 +39,11 @@ class NetworkSettings(Settings):
     """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
     Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
     with a single step), and near 0 with data (0.05 to 0.15): it explores by its `perturbation`."""
+
+    @model_validator(mode="after")
+    def _check_widths(self) -> NetworkSettings:
+        check_residual(self.hidden, self.residual)
+        return self
 
 
 def to_velocity(output: Tensor, x: Tensor, t: float | Tensor, parameterisation: Parameterisation) -> Tensor:
@@ -89,7 +95,7 @@ class FlowNetwork(nn.Module):
             self.predicts_residual = nn.Buffer(torch.ones(()))
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
-        self.layers = MLP(widths, settings.activation, lecun_uniform)
+        self.layers = make_mlp(widths, settings.activation, lecun_uniform, residual=settings.residual)
         self._folded: FoldedLayers | None = None
 
     def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
@@ -188,7 +194,7 @@ class BoundVelocity:
         self._folded: FoldedLayers | None = None
         if torch.is_grad_enabled():
             network.drop_folded()
-        elif obs.dim() == 2:
+        elif obs.dim() == 2 and network.layers.foldable:
             self._folded = network.folded()
             self._activate = network.layers.activate_in_place
             self._form = torch.Size((len(obs), network.action_size))  # of the points that it is evaluated at

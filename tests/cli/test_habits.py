@@ -75,7 +75,8 @@ HABITS = [  # a command line, and what the message says to type
     ("eval run --n-episodes 3", "flowrl eval run --episodes 3"),
     ("eval run --deterministic", "flowrl eval run --noise zero"),
     ("eval run --steps 4,x", "--steps 4,x: expected a whole number"),
-    ("eval run --sweep 1,2", "'--sweep-steps'"),
+    ("eval run --sweep 1,2", "flowrl eval run --sweep --sweep-steps 1,2"),
+    ("eval run --sweep euler:1,ab2:4 --episodes 8", "flowrl eval run --sweep --episodes 8 --sampler euler:1,ab2:4"),
     ("play run --out a.mp4", "flowrl play run --video a.mp4"),
 ]
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ from tests.deployment import c_programs
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(c_compiler.compiler() is None, reason="there is no C compiler")]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "quadruped"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "quadruped"
 COMMAND = (0.6, 0.0, 0.3)
 
 
@@ -88,3 +92,24 @@ def test_the_program_in_c_walks_as_the_loop_in_python(export: Path, example: Any
     found = [float(number) for number in re.findall(r"-?\d+\.\d{6}", printed)]
     assert found == pytest.approx(data.qpos[:3].tolist(), abs=1e-3) and "0 held" in printed
     assert abs(data.qpos[2] - model.key("stand").qpos[2]) > 1e-4  # it has moved
+
+
+@pytest.mark.skipif(not list(Path(mujoco.__path__[0]).glob("libmujoco.so.*")), reason="mujoco has no C library here")
+def test_the_script_goes_from_a_trained_run_to_a_program_that_walks(tmp_path: Path) -> None:
+    """deploy.sh with the weights of the FPO recipe after its 4 M steps: it fits, compares, exports and walks."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    shutil.copy(ROOT / "tests" / "data" / "quadruped" / "ckpt.pt", run)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "bin" / "flowrl").symlink_to(Path(sys.executable).with_name("flowrl"))
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environment = os.environ | {"EPISODES": "8", "PATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["sh", "examples/quadruped/deploy.sh", str(run), str(out)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    x, height = re.findall(r"x (-?[\d.]+) m.*height (-?[\d.]+) m", (out / "walked.txt").read_text())[0]
+    assert float(x) > 3 and float(height) > 0.2
+    assert (out / "sampler-sweep.json").is_file() and (out / "policy.json").is_file()

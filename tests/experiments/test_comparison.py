@@ -29,12 +29,13 @@ from flowrl.evaluation.statistics import (
     stratified_interquartile_mean,
     stratified_mean,
 )
-from flowrl.experiments.comparison import compute, figures, markdown, terminal
+from flowrl.experiments.comparison import compute, figures, markdown, speed, terminal
 from flowrl.experiments.comparison.compute import compare, normalised
 from flowrl.experiments.comparison.load import LoadedSuites, read
 from flowrl.experiments.comparison.results import Scale
 from flowrl.experiments.suite.trial import EvalSummary, Failure, TrialRecord, noises, read_record, write_record
 from flowrl.experiments.sweep.runner import objective
+from flowrl.reporting.plots.learning_curves import LearningCurve
 
 Strata = list[np.ndarray]
 
@@ -654,3 +655,53 @@ def test_a_run_folder_is_not_a_suite_folder(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("algorithm: fpo\n")
     with pytest.raises(UsageError, match=r"is a single run.* flowrl plot"):
         read([tmp_path])
+
+
+# --- who is ahead, and how fast --------------------------------------------------------------------
+
+
+def test_the_detectable_difference_of_two_groups_by_hand() -> None:
+    """s² = 1 and 4, three runs each: SE = √(5/3); t with 4 degrees of freedom: 2.7764 (0.975) and 0.9410 (0.8)."""
+    x, y = [1.0, 2.0, 3.0], [10.0, 12.0, 14.0]
+    least = (2.776445 + 0.940965) * math.sqrt(5 / 3)
+    assert statistics.detectable_difference(strata(x), strata(y)) == pytest.approx(least, rel=1e-5)
+    # Two equal tasks: the SE of their mean is √2 smaller, with 8 degrees of freedom: 2.3060 and 0.8889.
+    both = statistics.detectable_difference(strata(x, x), strata(y, y))
+    assert both == pytest.approx((2.306004 + 0.888890) * math.sqrt(5 / 6), rel=1e-5)
+    assert math.isnan(statistics.detectable_difference(strata([1.0]), strata(y)))
+
+
+def test_a_winner_is_named_only_for_a_difference_that_can_be_detected(tmp_path: Path) -> None:
+    scores = {("a", "fpo"): [1.0, 2.0, 3.0], ("a", "ppo"): [7.0, 8.0, 9.0], ("b", "fpo"): [1.0, 2.0, 3.0],
+              ("b", "ppo"): [3.0, 4.0, 5.0]}  # fmt: skip
+    found = compare(read([add_all(tmp_path, scores)]), ("random",))
+    clear, unclear = (found.tasks[task].improvement[0] for task in ("a", "b"))
+    assert clear.detectable == pytest.approx((2.776445 + 0.940965) * math.sqrt(2 / 3), rel=1e-5)  # 3.04
+    assert (clear.difference, clear.winner) == (-6.0, "ppo")
+    assert (unclear.difference, unclear.winner) == (-2.0, None)
+    page = markdown.page(found)
+    assert "| a | fpo - ppo | random | -6 (3.04) | ppo |" in page
+    assert "| b | fpo - ppo | random | -2 (3.04) | not decided |" in page
+
+
+def curve(returns: list[float], seconds_per_iteration: float = 1.0) -> LearningCurve:
+    count = np.arange(1.0, len(returns) + 1)
+    columns = {"env_steps": 100 * count, "seconds": seconds_per_iteration * count, "return_mean": np.array(returns)}
+    return LearningCurve(Path("run"), {}, columns)
+
+
+def test_the_time_to_equal_return_is_that_of_the_median_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Returns 0 to 10 in steps of one an iteration; the other algorithm is twice as slow, and one run never learns."""
+    monkeypatch.setattr(speed, "WINDOW", 1)
+    rising = [float(value) for value in range(11)]
+    curves = {
+        "task": {"fast": [curve(rising)] * 3, "slow": [curve(rising, 2.0), curve(rising, 4.0), curve([0.0] * 11)]}
+    }
+    found = speed.measure(curves, {"task": Scale(0.0, 10.0, "")})["task"]
+    assert found["fast"].seconds == {"50%": 6.0, "75%": 9.0, "90%": 10.0}
+    assert found["fast"].env_steps["50%"] == 600 and found["fast"].reached["90%"] == 3
+    assert found["slow"].seconds["50%"] == 24.0 and found["slow"].reached["50%"] == 2  # of 12, 24 and never
+    assert found["fast"].area is not None and found["fast"].area.value == pytest.approx(0.5)
+    assert found["slow"].area is not None and found["slow"].area.value == pytest.approx(1 / 3)
+    never = speed.measure({"task": {"a": [curve(rising)], "b": [curve([0.0] * 11)]}}, {"task": Scale(0.0, 10.0, "")})
+    assert never["task"]["b"].seconds["50%"] is None and never["task"]["b"].reached["50%"] == 0

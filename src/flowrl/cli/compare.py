@@ -70,11 +70,12 @@ def compare(
         bar.update(f"reading {', '.join(map(str, folders))}")
         suites = load.read(folders, by or ())
         bar.begin()
-        comparison = compute.compare(suites, modes, common_scale, bar.update)
+        curves = _curves(suites)
+        comparison = compute.compare(suites, modes, common_scale, bar.update, curves)
         page = markdown.page(comparison)
         bar.begin()
         bar.update("drawing")
-        files = _write(comparison, page, _curves(suites), out or folders[0])
+        files = _write(comparison, page, curves, out or folders[0])
     if json:
         print_json(comparison.as_dict())
     elif sys.stdout.isatty():

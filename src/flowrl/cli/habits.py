@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -207,7 +208,14 @@ def _place(words: Sequence[str], option: str) -> tuple[int, int, str | None]:
 
 
 def _argument(typed: TypedCommand) -> str:
-    """Return what to type where `key=value` stands without --set, or an option without its hyphens."""
+    """Return what to type where `key=value` stands without --set, an option without its hyphens, or a value after
+    --sweep, which takes none."""
+    if "--sweep" in typed.options & set(typed.words):
+        after = typed.words[typed.words.index("--sweep") + 1 :][:1]
+        if after and not after[0].startswith("-"):
+            of = "--sweep-steps" if re.fullmatch(r"[\d,]+", after[0]) else "--sampler"
+            rest = [word for word in typed.words if word != after[0]]
+            return _type(shlex.join(["flowrl", *rest, of, *after]))
     words: list[str] = []
     for word in typed.words:
         key, equals, value = word.partition("=")

@@ -114,6 +114,23 @@ def probability_of_improvement(x: Strata, y: Strata) -> NDArray[np.float64]:
     return np.asarray(np.mean([_share_above(a, b) for a, b in zip(x, y, strict=True)], axis=0))
 
 
+def detectable_difference(x: Strata, y: Strata, *, level: float = 0.95, power: float = 0.8) -> float:
+    """Return the least difference of two stratified means that a t-test at `level` would find with this `power`.
+
+    (t_{(1 + level) / 2} + t_{power}) · SE with SE² = Σ over tasks (s²_x / n_x + s²_y / n_y) / tasks², and as many
+    degrees of freedom as runs minus groups (Cohen 1988, "Statistical Power Analysis", chapter 2). nan where a task has
+    fewer than two runs.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    groups = [*x, *y]
+    if any(len(runs) < 2 for runs in groups):
+        return nan
+    error = sqrt(sum(deviation(runs) ** 2 / len(runs) for runs in groups)) / len(x)
+    freedom = sum(len(runs) - 1 for runs in groups)
+    return float(stdtrit(freedom, (1 + level) / 2) + stdtrit(freedom, power)) * error
+
+
 def performance_profile(strata: Strata, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (..., thresholds): the mean over the tasks of the share of runs whose score is above each threshold."""
     above = [(runs[..., None] > thresholds).mean(axis=-2) for runs in strata]

@@ -43,11 +43,7 @@ class Compared:
 
     @property
     def title(self) -> str:
-        """'euler:4 with zero noise', 'mean actions'."""
-        kind = "gaussian" if self.sampler is None else "flow"
-        if kind == "gaussian":
-            label = noise_modes.label(self.noise, self.noise_scale)
-            return f"{noise_modes.NAMES[kind].get(label, f'{label} noise')} actions"
+        """'euler:4 with zero noise'."""
         return f"{self.name} with {noise_modes.label(self.noise, self.noise_scale)} noise"
 
     @property

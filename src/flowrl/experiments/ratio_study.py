@@ -16,7 +16,7 @@ from flowrl import __version__
 from flowrl.config import named_code
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments import evaluate
-from flowrl.experiments.build import Run
+from flowrl.experiments.build import Run, kind_of
 from flowrl.experiments.evaluate import LoadedCheckpoint
 from flowrl.flow.density import log_density
 from flowrl.flow.inversion import map_density
@@ -140,7 +140,7 @@ def study(
 def refuse(opened: LoadedCheckpoint) -> None:
     """Raise UsageError for a policy whose likelihood cannot be computed."""
     policy, size = opened.config.policy, opened.content["sizes"]["action"]
-    if policy.kind == "flow" and size > MOST_NUMBERS:
+    if kind_of(opened.config).uses_sampler and size > MOST_NUMBERS:
         raise UsageError(
             f"{opened.path}: its actions have {size} numbers, and the exact likelihood of a flow is computed for at "
             f"most {MOST_NUMBERS}: a Jacobian costs a pass through the network for each. Choose a task with fewer."

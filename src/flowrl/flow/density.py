@@ -16,14 +16,14 @@ def log_density(field: VelocityField, obs: Tensor, actions: Tensor, steps: int) 
     """Compute log p(action | obs) of the flow that carries N(0, 1) along `field` from t = 0 to t = 1, with gradients.
 
     log p(x_1) = log N(x_0) - ∫₀¹ ∇·v(x_t, t) dt along the path that ends in the action (the instantaneous change of
-    variables: Chen et al. 2018, arXiv 1806.07366, theorem 1), integrated from t = 1 back by the midpoint rule in
-    `steps` steps. The divergence is exact: a forward derivative for each number of the action.
+    variables: Chen et al. 2018, arXiv 1806.07366, theorem 1), integrated from t = 1 back in `steps` steps of
+    order two. The divergence is exact: a forward derivative for each number of the action.
 
     Args:
         field: A velocity field over observations.
         obs: Observations (batch, observation).
         actions: Actions (batch, action), before they are squashed.
-        steps: Number of midpoint steps; the error is that of a method of order 2.
+        steps: Number of steps, each with two evaluations.
 
     Returns:
         (batch,) in nats.

@@ -31,8 +31,8 @@ class LearnerSettings(Settings):
     """The same for the new loss of actions with negative advantage (FPO++: 20)."""
     anchor: Changeable[float] = Field(0.0, ge=0, le=1000)
     """Weight of the mean CFM loss of the policy's own actions, added to the loss of a flow (ReFPO): it keeps the losses
-    from drifting. Pair it with a sampler of order 2 in training: fitted to its own samples, a flow that acts with
-    Euler's method contracts."""
+    from drifting. Pair it with a sampler of order 2 in training: trained on its own samples, a flow that acts by a
+    method of order 1 contracts."""
     log_ratio_bound: Changeable[float] = Field(10.0, gt=0, le=80)
     """The log-ratio is kept within ± this before the exponential."""
 

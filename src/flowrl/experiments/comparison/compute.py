@@ -17,7 +17,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.envs.families import family_of
 from flowrl.evaluation import statistics
 from flowrl.evaluation.statistics import Strata
-from flowrl.experiments.comparison import caveats
+from flowrl.experiments.comparison import caveats, speed
 from flowrl.experiments.comparison.load import Group, LoadedSuites
 from flowrl.experiments.comparison.results import (
     AlgorithmResult,
@@ -48,12 +48,14 @@ def compare(
     modes: Sequence[str] = MODES,
     scale: Scale | None = None,
     progress: Callable[[str, int, int], None] = lambda text, done, of: None,
+    curves: speed.Curves | None = None,
 ) -> Comparison:
     """Compare the algorithms on each task and over the tasks that all algorithms have, with notes in words.
 
     `progress` is called before each step with what it is, the steps done and their number.
 
-    `scale` normalises the returns of every task; without it, each task has the scale of `scale_for`.
+    `scale` normalises the returns of every task; without it, each task has the scale of `scale_for`. `curves` are the
+    learning curves of the runs by task and algorithm, for the time that they take.
     """
     _check_noise(suites, modes)
     scales = {task: scale or scale_for(suites, task) for task in suites.tasks}
@@ -70,6 +72,7 @@ def compare(
         tasks=tasks,
         overall=overall,
         missing=suites.missing,
+        speed=speed.measure(curves, scales) if curves else {},
         notes=tuple(caveats.notes(suites, [*improvements, *overall.improvement])),
     )
 
@@ -189,8 +192,14 @@ def _improvements(scores: ScoresByMode, modes: Sequence[str]) -> tuple[Improveme
     improvements = []
     for first, second in combinations(scores, 2):
         for mode in modes:
-            probability = _improvement(scores[first][mode], scores[second][mode])
-            improvements.append(Improvement(first, second, mode, probability.value, probability.ci95))
+            x, y = scores[first][mode], scores[second][mode]
+            probability = _improvement(x, y)
+            difference = float(statistics.stratified_mean(x) - statistics.stratified_mean(y))
+            least = statistics.detectable_difference(x, y)
+            found = least if isfinite(least) else None
+            improvements.append(
+                Improvement(first, second, mode, probability.value, probability.ci95, difference, found)
+            )
     return tuple(improvements)
 
 

@@ -40,6 +40,25 @@ class Improvement:
     noise: str
     value: float
     ci95: Interval | None
+    difference: float  # of their mean scores, first minus second; over several tasks normalised
+    detectable: float | None  # the least difference that so many runs would show; None with fewer than two runs
+
+    @property
+    def winner(self) -> str | None:
+        """The algorithm that is ahead by at least what is detectable; None where that cannot be said."""
+        if self.detectable is None or abs(self.difference) < max(self.detectable, 1e-12):
+            return None
+        return self.first if self.difference > 0 else self.second
+
+
+@dataclass(frozen=True)
+class TimeToReturn:
+    """When the runs of an algorithm on a task reach a return while they train, and how they do over all their steps."""
+
+    reached: Mapping[str, int]  # share of the best return, '50 %' -> runs that reach it
+    seconds: Mapping[str, float | None]  # of training, the median run; None where less than half of them reach it
+    env_steps: Mapping[str, float | None]  # the same in steps
+    area: Estimate | None  # mean normalised return over the steps that all runs have; None without a curve
 
 
 # --- task by task ---------------------------------------------------------------------------------
@@ -144,6 +163,7 @@ class Comparison:
     tasks: Mapping[str, TaskComparison]
     overall: Overall
     missing: tuple[str, ...]  # a sentence for every trial that is not finished
+    speed: Mapping[str, Mapping[str, TimeToReturn]]  # by task and algorithm
     notes: tuple[str, ...]  # what limits the conclusions, a sentence or two each
 
     def as_dict(self) -> dict[str, Any]:

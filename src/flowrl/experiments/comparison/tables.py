@@ -72,7 +72,9 @@ def sections(comparison: Comparison, *, compact: bool) -> Iterator[Section]:
         scales = _scales(comparison)
         yield Section("Overall", [_overall(comparison), "The returns that count as 0 and 1:", scales])
         if overall.improvement:
-            yield Section("Probability of improvement", [_improvements({"all tasks": overall.improvement})])
+            every = {"all tasks": overall.improvement}
+            yield Section("Probability of improvement", [_improvements(every)])
+            yield Section("Who is ahead", [VERDICT, _verdicts(every)])
     if compact:
         for mode in comparison.noise:
             yield Section(f"Tasks, {mode_title(mode)}", [_tasks(comparison, [mode]).without("action")])
@@ -83,6 +85,9 @@ def sections(comparison: Comparison, *, compact: bool) -> Iterator[Section]:
     pairs = {name: task.improvement for name, task in comparison.tasks.items()}
     if any(pairs.values()):
         yield Section("Probability of improvement on each task", [_improvements(pairs)])
+        yield Section("Who is ahead on each task", [VERDICT, _verdicts(pairs)])
+    if comparison.speed:
+        yield Section("Time to equal return", [SPEED, _speed(comparison)])
     if comparison.missing:
         yield Section("Missing trials", [list(comparison.missing)])
     if comparison.notes:
@@ -123,6 +128,49 @@ def _improvements(pairs: Mapping[str, Sequence[Improvement]]) -> ResultTable:
     ]
     header = ["task", "how likely a run of", "beats one of", "noise", "probability"]
     return ResultTable(header, rows, numbers=1)
+
+
+def _verdicts(pairs: Mapping[str, Sequence[Improvement]]) -> ResultTable:
+    """Who is ahead, if that can be said of so many runs."""
+    rows = []
+    for task, improvements in pairs.items():
+        for pair in improvements:
+            least = "?" if pair.detectable is None else f"{pair.detectable:.3g}"
+            difference = f"{pair.difference:+.3g} ({least})"
+            rows.append([task, f"{pair.first} - {pair.second}", pair.noise, difference, pair.winner or "not decided"])
+    return ResultTable(["task", "pair", "noise", "difference", "ahead"], rows, numbers=2)
+
+
+VERDICT = (
+    "The difference of the mean scores, and in brackets the least difference that so many runs would show (t-test at "
+    "95 % with a power of 80 %). An algorithm is called ahead by at least that much, else nothing is decided."
+)
+SPEED = (
+    "Seconds of training and env steps until the median run, averaged over 20 iterations, is at so much of the way to "
+    "the best return of the task; in brackets how many runs get there. Area: mean normalised return over the steps "
+    "that all have."
+)
+
+
+def _speed(comparison: Comparison) -> ResultTable:
+    rows = []
+    for task, algorithms in comparison.speed.items():
+        for name, speed in algorithms.items():
+            cells = [
+                f"{_short(speed.seconds[share])} s, {_short(speed.env_steps[share])} ({number})"
+                for share, number in speed.reached.items()
+            ]
+            area = "-" if speed.area is None else _with_interval(speed.area, "{:.2f}")
+            rows.append([task, name, *cells, area])
+    shares = next(iter(next(iter(comparison.speed.values())).values())).reached
+    return ResultTable(["task", "algorithm", *shares, "area"], rows, numbers=len(shares) + 1)
+
+
+def _short(number: float | None) -> str:
+    """'-', '12.3', '845', '131k'."""
+    if number is None:
+        return "-"
+    return f"{number:.3g}" if number < 1000 else f"{number:,.0f}" if number < 10_000 else f"{number / 1000:,.0f}k"
 
 
 def _tasks(comparison: Comparison, modes: Sequence[str]) -> ResultTable:

@@ -680,7 +680,7 @@ def test_a_winner_is_named_only_for_a_difference_that_can_be_detected(tmp_path: 
     assert clear.detectable == pytest.approx((2.776445 + 0.940965) * math.sqrt(2 / 3), rel=1e-5)  # 3.04
     assert (clear.difference, clear.winner) == (-6.0, "ppo")
     assert (unclear.difference, unclear.winner) == (-2.0, None)
-    page = markdown.page(found)
+    page = " ".join(markdown.page(found).split())
     assert "| a | fpo - ppo | random | -6 (3.04) | ppo |" in page
     assert "| b | fpo - ppo | random | -2 (3.04) | not decided |" in page
 

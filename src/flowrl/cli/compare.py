@@ -14,8 +14,9 @@ import typer
 
 from flowrl.cli.arguments import Json, choice
 from flowrl.cli.output import next_command, print_json, print_line, print_table, printable, say
-from flowrl.cli.progress import progress_bar
+from flowrl.cli.progress import ProgressBar, progress_bar
 from flowrl.contracts.errors import CheckpointError, UsageError
+from flowrl.storage import files as storage
 from flowrl.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for compare.md, .json and the figures; default: the first DIR.")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html", help="Also write one page with tables, figures and videos, to be sent to a colleague."
+        ),
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Set runs beside published results for their tasks, with the sources.")
     ] = False,
@@ -64,6 +71,9 @@ def compare(
     if published:
         _published(folders, as_json=json)
         return
+    if html is not None:
+        storage.check_suffix(html, "--html", "pages", (".html", ".htm"))
+        storage.check(html)
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
     with progress_bar() as bar:
@@ -76,6 +86,9 @@ def compare(
         bar.begin()
         bar.update("drawing")
         files = _write(comparison, page, curves, out or folders[0])
+        if html is not None:
+            write_text(html, _html(comparison, suites, curves, bar))
+            files.append(html)
     if json:
         print_json(comparison.as_dict())
     elif sys.stdout.isatty():
@@ -108,6 +121,19 @@ def _write(
         files.append(folder / f"{NAME}-{name}.png")
         style.save(drawing, files[-1])
     return files
+
+
+def _html(
+    comparison: Comparison, suites: LoadedSuites, curves: dict[str, dict[str, list[LearningCurve]]], bar: ProgressBar
+) -> str:
+    """Return the comparison as one page, with its figures and with videos of its best and its median run."""
+    from flowrl.experiments.comparison import figures, html
+
+    drawings = [html.drawn(figures.curves(curves, comparison.algorithms), "Learning curves")]
+    if comparison.overall.profile:
+        drawings.append(html.drawn(figures.profile(comparison), "Performance profile"))
+    videos = html.videos(suites, comparison.noise[-1], say, bar.update)
+    return html.page(comparison, drawings, list(videos))
 
 
 def _curves(suites: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:

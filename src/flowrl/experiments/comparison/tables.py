@@ -157,7 +157,7 @@ def _speed(comparison: Comparison) -> ResultTable:
     for task, algorithms in comparison.speed.items():
         for name, speed in algorithms.items():
             cells = [
-                f"{_short(speed.seconds[share])} s, {_short(speed.env_steps[share])} ({number})"
+                f"{_reached(speed.seconds[share], speed.env_steps[share])} ({number})"
                 for share, number in speed.reached.items()
             ]
             area = "-" if speed.area is None else _with_interval(speed.area, "{:.2f}")
@@ -166,10 +166,13 @@ def _speed(comparison: Comparison) -> ResultTable:
     return ResultTable(["task", "algorithm", *shares, "area"], rows, numbers=len(shares) + 1)
 
 
-def _short(number: float | None) -> str:
-    """'-', '12.3', '845', '131k'."""
-    if number is None:
-        return "-"
+def _reached(seconds: float | None, steps: float | None) -> str:
+    """'12.3 s, 131k'; '-' where the return is not reached."""
+    return "-" if seconds is None or steps is None else f"{_short(seconds)} s, {_short(steps)}"
+
+
+def _short(number: float) -> str:
+    """'12.3', '845', '131k'."""
     return f"{number:.3g}" if number < 1000 else f"{number:,.0f}" if number < 10_000 else f"{number / 1000:,.0f}k"
 
 

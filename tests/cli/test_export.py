@@ -258,3 +258,30 @@ def test_the_table_says_what_was_exported(run: Path, tmp_path: Path, capsys: pyt
     assert "euler:2 (that of the training), 2 network evaluations per action" in printed.out
     assert "an input, N(0, 1), drawn for each action, as in the training" in printed.out
     assert printed.err.splitlines()[-1] == f"next: make -C {tmp_path} test"
+
+
+def test_files_of_the_users_own_are_not_overwritten(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder that is no export, beside a policy.json of another program, and in an export that does not list it."""
+    options = ["export", str(run), "-o", str(tmp_path), "--format", "c", "--no-verify"]
+    for own in ({"README.md": "mine", "Makefile": "all:"}, {"policy.json": '{"format": 1}'}):
+        for name, text in own.items():
+            (tmp_path / name).write_text(text)
+        assert cli.run(options) == 2
+        said = capsys.readouterr().err
+        assert all(name in said for name in own) and f"--out {tmp_path}/export, or move them away" in said
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == own
+        for name in own:
+            (tmp_path / name).unlink()
+    exported(run, tmp_path, capsys, "--format", "c", "--no-verify")
+    (tmp_path / "policy.onnx").write_text("mine")
+    assert cli.run(options) == 2
+    assert "the folder has policy.onnx, which no export has written there" in capsys.readouterr().err
+    (tmp_path / "policy.onnx").unlink()
+    (tmp_path / "README.md").write_text("mine")
+    assert cli.run(options) == 2
+    assert "README.md, which was changed since it was exported" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == "mine"
+    (tmp_path / "README.md").unlink()
+    exported(run, tmp_path, capsys, "--format", "c", "--no-verify")

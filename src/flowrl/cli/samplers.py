@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flowrl.cli.arguments import Json
+from flowrl.cli.checked_command import CheckedCommand
 from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.contracts.errors import ThresholdMissed
 
@@ -44,7 +45,7 @@ def table(context: typer.Context, json: Json = False) -> None:
     next_command("flowrl samplers check heun")
 
 
-@app.command(epilog="Example: flowrl samplers check my_sampler.py:MySampler")
+@app.command(cls=CheckedCommand, epilog="Example: flowrl samplers check my_sampler.py:MySampler")
 def check(
     name: str = typer.Argument(metavar="NAME", help="A sampler's name, path/file.py:Class, or a fitted FILE.yaml."),
     steps: int | None = typer.Option(

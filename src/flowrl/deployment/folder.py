@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -39,6 +42,40 @@ class Description:
 def is_export(path: Path) -> bool:
     """Return whether `path` is the folder of an export."""
     return (path / DESCRIPTION).is_file()
+
+
+def replaceable(path: Path, names: Collection[str]) -> list[str]:
+    """Return which of the files `names` an earlier export has left in the folder `path`.
+
+    Raises UsageError where one of them is the user's own: there is no policy.json of an export that lists it, or its
+    content is not what that export wrote.
+    """
+    present = [name for name in names if (path / name).exists() or (path / name).is_symlink()]
+    recorded: dict[str, str] | None = None
+    with suppress(CheckpointError):
+        recorded = read(path)[0].files
+    own = [name for name in present if recorded is None or (name != DESCRIPTION and name not in recorded)]
+    changed = [name for name in present if name != DESCRIPTION and name not in own and not _is(path / name, recorded)]
+    if not own and not changed:
+        return present
+    what = f"{', '.join(own)}, which no export has written there" if own else ""
+    what += " and " if own and changed else ""
+    what += f"{', '.join(changed)}, which was changed since it was exported" if changed else ""
+    other = path / "export"
+    while other.exists():
+        other = other.with_name(f"{other.name}-new")
+    raise UsageError(
+        f"--out {path}: the folder has {what}; an export would overwrite or remove it. Choose a folder without such "
+        f"files: --out {shlex.quote(str(other))}, or move them away first."
+    )
+
+
+def _is(file: Path, recorded: dict[str, str] | None) -> bool:
+    """Return whether `file` has the checksum that is recorded for its name."""
+    with suppress(OSError, ValueError):
+        data = regular_files.read_bounded(file, MOST_BYTES)
+        return hashlib.sha256(data).hexdigest() == (recorded or {}).get(file.name)
+    return False
 
 
 def read(path: Path) -> tuple[Description, dict[str, Any]]:

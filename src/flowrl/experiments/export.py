@@ -34,7 +34,9 @@ from flowrl.policies.noise import Noise
 from flowrl.storage import files
 
 FORMATS = ("c", "onnx")
+README = "README.md"
 C_FILES = (c_source.SOURCE, c_source.HEADER, c_source.TEST, c_source.MAKEFILE)
+FILES = (*C_FILES, onnx_model.FILE, README, folder.DESCRIPTION)
 NOISE_OF_RUN = {"random": "input", "zero": "zero", "fixed": "fixed:0"}
 TEST_ROWS = 64
 TIMED_CALLS = 5000
@@ -75,6 +77,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
     formats = _formats(request)
     c_source.check_prefix(request.name)
     files.check(out / folder.DESCRIPTION, "--out")
+    folder.replaceable(out, FILES)
     opened = evaluate.open_checkpoint(path)
     made = deployable.deployable(opened, _evaluated(opened, request), raw=request.raw)
     choice = _noise(request, made.loaded.config)
@@ -91,13 +94,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
         export.verification = contract.verify(ordinary, extreme, built)
         _refuse_inexact(export.verification)
     _finish(export, model, request)
-    export.notes += _removed(out, set(export.texts))
-    for name, content in export.texts.items():
-        if isinstance(content, bytes):
-            with files.replacing(out / name) as part:
-                part.write_bytes(content)
-        else:
-            files.write_text(out / name, content)
+    _write(export, out)
     return export
 
 
@@ -232,14 +229,22 @@ def _onnx_runs(program: Program, choice: NoiseChoice, fixed: Numbers | None) -> 
     return {"onnx": by(256), "onnx, batch 1": by(1)}
 
 
-def _removed(out: Path, kept: set[str]) -> list[str]:
-    """Remove the files of an earlier export in `out` that this one does not replace; return a sentence on them."""
-    if not folder.is_export(out):
-        return []
-    old = [out / name for name in (*C_FILES, onnx_model.FILE) if name not in kept and (out / name).is_file()]
+def _write(export: Export, out: Path) -> None:
+    """Write the files to the folder `out`, and remove those of an earlier export there that these do not replace.
+
+    Raises UsageError for files there that no export has written.
+    """
+    old = [out / name for name in folder.replaceable(out, FILES) if name not in export.texts]
     for file in old:
         file.unlink()
-    return [f"removed {', '.join(map(str, old))}, of the earlier export."] if old else []
+    if old:
+        export.notes.append(f"removed {', '.join(map(str, old))}, of the earlier export.")
+    for name, content in export.texts.items():
+        if isinstance(content, bytes):
+            with files.replacing(out / name) as part:
+                part.write_bytes(content)
+        else:
+            files.write_text(out / name, content)
 
 
 def _refuse_inexact(verification: Verification) -> None:
@@ -279,7 +284,7 @@ def _finish(export: Export, model: Any, request: ExportRequest) -> None:
         error = None if verification is None else verification.comparisons[-1].error
         export.texts[onnx_model.FILE] = onnx_model.annotated(model, readme.metadata(document, error))
         document["onnx"] = {"inputs": [each.name for each in model.graph.input], "opset": onnx_model.OPSET}
-    export.texts["README.md"] = readme.page(document, tuple(export.texts))
+    export.texts[README] = readme.page(document, tuple(export.texts))
     document["files"] = {name: _sha256(content) for name, content in export.texts.items()}
     export.texts[folder.DESCRIPTION] = json.dumps(document, indent=2, allow_nan=False) + "\n"
 

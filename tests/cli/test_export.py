@@ -263,7 +263,7 @@ def test_the_table_says_what_was_exported(run: Path, tmp_path: Path, capsys: pyt
 def test_files_of_the_users_own_are_not_overwritten(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a folder that is no export, beside a policy.json of another program, and in an export that does not list it."""
+    """In a folder that is no export, beside a policy.json of another program, and in an export that lists none."""
     options = ["export", str(run), "-o", str(tmp_path), "--format", "c", "--no-verify"]
     for own in ({"README.md": "mine", "Makefile": "all:"}, {"policy.json": '{"format": 1}'}):
         for name, text in own.items():

@@ -65,6 +65,6 @@ def export(
     if not verify:
         say("not verified (--no-verify)")
     if "c" in done.document:
-        say(f"next: make -C {out} test", wrap=False)
+        next_command("make -C", out, "test")
     else:
-        next_command("flowrl eval", ckpt)
+        next_command("flowrl eval", ckpt, *done.code)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flowrl.config import named_code
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import MissingDependency, ThresholdMissed, UsageError, did_you_mean
 from flowrl.deployment import (
@@ -66,6 +67,7 @@ class Export:
     texts: dict[str, str | bytes] = field(default_factory=dict)  # file name -> content
     verification: Verification | None = None
     notes: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)  # what an evaluation names so that the run's own code may be run
 
 
 def export(path: Path, request: ExportRequest, out: Path) -> Export:
@@ -85,7 +87,8 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
     program = made.program()
     fixed = _fixed(made, choice)
     ordinary, extreme = contract.vectors(program, made.act(), choice, fixed)
-    export = Export(described(made, program, choice), notes=_notes(program))
+    code = named_code.import_words(opened.config.model_dump(mode="json"), named_code.ACTING)
+    export = Export(described(made, program, choice), notes=_notes(program), code=code)
     built = _c(export, made, program, choice, fixed, ordinary, request) if "c" in formats else {}
     model = onnx_model.build(program, choice, fixed) if "onnx" in formats else None
     if model is not None and request.verify:

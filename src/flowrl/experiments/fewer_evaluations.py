@@ -24,7 +24,7 @@ from flowrl.deployment.distilling import DistilEffort
 from flowrl.deployment.endpoints import Examples, Integrate
 from flowrl.envs import factory
 from flowrl.evaluation.latency import evaluations, reference_endpoints
-from flowrl.experiments import evaluate
+from flowrl.experiments import build, evaluate
 from flowrl.experiments.build import LoadedPolicy
 from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint
 from flowrl.flow import last_step
@@ -69,7 +69,7 @@ class Teacher:
     @property
     def code(self) -> list[str]:
         """What a command line names so that the run's own code may be run."""
-        return named_code.import_words(self.opened.config.model_dump(mode="json"))
+        return named_code.import_words(self.opened.config.model_dump(mode="json"), named_code.ACTING)
 
     @property
     def own(self) -> Sampler:
@@ -104,7 +104,8 @@ def teacher(path: Path, target: Target, observations: Observations, seed: int, w
     """
     opened = evaluate.open_checkpoint(path)
     kind = opened.config.policy.kind
-    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=("device=cpu",)))
+    keys = named_code.ACTING if observations == "env" else (build.SAMPLER,)  # else no environment is made
+    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=("device=cpu",)), keys)
     field, own = loaded.policy.field, loaded.policy.sampler
     if not isinstance(field, FlowNetwork) or own is None:
         raise UsageError(

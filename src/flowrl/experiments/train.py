@@ -15,6 +15,7 @@ from flowrl.config import named_code, recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted
+from flowrl.contracts import user_code
 from flowrl.contracts.errors import CheckpointError, Stopped, TrainingDiverged, UsageError
 from flowrl.contracts.notices import say
 from flowrl.experiments import callbacks, code_record, divergence, run_folder, warm_start
@@ -84,6 +85,7 @@ def plan(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "
             f"Type: flowrl train --resume {resume} (and --set key=value to change a key)."
         )
+    user_code.name_code(*imports, *called)  # before the checkpoint is read, whose files they may stand for
     path = checkpoint.find(resume)
     stamp = _stamp(path)
     content = checkpoint.load(path)
@@ -269,7 +271,7 @@ def _refuse_other_checkpoint(planned: TrainPlan) -> None:
 def _is_edited(path: Path, trained: Config | None) -> bool:
     """Return whether the config.yaml at `path` has other settings than the checkpoint, and is valid."""
     with suppress(UsageError):
-        return path.is_file() and recipe.validate(Config, recipe.read(path)) != trained
+        return path.is_file() and recipe.validate(Config, named_code.located(recipe.read(path))) != trained
     return False
 
 

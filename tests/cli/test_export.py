@@ -233,6 +233,11 @@ def test_the_evaluation_of_a_suite_is_in_the_readme(
     exported(copied, tmp_path / "out", capsys, "--format", "c", "--no-verify")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Evaluated over 100 episodes (random noise): return 7.25 [7, 7.5] (95 %)." in text
+    row |= {"return_ci95": [None, None], "episodes": 1}  # of one episode
+    (copied / EVALUATION).write_text(json.dumps({"env_steps": 32, "evaluations": {"random": row}}))
+    exported(copied, tmp_path / "out", capsys, "--format", "c", "--no-verify")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "Evaluated over 1 episode (random noise): return 7.25." in text
     (copied / EVALUATION).write_text(
         json.dumps({"env_steps": 31, "evaluations": {"random": row}})
     )  # of another training

@@ -40,9 +40,9 @@ ADVICE = {
 class NotFinite(TrainingDiverged):
     """An action, or what an environment returned (`of_environment`), is not finite, or too large for float32."""
 
-    def __init__(self, message: str, *, of_environment: bool) -> None:
-        super().__init__(message)
-        self.of_environment = of_environment
+    def __init__(self, what: str, advice: str, *, of_environment: bool) -> None:
+        super().__init__(f"{what} {advice}")
+        self.what, self.of_environment = what, of_environment
 
 
 @runtime_checkable
@@ -341,10 +341,10 @@ class Adapter:
         bad = ~torch.isfinite(values.to(torch.float32)).all(1)
         if not bad.any():
             return tensor
-        indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
+        which = first_few((torch.nonzero(bad).flatten() if rows is None else rows[bad]).tolist())
         fault = "larger than float32 holds (3.4e38)" if torch.isfinite(values).all() else "not finite"
         raise NotFinite(
-            f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is {fault} "
-            f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}",
+            f"{self.settings.id}: the {name} of environment {which} is {fault} (step {self._steps} after the reset).",
+            ADVICE.get(name, ADVICE["observation"]),
             of_environment=name != "action",
         )

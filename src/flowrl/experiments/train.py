@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def plan(
     check_sampler(config, changeable.blaming_overrides(changed))
     _check_extensions(config, changed)
     planned = TrainPlan(config, path.parent.name, content, trained, path, stamp)
-    if planned.is_finished and config != trained:
+    if planned.is_finished and config.model_copy(update={"imports": trained.imports}) != trained:
         _refuse_without_effect(trained, planned, changed)
     return planned
 
@@ -154,6 +155,7 @@ def _refuse_without_effect(trained: Config, planned: TrainPlan, changed: recipe.
     assert planned.content is not None  # noqa: S101  for the type checker
     done, total = planned.content["progress"]["env_steps"], planned.config.total_steps
     found = changeable.changes(trained.model_dump(mode="json"), planned.config.model_dump(mode="json"))
+    found = [change for change in found if change.path != named_code.IMPORTS]  # which name the run's own code
     place, key = changed.place(found[0].path).name, dotted(found[0].path)
     why = "is less than that" if total < done and key == "total_steps" else "would have no effect"
     raise UsageError(
@@ -306,7 +308,9 @@ def _train(run: Run, folder: Path, reporters: Reporters, calls: Callbacks, *, is
             saver.save()
         except CallbackFailed as error:
             saver.save()
-            raise CallbackFailed(f"{error} The run is saved: flowrl train --resume {folder} continues it.") from error
+            code = named_code.import_words(run.config.model_dump(mode="json"))
+            again = shlex.join(["flowrl", "train", "--resume", str(folder), *code])
+            raise CallbackFailed(f"{error} The run is saved: {again} continues it.") from error
         except TrainingDiverged as error:
             raise divergence.explained(error, run, folder) from error
     return TrainResult(

@@ -192,6 +192,8 @@ def test_an_inexact_export_exits_with_7_and_writes_no_file(
         (["--sampler", "dopri5"], "so its time per action has no bound"),
         (["--sampler", "euler:3", "--steps", "4"], "leave --steps 4 out"),
         (["--sampler", "eulr"], "Did you mean 'euler'?"),
+        (["--sampler", "euler:10,heun:5"], "Give one, as in --sampler euler:10."),
+        (["--format", ","], "expected c, onnx or both"),
         (["--format", "c,onx"], "expected c, onnx or both. Did you mean 'onnx'?"),
         (["--noise", "none"], "expected one of input, zero, half"),
         (["--name", "Über"], "expected a C name"),
@@ -290,3 +292,42 @@ def test_files_of_the_users_own_are_not_overwritten(
     assert (tmp_path / "README.md").read_text() == "mine"
     (tmp_path / "README.md").unlink()
     exported(run, tmp_path, capsys, "--format", "c", "--no-verify")
+
+
+PARTED = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Parted(gymnasium.Env):
+    observation_space = spaces.Dict(
+        {"speed": spaces.Box(-1, 1, (2,)), "joints": spaces.Box(-1, 1, (4,)), "elbow": spaces.Discrete(2)}
+    )
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.see(), {}
+
+    def see(self):
+        return {"speed": np.zeros(2), "joints": self.np_random.uniform(-1, 1, 4), "elbow": 1}
+
+    def step(self, action):
+        self.t += 1
+        return self.see(), 1.0, False, self.t == 5, {}
+"""
+
+
+def test_the_order_of_a_dict_observation_is_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Gymnasium flattens it: the keys of its Dict in the order of the space."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parted.py").write_text(PARTED)
+    (tmp_path / "small.yaml").write_text(small(32).replace("flowrl/GridWorld-v0", "parted.py:Parted"))
+    assert cli.run(["train", "small.yaml", "--name", "a", "--json"]) == 0
+    document = exported(tmp_path / "runs" / "a", tmp_path / "out", capsys, "--format", "c", "--no-verify")
+    assert list(document["observation"]["parts"].items()) == [("elbow", 2), ("joints", 4), ("speed", 2)]
+    assert ": elbow 2, joints 4, speed 2.\n" in (tmp_path / "out" / "README.md").read_text()

@@ -244,11 +244,13 @@ def test_callbacks_are_needed_where_a_run_is_trained_only(here: Path, capsys: py
     assert printed(["train", "--resume", "runs/a", *named], capsys)[1].endswith(
         "next: flowrl eval runs/a --import own/my_env.py\n"
     )
+    again = ["train", "--resume", "runs/a", "--set", "total_steps=64", "--import", "cb.py", "--import", "own/my_env.py"]
+    assert printed(again, capsys)[1].endswith("next: flowrl eval runs/a --import own/my_env.py\n")
     (here / "cb.py").unlink()
     code, said = printed(["eval", "runs/a", "--import", "own/my_env.py", "--episodes", "1"], capsys)
     assert code == 0 and "cb.py" not in said
     code, said = printed(
-        ["train", "--resume", "runs/a", "--import", "own/my_env.py", "--set", "total_steps=64"], capsys
+        ["train", "--resume", "runs/a", "--import", "own/my_env.py", "--set", "total_steps=80"], capsys
     )
     assert code == 2 and "callbacks[0] is the file cb.py." in said
 

@@ -176,14 +176,16 @@ def rendering() -> Iterator[CheckResult]:
 
 
 def samplers() -> Iterator[CheckResult]:
-    """Construct every registered sampler, and find sampler files of flowrl that are not registered."""
+    """Construct every registered sampler, unless it needs numbers that are fitted to a policy, and find sampler files
+    of flowrl that are not registered."""
     from flowrl.contracts.errors import UsageError
     from flowrl.samplers import registry
 
     names = registry.names()
     for name in names:
         try:
-            registry.make(name)
+            if not registry.is_specific(name):
+                registry.make(name)
         except UsageError as error:
             yield CheckResult(f"sampler {name}", "warning", str(error), "uninstall or repair its package")
     if unregistered := _unregistered_files():

@@ -56,7 +56,10 @@ def is_of_user(source: Recipe, path: KeyPath) -> bool:
 
 
 def with_imports(source: Recipe, imports: Sequence[str]) -> Recipe:
-    """Return the recipe with what `--import` names among its `imports`, each once; and name it."""
+    """Return the recipe with what `--import` names among its `imports`, each once; and name it.
+
+    What a run's own configuration names elsewhere, as its callbacks, is named only: it was trained without the import.
+    """
     user_code.name_code(*imports)
     if not imports:
         return source
@@ -65,6 +68,8 @@ def with_imports(source: Recipe, imports: Sequence[str]) -> Recipe:
     if not isinstance(before, list | tuple):
         return source  # which its validation reports
     known = {user_code.parse(text).resolved for text in before if isinstance(text, str)}
+    if source.checkpoint:
+        known |= {user_code.parse(text).resolved for _, text in code_in(source.values)}
     new = [text for text in dict.fromkeys(imports) if user_code.parse(text).resolved not in known]
     return replace(source, values=source.values | {IMPORTS[0]: [*before, *new]})
 

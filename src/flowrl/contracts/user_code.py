@@ -174,9 +174,14 @@ def load(text: str, key: str) -> Any:
     Raises UsageError when the user has not named it, when there is no such source, when it cannot be run, or when it
     has no such attribute.
     """
+    name = parse(text)
+    if not name.is_file and not all(part.isidentifier() for part in name.source.split(".")):
+        raise UsageError(
+            f"{key} {text!r} names no code. Write a Python file, as in my_code.py, or a module, as in my_package.code, "
+            "and where one object of it is meant a colon and its name: my_code.py:name."
+        )
     if not is_named(text):
         raise UsageError(refusal([(key, text)]))
-    name = parse(text)
     module = _load_file(name, key) if name.is_file else _load_module(name, key)
     if not name.attribute:
         _imported[name.resolved] = None

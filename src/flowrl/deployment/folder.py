@@ -82,12 +82,16 @@ def read(path: Path) -> tuple[Description, dict[str, Any]]:
     """Return policy.json in the folder `path`, checked, and all of it; raises CheckpointError."""
     file = path / DESCRIPTION
     try:
-        document = json.loads(regular_files.read_bounded(file, 10_000_000))
+        document = json.loads(regular_files.read_bounded(file, 10_000_000), parse_constant=_no_constant)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"its key 'format' is not {FORMAT}, which is what this version of flowrl reads")
         return _described(document), document
     except (ValueError, OSError, RecursionError, UsageError) as error:
         raise CheckpointError(f"{file} cannot be used: {str(error)[:300]}. Export the policy again.") from error
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no number of JSON")
 
 
 def _described(document: dict[str, Any]) -> Description:
@@ -102,6 +106,7 @@ def _described(document: dict[str, Any]) -> Description:
     observation, action = (_value(document, f"{name}.size", int) for name in ("observation", "action"))
     if not all(0 < size <= MOST_NUMBERS for size in (observation, action)):
         raise ValueError(f"its sizes are {observation} and {action}, and must be from 1 to {MOST_NUMBERS:,}")
+    _check_arrays(document, action)
     files = _value(document, "files", dict)
     prefix = _value(document, "c.prefix", str) if document.get("c") is not None else None
     if prefix is not None:
@@ -110,6 +115,19 @@ def _described(document: dict[str, Any]) -> Description:
     name = sampler and (f"{sampler}:{steps}" if steps else sampler)
     nfe = _value(document, "sampler.nfe", int)
     return Description(observation, action, NoiseChoice(mode, float(scale), seed), name, nfe, files, prefix)
+
+
+def _check_arrays(document: dict[str, Any], action_size: int) -> None:
+    """Raise ValueError for bounds, sizes and a history that no export has; they are read by the user's own programs."""
+    for key in ("low", "high", "scale", "offset"):
+        values = document["action"].get(key)
+        if values is not None and (not isinstance(values, list) or len(values) != action_size):
+            raise ValueError(f"its key 'action.{key}' is not a list of {action_size} numbers, one for each action")
+    if document["noise"].get("size", action_size) != action_size:
+        raise ValueError(f"its key 'noise.size' is not {action_size}, the size of the actions")
+    history = document["observation"].get("history", 1)
+    if not isinstance(history, int) or isinstance(history, bool) or history < 1:
+        raise ValueError(f"its key 'observation.history' is {str(history)[:40]}, and must be a whole number from 1 on")
 
 
 def _value(document: dict[str, Any], key: str, kind: Any) -> Any:

@@ -25,7 +25,7 @@ from flowrl.envs.families import NONE, family_of
 from flowrl.envs.first_steps import FirstSteps
 from flowrl.envs.history import with_history
 from flowrl.envs.lookup import limit_of
-from flowrl.envs.observations import FlatObservations, declared, declared_space, said_layout
+from flowrl.envs.observations import FlatObservations, declared, declared_space, interface_parts, said_layout
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.tensors import TensorStep, TensorVectorEnv, from_gymnasium, observations
 from flowrl.envs.validation import SUCCESS
@@ -85,10 +85,10 @@ class Adapter:
         self._capturable = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self.bound = ActionBounds(action, settings.squash)
-        self.interface = self.bound.saved() | getattr(envs, "interface_names", {})  # of actions, as checkpoints hold it
+        self.interface = self.bound.saved() | getattr(envs, "interface_names", interface_parts(observation))
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
-        remarks = (self.bound.remark, said_layout(self.declared))
-        self._remarks = [f"{settings.id}: {remark}" for remark in remarks if remark]  # for `notes`
+        remarks = filter(None, (self.bound.remark, said_layout(self.declared)))
+        self._remarks = [f"{settings.id}: {remark}" for remark in remarks]  # for `notes`
         self._measures: tuple[str, ...] = family.measures or tuple(getattr(envs, "measures", ()))
         self._variants = family.variants
         self._steps = 0

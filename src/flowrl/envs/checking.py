@@ -18,7 +18,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, in_one_line
+from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, in_one_line, shortened
 from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.envs import factory, lookup
 from flowrl.envs.adapter import Adapter, NotFinite
@@ -102,7 +102,9 @@ def by_gymnasium(settings: EnvSettings) -> Iterator[Finding]:
             return
         except BaseException as error:  # SystemExit, too
             raise_interrupt(error)
-            failure = in_one_line(error) if not isinstance(error, Exception) else " ".join(str(error).split())
+            failure = (
+                in_one_line(error) if not isinstance(error, Exception) else shortened(" ".join(str(error).split()))
+            )
             failure = failure or in_one_line(error)
         said = dict.fromkeys(_plain(each.message) for each in warned if _matters(each.message))
         if failure:

@@ -139,6 +139,9 @@ def _formats(request: ExportRequest) -> tuple[str, ...]:
 
 def _evaluated(opened: evaluate.LoadedCheckpoint, request: ExportRequest) -> evaluate.EvalRequest:
     """Return the options as those of an evaluation."""
+    if request.sampler is not None and "," in request.sampler:
+        first = request.sampler.partition(",")[0]
+        raise UsageError(f"--sampler {request.sampler}: an export has one sampler. Give one, as in --sampler {first}.")
     sampler, steps = (None, None) if request.sampler is None else sampler_choice.parse(request.sampler)
     if steps is not None and request.steps is not None:
         raise UsageError(f"--sampler {request.sampler} has its steps already: leave --steps {request.steps} out.")

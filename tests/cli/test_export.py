@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flowrl import cli
+from flowrl.contracts.installing import reinstall
 from flowrl.deployment import backends, c_compiler, onnx_model
 from flowrl.experiments import export as exporting
 from flowrl.experiments.suite.trial import EVALUATION
@@ -223,7 +224,7 @@ def test_a_missing_onnx_exits_with_8(
 
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert cli.run(["export", str(run), "-o", str(tmp_path / "out"), "--format", "onnx"]) == 8
-    assert "pip install 'flowrl-cli[export]'" in capsys.readouterr().err
+    assert reinstall("export") in capsys.readouterr().err
 
 
 def test_the_evaluation_of_a_suite_is_in_the_readme(

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from flowrl.contracts import regular_files
 from flowrl.contracts.errors import CheckpointError, MissingDependency, UsageError
+from flowrl.contracts.installing import reinstall
 from flowrl.deployment import c_compiler, c_reader, c_source, onnx_model
 from flowrl.deployment.backends import Backend, CBackend, OnnxBackend
 from flowrl.deployment.noise_choice import LARGEST_SEED, ExportedNoise, NoiseChoice
@@ -206,7 +207,7 @@ def _backend(path: Path, described: Description, backend: str) -> Backend:
         raise UsageError(f"{path} has no {missing}: export the policy with --format {backend}.")
     raise UsageError(
         f"{path}: nothing here can run at once. Its C file has not been compiled on this machine, which backend='c' "
-        "does once (a second); or install onnxruntime for policy.onnx: pip install 'flowrl-cli[export]'."
+        f"does once (a second); or install onnxruntime for policy.onnx: {reinstall('export')}."
     )
 
 

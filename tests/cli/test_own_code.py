@@ -166,6 +166,11 @@ def test_a_configuration_in_python_is_no_name(here: Path) -> None:
     assert ran.exists()
 
 
+def test_a_folder_that_is_taken_says_how_its_run_continues(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = printed(["train", "own/reach.yaml", "--name", "a"], capsys)
+    assert code == 2 and "Continue it with: flowrl train --resume runs/a --import own/my_env.py; or choose" in said
+
+
 @pytest.fixture
 def elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder beside, with another file of the same name as the user's in it."""

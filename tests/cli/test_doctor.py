@@ -42,6 +42,13 @@ def test_a_working_installation_is_usable(capsys: pytest.CaptureFixture[str]) ->
     assert all(check["remedy"] for check in document["checks"] if check["state"] != "ok")
 
 
+def test_a_built_in_sampler_that_needs_the_numbers_of_a_policy_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    _, document = outcome(capsys)
+    assert [check for check in document["checks"] if check["name"].startswith("sampler ")] == []
+    (found,) = [check["found"] for check in document["checks"] if check["name"] == "samplers"]
+    assert "fitted" in found and "euler" in found
+
+
 def test_the_report_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor"]) == 0
     printed = capsys.readouterr()

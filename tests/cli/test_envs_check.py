@@ -82,6 +82,26 @@ class Beyond(Good):
     observation_space = spaces.Box(-0.001, 0.001, (2,), np.float32)
 
 
+class Late(Good):
+    def see(self):
+        return np.array([self.x if self.t < 6 else np.nan, self.t], np.float32)
+
+
+class Leaving(Good):
+    def step(self, action):
+        raise SystemExit(0)
+
+
+class Unmade(Good):
+    def __init__(self, how="raise", render_mode=None):
+        if how == "raise":
+            raise RuntimeError("no robot connected")
+        if how == "exit":
+            raise SystemExit(0)
+        low, high = {"nan": (np.nan, 1), "swapped": (1, -1)}[how]
+        self.action_space = spaces.Box(np.array([low], np.float32), np.array([high], np.float32))
+
+
 class Crashing(Good):
     def step(self, action):
         raise ValueError("the motor burned")
@@ -122,6 +142,8 @@ def test_a_good_environment_passes(capsys: pytest.CaptureFixture[str]) -> None:
         ("Short", "episodes", "ended after 1 steps on average"),
         ("Blind", "observation", "none of its numbers changes"),
         ("Beyond", "gymnasium", "Gymnasium's checker says"),
+        ("Late", "steps", "faults.py:Late: the observation of environment 0"),
+        ("Leaving", "steps", "environment 0 failed in step: SystemExit: 0 (faults.py:"),
         ("Crashing", "steps", "environment 0 failed in step: ValueError: the motor burned (faults.py:"),
     ],
 )
@@ -132,6 +154,20 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert code == 7 and not document["passed"]
     found = [each["text"] for each in document["findings"] if each["check"] == check and each["verdict"] == "wrong"]
     assert len(found) == 1 and said in found[0]
+
+
+@pytest.mark.parametrize("how", ["raise", "exit", "nan", "swapped"])
+def test_what_cannot_be_made_is_reported_as_by_train(how: str, capsys: pytest.CaptureFixture[str]) -> None:
+    codes = []
+    messages = []
+    for command in (
+        ["envs", "faults.py:Unmade", "--check", "--set", f"options.how={how}"],
+        ["train", "pendulum.yaml", "--set", "env.id=faults.py:Unmade", "--set", f"env.options.how={how}"],
+    ):
+        codes.append(cli.run(command))
+        messages.append(capsys.readouterr().err.splitlines()[-1])
+    assert codes == [5, 5] and messages[0] == messages[1]
+    assert "faults.py:Unmade cannot be made: " in messages[0]
 
 
 def test_state_outside_of_the_environment_is_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Errors of allocation are one paragraph; other exceptions stay bugs."""
+"""Errors of allocation are one paragraph; other exceptions stay bugs; texts of exceptions are cut."""
 
 import sys
 
@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from flowrl import cli
 from flowrl.cli.errors import exit_code_of
+from flowrl.contracts.errors import in_one_line
 
 
 def error_of(call: object) -> BaseException:
@@ -42,3 +44,18 @@ def test_code_that_ends_the_program_does_not_choose_the_exit_code(capsys: pytest
 def test_the_command_line_may_end_the_program_as_after_a_completion() -> None:
     call = compile("import sys; sys.exit(0)", "shell.py", "exec")
     assert exit_code_of(error_of(lambda: exec(call, {"__name__": "typer.shell"}))) == 0  # noqa: S102
+
+
+def test_a_long_text_of_an_exception_is_cut() -> None:
+    error = ValueError(f"begin {'x' * 5000} end")
+    text = in_one_line(error)
+    assert len(text) < 700 and text.startswith("ValueError: begin x") and text.endswith("x end")
+    assert in_one_line(ValueError("y" * 600)) == f"ValueError: {'y' * 600}"
+
+
+@pytest.mark.parametrize("option", ["--import", "--callback"])
+@pytest.mark.parametrize("text", [".", ":x", "my code", "./folder"])
+def test_what_names_no_code_is_refused(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["train", "gridworld.yaml", option, text, "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert "names no code. Write a Python file, as in my_code.py" in said and repr(text) in said

@@ -68,7 +68,7 @@ def test_a_table_that_cannot_be_written_is_reported_before_an_episode_is_played(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("path", ["", "/", "ckpt.pt", "table"])
+@pytest.mark.parametrize("path", ["/", "ckpt.pt", "table"])
 def test_a_table_goes_to_a_csv_alone(
     path: str, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flowrl import cli
+from flowrl.contracts.installing import reinstall
 from flowrl.deployment import backends, c_compiler, onnx_model
 from flowrl.experiments import export as exporting
 from flowrl.experiments.suite.trial import EVALUATION
@@ -192,6 +193,8 @@ def test_an_inexact_export_exits_with_7_and_writes_no_file(
         (["--sampler", "dopri5"], "so its time per action has no bound"),
         (["--sampler", "euler:3", "--steps", "4"], "leave --steps 4 out"),
         (["--sampler", "eulr"], "Did you mean 'euler'?"),
+        (["--sampler", "euler:10,heun:5"], "Give one, as in --sampler euler:10."),
+        (["--format", ","], "expected c, onnx or both"),
         (["--format", "c,onx"], "expected c, onnx or both. Did you mean 'onnx'?"),
         (["--noise", "none"], "expected one of input, zero, half"),
         (["--name", "Über"], "expected a C name"),
@@ -221,7 +224,7 @@ def test_a_missing_onnx_exits_with_8(
 
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert cli.run(["export", str(run), "-o", str(tmp_path / "out"), "--format", "onnx"]) == 8
-    assert "pip install 'flowrl-cli[export]'" in capsys.readouterr().err
+    assert reinstall("export") in capsys.readouterr().err
 
 
 def test_the_evaluation_of_a_suite_is_in_the_readme(
@@ -233,6 +236,11 @@ def test_the_evaluation_of_a_suite_is_in_the_readme(
     exported(copied, tmp_path / "out", capsys, "--format", "c", "--no-verify")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Evaluated over 100 episodes (random noise): return 7.25 [7, 7.5] (95 %)." in text
+    row |= {"return_ci95": [None, None], "episodes": 1}  # of one episode
+    (copied / EVALUATION).write_text(json.dumps({"env_steps": 32, "evaluations": {"random": row}}))
+    exported(copied, tmp_path / "out", capsys, "--format", "c", "--no-verify")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "Evaluated over 1 episode (random noise): return 7.25." in text
     (copied / EVALUATION).write_text(
         json.dumps({"env_steps": 31, "evaluations": {"random": row}})
     )  # of another training
@@ -258,3 +266,69 @@ def test_the_table_says_what_was_exported(run: Path, tmp_path: Path, capsys: pyt
     assert "euler:2 (that of the training), 2 network evaluations per action" in printed.out
     assert "an input, N(0, 1), drawn for each action, as in the training" in printed.out
     assert printed.err.splitlines()[-1] == f"next: make -C {tmp_path} test"
+
+
+def test_files_of_the_users_own_are_not_overwritten(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder that is no export, beside a policy.json of another program, and in an export that lists none."""
+    options = ["export", str(run), "-o", str(tmp_path), "--format", "c", "--no-verify"]
+    for own in ({"README.md": "mine", "Makefile": "all:"}, {"policy.json": '{"format": 1}'}):
+        for name, text in own.items():
+            (tmp_path / name).write_text(text)
+        assert cli.run(options) == 2
+        said = capsys.readouterr().err
+        assert all(name in said for name in own) and f"--out {tmp_path}/export, or move them away" in said
+        assert {file.name: file.read_text() for file in tmp_path.iterdir()} == own
+        for name in own:
+            (tmp_path / name).unlink()
+    exported(run, tmp_path, capsys, "--format", "c", "--no-verify")
+    (tmp_path / "policy.onnx").write_text("mine")
+    assert cli.run(options) == 2
+    assert "the folder has policy.onnx, which no export has written there" in capsys.readouterr().err
+    (tmp_path / "policy.onnx").unlink()
+    (tmp_path / "README.md").write_text("mine")
+    assert cli.run(options) == 2
+    assert "README.md, which was changed since it was exported" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == "mine"
+    (tmp_path / "README.md").unlink()
+    exported(run, tmp_path, capsys, "--format", "c", "--no-verify")
+
+
+PARTED = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Parted(gymnasium.Env):
+    observation_space = spaces.Dict(
+        {"speed": spaces.Box(-1, 1, (2,)), "joints": spaces.Box(-1, 1, (4,)), "elbow": spaces.Discrete(2)}
+    )
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.see(), {}
+
+    def see(self):
+        return {"speed": np.zeros(2), "joints": self.np_random.uniform(-1, 1, 4), "elbow": 1}
+
+    def step(self, action):
+        self.t += 1
+        return self.see(), 1.0, False, self.t == 5, {}
+"""
+
+
+def test_the_order_of_a_dict_observation_is_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Gymnasium flattens it: the keys of its Dict in the order of the space."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parted.py").write_text(PARTED)
+    (tmp_path / "small.yaml").write_text(small(32).replace("flowrl/GridWorld-v0", "parted.py:Parted"))
+    assert cli.run(["train", "small.yaml", "--name", "a", "--json"]) == 0
+    document = exported(tmp_path / "runs" / "a", tmp_path / "out", capsys, "--format", "c", "--no-verify")
+    assert list(document["observation"]["parts"].items()) == [("elbow", 2), ("joints", 4), ("speed", 2)]
+    assert ": elbow 2, joints 4, speed 2.\n" in (tmp_path / "out" / "README.md").read_text()

@@ -41,6 +41,11 @@ def test_what_is_written_passes_ruff_and_says_what_to_type(
         ("my-robot.py", "Type: flowrl new my_robot.py"),
         ("class.py", "Type: flowrl new my_env.py"),
         ("my_robot", "Type: flowrl new my_robot.py"),
+        (
+            "torch.py",
+            "would hide the installed module torch from all that is run beside it. Choose another name, such as:",
+        ),
+        ("json.py", "the module json of Python's standard library"),
         ("3d.py", "Type: flowrl new my_env.py"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -162,6 +163,114 @@ def test_a_configuration_in_python_is_no_name(here: Path) -> None:
         user_code.name_code("own/my_env.py")
         Run(config).env.close()
     assert ran.exists()
+
+
+def test_a_folder_that_is_taken_says_how_its_run_continues(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = printed(["train", "own/reach.yaml", "--name", "a"], capsys)
+    assert code == 2 and "Continue it with: flowrl train --resume runs/a --import own/my_env.py; or choose" in said
+
+
+@pytest.fixture
+def elsewhere(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder beside, with another file of the same name as the user's in it."""
+    folder = here / "elsewhere"
+    folder.mkdir()
+    (folder / "my_env.py").write_text(f"open({str(here / 'RUN')!r}, 'w')\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+COMMANDS_ELSEWHERE = [
+    ["eval", "../runs/a", "--episodes", "2"],
+    ["play", "../runs/a", "--video", "a.gif"],
+    ["train", "--resume", "../runs/a", "--set", "total_steps=48"],
+    ["train", "../runs/a/config.yaml", "--name", "b"],
+    ["fit-sampler", "../runs/a"],
+    ["distil", "../runs/a", "--iterations", "1"],
+    ["export", "../runs/a", "--no-verify", "--format", "c"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS_ELSEWHERE, ids=" ".join)
+@pytest.mark.parametrize("file", ["../own/my_env.py", "{}/own/my_env.py"])
+def test_a_run_is_used_from_another_folder(
+    command: list[str], file: str, here: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file that is named stands for that of the checkpoint, which its folder holds under another path."""
+    code, said = printed([*command, "--import", file.format(here)], capsys)
+    assert code == 0, said
+    assert not (here / "RUN").exists() and "changed" not in said
+    last = said.splitlines()[-1]
+    if last.startswith("next: flowrl") and "runs/" in last:  # it works from here
+        code, said = printed([*shlex.split(last)[2:], "--episodes", "1"], capsys)
+        assert code == 0, said
+
+
+def test_another_file_of_the_same_name_is_used_and_said_to_differ(
+    here: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = trap(here)
+    code, said = printed(["eval", "../runs/a", "--episodes", "2", "--import", "../own/my_env.py"], capsys)
+    assert code == 0, said
+    assert ran.exists()
+    assert (
+        "note: ../own/my_env.py has changed since ../runs/a/ckpt.pt was saved. Its text of then is in ../runs/a/cod"
+        in said
+    )
+
+
+def test_of_two_files_of_the_same_name_the_recorded_one_is_used(
+    here: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ["--import", "my_env.py", "--import", "../own/my_env.py"]
+    code, said = printed(["eval", "../runs/a", "--episodes", "2", *both], capsys)
+    assert code == 0, said
+    assert "has changed" not in said
+
+
+def test_a_refusal_elsewhere_says_what_works_there(
+    here: Path, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is looked for around the run; what is named is not run before the user types it."""
+    code, said = printed(["eval", "../runs/a"], capsys)
+    assert code == 2 and "--import ../own/my_env.py (look at it first)." in said
+    code, said = printed(["inspect", "../runs/a"], capsys)
+    assert said.splitlines()[-1] == "next: flowrl eval ../runs/a/ckpt.pt --import ../own/my_env.py"
+    (here / "own/my_env.py").rename(here / "gone.py")
+    code, said = printed(["eval", "../runs/a"], capsys)
+    assert f"There is no own/my_env.py in {elsewhere}: write where it lies, as in --import folder/my_env.py." in said
+    assert not (here / "RUN").exists()
+
+
+def test_callbacks_are_needed_where_a_run_is_trained_only(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "cb.py").write_text("def show(metrics):\n    pass\n")
+    named = ["--callback", "cb.py:show", "--set", "total_steps=48", "--import", "own/my_env.py"]
+    assert printed(["train", "--resume", "runs/a", *named], capsys)[1].endswith(
+        "next: flowrl eval runs/a --import own/my_env.py\n"
+    )
+    again = ["train", "--resume", "runs/a", "--set", "total_steps=64", "--import", "cb.py", "--import", "own/my_env.py"]
+    assert printed(again, capsys)[1].endswith("next: flowrl eval runs/a --import own/my_env.py\n")
+    (here / "cb.py").unlink()
+    code, said = printed(["eval", "runs/a", "--import", "own/my_env.py", "--episodes", "1"], capsys)
+    assert code == 0 and "cb.py" not in said
+    code, said = printed(
+        ["train", "--resume", "runs/a", "--import", "own/my_env.py", "--set", "total_steps=80"], capsys
+    )
+    assert code == 2 and "callbacks[0] is the file cb.py." in said
+
+
+@pytest.mark.parametrize(
+    "command", [["fit-sampler"], ["distil", "--iterations", "1"], ["bench-latency", "--batch", "1"]]
+)
+def test_a_command_without_the_environment_does_not_ask_for_its_code(
+    command: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--steps", "2"] if command[0] == "bench-latency" else ["--observations", "normal"]
+    ran = trap(here)
+    code, said = printed([*command, "runs/a", *options], capsys)
+    assert code == 0, said
+    assert not ran.exists()
+    assert "--import own/my_env.py" in said.splitlines()[-1]
 
 
 @pytest.mark.slow

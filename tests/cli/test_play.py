@@ -20,6 +20,7 @@ from PIL import Image
 
 from flowrl import cli
 from flowrl.contracts.errors import MissingDependency, StorageError
+from flowrl.contracts.installing import reinstall
 from flowrl.envs import gridworld
 from flowrl.envs.settings import EnvSettings
 from flowrl.experiments import play
@@ -315,7 +316,7 @@ def test_mp4_without_its_package(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     code, said = result_of(["flow", "--video", "x.mp4"], capsys)
     assert code == 8
-    assert "pip install 'flowrl-cli[video]'" in said
+    assert reinstall("video") in said
     assert "x.webp" in said
 
 

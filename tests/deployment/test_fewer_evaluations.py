@@ -194,3 +194,24 @@ def test_points_of_the_target_are_needed() -> None:
 
         with pytest.raises(UsageError, match=what):
             endpoints.examples(torch.zeros(3, 2), 1, target, 0)
+
+
+def test_only_files_of_their_own_kind_are_overwritten(
+    trained: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, backup = tmp_path / "recipe.yaml", tmp_path / "backup.pt"
+    recipe.write_text("env: {id: flowrl/GridWorld-v0}\n")
+    backup.write_bytes((trained / "ckpt.pt").read_bytes())
+    for command, file, kind in (
+        ("fit-sampler", recipe, "the file of a fitted sampler"),
+        ("distil", backup, "a distilled checkpoint"),
+    ):
+        before = file.read_bytes()
+        assert cli.run([command, str(trained), "-o", str(file)]) == 2
+        said = capsys.readouterr().err
+        assert f"--out {file}: there is a file already, and it is not {kind}" in said
+        assert f"--out {file.with_name(f'{file.stem}-new{file.suffix}')}, or move" in said
+        assert file.read_bytes() == before
+    assert cli.run(["fit-sampler", str(trained), "--nfe", "4", "--json"]) == 0  # over that of an earlier one
+    words = ["distil", str(trained), "--iterations", "1", "-o", str(tmp_path / "own.pt"), "--json"]
+    assert cli.run(words) == 0 and cli.run(words) == 0

@@ -292,6 +292,49 @@ def test_c_code_of_others_is_never_compiled(folder: Path, tmp_path: Path) -> Non
 
 def test_sizes_that_do_not_fit_the_c_file_are_refused(folder: Path, tmp_path: Path) -> None:
     """The C function reads as many numbers as it was made for, whatever policy.json says."""
-    copy = changed(folder, tmp_path / "copy", action__size=1)
+    bounds = {f"action__{name}": [1.0] for name in ("low", "high", "scale", "offset")}
+    copy = changed(folder, tmp_path / "copy", action__size=1, noise__size=1, **bounds)
     with pytest.raises(CheckpointError, match=r"policy\.json says 2 and 1"):
         flowrl.load(copy, backend="c")
+
+
+@pytest.mark.parametrize("path", [None, 5, ""])
+def test_a_path_that_is_none_is_refused(path: Any) -> None:
+    with pytest.raises(UsageError, match="expected the folder of an export, a checkpoint or a run folder"):
+        flowrl.load(path)
+
+
+def test_what_holds_no_real_numbers_is_refused(folder: Path) -> None:
+    act = flowrl.load(folder, backend="c")
+    for obs in ("x", [1j, 0], np.zeros(2, complex), np.array(["a", "b"]), {"a": 1}, object()):
+        with pytest.raises(UsageError, match="real numbers"):
+            act(obs)  # type: ignore[arg-type]
+    assert act([0, 1]).shape == act(np.zeros(2, np.int8)).shape == (2,)
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5])
+def test_a_seed_is_a_whole_number(seed: Any, folder: Path) -> None:
+    act = flowrl.load(folder, backend="c")
+    with pytest.raises(UsageError, match="expected a whole number from 0 on"):
+        act.reset(seed=seed)
+    with pytest.raises(UsageError, match="expected a whole number from 0 on"):
+        flowrl.load(folder, backend="c", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("action", {"low": [float("nan"), -1]}, "it holds NaN"),
+        ("action", {"high": [1]}, "'action.high' is not a list of 2 numbers"),
+        ("observation", {"history": -1}, "'observation.history' is -1"),
+        ("noise", {"size": 7}, "'noise.size' is not 2, the size of the actions"),
+    ],
+)
+def test_a_description_that_no_export_has_is_refused(
+    part: str, change: dict[str, Any], words: str, folder: Path, tmp_path: Path
+) -> None:
+    document = json.loads((folder / "policy.json").read_text())
+    document[part] |= change
+    (tmp_path / "policy.json").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match=words):
+        flowrl.load(tmp_path)

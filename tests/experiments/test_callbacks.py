@@ -45,6 +45,12 @@ def fail(metrics):
     if metrics["iteration"] == 3:
         raise ValueError("no such luck")
 
+def leave(metrics):
+    raise SystemExit(0)
+
+def interrupt(metrics):
+    raise KeyboardInterrupt
+
 def answer(metrics):
     return 3.5
 
@@ -104,8 +110,18 @@ def test_a_callback_that_fails_does_not_lose_the_run(folder: Path, capsys: pytes
     assert train("small.yaml", "--name", "a", "--callback", "own.py:fail") == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert "the callback own.py:fail failed: ValueError: no such luck (own.py:26)" in message
-    assert "flowrl train --resume runs/a continues it" in message
+    assert "flowrl train --resume runs/a --import own.py continues it" in message
     assert checkpoint.load(folder / "runs/a/ckpt.pt")["progress"]["iteration"] == 3
+
+
+@pytest.mark.parametrize(("name", "kind"), [("leave", "SystemExit: 0"), ("interrupt", "KeyboardInterrupt")])
+def test_a_callback_that_ends_the_process_loses_nothing(
+    name: str, kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("small.yaml", "--name", "a", "--callback", f"own.py:{name}") == 2
+    said = capsys.readouterr().err
+    assert f"the callback own.py:{name} failed: {kind} (own.py:" in said and "Traceback" not in said
+    assert checkpoint.load(folder / "runs/a/ckpt.pt")["progress"]["iteration"] == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from flowrl.experiments.comparison import figures
 from flowrl.reporting.plots.learning_curves import LearningCurve
@@ -23,3 +24,14 @@ def test_a_constant_return_is_replaced_by_the_episode_length() -> None:
     assert figures.shown_metric([]) == "return_mean"
     axes = figures.curves({"grid": {"fpo": flat}}, ["fpo"]).axes[0]
     assert axes.get_title().startswith("grid: ")
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_the_caption_is_within_the_figure(tasks: int) -> None:
+    runs = [curve([1.0, 2.0], [3.0, 4.0]) for _ in range(2)]
+    figure = figures.curves({str(number): {"fpo": runs} for number in range(tasks)}, ["fpo"])
+    figure.canvas.draw()
+    (caption,) = [text for text in figure.texts if "while training" in text.get_text()]
+    extent = caption.get_window_extent()
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.width and extent.y0 >= 0
+    assert (caption.get_text().count("\n") > 0) == (tasks == 1)

@@ -86,6 +86,12 @@ def stamps(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
 
 
+def test_one_episode_is_an_evaluation(folder: Path) -> None:
+    assert cli.run(suite("--episodes", "1", "--algorithms", "fpo")) == 0
+    record = read_record(folder / "out/small/fpo/seed0/evaluation.json", TrialRecord)
+    assert record is not None and record.evaluations["random"].return_ci95 == [None, None]
+
+
 # --- planning ---------------------------------------------------------------------------------------
 
 

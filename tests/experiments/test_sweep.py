@@ -16,6 +16,7 @@ import pytest
 import flowrl
 from flowrl import cli
 from flowrl.contracts.errors import UsageError
+from flowrl.contracts.installing import reinstall
 from flowrl.experiments.sweep import space as spaces
 from flowrl.experiments.sweep import study as studies
 from flowrl.experiments.sweep.runner import SweepRunner
@@ -144,7 +145,7 @@ def test_a_sweep_without_optuna_names_the_pip_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert cli.run(["sweep", "small.yaml", "--space", "space.yaml"]) == 8
-    assert "pip install 'flowrl-cli[sweep]'" in capsys.readouterr().err and not Path("runs").exists()
+    assert reinstall("sweep") in capsys.readouterr().err and not Path("runs").exists()
 
 
 # --- sweeps ---------------------------------------------------------------------------------------

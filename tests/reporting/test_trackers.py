@@ -20,6 +20,7 @@ import pytest
 
 from flowrl import cli
 from flowrl.contracts.errors import MissingDependency
+from flowrl.contracts.installing import reinstall
 from flowrl.reporting import trackers
 from flowrl.reporting.jsonl import read
 from tests.small_recipe import small
@@ -81,7 +82,7 @@ def test_a_missing_package_names_the_pip_line(name: str, monkeypatch: pytest.Mon
     with pytest.raises(MissingDependency) as refusal:
         trackers.check([name], "my.yaml line 3, key trackers")
     assert str(refusal.value).startswith(f"my.yaml line 3, key trackers: the tracker {name} needs the package {name}")
-    assert f"pip install 'flowrl-cli[{name}]'" in str(refusal.value)
+    assert f"Type: {reinstall(name)}; or take" in str(refusal.value)
 
 
 def test_a_missing_package_is_found_before_anything_starts(

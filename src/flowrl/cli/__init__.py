@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from flowrl import __version__
 from flowrl.cli import samplers
 from flowrl.cli.bench_latency import bench_latency
+from flowrl.cli.checked_command import CheckedCommand
 from flowrl.cli.compare import compare
 from flowrl.cli.distil import distil
 from flowrl.cli.doctor import doctor
@@ -119,7 +120,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "doctor": doctor,
 }
 for _name, _command in COMMANDS.items():
-    app.command(_name, epilog=f"Example: {EXAMPLES[_name]}")(_command)
+    app.command(_name, cls=CheckedCommand, epilog=f"Example: {EXAMPLES[_name]}")(_command)
 app.add_typer(samplers.app, name="samplers", epilog="Example: flowrl samplers check heun")
 
 

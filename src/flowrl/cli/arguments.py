@@ -87,14 +87,17 @@ def import_code(texts: Collection[str] | None) -> None:
         user_code.load(text, "--import")
 
 
-def code_options(config: Mapping[str, Any], *, sampler_only: bool = False) -> list[str]:
+def code_options(config: Mapping[str, Any], *, training: bool = False, sampler_only: bool = False) -> list[str]:
     """Return the options that name again the code in the plain `config` of a run: ['--import', 'my_env.py'].
 
-    A checkpoint may come from anyone, so a command runs such code only when the user names it.
+    A checkpoint may come from anyone, so a command runs such code only when the user names it. Callbacks are run by a
+    `training`, and an export or a benchmark runs the sampler only.
     """
     from flowrl.config import named_code
 
-    return named_code.import_words({"sampler": config.get("sampler")} if sampler_only else config)
+    if sampler_only:
+        config = {"sampler": config.get("sampler")}
+    return named_code.import_words(config, named_code.KEYS if training else named_code.ACTING)
 
 
 def choice(option: str, text: str, choices: Collection[str]) -> str:

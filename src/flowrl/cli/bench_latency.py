@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import Imports, Json, Seed, import_code, several, whole_numbers
+from flowrl.cli.arguments import Imports, Json, Seed, code_options, import_code, several, whole_numbers
 from flowrl.cli.output import next_command, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
@@ -97,18 +97,20 @@ def bench_latency(
         for line in (*latency_report.LEGEND, *latency_report.conditions(document)):
             print_line(line)
     say(f"wrote {', '.join(map(str, written))}")
+    config = dict(policies[0].config)
     if gate is not None:
         _judge(gate, document)
-        next_command("flowrl export", *([ckpt] if ckpt else ["CKPT"]))
+        next_command("flowrl export", *([ckpt] if ckpt else ["CKPT"]), *code_options(config, sampler_only=True))
     elif ckpt is not None:
         best = latency_report.proposal(document)
         if best is not None:
             say(best.reason)
         sampler = ["--sampler", best.row["sampler"]] if best else []
         grid = ["--steps", best.row["steps"]] if best and best.row["steps"] else []
-        next_command("flowrl eval", ckpt, *sampler, *grid)
-    elif (run := build.newest_flow_run()) is not None:
-        next_command("flowrl bench-latency", run)
+        next_command("flowrl eval", ckpt, *sampler, *grid, *code_options(config))
+    elif (newest := build.newest_flow_run()) is not None:
+        run, config = newest
+        next_command("flowrl bench-latency", run, *code_options(config, sampler_only=True))
     else:
         next_command("flowrl train gridworld.yaml")
 

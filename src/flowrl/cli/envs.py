@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -54,9 +55,10 @@ def envs(
         return
     user_code.name_code(*([id] if user_code.is_code(id) else []))
     settings = environment_check.settings(id, options or ())
-    again = repeated("--import", imports)
+    changes = [f"env.{each.strip()}" for each in options or ()]
+    again = [*repeated("--set", changes), *repeated("--import", imports)]
     if check:
-        _check(environment_check.check(settings), [id, *again], json)
+        _check(environment_check.check(settings), id, again, json)
         return
     description = descriptions.describe(settings)
     train = _train(description.values, recipes.get(id), again)
@@ -67,8 +69,11 @@ def envs(
     next_command(train)
 
 
-def _check(result: Any, again: list[str], json: bool) -> None:
-    """Print the findings; raises ThresholdMissed when something is wrong."""
+def _check(result: Any, id: str, again: list[str], json: bool) -> None:
+    """Print the findings, and the command that trains on the environment `id`, with the options `again`.
+
+    Raises ThresholdMissed when something is wrong.
+    """
     wrong = [finding for finding in result.findings if finding.verdict == "wrong"]
     if json:
         print_json(asdict(result) | {"passed": not wrong})
@@ -81,10 +86,10 @@ def _check(result: Any, again: list[str], json: bool) -> None:
     if wrong:
         say("mend it and check again, before you train on it.")
         raise ThresholdMissed(
-            f"{again[0]}: {len(wrong)} of {len(result.findings)} findings are wrong: "
+            f"{id}: {len(wrong)} of {len(result.findings)} findings are wrong: "
             f"{', '.join(dict.fromkeys(finding.check for finding in wrong))}."
         )
-    next_command(_similar(again[0], again[1:], "pendulum.yaml"))
+    next_command(_similar(id, again, "pendulum.yaml"))
 
 
 def _origin(row: dict[str, str]) -> str:
@@ -94,10 +99,10 @@ def _origin(row: dict[str, str]) -> str:
 def _train(description: dict[str, Any], recipe: str | None, again: list[str]) -> str:
     """Return the command that trains on it: with its recipe, or with that of a similar environment."""
     if recipe is not None:
-        return f"flowrl train {recipe}"
+        return shlex.join(["flowrl", "train", recipe, *again])
     small = description["origin"] in ("gymnasium classic_control", "your code")
     return _similar(description["id"], again, "pendulum.yaml" if small else "halfcheetah.yaml")
 
 
 def _similar(id: str, again: list[str], recipe: str) -> str:
-    return " ".join(["flowrl train", recipe, "--set", f"env.id={id}", *again])
+    return shlex.join(["flowrl", "train", recipe, "--set", f"env.id={id}", *again])

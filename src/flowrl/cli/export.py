@@ -52,9 +52,9 @@ def export(
     from flowrl.experiments import export as exporting
 
     import_code(imports)
-    chosen = None if formats is None else tuple(part.strip() for part in formats.split(",") if part.strip())
+    chosen = None if formats is None else tuple(part.strip() for part in formats.split(","))
     changes = tuple(overrides or ())
-    request = exporting.ExportRequest(chosen or None, sampler, steps, noise, raw, name, verify, changes, noise_scale)
+    request = exporting.ExportRequest(chosen, sampler, steps, noise, raw, name, verify, changes, noise_scale)
     done = exporting.export(ckpt, request, out)
     for note in done.notes:
         say(f"note: {note}")
@@ -65,6 +65,6 @@ def export(
     if not verify:
         say("not verified (--no-verify)")
     if "c" in done.document:
-        say(f"next: make -C {out} test", wrap=False)
+        next_command("make -C", out, "test")
     else:
-        next_command("flowrl eval", ckpt)
+        next_command("flowrl eval", ckpt, *done.code)

@@ -22,6 +22,7 @@ def inspect(
     Every byte is checked, no model is built and nothing in the file is run.
     """
     from flowrl.config import yaml_reader
+    from flowrl.contracts import user_code
     from flowrl.experiments import code_record
     from flowrl.storage import inspection
 
@@ -37,4 +38,5 @@ def inspect(
         print("config")
         for line in yaml_reader.write(found["config"]).splitlines():
             print_line(f"  {line}")
-    next_command("flowrl eval", found["path"], *code_options(found["config"]))
+    code = [user_code.found_near(word, Path(found["path"])) for word in code_options(found["config"])]
+    next_command("flowrl eval", found["path"], *code)

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import pkgutil
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,10 +18,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from flowrl.contracts.installing import DISTRIBUTION, pip, reinstall
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-DISTRIBUTION = "flowrl-cli"
 NAMESAKE = "flowrl"  # a JAX library on the package index, with the same import name
 LEAST_FREE_BYTES = 2**30
 
@@ -62,7 +62,7 @@ def examine() -> Iterator[CheckResult]:
         try:
             yield from check()
         except Exception as error:
-            yield CheckResult(check.__name__, "problem", f"{type(error).__name__}: {error}", _reinstall())
+            yield CheckResult(check.__name__, "problem", f"{type(error).__name__}: {error}", reinstall())
 
 
 def python() -> Iterator[CheckResult]:
@@ -74,7 +74,7 @@ def namesake() -> Iterator[CheckResult]:
     """Find an unrelated distribution whose package `flowrl` overwrites ours."""
     if (version := _version(NAMESAKE)) is not None:
         found = f"the unrelated distribution {NAMESAKE} {version} is installed and has the same import name"
-        remedy = f"{_pip(f'uninstall {NAMESAKE}')} && {_reinstall(force=True)}"
+        remedy = f"{pip(f'uninstall {NAMESAKE}')} && {reinstall(force=True)}"
         yield CheckResult("namesake", "warning", found, remedy)
 
 
@@ -82,13 +82,13 @@ def requirements() -> Iterator[CheckResult]:
     """Check the distributions that flowrl requires, by its metadata."""
     if (version := _version(DISTRIBUTION)) is None:
         found = "not installed as a distribution, so samplers are not registered"
-        yield CheckResult(DISTRIBUTION, "problem", found, _reinstall())
+        yield CheckResult(DISTRIBUTION, "problem", found, reinstall())
         return
     yield CheckResult(DISTRIBUTION, "ok", f"{version} in {Path(__file__).parents[1]}")
     for requirement in _requirements():
         found, fulfilled = _version(requirement.name) or "not installed", _fulfilled(requirement)
         needed = "" if fulfilled else f", needs {requirement.specifier or 'any version'}"
-        yield _result(requirement.name, fulfilled, found + needed, _reinstall(), "problem")
+        yield _result(requirement.name, fulfilled, found + needed, reinstall(), "problem")
 
 
 def extras() -> Iterator[CheckResult]:
@@ -98,7 +98,7 @@ def extras() -> Iterator[CheckResult]:
     for extra in metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ():
         missing = [member.name for member in _requirements(extra) if not _fulfilled(member)]
         found = f"not installed: {', '.join(missing)}" if missing else "installed"
-        yield _result(f"[{extra}]", not missing, found, _reinstall(extra))
+        yield _result(f"[{extra}]", not missing, found, reinstall(extra))
 
 
 def processor() -> Iterator[CheckResult]:
@@ -124,8 +124,8 @@ def pytorch() -> Iterator[CheckResult]:
         matrix = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
         right = (matrix @ matrix).tolist() == [[7.0, 10.0], [15.0, 22.0]]
         found = f"computes on {name}" if right else f"a product of matrices on {name} is wrong"
-        reinstall = _pip("install --force-reinstall torch")
-        yield _result(f"torch on {device}", right, found, reinstall, "problem")
+        remedy = pip("install --force-reinstall torch")
+        yield _result(f"torch on {device}", right, found, remedy, "problem")
     if shutil.which("nvidia-smi") and "cuda" not in devices:
         yield CheckResult(
             "torch on cuda",
@@ -155,7 +155,7 @@ def simulation() -> Iterator[CheckResult]:
     right = bool(abs(data.qvel[2] - expected) < 1e-9)
     wrong = f"a falling ball has speed {data.qvel[2]} instead of {expected}"
     found = f"mujoco {mujoco.__version__} steps" if right else wrong
-    yield _result("simulation", right, found, _pip("install --force-reinstall mujoco"), "problem")
+    yield _result("simulation", right, found, pip("install --force-reinstall mujoco"), "problem")
 
 
 def rendering() -> Iterator[CheckResult]:
@@ -176,22 +176,24 @@ def rendering() -> Iterator[CheckResult]:
 
 
 def samplers() -> Iterator[CheckResult]:
-    """Construct every registered sampler, and find sampler files of flowrl that are not registered."""
+    """Construct every registered sampler, unless it needs numbers that are fitted to a policy, and find sampler files
+    of flowrl that are not registered."""
     from flowrl.contracts.errors import UsageError
     from flowrl.samplers import registry
 
     names = registry.names()
     for name in names:
         try:
-            registry.make(name)
+            if not registry.is_specific(name):
+                registry.make(name)
         except UsageError as error:
             yield CheckResult(f"sampler {name}", "warning", str(error), "uninstall or repair its package")
     if unregistered := _unregistered_files():
         found = f"no entry point for {', '.join(unregistered)}: added since the installation"
-        yield CheckResult("samplers", "warning", found, _reinstall())
+        yield CheckResult("samplers", "warning", found, reinstall())
     else:
         found = ", ".join(names) or "none is registered"
-        yield _result("samplers", bool(names), found, _reinstall(), "problem")
+        yield _result("samplers", bool(names), found, reinstall(), "problem")
 
 
 def recipes() -> Iterator[CheckResult]:
@@ -200,7 +202,7 @@ def recipes() -> Iterator[CheckResult]:
 
     count = len(shipped_names())
     found = f"{count} in the package" if count else "none in the package"
-    yield _result("recipes", count > 0, found, _reinstall(force=True), "problem")
+    yield _result("recipes", count > 0, found, reinstall(force=True), "problem")
 
 
 def folder() -> Iterator[CheckResult]:
@@ -243,25 +245,6 @@ def _version(distribution: str) -> str | None:
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(distribution)
     return None
-
-
-def _reinstall(extra: str = "", force: bool = False) -> str:
-    """Return the command that reinstalls flowrl: from its clone, when it was installed from one."""
-    group = f"[{extra}]" if extra else ""
-    clone = Path(__file__).parents[3]
-    is_clone = (clone / "pyproject.toml").is_file()
-    source = f"-e '{clone}{group}'" if is_clone else f"'{DISTRIBUTION}{group}'"
-    return _pip(f"install {'--force-reinstall --no-deps ' if force else ''}{source}")
-
-
-def _pip(command: str) -> str:
-    """Return a command for the pip of this interpreter, which may not be the shell's `pip`, or for uv's."""
-    found, here = shutil.which("pip"), shlex.quote(sys.executable)
-    if found and Path(found).parent == Path(sys.executable).parent:
-        return f"pip {command}"
-    if importlib.util.find_spec("pip") is None and shutil.which("uv"):
-        return f"uv pip {command} --python {here}"
-    return f"{here} -m pip {command}"
 
 
 def _renders(backend: str) -> bool:

@@ -99,11 +99,12 @@ def printable_stdout() -> Iterator[None]:
 
 
 def next_command(command: str, *arguments: object) -> None:
-    """Print the next useful command, `flowrl …`, as the last line on stderr.
+    """Print the next useful command, mostly `flowrl …`, as the last line on stderr.
 
     It can be typed as it is: `arguments` are quoted where a shell needs it.
     """
-    words = [f"{program()}{command.removeprefix('flowrl')}", *(shlex.quote(str(word)) for word in arguments)]
+    begun = f"{program()}{command.removeprefix('flowrl')}" if command.startswith("flowrl") else command
+    words = [begun, *(shlex.quote(str(word)) for word in arguments)]
     say(f"next: {' '.join(words)}", wrap=False)
 
 

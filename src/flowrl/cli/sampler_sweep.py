@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowrl.cli.arguments import code_options
 from flowrl.cli.output import next_command, print_json, print_line, print_table, say
 from flowrl.cli.progress import progress_bar
 
@@ -45,7 +46,8 @@ def compare(
             print_line(line)
         print_line(found.sentence)
     say(f"wrote {', '.join(map(str, written))}")
-    next_command("flowrl export", opened.path, *export_options(found))
+    code = code_options(opened.config.model_dump(mode="json"), sampler_only=True)
+    next_command("flowrl export", opened.path, *export_options(found), *code)
 
 
 def export_options(found: SamplerComparison) -> list[str]:

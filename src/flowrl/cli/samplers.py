@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flowrl.cli.arguments import Json
+from flowrl.cli.arguments import Json, code_options
+from flowrl.cli.checked_command import CheckedCommand
 from flowrl.cli.output import next_command, print_json, print_table
 from flowrl.contracts.errors import ThresholdMissed
 
@@ -44,7 +45,7 @@ def table(context: typer.Context, json: Json = False) -> None:
     next_command("flowrl samplers check heun")
 
 
-@app.command(epilog="Example: flowrl samplers check my_sampler.py:MySampler")
+@app.command(cls=CheckedCommand, epilog="Example: flowrl samplers check my_sampler.py:MySampler")
 def check(
     name: str = typer.Argument(metavar="NAME", help="A sampler's name, path/file.py:Class, or a fitted FILE.yaml."),
     steps: int | None = typer.Option(
@@ -74,9 +75,9 @@ def check(
         )
     if failed:
         raise ThresholdMissed(f"sampler {name!r} fails {len(failed)} of {len(results)}: {'; '.join(failed)}.")
-    run = build.newest_flow_run()
-    if run:
-        next_command("flowrl eval", run, "--sampler", name)
+    if (newest := build.newest_flow_run()) is not None:
+        run, config = newest
+        next_command("flowrl eval", run, "--sampler", name, *code_options(config | {"sampler": {}}))
     else:
         next_command("flowrl train gridworld.yaml")
 

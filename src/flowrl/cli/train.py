@@ -97,7 +97,8 @@ def _check(plan: TrainPlan) -> None:
 
 def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
     """Print why a training ended, unless it has just spent its budget, and the next useful command."""
-    code = code_options(plan.config.model_dump(mode="json"))
+    config = plan.config.model_dump(mode="json")
+    code = code_options(config, training=True)
     if plan.is_finished:
         steps = plan.config.total_steps
         say(f"{result.folder} is finished: it has done all of its {steps:,} env steps, and nothing was trained.")
@@ -110,7 +111,7 @@ def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
     if result.callback:
         done = f"{result.env_steps:,} env steps"
         say(f"stopped by the callback {result.callback} after {done}; saved {result.folder}/ckpt.pt.")
-    next_command("flowrl eval", result.folder, *code)
+    next_command("flowrl eval", result.folder, *code_options(config))
 
 
 def _refuse_new_folder(resume: Path | None, out: Path | None, name: str | None) -> None:

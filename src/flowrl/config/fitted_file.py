@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -95,6 +96,14 @@ def read(path: str) -> NamedFile:
     except registry.SamplerRefused as error:
         raise UsageError(f"{source.place((error.key,) if error.key else ())}: {error}") from error
     return named
+
+
+def is_fitted(path: Path) -> bool:
+    """Return whether the file at `path` is one of a fitted sampler that can be used."""
+    with suppress(UsageError):
+        read(str(path))
+        return True
+    return False
 
 
 def text(content: FittedFile) -> str:

@@ -20,6 +20,9 @@ IMPORTS = ("imports",)
 KEYS: tuple[KeyPath, ...] = (IMPORTS, ("env", "id"), ("env", "wrappers"), ("sampler", "name"), ("callbacks",))
 """The keys whose values may name code. A list has a name in each item, or in the only key of an item; everything in
 `imports` is code, elsewhere what contains a colon or ends in .py."""
+CALLBACKS = ("callbacks",)
+ACTING = tuple(key for key in KEYS if key != CALLBACKS)
+"""The keys whose code is run when a policy acts in its environment; callbacks are run by a training only."""
 SECTIONS = ("fpo", "fpo++", "ppo")  # of a recipe, which hold the same keys for one algorithm
 
 
@@ -30,14 +33,14 @@ def code_in(values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
             yield from _names(_value(values, (*section, *key)), (*section, *key), every=key == IMPORTS)
 
 
-def sources_in(values: Mapping[str, Any]) -> list[str]:
-    """Return the files and modules in plain `values`, each once."""
-    return list(dict.fromkeys(user_code.parse(text).source for _, text in code_in(values)))
+def sources_in(values: Mapping[str, Any], keys: Sequence[KeyPath] = KEYS) -> list[str]:
+    """Return the files and modules in plain `values` at one of `keys`, each once."""
+    return list(dict.fromkeys(user_code.parse(text).source for path, text in code_in(values) if _is_at(path, keys)))
 
 
-def import_words(values: Mapping[str, Any]) -> list[str]:
-    """Return the words of a command line that name the code in plain `values`: ['--import', 'my_env.py']."""
-    return [word for source in sources_in(values) for word in ("--import", source)]
+def import_words(values: Mapping[str, Any], keys: Sequence[KeyPath] = KEYS) -> list[str]:
+    """Return the words of a command line that name the code of `sources_in`: ['--import', 'my_env.py']."""
+    return [word for source in sources_in(values, keys) for word in ("--import", source)]
 
 
 def name_written(source: Recipe) -> None:
@@ -53,7 +56,10 @@ def is_of_user(source: Recipe, path: KeyPath) -> bool:
 
 
 def with_imports(source: Recipe, imports: Sequence[str]) -> Recipe:
-    """Return the recipe with what `--import` names among its `imports`, each once; and name it."""
+    """Return the recipe with what `--import` names among its `imports`, each once; and name it.
+
+    What a run's own configuration names elsewhere, as its callbacks, is named only: it was trained without the import.
+    """
     user_code.name_code(*imports)
     if not imports:
         return source
@@ -62,26 +68,60 @@ def with_imports(source: Recipe, imports: Sequence[str]) -> Recipe:
     if not isinstance(before, list | tuple):
         return source  # which its validation reports
     known = {user_code.parse(text).resolved for text in before if isinstance(text, str)}
+    if source.checkpoint:
+        known |= {user_code.parse(text).resolved for _, text in code_in(source.values)}
     new = [text for text in dict.fromkeys(imports) if user_code.parse(text).resolved not in known]
     return replace(source, values=source.values | {IMPORTS[0]: [*before, *new]})
 
 
-def unnamed(values: Mapping[str, Any], keys: tuple[KeyPath, ...] = KEYS) -> list[tuple[str, str]]:
+def find_named_files(content: dict[str, Any]) -> None:
+    """Let the content of a checkpoint name its files as the user has named them: see `user_code.stand_in`.
+
+    The configuration, the id of the environments and the recorded digests change together.
+    """
+    recorded = content.get("code", {})
+    content["config"] = _with_stand_ins(content["config"], recorded)
+    env = content["env"]
+    content["env"] = {**env, "id": _stand_in(env["id"], recorded)}
+    if "code" in content:
+        content["code"] = {_stand_in(source, recorded): digest for source, digest in recorded.items()}
+
+
+def _with_stand_ins(values: Mapping[str, Any], recorded: Mapping[str, str]) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(values))
+    for path, text in code_in(values):
+        if (found := _stand_in(text, recorded)) != text:
+            _replace(changed, path, text, found)
+    return changed
+
+
+def _stand_in(text: str, recorded: Mapping[str, str]) -> str:
+    return user_code.stand_in(text, recorded.get(user_code.parse(text).source)) if user_code.is_code(text) else text
+
+
+def unnamed(values: Mapping[str, Any], keys: Sequence[KeyPath] = KEYS) -> list[tuple[str, str]]:
     """Return the key and the name of all code in plain `values`, at one of `keys`, that the user has not named."""
     return [
-        (dotted(path), text)
-        for path, text in code_in(values)
-        if any(path[: len(key)] == key for key in keys) and not user_code.is_named(text)
+        (dotted(path), text) for path, text in code_in(values) if _is_at(path, keys) and not user_code.is_named(text)
     ]
+
+
+def _is_at(path: KeyPath, keys: Sequence[KeyPath]) -> bool:
+    """Return whether `path` is at one of `keys` or below, in the section of an algorithm, too."""
+    inside = path[1:] if path[0] in SECTIONS else path
+    return any(inside[: len(key)] == key for key in keys)
 
 
 def located(source: Recipe) -> Recipe:
     """Return the recipe with the files that its text names found: relative to its own folder, if they lie there.
 
-    What lies elsewhere, and what the command line names, is relative to the current folder.
+    What lies elsewhere, and what the command line names, is relative to the current folder. In the config.yaml of a run
+    files are as the user has named them.
     """
     folder = Path(source.name).parent
-    if source.checkpoint or folder == Path():
+    if source.checkpoint:
+        return replace(source, values=_with_stand_ins(source.values, {}))
+    if folder == Path():
         return source
     values = copy.deepcopy(source.values)
     for path, text in code_in(source.values):

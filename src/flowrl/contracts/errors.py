@@ -106,9 +106,14 @@ def did_you_mean(name: str, known: Iterable[str], synonyms: dict[str, str] | Non
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def shortened(text: str, most: int = 600) -> str:
+    """Return `text` of at most about `most` characters: of a longer one the beginning and the end."""
+    return text if len(text) <= most else f"{text[: most - 100]} […] {text[-100:]}"
+
+
 def in_one_line(error: BaseException) -> str:
     """Return the type, message and origin of `error`: 'ValueError: too fast (car.py:12)'."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    message = " ".join(str(error).split())
+    message = shortened(" ".join(str(error).split()))
     return f"{type(error).__name__}{': ' if message else ''}{message}{place}"

@@ -26,7 +26,7 @@ from flowrl.contracts.regular_files import read_bounded
 MOST_BYTES = 16 * 2**20  # of a Python file
 MODULES = "flowrl_user_code"  # the package under which loaded files are in sys.modules
 
-_named: set[str] = set()  # the sources that the user has named, resolved
+_named: dict[str, str] = {}  # the sources that the user has named: resolved -> as written
 _imported: dict[str, None] = {}  # those of which not one object, but all was loaded, resolved, in order
 
 
@@ -76,7 +76,7 @@ def name_code(*texts: str) -> None:
     Its caller vouches that a person chose the name: never call it with what was read from a checkpoint. A package that
     is named stands for its modules, too.
     """
-    _named.update(parse(text).resolved for text in texts)
+    _named.update({name.resolved: name.source for name in map(parse, texts)})
 
 
 def is_named(text: str) -> bool:
@@ -88,6 +88,22 @@ def is_named(text: str) -> bool:
     return any(".".join(parts[:length]) in _named for length in range(1, len(parts) + 1))
 
 
+def stand_in(text: str, recorded: str | None = None) -> str:
+    """Return `text` with the file that the user has named in the place of its own, which lies elsewhere: one of the
+    same base name. A checkpoint names files as seen from the folder of the training.
+
+    Of several the one with the digest `recorded` is taken. Returns `text` itself where the user has named its own file,
+    none of this name, or several of which none is the recorded one.
+    """
+    name = parse(text)
+    if not name.is_file or is_named(text):
+        return text
+    same = [source for source in _named.values() if Path(source).name == Path(name.source).name]
+    if len(same) > 1:
+        same = [source for source in same if recorded is not None and digest(source) == recorded]
+    return str(CodeName(same[0], name.attribute)) if same else text
+
+
 def named() -> NamedCode:
     """Return what the user has named and what was imported, for `adopt` in a process that works for this one."""
     return NamedCode(tuple(sorted(_named)), tuple(_imported))
@@ -95,7 +111,7 @@ def named() -> NamedCode:
 
 def adopt(code: NamedCode) -> None:
     """Name and import what the process that started this one has named and imported."""
-    _named.update(code.sources)
+    _named.update({source: source for source in code.sources})
     for text in code.imported:
         load(text, "imports")
 
@@ -103,7 +119,7 @@ def adopt(code: NamedCode) -> None:
 @contextmanager
 def naming_apart() -> Iterator[None]:
     """Forget at the end what is named inside: each command of a process begins with nothing that is named."""
-    sources, imported = set(_named), dict(_imported)
+    sources, imported = dict(_named), dict(_imported)
     _named.clear()
     _imported.clear()
     try:
@@ -115,15 +131,30 @@ def naming_apart() -> Iterator[None]:
         _imported.update(imported)
 
 
-def refusal(wanted: Iterable[tuple[str, str]]) -> str:
+def refusal(wanted: Iterable[tuple[str, str]], origin: str = "") -> str:
     """Return why the user has to name code before it is run, and what to type; `wanted` are (key, name), such as
-    ('env.id', 'my_env.py:Reach')."""
+    ('env.id', 'my_env.py:Reach'), and `origin` is the file that holds them, if any."""
     listed = list(wanted)
     what = " and ".join(f"{key} is {kind_of(text)} {parse(text).source}" for key, text in listed)
-    return (
-        f"{what}. Such a name may come from anyone, so flowrl runs that code only when you name it: "
-        f"{' '.join(import_options(text for _, text in listed))} (look at it first)."
+    lying = [found_near(parse(text).source, Path(origin)) for _, text in listed]
+    absent = [source for source in dict.fromkeys(lying) if source.endswith(".py") and not Path(source).is_file()]
+    elsewhere = "".join(
+        f" There is no {source} in {Path.cwd()}: write where it lies, as in --import folder/{Path(source).name}."
+        for source in absent
     )
+    return (
+        f"{origin}{': ' if origin else ''}{what}. Such a name may come from anyone, so flowrl runs that code only when "
+        f"you name it: {' '.join(import_options(lying))} (look at it first).{elsewhere}"
+    )
+
+
+def found_near(source: str, origin: Path) -> str:
+    """Return the path of the file `source` as seen from the current folder, or else from a folder around `origin`, the
+    file that names it: a run is mostly in a folder below that of its training. Returns `source` where there is none."""
+    if not source.endswith(".py") or Path(source).is_absolute():
+        return source
+    places = [Path(source), *(folder / source for folder in origin.parents)]
+    return next((str(place) for place in places if place.is_file()), source)
 
 
 def import_options(texts: Iterable[str]) -> list[str]:
@@ -143,9 +174,14 @@ def load(text: str, key: str) -> Any:
     Raises UsageError when the user has not named it, when there is no such source, when it cannot be run, or when it
     has no such attribute.
     """
+    name = parse(text)
+    if not name.is_file and not all(part.isidentifier() for part in name.source.split(".")):
+        raise UsageError(
+            f"{key} {text!r} names no code. Write a Python file, as in my_code.py, or a module, as in my_package.code, "
+            "and where one object of it is meant a colon and its name: my_code.py:name."
+        )
     if not is_named(text):
         raise UsageError(refusal([(key, text)]))
-    name = parse(text)
     module = _load_file(name, key) if name.is_file else _load_module(name, key)
     if not name.attribute:
         _imported[name.resolved] = None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from flowrl.contracts import regular_files
 from flowrl.contracts.errors import CheckpointError, MissingDependency, UsageError
+from flowrl.contracts.installing import reinstall
 from flowrl.deployment import c_compiler, c_reader, c_source, onnx_model
 from flowrl.deployment.backends import Backend, CBackend, OnnxBackend
 from flowrl.deployment.noise_choice import LARGEST_SEED, ExportedNoise, NoiseChoice
@@ -41,16 +45,54 @@ def is_export(path: Path) -> bool:
     return (path / DESCRIPTION).is_file()
 
 
+def replaceable(path: Path, names: Collection[str]) -> list[str]:
+    """Return which of the files `names` an earlier export has left in the folder `path`.
+
+    Raises UsageError where one of them is the user's own: there is no policy.json of an export that lists it, or its
+    content is not what that export wrote.
+    """
+    present = [name for name in names if (path / name).exists() or (path / name).is_symlink()]
+    recorded: dict[str, str] | None = None
+    with suppress(CheckpointError):
+        recorded = read(path)[0].files
+    own = [name for name in present if recorded is None or (name != DESCRIPTION and name not in recorded)]
+    changed = [name for name in present if name != DESCRIPTION and name not in own and not _is(path / name, recorded)]
+    if not own and not changed:
+        return present
+    what = f"{', '.join(own)}, which no export has written there" if own else ""
+    what += " and " if own and changed else ""
+    what += f"{', '.join(changed)}, which was changed since it was exported" if changed else ""
+    other = path / "export"
+    while other.exists():
+        other = other.with_name(f"{other.name}-new")
+    raise UsageError(
+        f"--out {path}: the folder has {what}; an export would overwrite or remove it. Choose a folder without such "
+        f"files: --out {shlex.quote(str(other))}, or move them away first."
+    )
+
+
+def _is(file: Path, recorded: dict[str, str] | None) -> bool:
+    """Return whether `file` has the checksum that is recorded for its name."""
+    with suppress(OSError, ValueError):
+        data = regular_files.read_bounded(file, MOST_BYTES)
+        return hashlib.sha256(data).hexdigest() == (recorded or {}).get(file.name)
+    return False
+
+
 def read(path: Path) -> tuple[Description, dict[str, Any]]:
     """Return policy.json in the folder `path`, checked, and all of it; raises CheckpointError."""
     file = path / DESCRIPTION
     try:
-        document = json.loads(regular_files.read_bounded(file, 10_000_000))
+        document = json.loads(regular_files.read_bounded(file, 10_000_000), parse_constant=_no_constant)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"its key 'format' is not {FORMAT}, which is what this version of flowrl reads")
         return _described(document), document
     except (ValueError, OSError, RecursionError, UsageError) as error:
         raise CheckpointError(f"{file} cannot be used: {str(error)[:300]}. Export the policy again.") from error
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no number of JSON")
 
 
 def _described(document: dict[str, Any]) -> Description:
@@ -65,6 +107,7 @@ def _described(document: dict[str, Any]) -> Description:
     observation, action = (_value(document, f"{name}.size", int) for name in ("observation", "action"))
     if not all(0 < size <= MOST_NUMBERS for size in (observation, action)):
         raise ValueError(f"its sizes are {observation} and {action}, and must be from 1 to {MOST_NUMBERS:,}")
+    _check_arrays(document, action)
     files = _value(document, "files", dict)
     prefix = _value(document, "c.prefix", str) if document.get("c") is not None else None
     if prefix is not None:
@@ -73,6 +116,19 @@ def _described(document: dict[str, Any]) -> Description:
     name = sampler and (f"{sampler}:{steps}" if steps else sampler)
     nfe = _value(document, "sampler.nfe", int)
     return Description(observation, action, NoiseChoice(mode, float(scale), seed), name, nfe, files, prefix)
+
+
+def _check_arrays(document: dict[str, Any], action_size: int) -> None:
+    """Raise ValueError for bounds, sizes and a history that no export has; they are read by the user's own programs."""
+    for key in ("low", "high", "scale", "offset"):
+        values = document["action"].get(key)
+        if values is not None and (not isinstance(values, list) or len(values) != action_size):
+            raise ValueError(f"its key 'action.{key}' is not a list of {action_size} numbers, one for each action")
+    if document["noise"].get("size", action_size) != action_size:
+        raise ValueError(f"its key 'noise.size' is not {action_size}, the size of the actions")
+    history = document["observation"].get("history", 1)
+    if not isinstance(history, int) or isinstance(history, bool) or history < 1:
+        raise ValueError(f"its key 'observation.history' is {str(history)[:40]}, and must be a whole number from 1 on")
 
 
 def _value(document: dict[str, Any], key: str, kind: Any) -> Any:
@@ -151,7 +207,7 @@ def _backend(path: Path, described: Description, backend: str) -> Backend:
         raise UsageError(f"{path} has no {missing}: export the policy with --format {backend}.")
     raise UsageError(
         f"{path}: nothing here can run at once. Its C file has not been compiled on this machine, which backend='c' "
-        "does once (a second); or install onnxruntime for policy.onnx: pip install 'flowrl-cli[export]'."
+        f"does once (a second); or install onnxruntime for policy.onnx: {reinstall('export')}."
     )
 
 

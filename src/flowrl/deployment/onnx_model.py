@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import MissingDependency
+from flowrl.contracts.installing import reinstall
 from flowrl.deployment.noise_choice import NoiseChoice
 from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, Program, ProgramNode
 
 OPSET, IR_VERSION = 17, 8
 FILE = "policy.onnx"
 LARGEST = float(np.finfo(np.float32).max)
-INSTALL = "Type: pip install 'flowrl-cli[export]'"
+INSTALL = f"Type: {reinstall('export')}"
 
 
 def needed() -> tuple[Any, Any]:

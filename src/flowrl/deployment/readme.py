@@ -124,10 +124,12 @@ def _origin(document: Document) -> str:
     if origin["best_return"] is not None:
         lines.append(f"Best mean return in training: {origin['best_return']:.4g}.")
     for each in document["evaluation"] or ():
-        low, high = each["return_ci95"] or (float("nan"), float("nan"))
+        ends = [end for end in each["return_ci95"] or () if end is not None]  # none of one episode
+        interval = f" [{', '.join(f'{end:.4g}' for end in ends)}] (95 %)" if ends else ""
+        plural = "" if each["episodes"] == 1 else "s"
         lines.append(
-            f"Evaluated over {each['episodes']} episodes ({each['noise']} noise): return {each['return_mean']:.4g} "
-            f"[{low:.4g}, {high:.4g}] (95 %)."
+            f"Evaluated over {each['episodes']} episode{plural} ({each['noise']} noise): return "
+            f"{each['return_mean']:.4g}{interval}."
         )
     if verified:
         errors = ", ".join(f"{name} {error:.2g}" for name, error in verified["max_abs_error"].items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.deployment.backends import Backend, Numbers
 
 OnBad = Literal["raise", "hold"]
+REAL = "fiub"  # the kinds of NumPy's numbers that are real: floats, integers with and without a sign, booleans
 DRAWS = ("random", "zero", "fixed")
 
 
@@ -26,6 +28,16 @@ class Latency:
     p90_us: float
     p99_us: float
     max_us: float
+
+
+def _numbers(obs: ArrayLike) -> NDArray[Any]:
+    """Return what is no array as one; raises UsageError for what holds no numbers."""
+    try:
+        return np.asarray(obs, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{reprlib.repr(obs)} was given as an observation: this policy takes an array of real numbers."
+        ) from None
 
 
 class DeployedPolicy:
@@ -70,10 +82,15 @@ class DeployedPolicy:
         self._close = close
         self._one = self._obs, self._drawn, self._out = self._rows(1)
         self._last = np.zeros(action_size, dtype=np.float32)
-        self.reset()
+        self.reset(seed)
 
     def reset(self, seed: int | None = None) -> None:
-        """Begin an episode: forget the last action; with a `seed`, begin its sequence of noise."""
+        """Begin an episode: forget the last action; with a `seed`, begin its sequence of noise.
+
+        Raises UsageError for a seed that is no whole number from 0 on.
+        """
+        if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
+            raise UsageError(f"seed={seed!r}: expected a whole number from 0 on.")
         self._last[:] = 0
         if seed is not None or not hasattr(self, "_random"):
             self._seed = self._seed if seed is None else seed
@@ -89,7 +106,11 @@ class DeployedPolicy:
         `noise` has the shape of the actions and replaces the draws: N(0, 1). `out` has it, too, and gets the result.
         Raises UsageError for another size, and FloatingPointError for what is not finite.
         """
-        values: Any = obs if isinstance(obs, np.ndarray) else np.asarray(obs, dtype=np.float32)
+        values: Any = obs if isinstance(obs, np.ndarray) else _numbers(obs)
+        if values.dtype.kind not in REAL:
+            raise UsageError(
+                f"an observation of {values.dtype} numbers was given: this policy takes real numbers, such as float32."
+            )
         single = values.ndim == 1
         rows = 1 if single else len(values) if values.ndim == 2 else -1
         if rows < 1 or values.shape[-1] != self.observation_size:

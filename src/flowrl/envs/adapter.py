@@ -25,7 +25,7 @@ from flowrl.envs.families import NONE, family_of
 from flowrl.envs.first_steps import FirstSteps
 from flowrl.envs.history import with_history
 from flowrl.envs.lookup import limit_of
-from flowrl.envs.observations import FlatObservations, declared, declared_space, said_layout
+from flowrl.envs.observations import FlatObservations, declared, declared_space, interface_parts, said_layout
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.tensors import TensorStep, TensorVectorEnv, from_gymnasium, observations
 from flowrl.envs.validation import SUCCESS
@@ -40,9 +40,9 @@ ADVICE = {
 class NotFinite(TrainingDiverged):
     """An action, or what an environment returned (`of_environment`), is not finite, or too large for float32."""
 
-    def __init__(self, message: str, *, of_environment: bool) -> None:
-        super().__init__(message)
-        self.of_environment = of_environment
+    def __init__(self, what: str, advice: str, *, of_environment: bool) -> None:
+        super().__init__(f"{what} {advice}")
+        self.what, self.of_environment = what, of_environment
 
 
 @runtime_checkable
@@ -85,10 +85,10 @@ class Adapter:
         self._capturable = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
         self.bound = ActionBounds(action, settings.squash)
-        self.interface = self.bound.saved() | getattr(envs, "interface_names", {})  # of actions, as checkpoints hold it
+        self.interface = self.bound.saved() | getattr(envs, "interface_names", interface_parts(observation))
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
-        remarks = (self.bound.remark, said_layout(self.declared))
-        self._remarks = [f"{settings.id}: {remark}" for remark in remarks if remark]  # for `notes`
+        remarks = filter(None, (self.bound.remark, said_layout(self.declared)))
+        self._remarks = [f"{settings.id}: {remark}" for remark in remarks]  # for `notes`
         self._measures: tuple[str, ...] = family.measures or tuple(getattr(envs, "measures", ()))
         self._variants = family.variants
         self._steps = 0
@@ -341,10 +341,10 @@ class Adapter:
         bad = ~torch.isfinite(values.to(torch.float32)).all(1)
         if not bad.any():
             return tensor
-        indexes = torch.nonzero(bad).flatten() if rows is None else rows[bad]
+        which = first_few((torch.nonzero(bad).flatten() if rows is None else rows[bad]).tolist())
         fault = "larger than float32 holds (3.4e38)" if torch.isfinite(values).all() else "not finite"
         raise NotFinite(
-            f"{self.settings.id}: the {name} of environment {first_few(indexes.tolist())} is {fault} "
-            f"(step {self._steps} after the reset). {ADVICE.get(name, ADVICE['observation'])}",
+            f"{self.settings.id}: the {name} of environment {which} is {fault} (step {self._steps} after the reset).",
+            ADVICE.get(name, ADVICE["observation"]),
             of_environment=name != "action",
         )

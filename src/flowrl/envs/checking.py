@@ -18,9 +18,10 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, in_one_line
+from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, in_one_line, shortened
+from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.envs import factory, lookup
-from flowrl.envs.adapter import Adapter
+from flowrl.envs.adapter import Adapter, NotFinite
 from flowrl.envs.settings import EnvSettings
 
 SECONDS = 3.0  # of random actions
@@ -61,11 +62,10 @@ def check(settings: EnvSettings) -> tuple[list[Finding], StepTime | None]:
     The speed is None where it cannot be stepped. Raises what `flowrl.envs.factory.make` does.
     """
     torch.set_num_threads(1)  # as a run does
-    found: list[Finding] = []
+    env = factory.make(settings, count=COUNT)  # what cannot be made is not checked
     measured: StepTime | None = None
-    found += by_gymnasium(settings)
     try:
-        env = factory.make(settings, count=COUNT)
+        found = list(by_gymnasium(settings))
         try:
             steps, measured = random_steps(env, SECONDS)
             found += steps
@@ -75,6 +75,8 @@ def check(settings: EnvSettings) -> tuple[list[Finding], StepTime | None]:
         found.append(resumed(settings))
     except EnvironmentFailed as error:
         found.append(Finding("steps", "wrong", str(error)))
+    except NotFinite as error:
+        found.append(Finding("steps", "wrong", error.what))
     return found, measured
 
 
@@ -86,17 +88,24 @@ def by_gymnasium(settings: EnvSettings) -> Iterator[Finding]:
         return
     if lookup.steps_together(spec) and not settings.wrappers:
         return  # a task's observations and seeds are those of the simulation, whose interface is flowrl's own
-    with suppress(FlowrlError), warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        env = gymnasium.make(lookup.of_spec(spec), disable_env_checker=True, **settings.arguments())
         failure = ""
         try:
-            check_env(env.unwrapped, skip_render_check=True)
-        except Exception as error:
-            failure = " ".join(str(error).split()) or in_one_line(error)
-        finally:
-            with suppress(Exception):
-                env.close()
+            env = gymnasium.make(lookup.of_spec(spec), disable_env_checker=True, **settings.arguments())
+            try:
+                check_env(env.unwrapped, skip_render_check=True)
+            finally:
+                with suppress(Exception):
+                    env.close()
+        except FlowrlError:
+            return
+        except BaseException as error:  # SystemExit, too
+            raise_interrupt(error)
+            failure = (
+                in_one_line(error) if not isinstance(error, Exception) else shortened(" ".join(str(error).split()))
+            )
+            failure = failure or in_one_line(error)
         said = dict.fromkeys(_plain(each.message) for each in warned if _matters(each.message))
         if failure:
             yield Finding("gymnasium", "wrong", f"Gymnasium's checker says: {failure}")

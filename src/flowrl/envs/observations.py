@@ -126,6 +126,17 @@ def layout(space: Space[Any]) -> list[FlatPart]:
     return parts
 
 
+MOST_PARTS = 10_000  # that a checkpoint names
+
+
+def interface_parts(observation: Space[Any]) -> dict[str, dict[str, int]]:
+    """Return the names and sizes of the parts of a flattened observation in their order, as the interface in a
+    checkpoint holds them; {} where there are none, or where two have one name."""
+    parts = [part for part in layout(declared_space(observation)) if part.size and part.name]
+    sizes = {part.name: part.size for part in parts}
+    return {"observation_parts": sizes} if 0 < len(sizes) == len(parts) <= MOST_PARTS else {}
+
+
 def named_leaves(space: Space[Any], name: str) -> Iterator[tuple[str, Space[Any]]]:
     """Yield the spaces of numbers and choices that `space` consists of, by their names such as arm.joints or arm[0]."""
     if isinstance(space, spaces.Dict):

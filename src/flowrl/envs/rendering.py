@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, MissingDependency, UsageError, in_one_line
+from flowrl.contracts.installing import reinstall
 from flowrl.envs import opengl
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
@@ -152,8 +153,7 @@ def _no_package(id: str, cause: BaseException) -> MissingDependency:
     """Name our extra for pygame, with which Gymnasium draws its classic control tasks, and repeat other advice."""
     if "pygame" in str(cause):
         return MissingDependency(
-            f"{id} cannot be drawn: pygame is not installed. Type: pip install 'flowrl-cli[classic]', or pip install "
-            "pygame."
+            f"{id} cannot be drawn: pygame is not installed. Type: {reinstall('classic')}, or pip install pygame."
         )
     return MissingDependency(f"{id} cannot be drawn: {str(cause).rstrip('.')}.")
 

@@ -108,7 +108,7 @@ def import_code(config: Config, origin: str = "", keys: tuple[KeyPath, ...] = na
     if not kind_of(config).uses_sampler:
         keys = tuple(key for key in keys if key != SAMPLER)
     if wanted := named_code.unnamed(config.model_dump(mode="json"), keys):
-        raise UsageError(f"{origin}{': ' if origin else ''}{user_code.refusal(wanted)}")
+        raise UsageError(user_code.refusal(wanted, origin))
     if named_code.IMPORTS in keys:
         for text in config.imports:
             user_code.load(text, "imports")
@@ -128,13 +128,14 @@ def check_sampler(config: Config, source: Recipe) -> None:
         raise UsageError(f"{source.place(path)}: {error}") from error
 
 
-def newest_flow_run() -> Path | None:
-    """Return the trained run under ./runs that saved last and whose policy is a flow; None when there is none."""
+def newest_flow_run() -> tuple[Path, dict[str, Any]] | None:
+    """Return the trained run under ./runs that saved last and whose policy is a flow, and its plain configuration;
+    None when there is none."""
     for folder in checkpoint.run_folders(checkpoint.RUNS):
         with suppress(CheckpointError):
             content = checkpoint.load(folder / checkpoint.LATEST)
             if uses_sampler(content["config"]) and content["progress"]["env_steps"]:
-                return folder
+                return folder, content["config"]
     return None
 
 
@@ -258,9 +259,12 @@ class LoadedPolicy:
 def load_config(content: dict[str, Any], path: Path) -> Config:
     """Return the configuration in the content of the checkpoint `path`, after a check that the content fits it.
 
+    Files of the user's code that the `content` names get the names by which the user has named them.
+
     Raises CheckpointError for a configuration of another version, and for weights of other networks, before anything
     of the sizes in them is allocated.
     """
+    named_code.find_named_files(content)
     values = content["config"]
     try:
         config = Config.model_validate(values)

@@ -18,6 +18,7 @@ from flowrl.config.recipe import Place, Recipe
 from flowrl.config.schema import Config, composed
 from flowrl.contracts import user_code
 from flowrl.contracts.errors import UsageError, in_one_line
+from flowrl.contracts.interrupts import raise_interrupt
 
 Callback = Callable[[dict[str, float]], object]
 
@@ -49,7 +50,8 @@ class Callbacks:
         for member in self._members:
             try:
                 answer = member.call(dict(metrics))
-            except Exception as error:
+            except BaseException as error:  # SystemExit and KeyboardInterrupt, too
+                raise_interrupt(error)
                 raise CallbackFailed(f"the callback {member.name} failed: {in_one_line(error)}.") from error
             if answer is not None and not isinstance(answer, bool | np.bool_):
                 raise CallbackFailed(
@@ -65,7 +67,8 @@ class Callbacks:
             try:
                 if callable(close := getattr(member.call, "close", None)):
                     close()
-            except Exception as error:
+            except BaseException as error:
+                raise_interrupt(error)
                 raise CallbackFailed(f"close() of the callback {member.name} failed: {in_one_line(error)}.") from error
 
 
@@ -105,7 +108,8 @@ def _made(text: str, target: Any) -> Callback:
     if isinstance(target, type):
         try:
             target = target()
-        except Exception as error:
+        except BaseException as error:
+            raise_interrupt(error)
             raise UsageError(f"callbacks {text!r}: the class cannot be made: {in_one_line(error)}.") from error
     _refuse_uncallable(text, target)
     return target

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flowrl.config import named_code
+from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts import user_code
 from flowrl.contracts.regular_files import read_bounded
 from flowrl.storage.files import write_text
@@ -36,13 +37,18 @@ def keep(folder: Path, recorded: Mapping[str, str]) -> None:
             write_text(kept, read_bounded(path, user_code.MOST_BYTES).decode("utf-8", errors="replace"))
 
 
-def changes(content: Mapping[str, Any], checkpoint: Path, config: Mapping[str, Any] | None = None) -> list[str]:
+def changes(
+    content: Mapping[str, Any],
+    checkpoint: Path,
+    config: Mapping[str, Any] | None = None,
+    keys: Sequence[KeyPath] = named_code.KEYS,
+) -> list[str]:
     """Return a sentence for each file whose text is not that with which the run of the `checkpoint` was trained.
 
-    `config` is the configuration that is used now: what it does not name is left out. Modules are compared where they
-    have been imported.
+    `config` is the configuration that is used now: what it does not name at one of `keys` is left out. Modules are
+    compared where they have been imported.
     """
-    used = None if config is None else named_code.sources_in(config)
+    used = None if config is None else named_code.sources_in(config, keys)
     lines = []
     for source, digest in content.get("code", {}).items():
         path = user_code.path_of(source)

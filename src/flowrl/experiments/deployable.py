@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowrl.config import named_code
 from flowrl.deployment.folding import fold
 from flowrl.deployment.program import Bounds, Program
 from flowrl.envs import factory
@@ -77,7 +78,7 @@ def deployable(
             f"{opened.path} was saved by an earlier flowrl and does not hold the bounds of the actions: the "
             f"environment {opened.config.env.id} is made to ask for them (--raw would leave them out)."
         )
-        build.import_code(opened.config, str(opened.path))
+        build.import_code(opened.config, str(opened.path), named_code.ACTING)
         env = factory.make(opened.config.env, count=1)
         try:
             interface = env.interface

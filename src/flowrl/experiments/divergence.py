@@ -21,7 +21,7 @@ def explained(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:
     """
     if isinstance(error, NotFinite) and error.of_environment and run.training.iteration == 0:
         return EnvironmentFailed(
-            f"{str(error).partition('. ')[0]}. No update has been made yet, so the policy's first actions, which are "
+            f"{error.what} No update has been made yet, so the policy's first actions, which are "
             "within the bounds, led to it: look into the environment."
         )
     place = f"in iteration {run.training.iteration + 1}, after {run.training.env_steps:,} env steps"

@@ -151,10 +151,13 @@ def evaluate_checkpoint(
     return EvalResult(result, facts(loaded) | named, variants.name if variants else "")
 
 
-def load(opened: LoadedCheckpoint, request: EvalRequest) -> build.LoadedPolicy:
-    """Load the policy with the requested options; raises UsageError when a name or option does not fit."""
-    config = configured(opened, request)
-    for line in code_record.changes(opened.content, opened.path, config.model_dump(mode="json")):
+def load(
+    opened: LoadedCheckpoint, request: EvalRequest, keys: tuple[KeyPath, ...] = named_code.ACTING
+) -> build.LoadedPolicy:
+    """Load the policy with the requested options, for a command that runs the code at `keys`; raises UsageError when a
+    name or option does not fit."""
+    config = configured(opened, request, keys)
+    for line in code_record.changes(opened.content, opened.path, config.model_dump(mode="json"), keys):
         opened.notify(line)
     build.prepare_process(config)
     loaded = build.load_policy(opened.path, opened.content, config, request.seed)
@@ -214,7 +217,7 @@ def facts(loaded: build.LoadedPolicy) -> dict[str, Any]:
     }
 
 
-def configured(opened: LoadedCheckpoint, request: EvalRequest, keys: tuple[KeyPath, ...] = named_code.KEYS) -> Config:
+def configured(opened: LoadedCheckpoint, request: EvalRequest, keys: tuple[KeyPath, ...] = named_code.ACTING) -> Config:
     """Return the run's configuration with the requested options set, whose code at `keys` will be run; raises
     UsageError."""
     if request.noise is not None and request.noise not in get_args(NoiseMode):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flowrl.config import named_code
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import MissingDependency, ThresholdMissed, UsageError, did_you_mean
 from flowrl.deployment import (
@@ -34,7 +35,9 @@ from flowrl.policies.noise import Noise
 from flowrl.storage import files
 
 FORMATS = ("c", "onnx")
+README = "README.md"
 C_FILES = (c_source.SOURCE, c_source.HEADER, c_source.TEST, c_source.MAKEFILE)
+FILES = (*C_FILES, onnx_model.FILE, README, folder.DESCRIPTION)
 NOISE_OF_RUN = {"random": "input", "zero": "zero", "fixed": "fixed:0"}
 TEST_ROWS = 64
 TIMED_CALLS = 5000
@@ -64,6 +67,7 @@ class Export:
     texts: dict[str, str | bytes] = field(default_factory=dict)  # file name -> content
     verification: Verification | None = None
     notes: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)  # what an evaluation names so that the run's own code may be run
 
 
 def export(path: Path, request: ExportRequest, out: Path) -> Export:
@@ -75,6 +79,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
     formats = _formats(request)
     c_source.check_prefix(request.name)
     files.check(out / folder.DESCRIPTION, "--out")
+    folder.replaceable(out, FILES)
     opened = evaluate.open_checkpoint(path)
     made = deployable.deployable(opened, _evaluated(opened, request), raw=request.raw)
     choice = _noise(request, made.loaded.config)
@@ -82,7 +87,8 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
     program = made.program()
     fixed = _fixed(made, choice)
     ordinary, extreme = contract.vectors(program, made.act(), choice, fixed)
-    export = Export(described(made, program, choice), notes=_notes(program))
+    code = named_code.import_words(opened.config.model_dump(mode="json"), named_code.ACTING)
+    export = Export(described(made, program, choice), notes=_notes(program), code=code)
     built = _c(export, made, program, choice, fixed, ordinary, request) if "c" in formats else {}
     model = onnx_model.build(program, choice, fixed) if "onnx" in formats else None
     if model is not None and request.verify:
@@ -91,13 +97,7 @@ def export(path: Path, request: ExportRequest, out: Path) -> Export:
         export.verification = contract.verify(ordinary, extreme, built)
         _refuse_inexact(export.verification)
     _finish(export, model, request)
-    export.notes += _removed(out, set(export.texts))
-    for name, content in export.texts.items():
-        if isinstance(content, bytes):
-            with files.replacing(out / name) as part:
-                part.write_bytes(content)
-        else:
-            files.write_text(out / name, content)
+    _write(export, out)
     return export
 
 
@@ -139,6 +139,9 @@ def _formats(request: ExportRequest) -> tuple[str, ...]:
 
 def _evaluated(opened: evaluate.LoadedCheckpoint, request: ExportRequest) -> evaluate.EvalRequest:
     """Return the options as those of an evaluation."""
+    if request.sampler is not None and "," in request.sampler:
+        first = request.sampler.partition(",")[0]
+        raise UsageError(f"--sampler {request.sampler}: an export has one sampler. Give one, as in --sampler {first}.")
     sampler, steps = (None, None) if request.sampler is None else sampler_choice.parse(request.sampler)
     if steps is not None and request.steps is not None:
         raise UsageError(f"--sampler {request.sampler} has its steps already: leave --steps {request.steps} out.")
@@ -232,14 +235,22 @@ def _onnx_runs(program: Program, choice: NoiseChoice, fixed: Numbers | None) -> 
     return {"onnx": by(256), "onnx, batch 1": by(1)}
 
 
-def _removed(out: Path, kept: set[str]) -> list[str]:
-    """Remove the files of an earlier export in `out` that this one does not replace; return a sentence on them."""
-    if not folder.is_export(out):
-        return []
-    old = [out / name for name in (*C_FILES, onnx_model.FILE) if name not in kept and (out / name).is_file()]
+def _write(export: Export, out: Path) -> None:
+    """Write the files to the folder `out`, and remove those of an earlier export there that these do not replace.
+
+    Raises UsageError for files there that no export has written.
+    """
+    old = [out / name for name in folder.replaceable(out, FILES) if name not in export.texts]
     for file in old:
         file.unlink()
-    return [f"removed {', '.join(map(str, old))}, of the earlier export."] if old else []
+    if old:
+        export.notes.append(f"removed {', '.join(map(str, old))}, of the earlier export.")
+    for name, content in export.texts.items():
+        if isinstance(content, bytes):
+            with files.replacing(out / name) as part:
+                part.write_bytes(content)
+        else:
+            files.write_text(out / name, content)
 
 
 def _refuse_inexact(verification: Verification) -> None:
@@ -279,7 +290,7 @@ def _finish(export: Export, model: Any, request: ExportRequest) -> None:
         error = None if verification is None else verification.comparisons[-1].error
         export.texts[onnx_model.FILE] = onnx_model.annotated(model, readme.metadata(document, error))
         document["onnx"] = {"inputs": [each.name for each in model.graph.input], "opset": onnx_model.OPSET}
-    export.texts["README.md"] = readme.page(document, tuple(export.texts))
+    export.texts[README] = readme.page(document, tuple(export.texts))
     document["files"] = {name: _sha256(content) for name, content in export.texts.items()}
     export.texts[folder.DESCRIPTION] = json.dumps(document, indent=2, allow_nan=False) + "\n"
 

@@ -5,7 +5,9 @@ Both are compared with the sampler of the training and with the general samplers
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +17,14 @@ from torch import Tensor
 
 from flowrl.config import fitted_file, named_code
 from flowrl.config.fitted_file import FittedFile
-from flowrl.contracts.errors import UsageError
+from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.protocols import Act, Env, Sampler
 from flowrl.deployment import distilling, endpoints, fitting
 from flowrl.deployment.distilling import DistilEffort
 from flowrl.deployment.endpoints import Examples, Integrate
 from flowrl.envs import factory
 from flowrl.evaluation.latency import evaluations, reference_endpoints
-from flowrl.experiments import evaluate
+from flowrl.experiments import build, evaluate
 from flowrl.experiments.build import LoadedPolicy
 from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint
 from flowrl.flow import last_step
@@ -67,7 +69,7 @@ class Teacher:
     @property
     def code(self) -> list[str]:
         """What a command line names so that the run's own code may be run."""
-        return named_code.import_words(self.opened.config.model_dump(mode="json"))
+        return named_code.import_words(self.opened.config.model_dump(mode="json"), named_code.ACTING)
 
     @property
     def own(self) -> Sampler:
@@ -102,7 +104,8 @@ def teacher(path: Path, target: Target, observations: Observations, seed: int, w
     """
     opened = evaluate.open_checkpoint(path)
     kind = opened.config.policy.kind
-    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=("device=cpu",)))
+    keys = named_code.ACTING if observations == "env" else (build.SAMPLER,)  # else no environment is made
+    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=("device=cpu",)), keys)
     field, own = loaded.policy.field, loaded.policy.sampler
     if not isinstance(field, FlowNetwork) or own is None:
         raise UsageError(
@@ -202,11 +205,11 @@ def fit_sampler(
     `progress` is called with what is done and the share of it. Raises UsageError for a policy without a flow,
     StorageError for a file that cannot be written.
     """
+    out = out or checkpoint.find(path).with_name(f"fitted-{nfe}.yaml")
+    files.check_suffix(out, "--out", "fitted samplers", (".yaml", ".yml"))
+    _check_replaceable(out, fitted_file.is_fitted, "the file of a fitted sampler")
     progress("collecting observations", 0.0)
     taught = teacher(path, target, observations, seed, "to fit a sampler to")
-    out = out or taught.opened.path.with_name(f"fitted-{nfe}.yaml")
-    files.check_suffix(out, "--out", "fitted samplers", (".yaml", ".yml"))
-    files.check(out)
     found = endpoints.examples(taught.seen, taught.field.action_size, taught.target, seed)
     numbers = fitting.fit(
         taught.field,
@@ -247,17 +250,17 @@ def distil(
     resumed. `progress` is called with what is done and the share of it. Raises UsageError for a policy without a flow,
     StorageError for a file that cannot be written.
     """
-    progress("collecting observations", 0.0)
-    taught = teacher(path, target, observations, seed, "to distil")
-    opened = taught.opened
-    out = out or opened.path.with_name(f"distilled-{nfe}.pt")
+    out = out or checkpoint.find(path).with_name(f"distilled-{nfe}.pt")
     files.check_suffix(out, "--out", "checkpoints", (".pt",))
     if out.name in (checkpoint.LATEST, checkpoint.BEST):
         other = out.with_name(f"distilled-{nfe}.pt")
         raise UsageError(
             f"--out {out}: a run keeps its own checkpoint under that name. Choose another, such as {other}."
         )
-    files.check(out)
+    _check_replaceable(out, _is_distilled, "a distilled checkpoint")
+    progress("collecting observations", 0.0)
+    taught = teacher(path, target, observations, seed, "to distil")
+    opened = taught.opened
     euler = registry.make("euler", {"steps": nfe})
     student = distilling.distil(
         taught.field,
@@ -272,6 +275,27 @@ def distil(
     checkpoint.save(out, _with_network(opened, student, nfe, taught.target_name))
     rows = [row, *taught.compared(nfe)]
     return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe, taught.code)
+
+
+def _check_replaceable(out: Path, is_own: Callable[[Path], bool], what: str) -> None:
+    """Check that `out` can be written, and holds nothing yet or `what` such a command writes, as `is_own` says.
+
+    Raises StorageError, and UsageError for a file of another kind, which stays.
+    """
+    files.check(out)
+    if out.is_file() and not is_own(out):
+        free = out.with_name(f"{out.stem}-new{out.suffix}")
+        raise UsageError(
+            f"--out {out}: there is a file already, and it is not {what}, so it is not overwritten. Choose another "
+            f"name, such as --out {shlex.quote(str(free))}, or move the file away first."
+        )
+
+
+def _is_distilled(path: Path) -> bool:
+    """Return whether the file at `path` is a checkpoint that `distil` has written."""
+    with suppress(CheckpointError):
+        return checkpoint.load(path).get("distilled") is not None
+    return False
 
 
 def _with_network(opened: LoadedCheckpoint, student: FlowNetwork, nfe: int, target: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class BenchmarkedPolicy:
     compute: Callable[[str, Key, Sampler], Compute]  # by backend
     own: tuple[Key, Sampler] | None = None
     digest: str = ""  # of the content of its checkpoint
+    config: Mapping[str, Any] = field(default_factory=dict)  # of its run, as plain values
 
     def backends(self, names: Sequence[str]) -> Backends:
         """Return the backends called `names`."""
@@ -127,7 +128,7 @@ def trained(path: Path) -> BenchmarkedPolicy:
         made = deployable.deployable(opened, request)
         return _computed(serve.backend_of(made, backend), flow.action_size)
 
-    return BenchmarkedPolicy(name, flow, compute, (key, own), opened.digest)
+    return BenchmarkedPolicy(name, flow, compute, (key, own), opened.digest, config.model_dump(mode="json"))
 
 
 def candidates(names: Sequence[str], step_counts: Sequence[int]) -> dict[Key, Sampler]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from flowrl.contracts.errors import StorageError, UsageError
@@ -61,5 +63,17 @@ def class_name(file: Path) -> str:
         raise UsageError(
             f"{file}: name a Python file of letters, digits and underscores. Type: flowrl new {file.with_name(good)}.py"
         )
+    if (hidden := _hides(file)) is not None:
+        raise UsageError(
+            f"{file}: a file of this name would hide the {hidden} from all that is run beside it. Choose another name, "
+            f"such as: flowrl new {file.with_name(f'my_{stem}')}.py"
+        )
     name = "".join(word[:1].upper() + word[1:] for word in stem.split("_"))
     return name if name.isidentifier() else "MyEnv"
+
+
+def _hides(file: Path) -> str | None:
+    """Return which module of the standard library or of an installed package has the name of `file`; None for none."""
+    if file.stem in sys.stdlib_module_names:
+        return f"module {file.stem} of Python's standard library"
+    return f"installed module {file.stem}" if file.stem in packages_distributions() else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
-from flowrl.config import recipe, yaml_reader
+from flowrl.config import named_code, recipe, yaml_reader
 from flowrl.config.schema import Config
-from flowrl.contracts.errors import StorageError, UsageError
+from flowrl.contracts.errors import CheckpointError, StorageError, UsageError
 from flowrl.contracts.notices import say
 from flowrl.contracts.regular_files import read_bounded
 from flowrl.reporting import jsonl, trackers
@@ -99,4 +101,8 @@ def _taken(folder: Path) -> str:
     if not (folder / checkpoint.LATEST).is_file() and not (folder / checkpoint.BEST).is_file():
         return f"{folder} holds other files than a run's. Choose another --name."
     saved = folder if (folder / checkpoint.LATEST).is_file() else folder / checkpoint.BEST
-    return f"{folder} holds a run already. Continue it with: flowrl train --resume {saved}; or choose another --name."
+    code: list[str] = []
+    with suppress(CheckpointError):
+        code = named_code.import_words(checkpoint.load(checkpoint.find(saved))["config"])
+    again = shlex.join(["flowrl", "train", "--resume", str(saved), *code])
+    return f"{folder} holds a run already. Continue it with: {again}; or choose another --name."

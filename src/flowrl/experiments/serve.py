@@ -5,6 +5,7 @@ Torch is imported for a checkpoint only.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,8 @@ def load(
         raise UsageError(f"backend={backend!r}: expected one of {known}.{did_you_mean(backend, folder.BACKENDS)}")
     if noise_scale is not None and not 0 <= noise_scale <= 1000:
         raise UsageError(f"noise_scale={noise_scale}: expected a number from 0 (no noise) to 1000; 1 is as trained.")
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise UsageError(f"load({path!r}): expected the folder of an export, a checkpoint or a run folder.")
     path = Path(path)
     if folder.is_export(path):
         if sampler is not None or raw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from flowrl.config import named_code, recipe
 from flowrl.config import resume as changeable
 from flowrl.config.schema import Config, composed, load
 from flowrl.config.yaml_reader import dotted
+from flowrl.contracts import user_code
 from flowrl.contracts.errors import CheckpointError, Stopped, TrainingDiverged, UsageError
 from flowrl.contracts.notices import say
 from flowrl.experiments import callbacks, code_record, divergence, run_folder, warm_start
@@ -84,6 +86,7 @@ def plan(
             f"train --resume takes its configuration from the checkpoint: drop {source}. "
             f"Type: flowrl train --resume {resume} (and --set key=value to change a key)."
         )
+    user_code.name_code(*imports, *called)  # before the checkpoint is read, whose files they may stand for
     path = checkpoint.find(resume)
     stamp = _stamp(path)
     content = checkpoint.load(path)
@@ -101,7 +104,7 @@ def plan(
     check_sampler(config, changeable.blaming_overrides(changed))
     _check_extensions(config, changed)
     planned = TrainPlan(config, path.parent.name, content, trained, path, stamp)
-    if planned.is_finished and config != trained:
+    if planned.is_finished and config.model_copy(update={"imports": trained.imports}) != trained:
         _refuse_without_effect(trained, planned, changed)
     return planned
 
@@ -152,6 +155,7 @@ def _refuse_without_effect(trained: Config, planned: TrainPlan, changed: recipe.
     assert planned.content is not None  # noqa: S101  for the type checker
     done, total = planned.content["progress"]["env_steps"], planned.config.total_steps
     found = changeable.changes(trained.model_dump(mode="json"), planned.config.model_dump(mode="json"))
+    found = [change for change in found if change.path != named_code.IMPORTS]  # which name the run's own code
     place, key = changed.place(found[0].path).name, dotted(found[0].path)
     why = "is less than that" if total < done and key == "total_steps" else "would have no effect"
     raise UsageError(
@@ -269,7 +273,7 @@ def _refuse_other_checkpoint(planned: TrainPlan) -> None:
 def _is_edited(path: Path, trained: Config | None) -> bool:
     """Return whether the config.yaml at `path` has other settings than the checkpoint, and is valid."""
     with suppress(UsageError):
-        return path.is_file() and recipe.validate(Config, recipe.read(path)) != trained
+        return path.is_file() and recipe.validate(Config, named_code.located(recipe.read(path))) != trained
     return False
 
 
@@ -304,7 +308,9 @@ def _train(run: Run, folder: Path, reporters: Reporters, calls: Callbacks, *, is
             saver.save()
         except CallbackFailed as error:
             saver.save()
-            raise CallbackFailed(f"{error} The run is saved: flowrl train --resume {folder} continues it.") from error
+            code = named_code.import_words(run.config.model_dump(mode="json"))
+            again = shlex.join(["flowrl", "train", "--resume", str(folder), *code])
+            raise CallbackFailed(f"{error} The run is saved: {again} continues it.") from error
         except TrainingDiverged as error:
             raise divergence.explained(error, run, folder) from error
     return TrainResult(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flowrl.contracts.errors import FlowrlError, MissingDependency, UsageError, in_one_line
+from flowrl.contracts.installing import reinstall
 from flowrl.contracts.notices import say
 from flowrl.contracts.regular_files import read_bounded
 from flowrl.reporting import mlflow, trackio, wandb
@@ -132,8 +133,8 @@ def check(names: Sequence[str], place: str = "trackers") -> None:
     for name in names:
         if find_spec(name) is None:
             raise MissingDependency(
-                f"{place}: the tracker {name} needs the package {name}, which is not installed. Type: pip install "
-                f"'flowrl-cli[{name}]'; or take {name} out of trackers."
+                f"{place}: the tracker {name} needs the package {name}, which is not installed. Type: "
+                f"{reinstall(name)}; or take {name} out of trackers."
             )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from flowrl.contracts.errors import MissingDependency, StorageError
+from flowrl.contracts.installing import reinstall
 from flowrl.storage.files import check_suffix, replacing
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def check(path: Path) -> None:
         imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
         raise MissingDependency(
-            f"--video {path}: MP4 needs ffmpeg. Type pip install 'flowrl-cli[video]', or choose "
+            f"--video {path}: MP4 needs ffmpeg. Type {reinstall('video')}, or choose "
             f"--video {path.with_suffix('.webp')}, which needs nothing."
         ) from error
 

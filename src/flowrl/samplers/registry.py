@@ -94,7 +94,15 @@ def is_file(name: str) -> bool:
 def general() -> list[str]:
     """List the names of the registered samplers that are made for any velocity, sorted: not those with a true
     `specific`, whose numbers a file has to give."""
-    return [name for name in names() if not getattr(_load(name), "specific", False)]
+    return [name for name in names() if not is_specific(name)]
+
+
+def is_specific(name: str) -> bool:
+    """Return whether the sampler `name` cannot be made without numbers that were fitted to a policy.
+
+    Raises SamplerRefused where it cannot be loaded.
+    """
+    return bool(getattr(_load(name), "specific", False))
 
 
 def names() -> list[str]:

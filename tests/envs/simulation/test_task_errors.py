@@ -263,3 +263,21 @@ def test_a_model_may_be_a_file_beside_the_class_a_text_or_a_specification(tmp_pa
     (tmp_path / "robots" / "cart.xml").rename(tmp_path / "robots" / "carts.xml")
     with pytest.raises(UsageError, match=r"there is no file .*cart.xml. Did you mean 'carts.xml'"):
         vector_env(module.Robot, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("xml", "words"),
+    [
+        (5, "Mine.xml is a int, 5: give it the name of an MJCF file beside"),
+        (None, "Mine.xml is a NoneType, None: "),
+        (" ", "Mine.xml is blank: "),
+        (CART.replace('timestep="0.01"', 'timestep="0"'), "its time step is 0 s, so nothing would move"),
+        (CART.replace('mass="2"', 'mass="nan"'), "the MJCF text has a number that is NaN"),
+    ],
+    ids=["number", "none", "blank", "timestep", "mass"],
+)
+def test_a_model_that_is_none_is_refused(xml: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=words):
+        made(xml=xml)
+    assert list(tmp_path.iterdir()) == []  # no MUJOCO_LOG.TXT

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mujoco
 
 from flowrl.contracts.errors import UsageError, did_you_mean
+from flowrl.contracts.notices import say
 from flowrl.envs.simulation.mujoco_batch import WORKSPACE
+from flowrl.envs.state_capture import configure_mujoco_log
 
 UNSET = -1  # of MjSpec.memory
 
@@ -27,22 +32,30 @@ def compiled(task: type[Any]) -> mujoco.MjModel:
             f"{file_of(task).name}, MJCF text, or a mujoco.MjSpec."
         )
     xml, folder = task.xml, file_of(owner).parent
+    if not isinstance(xml, str | Path | mujoco.MjSpec) or (isinstance(xml, str) and not xml.strip()):
+        what = f"a {type(xml).__name__}, {xml!r}" if not isinstance(xml, str) else "blank"
+        raise UsageError(
+            f"{task.__name__}.xml is {what}: give it the name of an MJCF file beside {file_of(owner).name}, such "
+            "as 'robot.xml', MJCF text, or a mujoco.MjSpec."
+        )
     text = isinstance(xml, str) and "<" in xml
     place = "the MJCF text" if text else "the MjSpec" if isinstance(xml, mujoco.MjSpec) else str(folder / xml)
     try:
-        if isinstance(xml, mujoco.MjSpec):
-            spec = xml.copy()
-        elif text:
-            spec = mujoco.MjSpec.from_string(xml)
-            spec.modelfiledir = str(folder)
-        else:
-            spec = mujoco.MjSpec.from_file(str(existing(task, folder / xml)))
-        if spec.memory == UNSET:
-            spec.memory = WORKSPACE
-        model = spec.compile()
+        with warnings_of_mujoco() as warned:
+            if isinstance(xml, mujoco.MjSpec):
+                spec = xml.copy()
+            elif text:
+                spec = mujoco.MjSpec.from_string(xml)
+                spec.modelfiledir = str(folder)
+            else:
+                spec = mujoco.MjSpec.from_file(str(existing(task, folder / xml)))
+            if spec.memory == UNSET:
+                spec.memory = WORKSPACE
+            model = spec.compile()
     except (ValueError, mujoco.FatalError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{task.__name__}.xml: MuJoCo cannot compile {place}: {reason}") from None
+    check_numbers(task, model, place, warned)
     check_actuators(task, model)
     return model
 
@@ -67,6 +80,38 @@ def existing(task: type[Any], path: Path) -> Path:
         f"{task.__name__}.xml: there is no file {path}.{did_you_mean(path.name, beside)}{listed} A name is relative "
         "to the file of the class."
     )
+
+
+@contextmanager
+def warnings_of_mujoco() -> Iterator[list[str]]:
+    """Yield a list that gets what MuJoCo warns of inside, and write no MUJOCO_LOG.TXT."""
+    configure_mujoco_log(console=True)
+    found: list[str] = []
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(found.append)
+    try:
+        yield found
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
+def check_numbers(task: type[Any], model: mujoco.MjModel, place: str, warned: list[str]) -> None:
+    """Raise UsageError for a model without a time step, or with numbers that are NaN, of which MuJoCo only `warned`.
+
+    Further warnings are printed.
+    """
+    if not 0 < model.opt.timestep < math.inf:
+        raise UsageError(
+            f"{task.__name__}.xml: its time step is {model.opt.timestep:g} s, so nothing would move. Write <option "
+            'timestep="0.002"/>, or leave it out: 0.002 s is what MuJoCo takes then.'
+        )
+    if any("NaN" in text for text in warned):  # a mass of nan counts as one that is not given
+        raise UsageError(
+            f"{task.__name__}.xml: {place} has a number that is NaN (nan), for which MuJoCo takes a value of its own. "
+            "Write a number there, such as a mass in kg or a size in m."
+        )
+    for text in warned:
+        say(f"note: {task.__name__}.xml: MuJoCo warns of {place}: {text}")
 
 
 def check_actuators(task: type[Any], model: mujoco.MjModel) -> None:

@@ -75,10 +75,17 @@ def conclude(worker: WorkerProcess, parallel: int) -> TrialResult:
         return _failed(worker, f"its evaluation is not a JSON document: {error} (see {job.log})")
     try:
         record = _record(job, evaluations, parallel)
-    except ValidationError:
-        return _failed(worker, "a mean return is not finite")
+    except ValidationError as error:
+        return _failed(worker, f"its evaluation cannot be recorded: {_unrecordable(error)} (see {job.log})")
     write_record(job.folder / EVALUATION, record)
     return TrialResult(job.trial, "finished", record)
+
+
+def _unrecordable(error: ValidationError) -> str:
+    """Return what of an evaluation does not fit a record: 'random return_mean is not finite'."""
+    first = error.errors(include_url=False)[0]
+    key = " ".join(str(step) for step in first["loc"] if step != "evaluations")
+    return f"{key} is not finite" if first["input"] is None else f"{key}: {first['msg']}"
 
 
 def _record(job: Job, evaluations: dict[str, Any], parallel: int) -> TrialRecord:

@@ -50,6 +50,7 @@ class Trial:
 
 
 Number = Annotated[float, Field(ge=-1e100, le=1e100)]  # whose sums are finite
+Interval = list[Number | None]  # [low, high]; [None, None] without a spread, as of one episode
 Count = Annotated[int, Field(ge=0, le=2**62)]
 
 
@@ -88,11 +89,11 @@ class EvalSummary(BaseModel):
     return_mean: Number
     return_stderr: Number | None = None
     return_std: Number | None = None
-    return_ci95: list[Number] | None = None
+    return_ci95: Interval | None = None
     return_iqm: Number | None = None
-    return_iqm_ci95: list[Number] | None = None
+    return_iqm_ci95: Interval | None = None
     success_rate: Number | None = None
-    success_ci95: list[Number] | None = None
+    success_ci95: Interval | None = None
     length_mean: Number | None = None
     episodes: Count | None = None
     sampler: str | None = None

@@ -136,7 +136,7 @@ def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
     arguments = [job.folder / checkpoint.LATEST, "--noise", "random"]
     arguments += ["--noise-scale", ",".join(map(str, noise_scales(job.config)))]
     arguments += ["--episodes", job.episodes, "--seed", job.evaluation_seed]
-    arguments += named_code.import_words(job.config)
+    arguments += named_code.import_words(job.config, named_code.ACTING)
     return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=None)
 
 

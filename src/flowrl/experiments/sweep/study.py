@@ -18,6 +18,7 @@ from typing import Any
 from flowrl.config import named_code, recipe, yaml_reader
 from flowrl.config import schema as settings
 from flowrl.contracts.errors import MissingDependency, UsageError
+from flowrl.contracts.installing import reinstall
 from flowrl.contracts.notices import say
 from flowrl.experiments.sweep.space import Dimension, overrides_of
 from flowrl.storage.files import write_text
@@ -74,7 +75,7 @@ def optuna() -> Any:
         import optuna
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            "flowrl sweep needs the package optuna, which is not installed. Type: pip install 'flowrl-cli[sweep]'"
+            f"flowrl sweep needs the package optuna, which is not installed. Type: {reinstall('sweep')}"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -74,8 +75,13 @@ def legend(figure: Figure, colour_of: Mapping[str, str], columns: int, title: st
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Put `text` below the panels in small letters."""
-    figure.supxlabel(text, fontsize=8, color="0.4")
+    """Put `text` below the panels in small letters, in as many lines as the width of the figure asks for."""
+    label = figure.supxlabel(text, fontsize=8, color="0.4")
+    room = 0.96 * figure.bbox.width
+    letters = len(text)
+    while (width := label.get_window_extent().width) > room and letters > 20:
+        letters = min(letters - 1, int(letters * room / width))
+        label.set_text(textwrap.fill(text, letters))
 
 
 def check(path: Path) -> None:

@@ -100,10 +100,7 @@ def test_the_script_goes_from_a_trained_run_to_a_program_that_walks(tmp_path: Pa
     run, out = tmp_path / "run", tmp_path / "out"
     run.mkdir()
     shutil.copy(ROOT / "tests" / "data" / "quadruped" / "ckpt.pt", run)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").symlink_to(sys.executable)
-    (tmp_path / "bin" / "flowrl").symlink_to(Path(sys.executable).with_name("flowrl"))
-    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"EPISODES": "8", "PATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["sh", "examples/quadruped/deploy.sh", str(run), str(out)],

@@ -15,8 +15,8 @@ mkdir -p "$out"
 
 # A controller without noise is repeatable, so the choices are compared without noise, in pairs with the training's.
 flowrl fit-sampler "$run" --nfe 2 --import "$here/quadruped.py" -o "$out/fitted-2.yaml"
-flowrl eval "$run" --import "$here/quadruped.py" --sweep --noise zero --sampler "euler:1,euler:2,$out/fitted-2.yaml" \
-    --episodes "${EPISODES:-128}" --out "$out"
+flowrl eval "$run" --import "$here/quadruped.py" --sweep --noise zero \
+    --sampler "${SAMPLERS:-euler:1,euler:2,}$out/fitted-2.yaml" --episodes "${EPISODES:-128}" --out "$out"
 chosen=$(python -c 'import json, sys
 found = json.load(open(sys.argv[1]))
 print(found["rows"][found["proposal"]["row"]]["option"] or "")' "$out/sampler-sweep.json")

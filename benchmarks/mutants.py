@@ -57,6 +57,13 @@ normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_nor
 fitted = File("samplers/flowrl_samplers/fitted.py", ("tests/samplers/test_fitted.py",))
 fitted_file = File("src/flowrl/config/fitted_file.py", ("tests/config/test_fitted_file.py",))
 singular_end = File("src/flowrl/deployment/singular_end.py", ("tests/deployment/test_singular_end.py",))
+FLOW_RATIOS = "tests/training/test_flow_ratios.py"
+COMPARISON = "tests/experiments/test_comparison.py"
+flow_ratios = File("src/flowrl/training/flow_ratios.py", (FLOW_RATIOS,))
+density = File("src/flowrl/flow/density.py", ("tests/flow/test_density.py",))
+inversion = File("src/flowrl/flow/inversion.py", ("tests/flow/test_inversion.py",))
+compared = File("src/flowrl/experiments/compared_samplers.py", ("tests/experiments/test_sampler_comparison.py",))
+gate = File("src/flowrl/experiments/latency.py", ("tests/evaluation/test_latency.py",))
 mlp = File("src/flowrl/networks/mlp.py", ("tests/networks/test_velocity.py", "tests/networks/test_mlp.py"))
 mask = File("src/flowrl/networks/mask.py", ("tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action", "tests/networks/test_mask.py::test_the_mask_is_part_of_the_saved_network"))  # fmt: skip
 critic = File("src/flowrl/networks/critic.py", ("tests/networks/test_mask.py::test_a_masked_critic_is_blind_to_it_and_a_full_one_is_not",))  # fmt: skip
@@ -148,8 +155,8 @@ MUTANTS = [
     surrogate.mutant("advantage.abs() / (2 * clip) * (ratio - 1)", "advantage / (2 * clip) * (ratio - 1)", "SPO pushes bad actions away"),
     surrogate.mutant("torch.where(advantage >= 0,", "torch.where(advantage < 0,", "ASPO's two parts are swapped"),
     surrogate.mutant("log_ratio.square() / (2 * clip)", "log_ratio.square() / clip", "mirror descent goes half as far"),
-    schedule.mutant("change > 2 * settings.target", "change > settings.target", "the rate falls above the target, not above twice it"),
-    schedule.mutant("change < settings.target / 2", "change < settings.target", "the rate rises below the target, not below half of it"),
+    schedule.mutant("change > 2 * self._target", "change > self._target", "the rate falls above the target, not above twice it"),
+    schedule.mutant("change < self._target / 2", "change < self._target", "the rate rises below the target, not below half of it"),
     schedule.mutant("max(settings.smallest, self.factor / 1.5)", "self.factor / 1.5", "the rate has no lower end"),
     schedule.mutant("min(settings.largest, self.factor * 1.5)", "self.factor * 1.5", "the rate has no upper end"),
     schedule.mutant("max(0.0, 1 - self.updates / self._total_updates)", "1 - self.updates / self._total_updates", "the linear rate becomes negative"),
@@ -179,7 +186,7 @@ MUTANTS = [
     matching.mutant('"u": lambda: torch.ones_like(t)', '"u": lambda: t', "the weight u is t"),
     matching.mutant('"mean": 1 / action_size', '"mean": 1.0', "the mean loss is the sum"),
     matching.mutant('"sqrt": 1 / math.sqrt(action_size)', '"sqrt": 1 / action_size', "the reduction sqrt is the mean"),
-    matching.mutant("return (parts + uniform) / settings.count", "return uniform", "stratified times are uniform"),
+    matching.mutant("return stratified\n", "return uniform\n", "stratified times are uniform"),
     matching.mutant("/ settings.grid", "/ (settings.grid - 1)", "the grid's times reach 1"),
     matching.mutant("torch.sigmoid(-log_s)", "torch.sigmoid(log_s)", "lognormal times are mirrored"),
     path.mutant("noise + t * (action - noise)", "action + t * (noise - action)", "t = 0 is the action"),
@@ -210,7 +217,7 @@ MUTANTS = [
     velocity.mutant("after_first(hidden) * network.settings.output_scale", "after_first(hidden)", "output_scale is ignored"),
     velocity.mutant('f"{prefix}predicts_residual" not in state_dict', "False", "weights that predict the noise itself are read as a residual"),
     velocity.mutant("1 - SMALLEST_DIVISOR if", "1.0 if", "a data network is evaluated at t = 1"),
-    velocity.mutant("network.mask(obs)", "obs", "a hidden observation is seen", "tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action"),
+    velocity.mutant("addmm(bias, network.mask(obs), of_obs)", "addmm(bias, obs, of_obs)", "a hidden observation is seen", "tests/networks/test_mask.py::test_no_hidden_entry_changes_an_action"),
     velocity.mutant("torch.cat([angle.cos(), angle.sin()], dim=-1)", "torch.cat([angle.sin(), angle.cos()], dim=-1)", "time features are in another order: checkpoints become other policies", VALUES),
     velocity.mutant("[2.0**k for k in range(size // 2)]", "[1.0 + k for k in range(size // 2)]", "frequencies are 1, 2, 3: checkpoints become other policies", "tests/networks/test_velocity.py"),
     gaussian.mutant("functional.softplus(spread) + SMALLEST_STD", "functional.softplus(spread)", "the spread may become 0"),
@@ -313,6 +320,28 @@ MUTANTS = [
     latency.mutant("copy.deepcopy(field).double()", "field.double()", "the benchmark changes the network's precision"),
     machine.mutant("elif cpu_share < OWN_SHARE:", "elif False:", "figures of a process that waited for the processor are called good"),
     machine.mutant("others > limit", "others > 10 * limit", "figures of a busy machine are called good"),
+    # --- ratios of flows, and what is said of them
+    flow_ratios.mutant("towards - distance / 2", "towards", "the Gaussian tail's ratio lacks its quadratic term"),
+    flow_ratios.mutant("(actions - record[\"end\"])", "(actions - record[\"noise\"])", "the tail's ratio is about the noise, not the end"),
+    flow_ratios.mutant("distance.detach().mean() / (2 * self.sigma**2)", "distance.detach().mean() / self.sigma**2", "the KL divergence is twice as large"),
+    flow_ratios.mutant("new - record[\"log_probability\"]", "record[\"log_probability\"] - new", "the exact ratio is upside down"),
+    density.mutant("return gaussian - total", "return gaussian + total", "the divergence has the wrong sign"),
+    density.mutant("t - size / 2)\n", "t)\n", "the divergence is taken at the end of a step"),
+    density.mutant("columns.permute(1, 2, 0)", "columns.permute(1, 0, 2)", "the Jacobian is transposed"),
+    inversion.mutant("total = total - log_det", "total = total + log_det", "the determinant has the wrong sign"),
+    inversion.mutant("reversed(range(steps))", "range(steps)", "the steps are inverted in the wrong order"),
+    matching.mutant("torch.cat([noise, -noise], dim=1)", "torch.cat([noise, noise], dim=1)", "pairs have the same noise", FLOW_RATIOS),
+    matching.mutant("1 - times if settings.antithetic == \"mirrored\" else times", "times", "mirrored times are the same", FLOW_RATIOS),
+    matching.mutant("own[:, 0] = noise\n", "pass\n", "no probe has the noise of the action", FLOW_RATIOS),
+    ratio.mutant("self.anchor * mean_loss if self.anchor else None", "None", "the anchor is not added", FLOW_RATIOS),
+    noise.mutant("math.sqrt(1 - self.correlation**2) * fresh", "fresh", "correlated noise has too much variance", FLOW_RATIOS),
+    noise.mutant("self.last[rows] = math.nan", "pass", "correlated noise goes on over episodes", FLOW_RATIOS),
+    mlp.mutant("hidden + layer(self._activation(norm(hidden)))", "layer(self._activation(norm(hidden)))", "there is no residual connection", "tests/networks/test_residual.py"),
+    statistics.mutant("deviation(runs) ** 2 / len(runs)", "deviation(runs) ** 2", "the detectable difference ignores the number of runs", COMPARISON),
+    compared.mutant("row.difference_ci95[0] >= least", "row.difference >= least", "a choice is proposed on its mean alone"),
+    compared.mutant("return min(good, key=rank)", "return max(good, key=rank)", "the slowest choice is proposed"),
+    gate.mutant("gates.append(cls(5e5 / hz", "gates.append(cls(1e6 / hz", "the gate of a rate is its whole period"),
+    gate.mutant("row[P99] < least[key][P99]", "row[P99] > least[key][P99]", "the slowest of repeated measurements counts"),
     # --- envs/adapter
     adapter.mutant("successor = obs.index_copy(0, outcome.ended, last)", "successor = obs", "the successor of a last step is the restart"),
     actions.mutant('torch.tanh(action) if self.squash == "tanh"', 'torch.tanh(action) if self.squash == "clip"', "the squashings are swapped"),

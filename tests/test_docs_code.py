@@ -138,6 +138,8 @@ def shortened(words: list[str]) -> list[str]:
         return arguments
     if "--dry-run" in arguments:
         return arguments
+    if "--sweep" in arguments:  # of eval: its choices, each compiled and timed
+        return [*arguments, *SHORTER["eval"], "--sampler", "euler:1", "--noise-scale", "1"]
     return arguments + SHORTER.get("train --resume" if "--resume" in arguments else command, [])
 
 

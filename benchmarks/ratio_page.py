@@ -39,6 +39,12 @@ TASKS: dict[str, tuple[str, int]] = {  # recipe, env steps
     "cheetah": ("cheetah.yaml", 600_000),
 }
 ALGORITHMS = ("fpo", "ppo")
+HEADING = """\
+# Exact and CFM log-ratios along training
+
+One update of each checkpoint, the values of three seeds; [what they mean](../concepts/what_the_ratio_measures.md).
+Standard deviations and movements are in nats.
+"""
 SEEDS = (0, 1, 2)
 
 
@@ -102,7 +108,7 @@ def report(out: Path, to: Path) -> None:
     ]  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     lines += [f"| {' | '.join(cells(each))} |" for each in found]
-    (to / "ratio.md").write_text("\n".join(lines) + "\n")
+    (to / "ratio.md").write_text("\n".join([HEADING, *lines]) + "\n")
     print("\n".join(lines))
 
 

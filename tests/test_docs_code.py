@@ -59,6 +59,7 @@ SHORTER = {  # command -> options that follow those of the page, and win over th
     "bench-latency": ["--steps", "1", "--batch", "1", "--sampler", "euler"],
     "fit-sampler": ["--observations", "normal"],
     "distil": ["--observations", "normal", "--iterations", "5"],
+    "ratio": ["--actions", "16", "--probes", "2", "--weightings", "u"],
     "suite": ["--seeds", "1", "--steps", "3000", "--episodes", "2"],
     "sweep": ["--trials", "1", "--steps", "3000", "--episodes", "2"],
 }

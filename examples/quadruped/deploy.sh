@@ -13,13 +13,16 @@ mkdir -p "$out"
 
 [ -f "$run/ckpt.pt" ] || flowrl train "$here/quadruped_fpo.yaml" --out "$(dirname "$run")" --name "$(basename "$run")"
 
-# A controller without noise is repeatable, so the choices are compared without noise, in pairs with the training's.
+# A controller without noise is repeatable (control_loop.c passes none), so the choices are compared without noise, in
+# pairs with the training's. Where none of them is certain to keep its return, the sampler of the training acts.
 flowrl fit-sampler "$run" --nfe 2 --import "$here/quadruped.py" -o "$out/fitted-2.yaml"
 flowrl eval "$run" --import "$here/quadruped.py" --sweep --noise zero \
-    --sampler "${SAMPLERS:-euler:1,euler:2,}$out/fitted-2.yaml" --episodes "${EPISODES:-128}" --out "$out"
+    --sampler "${SAMPLERS:-euler:1,euler:2},$out/fitted-2.yaml" --episodes "${EPISODES:-128}" --out "$out"
 chosen=$(python -c 'import json, sys
 found = json.load(open(sys.argv[1]))
-print(found["rows"][found["proposal"]["row"]]["option"] or "")' "$out/sampler-sweep.json")
+without = [row for row in found["rows"] if row["noise"] == "zero"]  # the first row has the noise of the training
+proposed = found["rows"][found["proposal"]["row"]]
+print((proposed if proposed in without else without[0])["option"] or "")' "$out/sampler-sweep.json")
 
 flowrl export "$run" ${chosen:+--sampler "$chosen"} --noise zero --format c -o "$out"
 make -C "$out" test

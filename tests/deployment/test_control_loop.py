@@ -101,7 +101,7 @@ def test_the_script_goes_from_a_trained_run_to_a_program_that_walks(tmp_path: Pa
     run.mkdir()
     shutil.copy(ROOT / "tests" / "data" / "quadruped" / "ckpt.pt", run)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = os.environ | {"EPISODES": "8", "SAMPLERS": " ", "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"EPISODES": "8", "SAMPLERS": "euler:5", "PATH": path, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         ["sh", "examples/quadruped/deploy.sh", str(run), str(out)],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300,

@@ -456,6 +456,18 @@ def test_a_busy_measurement_is_repeated_and_the_least_p99_of_each_row_counts(mon
     assert next(measured, None) is None  # three measurements, no more
 
 
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("options", [["--hz", "1"], []])
+def test_what_was_not_measured_passes_no_gate(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The steps of dopri5 are not fixed, so ONNX cannot compute it: a gate without a row would always pass."""
+    pytest.importorskip("onnxruntime")
+    asked = ["--sampler", "dopri5", "--backends", "onnx", "--batch", "1", "--out", str(tmp_path)]
+    assert run(["bench-latency", *asked, *options]) == 2
+    assert "dopri5 was not measured in onnx" in capsys.readouterr().err
+
+
 def test_an_unknown_backend_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["bench-latency", "--backends", "torch,onxx"]) == 2
     assert "--backends onxx: expected one of torch, onnx, c. Did you mean 'onnx'?" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from flowrl import cli
+from flowrl.contracts import user_code
+from flowrl.experiments import ratio_study
 from flowrl.storage import checkpoint
 from tests.small_recipe import small
 
@@ -80,8 +82,22 @@ def test_a_method_of_several_steps_has_the_likelihood_of_the_continuous_flow(
     assert any("ab2 is no method of single steps" in note for note in found["notes"])
 
 
+def test_steps_of_unequal_length_are_no_single_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler of the guide, whose first step is half the way: with two steps it is Euler's method."""
+    monkeypatch.chdir(tmp_path)
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "samplers.md").read_text()
+    code = guide.partition('title="halving.py"\n')[2].partition("```")[0]
+    Path("halving.py").write_text(code)
+    with user_code.naming_apart():
+        user_code.name_code("halving.py:Halving")
+        assert ratio_study._one_step("halving.py:Halving", {"steps": 2}, 2) is not None
+        assert ratio_study._one_step("halving.py:Halving", {"steps": 4}, 4) is None
+    assert ratio_study._one_step("euler", {}, 10) is not None
+    assert ratio_study._one_step("ab2", {}, 10) is None
+
+
 def test_a_gaussian_is_studied_by_its_own_likelihood(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = studied(runs / "ppo", capsys)
+    found = studied(runs / "ppo", capsys, "--updates", "2")
     assert [row["name"] for row in found["rows"]] == ["exact"] and found["noise"] == []
     assert found["rows"][0]["std"] > 0
     assert any("schedule has ended" in note for note in found["notes"])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from flowrl import cli
+from flowrl.cli import sampler_sweep
 from flowrl.evaluation.episodes import Evaluation
 from flowrl.evaluation.latency import Effort, Timing
 from flowrl.experiments import sampler_comparison
@@ -103,6 +104,9 @@ def test_a_gaussian_policy_is_compared_by_the_scale_of_its_noise(
         (["--sweep", "--min-return", "0"], "--min-return does not go with --sweep"),
         (["--sweep", "--sampler", "eulr"], "eulr"),
         (["--sweep", "--noise-scale", "2"], "--noise-scale 2"),
+        (["--sweep", "--steps", "4"], "--steps 4 does not go with --sweep"),
+        (["--sweep", "--perturbed"], "--perturbed does not go with --sweep"),
+        (["--sweep", "--set", "sampler.steps=5"], "--set sampler.steps=5 does not go with --sweep"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_played(
@@ -160,6 +164,23 @@ def test_of_equally_fast_ones_another_noise_is_taken_only_if_it_is_certainly_bet
     as_trained = choice(2, 2.0, (-1.0, 1.0))
     assert proposed(level, as_trained).proposed is as_trained
     assert proposed(level, as_trained, better).proposed is better
+
+
+@pytest.mark.parametrize(
+    ("noise", "scale", "options"),
+    [
+        ("random", 1.0, ["--noise", "input"]),
+        ("random", 0.5, ["--noise", "input", "--noise-scale", "0.5"]),
+        ("zero", 0.0, ["--noise", "zero"]),
+        ("fixed", 1.0, ["--noise", "fixed:3"]),
+    ],
+)
+def test_the_command_exports_the_noise_that_is_proposed(noise: str, scale: float, options: list[str]) -> None:
+    """Whatever the noise of the run's configuration is, which an export has without these options."""
+    row = replace(choice(1, 1.0, (0.0, 1.0)), noise=noise, noise_scale=scale)
+    found = replace(proposed(row), seed=3)
+    assert found.proposed is row
+    assert sampler_sweep.export_options(found) == ["--sampler", "euler:1", *options]
 
 
 def test_joined_episodes_come_one_after_another() -> None:

@@ -39,7 +39,9 @@ def test_a_velocity_is_the_same_with_and_without_gradients() -> None:
     assert not torch.allclose(acting, FlowNetwork(3, 2, NetworkSettings(hidden=(16, 16))).bind(obs)(x, 0.3))
 
 
-def test_layers_of_several_widths_are_refused() -> None:
+def test_layers_of_several_widths_and_a_single_one_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"at least two hidden layers"):
+        NetworkSettings(hidden=(8,), residual=True)
     for settings in (NetworkSettings, CriticSettings):
         with pytest.raises(ValidationError, match=r"hidden is \[8, 16\]. Set hidden to \[16, 16\]"):
             settings(hidden=(8, 16), residual=True)
@@ -50,7 +52,8 @@ def test_a_residual_policy_trains_and_acts_and_its_export_is_refused(
     algorithm: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "small.yaml").write_text(small(64))
-    keys = (f"algorithm={algorithm}", "policy.residual=true", "learner.critic.residual=true", "policy.hidden=[8, 8]")
+    keys = (f"algorithm={algorithm}", "policy.residual=true", "learner.critic.residual=true", "policy.hidden=[8, 8]",
+            "learner.critic.hidden=[8, 8]")  # fmt: skip
     sets = [word for key in keys for word in ("--set", key)]
     train = ["train", str(tmp_path / "small.yaml"), "--out", str(tmp_path), "--name", "run", "--json"]
     assert cli.run([*train, *sets]) == 0

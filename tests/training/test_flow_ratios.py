@@ -39,7 +39,7 @@ class Constant:
 
 def perturbed() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Noise, end, action (each (5, 2)) of a constant flow, its velocity (2,), and a change of the velocity (2,)."""
-    velocity, change = torch.tensor([0.5, -1.0]), torch.tensor([0.2, 0.1])
+    velocity, change = torch.tensor([0.5, -1.0]), torch.tensor([0.2, 0.3])
     noise = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     end = noise + velocity
     return noise, end, end + SIGMA * torch.tensor([[1.0, -0.5]]), velocity, change

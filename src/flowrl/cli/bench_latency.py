@@ -61,7 +61,8 @@ def bench_latency(
 
     The time is that of a complete call, from observations and noise to actions. The error is the distance to
     the exact flow's actions, relative to their spread. With untrained networks (no CKPT), use the errors only to
-    compare samplers. Behind a gate (--max-p99-us, --hz) each row has 5000 calls, 1000 where one takes over 1 ms.
+    compare samplers. Behind a gate (--max-p99-us, --hz) each row has up to 5000 calls in
+    five seconds, 1000 at least.
     """
     gated = max_p99_us is not None or hz is not None
     batches = whole_numbers("--batch", ("1" if gated else "1,64") if batch is None else batch, 65_536)

@@ -69,11 +69,14 @@ def compare(
     from flowrl.experiments.comparison import compute, load, markdown, terminal
 
     if published:
+        for option, given in (("--html", html), ("--out", out), ("--scale", scale), ("--by", by)):
+            if given:
+                raise UsageError(f"{option} does not go with --published, which prints a table. Leave one of them out.")
         _published(folders, as_json=json)
         return
     if html is not None:
         storage.check_suffix(html, "--html", "pages", (".html", ".htm"))
-        storage.check(html)
+        storage.check(html, "--html")
     modes = noise_modes(noise)
     common_scale = None if scale is None else scale_of(scale)
     with progress_bar() as bar:

@@ -54,8 +54,8 @@ def export_options(found: SamplerComparison) -> list[str]:
     """Return what `flowrl export` needs for the proposed choice."""
     chosen = found.proposed
     options = [] if chosen.option is None else ["--sampler", chosen.option]
-    if chosen.noise == "fixed":
-        options += ["--noise", "fixed:0"]
-    if chosen.noise_scale != 1:
+    noise = {"random": "input", "fixed": f"fixed:{found.seed}"}.get(chosen.noise, "zero")
+    options += ["--noise", noise]
+    if noise != "zero" and chosen.noise_scale != 1:
         options += ["--noise-scale", f"{chosen.noise_scale:g}"]
     return options

@@ -58,6 +58,13 @@ def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
             "learner.ratio tail compares likelihoods of the perturbation: set policy.perturbation above 0, such as "
             "0.2, and policy.action_limit to null"
         )
+    if learner.ratio == "tail" and (
+        learner.probes.law in ("lognormal", "log_odds") or learner.probes.antithetic == "pair"
+    ):
+        raise ValueError(
+            "learner.ratio tail takes a mean over the times of the flow, and no noise of the probes: set probes.law to "
+            "stratified, uniform or grid, and probes.antithetic to no or mirrored"
+        )
     if learner.ratio == "exact" and policy.parameterisation == "data":
         raise ValueError(
             "learner.ratio exact needs a velocity up to t = 1, where that of a predicted action is 0 / 0: set "

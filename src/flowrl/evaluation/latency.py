@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowrl.contracts.errors import FlowrlError, UsageError, in_one_line
+from flowrl.contracts.errors import FlowrlError, in_one_line
 from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.contracts.protocols import Sampler, VelocityField
 from flowrl.evaluation import pareto
@@ -251,7 +251,7 @@ def _ways(
         for backend, make in backends.items():
             try:
                 ways[name, steps][backend] = make((name, steps), sampler)
-            except UsageError as error:
+            except FlowrlError as error:
                 report(f"left out {name} in {backend}: {error}")
     return ways
 

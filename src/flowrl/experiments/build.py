@@ -230,6 +230,8 @@ class Run:
         self.training.episodes.load_state_dict(episodes)
         rng_state.restore(content["random"], noise=self.noise.generator)
         self.noise.last = None if env["envs"] is None else content.get("last_noise")
+        if self.noise.correlation and self.noise.last is None:
+            reasons.append("the noise begins again, for that of the running episodes is not known")
         return "; ".join(reasons)
 
     def _restore_env(self, saved: dict[str, Any]) -> None:

@@ -97,15 +97,20 @@ class Teacher:
                 yield self.row(f"{name}:{nfe}", registry.make(name, {"steps": nfe}))
 
 
-def teacher(path: Path, target: Target, observations: Observations, seed: int, what: str) -> Teacher:
+def teacher(
+    path: Path, target: Target, observations: Observations, seed: int, what: str, asked: EvalRequest | None = None
+) -> Teacher:
     """Open the checkpoint at `path` and collect what its policy sees and does, on the CPU.
 
-    Raises UsageError for a policy without a flow, from which nothing can be fitted or distilled (`what`).
+    `asked` may change its environment. Raises UsageError for a policy without a flow, from which nothing can be fitted
+    or distilled (`what`).
     """
+    asked = asked or EvalRequest()
     opened = evaluate.open_checkpoint(path)
     kind = opened.config.policy.kind
     keys = named_code.ACTING if observations == "env" else (build.SAMPLER,)  # else no environment is made
-    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=("device=cpu",)), keys)
+    changes = (*asked.overrides, "device=cpu")
+    loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=changes, env=asked.env), keys)
     field, own = loaded.policy.field, loaded.policy.sampler
     if not isinstance(field, FlowNetwork) or own is None:
         raise UsageError(

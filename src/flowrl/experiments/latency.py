@@ -21,6 +21,7 @@ from flowrl.contracts.protocols import Sampler
 from flowrl.deployment import singular_end
 from flowrl.deployment.backends import Backend, Numbers
 from flowrl.deployment.folding import fold
+from flowrl.evaluation import pareto
 from flowrl.evaluation.latency import USUAL, Backends, Compute, Effort, FlowInputs, Key, Row, bench, in_torch
 from flowrl.evaluation.machine import LoadMonitor, machine
 from flowrl.experiments import deployable, sampler_choice, serve
@@ -229,11 +230,35 @@ def run(
             "seed": seed,
             "networks": networks,
         }
+        _refuse_unmeasured(found, policies, samplers, batches, backends, gated=gate is not None)
         document = _with_least(document, found) if document else found
         if gate is None or found["good"] or attempt == ATTEMPTS or not gate.missed(document):
             break
         report(f"{found['reason']}: the measurement is repeated")
     return document
+
+
+def _refuse_unmeasured(
+    document: dict[str, Any],
+    policies: Sequence[BenchmarkedPolicy],
+    samplers: Mapping[Key, Sampler],
+    batches: Sequence[int],
+    backends: Sequence[str],
+    *,
+    gated: bool,
+) -> None:
+    """Raise UsageError where nothing was measured, or, behind a gate, not all that was asked for."""
+    for policy, network in zip(policies, document["networks"], strict=True):
+        keys = dict(samplers) | dict([policy.own] if policy.own else [])
+        there = {((row["sampler"], row["steps"]), row["backend"], row["batch"]) for row in network["rows"]}
+        asked = [(key, backend, batch) for key in keys for backend in backends for batch in batches]
+        missing = [each for each in asked if each not in there]
+        if missing and (gated or not there):
+            (name, steps), backend, _ = missing[0]
+            raise UsageError(
+                f"{name}{f':{steps}' if steps else ''} was not measured in {backend} (the reason is above), so nothing "
+                "can be said of it. Choose another --sampler or --backends torch."
+            )
 
 
 def _network(policy: BenchmarkedPolicy, rows: Sequence[Row]) -> dict[str, Any]:
@@ -256,10 +281,16 @@ def _with_least(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]
                 key = (network["network"], *(row[name] for name in ("sampler", "steps", "backend", "batch")))
                 if key not in least or row[P99] < least[key][P99]:
                     least[key] = row
-    networks = [
-        network | {"rows": [row for key, row in least.items() if key[0] == network["network"]]}
-        for network in after["networks"]
-    ]
+    networks = []
+    for network in after["networks"]:
+        rows = [dict(row) for key, row in least.items() if key[0] == network["network"]]
+        for batch in {row["batch"] for row in rows}:
+            of_batch = [row for row in rows if row["batch"] == batch]
+            errors = [math.inf if row["endpoint_error"] is None else row["endpoint_error"] for row in of_batch]
+            marks = pareto.front([row["p50_us"] for row in of_batch], errors, better="lower")
+            for row, mark in zip(of_batch, marks, strict=True):
+                row["pareto"] = bool(mark)
+        networks.append(network | {"rows": rows})
     return after | {"networks": networks}
 
 

@@ -87,7 +87,8 @@ def proposal(document: dict[str, Any]) -> Proposal | None:
     trained with these actions. Where only the slowest row is as near, the nearest of the others is proposed. None
     without a row whose error is known.
     """
-    network, batch = document["networks"][0], min(row["batch"] for row in document["networks"][0]["rows"])
+    network = document["networks"][0]
+    batch = min((row["batch"] for row in network["rows"]), default=0)
     rows = [row for row in network["rows"] if row["batch"] == batch and row["endpoint_error"] is not None]
     if not rows:
         return None

@@ -32,6 +32,7 @@ LIMIT = ProbeSettings(count=256, law="stratified", antithetic="pair")  # nearly 
 ODDS = 4.0  # of the ELBO: its integral is cut off there
 ROWS = 64  # of actions whose 256 probes are computed at once
 REPETITIONS = 8
+LEAST_ACTIONS = 16
 LEAST_RATE = 0.05  # of the initial rate: at the end of a linear schedule nothing would move
 LAWS: dict[str, dict[str, Any]] = {
     "uniform": {"law": "uniform"},
@@ -109,6 +110,11 @@ def study(
     exact = _exact(opened, before, after, sample, notes)
     good = exact.isfinite()
     dropped = int((~good).sum())
+    if int(good.sum()) < LEAST_ACTIONS:
+        raise UsageError(
+            f"{opened.path}: the map of its sampler could be inverted at {int(good.sum())} of {len(good)} actions, too "
+            "few to say anything. Take a checkpoint from earlier in the training."
+        )
     exact, sample = exact[good], {name: value[good] for name, value in sample.items()}
     rows, noise, gap = [_row("exact", exact, None, sample["advantage"])], list[NoiseRow](), None
     points: list[tuple[float, float]] = []
@@ -125,7 +131,7 @@ def study(
             name = f"elbo, log-odds < {ODDS:g}" if weighting == "elbo" else f"CFM, weighting {weighting}"
             rows.append(_row(name, limits[weighting], exact, sample["advantage"]))
         if "elbo" in limits:
-            gap = float((limits["elbo"] - exact).std() / exact.std())
+            gap = float((limits["elbo"] - exact).std() / exact.std()) if float(exact.std()) else None
         own = limits.get("u")
         if own is not None:
             noise = _noise(fields, sample, own, exact, probes, seed, progress)
@@ -168,14 +174,15 @@ def _updated(
         if reason := run.restore(opened.content):
             notes.append(f"the run does not continue bit for bit: {reason}")
         learner, training = run.training.learner, run.training
-        if learner.schedule.factor < LEAST_RATE:
-            learner.schedule.factor = LEAST_RATE
-            learner.refresh_rates()
-            notes.append(f"its schedule has ended: the update has {LEAST_RATE:.0%} of the initial learning rate")
         flow = isinstance(learner.actor, FlowNetwork)
         if flow:
             training.act.keep = ("noise", "end")  # type: ignore[attr-defined]  # of a flow policy
         for _ in range(updates):
+            if learner.schedule.factor < LEAST_RATE:
+                learner.schedule.factor = LEAST_RATE
+                learner.refresh_rates()
+                ended = f"its schedule has ended: the update has {LEAST_RATE:.0%} of the initial learning rate"
+                notes += [] if ended in notes else [ended]
             before = copy.deepcopy(learner.actor)
             rollout = training.collect()
             batch = copy.deepcopy(learner).batch(rollout)
@@ -197,9 +204,9 @@ def _exact(opened: LoadedCheckpoint, before: Any, after: Any, sample: Sample, no
         densities = [gaussian.log_probability(sample["action"], *actor(sample["obs"])) for actor in (before, after)]
         return densities[1] - densities[0]
     sampler = opened.config.sampler
-    steps: Any = sampler.options().get("steps")
-    one_step = _one_step(sampler.name, steps)
-    if one_step is None:
+    steps = getattr(registry.make(sampler.name, sampler.options()), "steps", None)
+    one_step = _one_step(sampler.name, sampler.options(), steps)
+    if one_step is None or steps is None:
         notes.append(f"{sampler.name} is no method of single steps: exact is the likelihood of the continuous flow")
         return _continuous((before, after), sample)
     densities = []
@@ -211,18 +218,24 @@ def _exact(opened: LoadedCheckpoint, before: Any, after: Any, sample: Sample, no
     return densities[1] - densities[0]
 
 
-def _one_step(name: str, steps: int | None) -> Any:
+def _one_step(name: str, options: dict[str, Any], steps: int | None) -> Any:
     """Return the sampler with a single step if `steps` of them are what it does with `steps`; else None."""
     if steps is None:
         return None
-    one, several = registry.make(name, {"steps": 1}), registry.make(name, {"steps": 2})
+    try:
+        one = registry.make(name, options | {"steps": 1})
+    except UsageError:
+        return None
+    several = registry.make(name, options)
     x = torch.linspace(-1, 1, 5, dtype=torch.float64).unsqueeze(1)
 
     def velocity(x: Tensor, t: float | Tensor) -> Tensor:
         return torch.sin(3 * x + t)
 
-    halves = one(velocity, one(velocity, x, 0.0, 0.5), 0.5, 1.0)
-    return one if torch.allclose(halves, several(velocity, x, 0.0, 1.0), atol=1e-12) else None
+    parts = x
+    for number in range(steps):
+        parts = one(velocity, parts, number / steps, (number + 1) / steps)
+    return one if torch.allclose(parts, several(velocity, x, 0.0, 1.0), rtol=0, atol=1e-12) else None
 
 
 def _continuous(fields: Fields, sample: Sample) -> Tensor:

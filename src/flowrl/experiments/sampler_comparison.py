@@ -7,6 +7,7 @@ that sampler and the time of an action in each backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,29 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowrl.contracts.errors import MissingDependency, UsageError
+from flowrl.contracts.errors import CheckpointError, MissingDependency, UsageError
 from flowrl.deployment.serving import DeployedPolicy
 from flowrl.envs import factory
 from flowrl.envs.adapter import Adapter
 from flowrl.evaluation import episodes, pareto, statistics
 from flowrl.evaluation.episodes import Evaluation
 from flowrl.evaluation.latency import Effort, Timing, race
-from flowrl.evaluation.machine import LoadMonitor, machine
+from flowrl.evaluation.machine import LoadMonitor, Verdict, machine
 from flowrl.experiments import build, deployable, evaluate, fewer_evaluations, serve
 from flowrl.experiments.compared_samplers import BACKENDS, Compared, SamplerComparison
 from flowrl.experiments.evaluate import SLOTS, EvalRequest, LoadedCheckpoint
+from flowrl.flow import sampler_faults
 
 EPISODES = 256  # by default: four rounds of the environments that play together
 SCALES = "1,0.5,0"
 GENERAL = ("euler:1", "euler:2", "euler:4", "ab2:2", "ab2:4", "midpoint:1", "midpoint:2")  # up to four evaluations
 FITTED = "fitted-*.yaml"  # beside the checkpoint
 EFFORT = Effort(enough=5000, seconds=0.5, least=200)
-EFFORT = Effort(enough=5000, seconds=0.5, least=200)
-LEGEND = (
-    "difference: mean of the differences to the first row, episode by episode",
-    "endpoint error: distance to the actions of the training's sampler, relative to their spread",
-    "times: p50 / p99 of one action; Pareto: no other row is both faster and better",
-)
 Progress = Callable[[str, float, float], None]  # (what is done, how much of it, of how much)
 
 
@@ -49,6 +45,7 @@ def requests(
     ones beside the checkpoint, and the scales 0, 0.5 and 1 are compared. Raises UsageError for what does not fit;
     samplers that are compared unasked and do not fit are reported.
     """
+    _refuse(asked)
     trained = replace(asked, sampler=None, steps=None, noise=None, noise_scale=None)
     scales = asked if asked.noise_scale or asked.noise else replace(asked, noise_scale=SCALES)
     found = [trained, *replace(scales, sampler=None).each(None)]
@@ -67,6 +64,19 @@ def requests(
     return found
 
 
+def _refuse(asked: EvalRequest) -> None:
+    """Raise UsageError for options that would act on every choice alike, the sampler of the training included."""
+    if asked.steps is not None:
+        raise UsageError(
+            f"--steps {asked.steps} does not go with --sweep: name choices, as in --sampler euler:4,ab2:4."
+        )
+    if asked.perturbed:
+        raise UsageError("--perturbed does not go with --sweep, which compares what is deployed. Leave it out.")
+    for text in asked.overrides:
+        if text.partition("=")[0].strip().split(".")[0] in ("sampler", "noise", "noise_scale"):
+            raise UsageError(f"--set {text} does not go with --sweep: use --sampler, --noise and --noise-scale.")
+
+
 def compare(
     opened: LoadedCheckpoint, choices: Sequence[EvalRequest], count: int, progress: Progress
 ) -> SamplerComparison:
@@ -76,16 +86,14 @@ def compare(
     not fit.
     """
     loaded = {request: evaluate.load(opened, request) for request in choices}
-    facts: dict[tuple[Any, ...], EvalRequest] = {}
+    same: dict[tuple[Any, ...], EvalRequest] = {}
     for request in choices:
-        known = evaluate.facts(loaded[request])
-        facts.setdefault((known["sampler"], known["steps"], known["noise"], known["noise_scale"]), request)
-    distinct = list(facts.values())
+        config, facts = loaded[request].config, evaluate.facts(loaded[request])
+        same.setdefault((config.sampler.model_dump_json(), facts["noise"], facts["noise_scale"]), request)
+    distinct = list(same.values())
     samplers = list({_sampler(request): request for request in distinct}.values())
     errors = _endpoint_errors(opened, samplers, progress)
-    monitor = LoadMonitor()
-    latencies, shares = _latencies(opened, samplers, progress)
-    verdict = monitor.verdict(shares)
+    latencies, verdict = _latencies(opened, samplers, progress)
     played: list[tuple[Evaluation, dict[str, Any]]] = []
     env = factory.make(loaded[distinct[0]].config.env, count=min(SLOTS, count), evaluation=True)
     try:
@@ -123,6 +131,8 @@ def _play(
     for begun in range(0, count, env.count):
         seed = request.seed + begun // env.count
         loaded = evaluate.load(opened, replace(request, seed=seed))
+        if loaded.policy.noise.mode == "fixed":  # one draw in all rounds, as in a deployment
+            loaded = evaluate.load(opened, request)
         opened.notify(factory.carry_over(env, opened.content["env"], opened.config.env))
         rounds.append(
             episodes.evaluate(
@@ -168,22 +178,29 @@ def _endpoint_errors(
     if not build.kind_of(opened.config).uses_sampler:
         return {}
     progress("playing for observations", 0, 1)
-    taught = fewer_evaluations.teacher(opened.path, "trained", "env", samplers[0].seed, "to compare samplers of")
+    taught = fewer_evaluations.teacher(
+        opened.path, "trained", "env", samplers[0].seed, "to compare samplers of", samplers[0]
+    )
     found = {}
     for number, request in enumerate(samplers):
         progress("measuring endpoint errors", number, len(samplers))
         sampler = evaluate.load(opened, request).policy.sampler
         assert sampler is not None  # noqa: S101  a policy with a flow has one
-        found[_sampler(request)] = taught.row("", sampler).endpoint_error
+        try:
+            error = taught.row("", sampler).endpoint_error
+        except BaseException as raised:  # of a third party's sampler
+            raise sampler_faults.failure(request.sampler or "the training's", raised) from raised
+        if math.isfinite(error):
+            found[_sampler(request)] = error
     return found
 
 
 def _latencies(
     opened: LoadedCheckpoint, samplers: Sequence[EvalRequest], progress: Progress
-) -> tuple[dict[tuple[str | None, int | None], dict[str, Timing]], list[float]]:
+) -> tuple[dict[tuple[str | None, int | None], dict[str, Timing]], Verdict]:
     """Time one action of each sampler in each backend that is installed here, in turns, as in a control loop.
 
-    Also returns the share of a processor that each measurement had.
+    Also returns whether the machine was quiet meanwhile. What a backend cannot compute, or not exactly, is left out.
     """
     calls: dict[tuple[tuple[str | None, int | None], str], Callable[[], object]] = {}
     for number, request in enumerate(samplers):
@@ -194,13 +211,18 @@ def _latencies(
                 computing = serve.backend_of(made, backend)
             except (UsageError, MissingDependency):  # steps that are not fixed; no compiler, no onnxruntime
                 continue
+            except CheckpointError as error:  # not exact here
+                opened.notify(str(error))
+                continue
             calls[_sampler(request), backend] = _call(computing, made)
     progress("timing actions", 0, 1)
+    monitor = LoadMonitor()  # after the compilers, which are other programs
     timings = race(list(calls.values()), EFFORT)
+    verdict = monitor.verdict([timing.cpu_share for timing in timings])
     found: dict[tuple[str | None, int | None], dict[str, Timing]] = {_sampler(request): {} for request in samplers}
     for (sampler, backend), timing in zip(calls, timings, strict=True):
         found[sampler][backend] = timing
-    return found, [timing.cpu_share for timing in timings]
+    return found, verdict
 
 
 def _call(backend: Any, made: deployable.Deployable) -> Callable[[], object]:

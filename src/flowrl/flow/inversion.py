@@ -54,11 +54,16 @@ def _inverse(step: Callable[[Tensor], Tensor], target: Tensor) -> tuple[Tensor, 
     for _ in range(MOST_ITERATIONS):
         residual = value - target
         size = residual.abs().amax(dim=-1)
-        if float(size.max()) < TOLERANCE:
+        known = size.isfinite() & jacobian.isfinite().all(dim=-1).all(dim=-1)
+        if not bool((known & (size >= TOLERANCE)).any()):
             break
-        move = torch.linalg.lstsq(jacobian, residual.unsqueeze(-1)).solution.squeeze(-1)
+        # where something is not finite a row stays as it is, and is reported
+        unit = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        solvable = torch.where(known[:, None, None], jacobian, unit)
+        move = torch.linalg.lstsq(solvable, residual.nan_to_num(0, 0, 0).unsqueeze(-1)).solution.squeeze(-1)
+        move = torch.where(known.unsqueeze(-1), move, 0.0)
         x, value, jacobian = _halved(step, x, move, size, target)
-    log_det = torch.linalg.slogdet(jacobian).logabsdet
+    log_det = torch.linalg.slogdet(jacobian.nan_to_num()).logabsdet
     solved = ((value - target).abs().amax(dim=-1) < TOLERANCE) & log_det.isfinite()
     return x, log_det, solved
 
@@ -66,12 +71,12 @@ def _inverse(step: Callable[[Tensor], Tensor], target: Tensor) -> tuple[Tensor, 
 def _halved(
     step: Callable[[Tensor], Tensor], x: Tensor, move: Tensor, size: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Move the rows by `move`, or by a half, a quarter, … of it, until the residual of none has grown."""
+    """Move the rows by `move`, or by a half, a quarter, … of it, at most eight times, until no residual has grown."""
     factor = torch.ones_like(size)
     for _ in range(8):
         trial = x - factor.unsqueeze(-1) * move
         value = step(trial)
-        worse = (value - target).abs().amax(dim=-1) > size
+        worse = ~((value - target).abs().amax(dim=-1) <= size)
         if not worse.any():
             break
         factor = torch.where(worse, factor / 2, factor)

@@ -44,8 +44,9 @@ class ProbeSettings(Settings):
     """Largest log-odds of the times for the law `log_odds`: 4 is 0.018 to 0.982."""
 
     coupled: bool = False
-    """Whether the noise of one probe per action is that which the action was generated from. For a flow that is
-    straight, with a `perturbation`, its CFM difference is the exact likelihood ratio of the perturbed action."""
+    """Whether the noise of one probe per action is that which the action was generated from. Where the velocity is the
+    same on the lines to the action and to the flow's end, its CFM difference, summed over the numbers of the action, is
+    2 · `perturbation`² times the log-ratio of `tail`."""
 
     @model_validator(mode="after")
     def _check_pairs(self) -> ProbeSettings:

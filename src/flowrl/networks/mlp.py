@@ -105,6 +105,11 @@ def make_mlp(
 
 def check_residual(hidden: tuple[int, ...], residual: bool) -> None:
     """Raise ValueError for hidden layers of several widths where their outputs are added up."""
+    if residual and len(hidden) < 2:
+        raise ValueError(
+            f"residual needs at least two hidden layers, between which it acts: hidden is {list(hidden)}. Set hidden "
+            f"to {list(hidden) * 2}, or residual to false"
+        )
     if residual and len(set(hidden)) > 1:
         raise ValueError(
             f"residual adds up the outputs of the hidden layers, which must be equally wide: hidden is {list(hidden)}. "

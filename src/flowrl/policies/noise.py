@@ -17,7 +17,7 @@ class Noise:
     are the same at every scale in between.
 
     With a `correlation` ρ the draws of a row follow one another as z' = ρ z + √(1 - ρ²) ξ, ξ ~ N(0, 1): each is
-    N(0, 1), so that ratio and loss are the same (coloured noise in on-policy exploration, arXiv 2312.11091).
+    N(0, 1), so that the loss is the same (coloured noise in on-policy exploration, arXiv 2312.11091).
     """
 
     def __init__(self, size: int, mode: NoiseMode, seed: int, scale: float = 1.0, correlation: float = 0.0) -> None:

@@ -24,9 +24,10 @@ class TailRatio:
     """Compares the Gaussians of the perturbation around the ends of the old and the new flow.
 
     An action is a = m + σ n with the end m of the flow from the recorded noise z, so its likelihood, given z, is
-    N(a; m, σ²). With δ = v_new - v_old at x_t = (1 - t) z + t m the end of a straight flow moves by E[δ], and
-    log r = ((a - m)·δ - |δ|²/2) / σ², the mean over the times; KL(old, new) = E|δ|² / (2 σ²). The form of PolicyFlow
-    (arXiv 2602.01156), and of FSPPO for a flow of one step.
+    N(a; m, σ²). With δ = v_new - v_old at x_t = (1 - t) z + t m the end of a straight flow moves by δ, and
+    log r = ((a - m)·δ - |δ|²/2) / σ², the mean over the times; KL(old, new) = E|δ|² / (2 σ²). Exact where δ is the same
+    at all times; else the ratio is too small and the KL an upper bound, by the variance of δ over the times. The form
+    of PolicyFlow (arXiv 2602.01156), and of FSPPO for a flow of one step.
     """
 
     actor: FlowNetwork

@@ -19,9 +19,12 @@ class RolloutSettings(Settings):
 
     steps: int = Field(32, ge=1, le=1_000_000)
     """Steps per environment and rollout. Short ones update more often, on staler advantages."""
-    noise_correlation: float = Field(0.0, ge=0, lt=1)
+    noise_correlation: Annotated[float, AtResume(False, "the noise of the running episodes belongs to it")] = Field(
+        0.0, ge=0, lt=1
+    )
     """Correlation of the noise of an action with that of the one before in its episode: 0 draws each by itself. More
-    explores in longer sweeps. The noise of each action is N(0, 1) whatever it is."""
+    explores in longer sweeps. The noise of each action by itself is N(0, 1), and the ratio is that of the policy
+    without memory."""
     stagger: Annotated[bool, AtResume(False, "it acts on the first episodes of a run alone")] = True
     """Whether the first episodes are cut short at random, where flowrl steps a MuJoCo task itself: else all episodes
     of a task without an early end begin and end together, and an update sees a single phase of them."""

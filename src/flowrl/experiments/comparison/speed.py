@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from statistics import median
+from statistics import median, median_low
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,8 @@ def measure(curves: Curves, scales: Mapping[str, Scale]) -> dict[str, dict[str, 
             continue
         scale = scales[task]
         best = max(median(float(np.nanmax(returns)) for _, _, returns in members) for members in known.values())
-        levels = {f"{share:.0%}": scale.low + share * (best - scale.low) for share in SHARES}
+        way = best - scale.low
+        levels = {f"{share:.0%}": scale.low + share * way if way > 0 else math.inf for share in SHARES}
         found[task] = {name: _algorithm(members, levels, scale, known) for name, members in known.items()}
     return found
 
@@ -49,7 +51,13 @@ def _run(curve: LearningCurve) -> Run | None:
     if any(column is None or not np.isfinite(column).any() for column in columns):
         return None
     steps, seconds, returns = (np.asarray(column, dtype=np.float64) for column in columns)
-    return steps, seconds, smoothed(returns, WINDOW)
+    return steps, seconds, trailing(returns, WINDOW)
+
+
+def trailing(values: Curve, window: int) -> Curve:
+    """Average each value with the `window` - 1 before it (fewer at the beginning); nan counts as no value."""
+    padded = np.concatenate([np.full(window - 1, np.nan), values])
+    return smoothed(padded, window)[(window - 1) // 2 : (window - 1) // 2 + len(values)]
 
 
 def _algorithm(
@@ -76,7 +84,7 @@ def _first(returns: Curve, level: float) -> int | None:
 
 def _median_of(pairs: Sequence[tuple[Curve, int | None]]) -> float | None:
     """Return the median over runs of a column at the place; a run without one counts as infinitely late."""
-    middle = median([float(column[place]) if place is not None else np.inf for column, place in pairs])
+    middle = median_low([float(column[place]) if place is not None else np.inf for column, place in pairs])
     return middle if isfinite(middle) else None
 
 

@@ -9,7 +9,7 @@ import torch
 
 from flowrl.networks.critic import Critic, CriticSettings
 from flowrl.networks.gaussian import GaussianActor, GaussianSettings
-from flowrl.networks.mlp import MLP, lecun_uniform, orthogonal
+from flowrl.networks.mlp import ACTIVATIONS, MLP, Activation, lecun_uniform, orthogonal
 
 
 def test_lecuns_weights_keep_the_variance() -> None:
@@ -49,3 +49,12 @@ def test_three_layers_by_hand() -> None:
         first = network.linears[0](torch.tensor([[3.0], [-3.0]]))
         # -3: relu(-5) = 0, relu(10) = 10, relu(20) = 20 → 100.5
         assert network.after_first(first).flatten().tolist() == [0.5, 100.5]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_in_place_is_the_activation(name: Activation) -> None:
+    activate, in_place = ACTIVATIONS[name]
+    x = torch.linspace(-3, 3, 13)
+    changed = x.clone()
+    in_place(changed)
+    assert torch.equal(changed, activate(x)) and not torch.equal(changed, x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from flowrl.contracts.protocols import Velocity
 from flowrl.experiments.build import Run
 from flowrl.flow.matching import LossSettings, Probes, ProbeSettings, cfm_loss, draw_probes
 from flowrl.policies.noise import Noise
+from flowrl.storage import checkpoint
 from flowrl.training.flow_ratios import ExactRatio, TailRatio
 from flowrl.training.ratio import CFMRatio, averaged
 from tests.flow.test_density import gaussian
@@ -214,7 +216,7 @@ def test_correlated_noise_is_normal_with_its_correlation_and_begins_again_with_a
 
 
 @pytest.mark.parametrize("algorithm", ["fpo", "ppo"])
-def test_a_run_with_correlated_noise_continues_bit_for_bit(algorithm: str) -> None:
+def test_a_run_with_correlated_noise_continues_bit_for_bit(algorithm: str, tmp_path: Path) -> None:
     values = ("env.id=flowrl/GridWorld-v0", "env.count=4", "rollout.steps=8", "rollout.noise_correlation=0.7")
     settings = config(algorithm, *values, "policy.hidden=[8]", "learner.critic.hidden=[8]")
     run = Run(settings)
@@ -222,6 +224,9 @@ def test_a_run_with_correlated_noise_continues_bit_for_bit(algorithm: str) -> No
     run.training.iterate()
     saved = copy.deepcopy(run.content(0))
     assert saved["last_noise"].shape == (4, 2)
+    checkpoint.save(tmp_path / "ckpt.pt", saved)
+    with pytest.raises(ValueError, match=r"last_noise has the shape \(3, 2\): expected \(4, 2\)"):
+        checkpoint.save(tmp_path / "wrong.pt", saved | {"last_noise": saved["last_noise"][:3]})
     run.training.iterate()
     other = Run(settings)
     assert other.restore(saved) == ""

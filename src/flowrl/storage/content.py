@@ -270,6 +270,7 @@ class CheckpointContent(ContentPart):
             ("episodes.returns", self.episodes.returns, (count,)),
             ("episodes.lengths", self.episodes.lengths, (count,)),
             ("episodes.whole", self.episodes.whole, (count,)),
+            *([] if self.last_noise is None else [("last_noise", self.last_noise, (count, self.sizes.action))]),
             *((f"interface.{side}", getattr(self.interface, side), (self.sizes.action,)) for side in self._sides()),
         ]:
             if tensor.shape != shape:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import Activation, Widths, check_residual, make_mlp, orthogonal
+from flowrl.networks.mlp import Activation, Widths, check_residual, kind_of_mlp, orthogonal
 
 
 class CriticSettings(Settings):
@@ -35,9 +35,7 @@ class Critic(nn.Module):
         super().__init__()
         self.mask = ObservationMask(visible)
         widths = [observation_size, *settings.hidden, 1]
-        self.layers = make_mlp(
-            widths, settings.activation, orthogonal(), orthogonal(gain=1.0), residual=settings.residual
-        )
+        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=1.0))
 
     def forward(self, obs: Tensor) -> Tensor:
         """Compute the values (...,) of the observations (..., observation)."""

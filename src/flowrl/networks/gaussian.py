@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, make_mlp, orthogonal
+from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, orthogonal
 
 LARGEST_EXPONENT = 50.0  # exp(-50) is below the resolution of float64
 SMALLEST_STD = 1e-3
@@ -50,9 +50,7 @@ class GaussianActor(nn.Module):
         self.state_dependent = settings.std == "state_dependent"
         outputs = 2 * action_size if self.state_dependent else action_size
         widths = [observation_size, *settings.hidden, outputs]
-        self.layers = make_mlp(
-            widths, settings.activation, orthogonal(), orthogonal(gain=0.01), residual=settings.residual
-        )
+        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
         wanted = settings.initial_std - SMALLEST_STD
         # The inverse of softplus, which for large numbers is the number itself.
         spread = math.log(math.expm1(wanted)) if wanted < LARGEST_EXPONENT else wanted

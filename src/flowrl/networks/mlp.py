@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, Strict
@@ -72,14 +72,8 @@ class ResidualMLP(MLP):
 
     foldable = False
 
-    def __init__(
-        self,
-        widths: list[int],
-        activation: Activation,
-        initialise: Initialiser,
-        initialise_last: Initialiser | None = None,
-    ) -> None:
-        super().__init__(widths, activation, initialise, initialise_last)
+    def __init__(self, widths: list[int], *settings: Any) -> None:
+        super().__init__(widths, *settings)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
 
     def after_first(self, hidden: Tensor) -> Tensor:
@@ -90,17 +84,9 @@ class ResidualMLP(MLP):
         return output
 
 
-def make_mlp(
-    widths: list[int],
-    activation: Activation,
-    initialise: Initialiser,
-    initialise_last: Initialiser | None = None,
-    *,
-    residual: bool,
-) -> MLP:
-    """Create a `ResidualMLP` or an `MLP`."""
-    kind = ResidualMLP if residual else MLP
-    return kind(widths, activation, initialise, initialise_last)
+def kind_of_mlp(residual: bool) -> type[MLP]:
+    """Return the class of the layers: with residual connections, or without."""
+    return ResidualMLP if residual else MLP
 
 
 def check_residual(hidden: tuple[int, ...], residual: bool) -> None:

@@ -15,7 +15,7 @@ from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, lecun_uniform, make_mlp
+from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
 
@@ -95,7 +95,7 @@ class FlowNetwork(nn.Module):
             self.predicts_residual = nn.Buffer(torch.ones(()))
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
-        self.layers = make_mlp(widths, settings.activation, lecun_uniform, residual=settings.residual)
+        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
         self._folded: FoldedLayers | None = None
 
     def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:

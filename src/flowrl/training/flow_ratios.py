@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowrl.contracts.protocols import VelocityField
 from flowrl.flow import path
 from flowrl.flow.density import log_density
 from flowrl.flow.matching import ProbeSettings, draw_probes
@@ -87,8 +86,3 @@ class ExactRatio:
         log_ratio = (new - record["log_probability"]).unsqueeze(-1)
         change = log_ratio.detach()
         return RatioResult(log_ratio, None, {"kl": (change.exp() - 1 - change).mean()})
-
-
-def is_offered(field: VelocityField) -> bool:
-    """Return whether the density of `field` is defined at t = 1: not that of a network that predicts the action."""
-    return getattr(field, "latest_time", 1.0) >= 1.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import pytest
 
 from flowrl import cli
 from flowrl.deployment import c_compiler
-from tests.cli.test_own_code import SMALL
+from tests.cli.test_own_code import REACH
 from tests.envs import own_environment
+from tests.other_process import Command
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +22,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose name needs quotes, with an environment of one's own and a run on it."""
     folder = tmp_path_factory.mktemp("own code")
     own_environment.write(folder)
-    (folder / "reach.yaml").write_text(f"total_steps: 32\nenv: {{id: my_env.py:Reach, count: 2}}\n{SMALL}")
-    command = [sys.executable, "-m", "flowrl", "train", "reach.yaml", "--name", "a"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    (folder / "reach.yaml").write_text(REACH)
+    assert Command(folder, "train", "reach.yaml", "--name", "a").finish().code == 0
     return folder
 
 
 @pytest.fixture
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = shutil.copytree(trained, tmp_path / "my folder")
-    monkeypatch.chdir(folder)
-    paths = list(sys.path)
-    yield folder
-    sys.path[:] = paths
+    yield from own_environment.entered(trained, tmp_path / "my folder", monkeypatch)
 
 
 def next_words(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:

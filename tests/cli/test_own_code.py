@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,11 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A copy of it, where the code leaves a file RUN when it is run."""
-    folder = shutil.copytree(trained, tmp_path / "here")
-    monkeypatch.chdir(folder)
-    paths = list(sys.path)
-    yield folder
-    sys.path[:] = paths
+    yield from own_environment.entered(trained, tmp_path / "here", monkeypatch)
     gymnasium.registry.pop("door/Reach-v0", None)
 
 

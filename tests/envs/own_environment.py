@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 REACH = '''
 import gymnasium
@@ -145,3 +150,12 @@ def write(folder: Path) -> None:
     (folder / "beside.py").write_text("LENGTH = 4\n")
     (folder / "my_env.py").write_text(REACH)
     (folder / "my_task.py").write_text(TASK)
+
+
+def entered(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Copy the folder `source` to `target`, go there for a test, and take back what it adds to the search path."""
+    folder = shutil.copytree(source, target)
+    monkeypatch.chdir(folder)
+    paths = list(sys.path)
+    yield folder
+    sys.path[:] = paths

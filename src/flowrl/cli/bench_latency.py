@@ -75,7 +75,7 @@ def bench_latency(
 
     import_code(imports)
     names = [name.strip() for name in samplers.split(",") if name.strip()]
-    asked = several("--backends", backends, latency.BACKENDS)
+    asked = several("--backends", backends, latency_report.BACKENDS)
     only_own = gated and not names and ckpt is not None
     candidates = {} if only_own else latency.candidates(names, step_counts)
     gate = latency.Gate.of(max_p99_us, hz)

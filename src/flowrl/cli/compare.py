@@ -90,7 +90,7 @@ def compare(
         bar.update("drawing")
         files = _write(comparison, page, curves, out or folders[0])
         if html is not None:
-            write_text(html, _html(comparison, suites, curves, bar))
+            write_text(html, _html(comparison, suites, files, bar))
             files.append(html)
     if json:
         print_json(comparison.as_dict())
@@ -126,17 +126,18 @@ def _write(
     return files
 
 
-def _html(
-    comparison: Comparison, suites: LoadedSuites, curves: dict[str, dict[str, list[LearningCurve]]], bar: ProgressBar
-) -> str:
-    """Return the comparison as one page, with its figures and with videos of its best and its median run."""
-    from flowrl.experiments.comparison import figures, html
+CAPTIONS = {f"{NAME}-curves.png": "Learning curves", f"{NAME}-profile.png": "Performance profile"}
 
-    drawings = [html.drawn(figures.curves(curves, comparison.algorithms), "Learning curves")]
-    if comparison.overall.profile:
-        drawings.append(html.drawn(figures.profile(comparison), "Performance profile"))
+
+def _html(comparison: Comparison, suites: LoadedSuites, files: list[Path], bar: ProgressBar) -> str:
+    """Return the comparison as one page, with the figures among `files` and videos of its best and its median run."""
+    from flowrl.experiments.comparison import html
+
+    figures = [
+        html.Picture(file.read_bytes(), "image/png", CAPTIONS[file.name]) for file in files if file.name in CAPTIONS
+    ]
     videos = html.videos(suites, comparison.noise[-1], say, bar.update)
-    return html.page(comparison, drawings, list(videos))
+    return html.page(comparison, figures, list(videos))
 
 
 def _curves(suites: LoadedSuites) -> dict[str, dict[str, list[LearningCurve]]]:

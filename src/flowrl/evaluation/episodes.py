@@ -185,9 +185,9 @@ def summary(
         "return_mean": float(statistics.mean(returns)),
         "return_stderr": _known(statistics.standard_error(returns)),
         "return_std": _known(statistics.deviation(returns)),
-        "return_ci95": _known_interval(statistics.bootstrap(returns)),
+        "return_ci95": known_interval(statistics.bootstrap(returns)),
         "return_iqm": float(statistics.interquartile_mean(returns)),
-        "return_iqm_ci95": _known_interval(statistics.bootstrap(returns, statistics.interquartile_mean)),
+        "return_iqm_ci95": known_interval(statistics.bootstrap(returns, statistics.interquartile_mean)),
         "success_rate": None if succeeded is None else float(succeeded.mean()),
         "success_ci95": None if succeeded is None else list(statistics.wilson(succeeded.sum(), len(succeeded))),
         "length_mean": float(statistics.mean(evaluation.lengths)),
@@ -221,5 +221,6 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _known_interval(interval: statistics.Interval) -> list[float | None]:
+def known_interval(interval: statistics.Interval) -> list[float | None]:
+    """Return the ends of an interval for JSON; None where one is not finite."""
     return [_known(end) for end in interval]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from flowrl import __version__
+from flowrl.evaluation.episodes import known_interval
 from flowrl.evaluation.latency import Timing
-from flowrl.experiments.latency_report import short
+from flowrl.experiments import sampler_choice
+from flowrl.experiments.latency_report import BACKENDS, short
 from flowrl.policies import noise_modes
 from flowrl.storage.files import write_text
 
-BACKENDS = ("torch", "onnx", "c")
 TOLERATED = 0.02  # of the return of the training's sampler: what a faster choice may lose
 DOCUMENT, FIGURE = "sampler-sweep.json", "sampler-sweep.png"
 COLUMNS = ["sampler", "steps", "NFE", "noise", "return (95 %)", "difference (95 %)", "endpoint error"]
@@ -49,7 +50,7 @@ class Compared:
     @property
     def name(self) -> str:
         """'euler:4'; 'the policy' for one without a sampler."""
-        return ":".join(str(each) for each in (self.sampler or "the policy", self.steps) if each)
+        return sampler_choice.text_of(self.sampler or "the policy", self.steps)
 
     def us(self, backend: str) -> float:
         """The median time of an action in `backend`, in µs; infinite where it cannot run in it."""
@@ -128,7 +129,7 @@ class SamplerComparison:
         """Return plain values, for JSON."""
         chosen = self.rows.index(self.proposed)
         rows = [
-            asdict(row) | {"return_ci95": _known(row.return_ci95), "difference_ci95": _known(row.difference_ci95)}
+            asdict(row) | {each: known_interval(getattr(row, each)) for each in ("return_ci95", "difference_ci95")}
             for row in self.rows
         ]
         proposal = {"row": chosen, "sentence": self.sentence}
@@ -143,10 +144,6 @@ class SamplerComparison:
             "rows": rows,
             "proposal": proposal,
         }
-
-
-def _known(interval: tuple[float, float]) -> list[float | None]:
-    return [end if math.isfinite(end) else None for end in interval]
 
 
 def table(comparison: SamplerComparison) -> tuple[list[str], list[list[str]]]:

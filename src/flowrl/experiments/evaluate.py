@@ -188,7 +188,7 @@ def _doubt(opened: LoadedCheckpoint, loaded: build.LoadedPolicy) -> str:
         trained = registry.make(own.name, own.options())
     steps = getattr(sampler, "steps", None)
     name = getattr(sampler, "label", "") or loaded.config.sampler.name
-    return singular_end.warning(f"{name}:{steps}" if steps else name, sampler, field, trained)
+    return singular_end.warning(sampler_choice.text_of(name, steps), sampler, field, trained)
 
 
 def with_sampler(opened: LoadedCheckpoint, request: EvalRequest, own: Sampler) -> build.LoadedPolicy:

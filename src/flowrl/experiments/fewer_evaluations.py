@@ -24,7 +24,7 @@ from flowrl.deployment.distilling import DistilEffort
 from flowrl.deployment.endpoints import Examples, Integrate
 from flowrl.envs import factory
 from flowrl.evaluation.latency import evaluations, reference_endpoints
-from flowrl.experiments import build, evaluate
+from flowrl.experiments import build, evaluate, sampler_choice
 from flowrl.experiments.build import LoadedPolicy
 from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint
 from flowrl.flow import last_step
@@ -122,7 +122,7 @@ def teacher(
     held_out, seen = obs[: min(HELD_OUT, len(obs) // 4)], obs[min(HELD_OUT, len(obs) // 4) :]
     integrate = endpoints.integrator(field, own) if target == "trained" else _exact(field)
     steps = getattr(own, "steps", None)
-    own_name = f"{loaded.config.sampler.name}:{steps}" if steps else loaded.config.sampler.name
+    own_name = sampler_choice.text_of(loaded.config.sampler.name, steps)
     found = endpoints.examples(held_out, field.action_size, integrate, seed + 1)
     name = own_name if target == "trained" else "exact"
     return Teacher(opened, loaded, field, integrate, name, own_name, seen, found)

@@ -47,7 +47,6 @@ STANDARD_OUTPUT_SCALE = 24.0
 DOCUMENT = "latency.json"
 REFERENCE = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
 
-BACKENDS = ("torch", "onnx", "c")
 GATED = Effort(enough=5000, seconds=5.0, least=1000)  # fifty or ten calls above the 99th percentile
 ATTEMPTS = 3  # at most, on a busy machine: other programs only add to the time of a call
 
@@ -62,6 +61,10 @@ class BenchmarkedPolicy:
     own: tuple[Key, Sampler] | None = None
     digest: str = ""  # of the content of its checkpoint
     config: Mapping[str, Any] = field(default_factory=dict)  # of its run, as plain values
+
+    def timed(self, samplers: Mapping[Key, Sampler]) -> dict[Key, Sampler]:
+        """Return `samplers` and that of the training."""
+        return dict(samplers) | dict([self.own] if self.own else [])
 
     def backends(self, names: Sequence[str]) -> Backends:
         """Return the backends called `names`."""
@@ -204,7 +207,8 @@ def run(
     for policy in policies:
         for (name, steps), sampler in samplers.items():
             own = None if policy.own is None else policy.own[1]
-            if doubt := singular_end.warning(f"{name}:{steps}" if steps else name, sampler, policy.flow.field, own):
+            asked = sampler_choice.text_of(name, steps)
+            if doubt := singular_end.warning(asked, sampler, policy.flow.field, own):
                 report(doubt)
     document: dict[str, Any] = {}
     for attempt in range(1, ATTEMPTS + 1):
@@ -213,7 +217,7 @@ def run(
         for policy in policies:
             rows = bench(
                 policy.flow,
-                dict(samplers) | dict([policy.own] if policy.own else []),
+                policy.timed(samplers),
                 batches,
                 seed,
                 reference=registry.make(*REFERENCE),
@@ -249,15 +253,14 @@ def _refuse_unmeasured(
 ) -> None:
     """Raise UsageError where nothing was measured, or, behind a gate, not all that was asked for."""
     for policy, network in zip(policies, document["networks"], strict=True):
-        keys = dict(samplers) | dict([policy.own] if policy.own else [])
         there = {((row["sampler"], row["steps"]), row["backend"], row["batch"]) for row in network["rows"]}
-        asked = [(key, backend, batch) for key in keys for backend in backends for batch in batches]
+        asked = [(key, backend, batch) for key in policy.timed(samplers) for backend in backends for batch in batches]
         missing = [each for each in asked if each not in there]
         if missing and (gated or not there):
             (name, steps), backend, _ = missing[0]
             raise UsageError(
-                f"{name}{f':{steps}' if steps else ''} was not measured in {backend} (the reason is above), so nothing "
-                "can be said of it. Choose another --sampler or --backends torch."
+                f"{sampler_choice.text_of(name, steps)} was not measured in {backend} (the reason is above), so "
+                "nothing can be said of it. Choose another --sampler or --backends torch."
             )
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowrl.evaluation.latency import Key
+from flowrl.experiments import sampler_choice
 
+BACKENDS = ("torch", "onnx", "c")
+"""What computes actions, by name, in the order of tables."""
 P99 = "p99_us"
 COLUMNS = [
     "sampler", "steps", "backend", "NFE", "p50 µs", "p90 µs", "p99 µs", "max µs", "Hz", "calls", "error", "Pareto",
@@ -116,4 +119,4 @@ def _proposal(row: dict[str, Any], reason: str) -> Proposal:
 
 def titled(row: dict[str, Any]) -> str:
     """Return 'euler:10', or the name alone where there are no steps."""
-    return f"{row['sampler']}:{row['steps']}" if row["steps"] else str(row["sampler"])
+    return sampler_choice.text_of(row["sampler"], row["steps"])

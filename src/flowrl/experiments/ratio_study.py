@@ -103,7 +103,7 @@ def study(
     of a network that predicts the action.
     """
     opened = evaluate.open_checkpoint(path)
-    refuse(opened)
+    _refuse(opened)
     notes: list[str] = []
     progress("playing and updating")
     before, after, sample = _updated(opened, updates, actions, seed, notes)
@@ -120,10 +120,7 @@ def study(
     points: list[tuple[float, float]] = []
     if isinstance(before, FlowNetwork) and isinstance(after, FlowNetwork):
         fields = before, after
-        continuous = _difference(
-            fields, lambda field: log_density(field, sample["obs"], sample["end"], CONTINUOUS_STEPS)
-        )
-        rows.append(_row("continuous flow", -continuous, exact, sample["advantage"]))
+        rows.append(_row("continuous flow", _continuous(fields, sample), exact, sample["advantage"]))
         limits: dict[str, Tensor] = {}
         for weighting in weightings:
             progress(f"CFM losses, weighting {weighting}")
@@ -143,7 +140,7 @@ def study(
     )  # fmt: skip
 
 
-def refuse(opened: LoadedCheckpoint) -> None:
+def _refuse(opened: LoadedCheckpoint) -> None:
     """Raise UsageError for a policy whose likelihood cannot be computed."""
     policy, size = opened.config.policy, opened.content["sizes"]["action"]
     if kind_of(opened.config).uses_sampler and size > MOST_NUMBERS:

@@ -8,6 +8,11 @@ from flowrl.contracts.errors import UsageError
 from flowrl.samplers import registry
 
 
+def text_of(name: str, steps: int | None) -> str:
+    """Return 'euler:10', or the name alone where there are no steps: what `parse` splits."""
+    return f"{name}:{steps}" if steps else name
+
+
 def parse(text: str) -> tuple[str, int | None]:
     """Split 'euler:10' into the name and the number of steps; None where there is none, as in 'heun' or a file.
 

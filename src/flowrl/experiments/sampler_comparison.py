@@ -8,7 +8,7 @@ that sampler and the time of an action in each backend.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ from flowrl.evaluation import episodes, pareto, statistics
 from flowrl.evaluation.episodes import Evaluation
 from flowrl.evaluation.latency import Effort, Timing, race
 from flowrl.evaluation.machine import LoadMonitor, Verdict, machine
-from flowrl.experiments import build, deployable, evaluate, fewer_evaluations, serve
-from flowrl.experiments.compared_samplers import BACKENDS, Compared, SamplerComparison
+from flowrl.experiments import build, deployable, evaluate, fewer_evaluations, latency_report, sampler_choice, serve
+from flowrl.experiments.compared_samplers import Compared, SamplerComparison
 from flowrl.experiments.evaluate import SLOTS, EvalRequest, LoadedCheckpoint
 from flowrl.flow import sampler_faults
 
@@ -92,7 +92,7 @@ def compare(
         same.setdefault((config.sampler.model_dump_json(), facts["noise"], facts["noise_scale"]), request)
     distinct = list(same.values())
     samplers = list({_sampler(request): request for request in distinct}.values())
-    errors = _endpoint_errors(opened, samplers, progress)
+    errors = _endpoint_errors(opened, {request: loaded[request] for request in samplers}, progress)
     latencies, verdict = _latencies(opened, samplers, progress)
     played: list[tuple[Evaluation, dict[str, Any]]] = []
     env = factory.make(loaded[distinct[0]].config.env, count=min(SLOTS, count), evaluation=True)
@@ -160,7 +160,7 @@ def _row(
     difference = played.returns - reference
     return Compared(
         **facts,
-        option=request.sampler and ":".join(str(each) for each in (request.sampler, request.steps) if each),
+        option=request.sampler and sampler_choice.text_of(request.sampler, request.steps),
         return_mean=summary["return_mean"],
         return_ci95=statistics.bootstrap(played.returns),
         difference=float(difference.mean()),
@@ -172,19 +172,18 @@ def _row(
 
 
 def _endpoint_errors(
-    opened: LoadedCheckpoint, samplers: Sequence[EvalRequest], progress: Progress
+    opened: LoadedCheckpoint, samplers: Mapping[EvalRequest, build.LoadedPolicy], progress: Progress
 ) -> dict[tuple[str | None, int | None], float]:
     """Return the distance of each sampler's actions to those of the training's, relative to their spread."""
     if not build.kind_of(opened.config).uses_sampler:
         return {}
     progress("playing for observations", 0, 1)
-    taught = fewer_evaluations.teacher(
-        opened.path, "trained", "env", samplers[0].seed, "to compare samplers of", samplers[0]
-    )
+    first = next(iter(samplers))
+    taught = fewer_evaluations.teacher(opened.path, "trained", "env", first.seed, "to compare samplers of", first)
     found = {}
-    for number, request in enumerate(samplers):
+    for number, (request, loaded) in enumerate(samplers.items()):
         progress("measuring endpoint errors", number, len(samplers))
-        sampler = evaluate.load(opened, request).policy.sampler
+        sampler = loaded.policy.sampler
         assert sampler is not None  # noqa: S101  a policy with a flow has one
         try:
             error = taught.row("", sampler).endpoint_error
@@ -206,7 +205,7 @@ def _latencies(
     for number, request in enumerate(samplers):
         progress("compiling", number, len(samplers))
         made = deployable.deployable(opened, request)
-        for backend in BACKENDS:
+        for backend in latency_report.BACKENDS:
             try:
                 computing = serve.backend_of(made, backend)
             except (UsageError, MissingDependency):  # steps that are not fixed; no compiler, no onnxruntime

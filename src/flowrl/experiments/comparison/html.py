@@ -6,18 +6,13 @@ import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from flowrl.contracts.errors import FlowrlError
 from flowrl.experiments.comparison.load import Group, LoadedRun, LoadedSuites
 from flowrl.experiments.comparison.results import Comparison
 from flowrl.experiments.comparison.tables import ResultTable, introduction, sections, title
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SECONDS, FPS = 10, 15.0  # of a video, at most
 STYLE = """
@@ -79,13 +74,6 @@ def _picture(picture: Picture) -> str:
         f'<figure><img alt="{caption}" src="data:{picture.kind};base64,{data}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
-
-
-def drawn(figure: Figure, caption: str) -> Picture:
-    """Return a figure as a picture."""
-    content = BytesIO()
-    figure.savefig(content, format="png")
-    return Picture(content.getvalue(), "image/png", caption)
 
 
 # ----------------------------------------------------------------------------------------------- videos

@@ -1,99 +1,149 @@
-"""Compositions of FPO, one run each on Hopper-v5: a first look, not a comparison.
+"""Compositions and settings of FPO and PPO on four tasks, one short run per task and seed: a search, not a comparison.
 
-    python benchmarks/screening.py --out runs/screening [--only exact,ppo] [--seeds 0,1]
+    python benchmarks/screening.py --out runs/screening [--only fpo,ppo] [--tasks hopper] [--seeds 0,1]
     python benchmarks/screening.py --out runs/screening --report docs/results/screening.md
 
-300,000 steps with the settings of the control suite; 64 episodes with full, half and zero noise (PPO: sampled, half the
-spread, mean actions). What is there is not made again.
+The settings of the control suite, at most 300,000 steps; 32 episodes with zero noise (PPO: mean actions) and 32 with
+random noise (PPO: sampled actions). What is there, or is made by another process, is not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import statistics
+import time
 from pathlib import Path
 
-from ratio_page import HOPPER
+import torch
 
-VARIANTS: dict[str, list[str]] = {
-    "ppo": ["algorithm=ppo"],
-    "fpo": [],
-    "exact": ["learner.ratio=exact", "learner.surrogate=ppo"],
-    "tail": ["learner.ratio=tail", "policy.perturbation=0.3", "learner.surrogate=ppo"],
-    "coupled": ["learner.probes.coupled=true", "policy.perturbation=0.2"],
-    "anti": ["learner.probes.antithetic=pair"],
-    "colour": ["rollout.noise_correlation=0.5"],
-    "mid": ["sampler.name=midpoint", "sampler.steps=5"],
-    "anchor": ["learner.anchor=0.02", "sampler.name=midpoint", "sampler.steps=5"],
-    "residual": ["policy.residual=true", "learner.critic.residual=true"],
-}
-HEADING = """\
-# A first screening of compositions on Hopper-v5
+import flowrl
 
-`python benchmarks/screening.py`: 300,000 steps, 64 environments, the settings of the control suite (`mirror` 0.2 with
-the averaged ratio for FPO, PPO-clip 0.2 for PPO, `exact` and `tail`), 64 episodes each. One run per seed, two seeds at
-most: differences below a factor of 1.5 are chance. Seconds are wall time on two hyper-threads with other work.
-
-| composition | keys | seed | full noise | half | zero, mean | seconds |
-|---|---|---|---|---|---|---|
+RECIPE = """\
+total_steps: {steps}
+env: {{id: {env}, count: 64, squash: tanh}}
+policy: {{hidden: [64, 64, 64]}}
+sampler: {{name: euler, steps: 10}}
+rollout: {{steps: 32}}
+learner: {{gamma: {gamma}, gae_lambda: 0.95, reward_scale: {scale}, epochs: 4, minibatches: 4, clip: 0.2,
+          learning_rate: 2e-3, schedule: {{kind: linear}}, critic: {{hidden: [128, 128]}}}}
+fpo: {{learner: {{surrogate: mirror, advantage_floor: 0.2, probes: {{count: 4, law: stratified}}}}}}
+trackers: []
 """
+TASKS = {
+    "hopper": {"env": "Hopper-v5", "steps": 300_000, "gamma": 0.99, "scale": 0.1},
+    "halfcheetah": {"env": "HalfCheetah-v5", "steps": 200_000, "gamma": 0.99, "scale": 0.1},
+    "cheetah": {"env": "flowrl/CheetahRun-v0", "steps": 200_000, "gamma": 0.99, "scale": 1.0},
+    "reacher": {"env": "flowrl/ReacherEasy-v0", "steps": 200_000, "gamma": 0.99, "scale": 1.0},
+}
+# Also trained for the confirmation, never for the choice: see --tasks.
+FRESH = {
+    "walker2d": {"env": "Walker2d-v5", "steps": 300_000, "gamma": 0.99, "scale": 0.1},
+    "finger_spin": {"env": "flowrl/FingerSpin-v0", "steps": 200_000, "gamma": 0.99, "scale": 1.0},
+    "fish": {"env": "flowrl/FishSwim-v0", "steps": 200_000, "gamma": 0.99, "scale": 1.0},
+}
+CLIP, COLOUR, RESIDUAL = ["env.squash=clip"], ["rollout.noise_correlation=0.5"], ["policy.residual=true"]
+SIMBA = [*RESIDUAL, "learner.critic.residual=true"]
+COUPLED = ["learner.probes.coupled=true", "policy.perturbation=0.2"]
+LEVERS = {
+    "squash": CLIP,
+    "colour": COLOUR,
+    "residual": SIMBA,
+    "rate/2": ["learner.learning_rate=1e-3"],
+    "rate*2": ["learner.learning_rate=4e-3"],
+    "epochs 8": ["learner.epochs=8"],
+    "batches 8": ["learner.minibatches=8"],
+    "clip/2": ["learner.clip=0.1"],
+    "critic 256": ["learner.critic.hidden=[256, 256]"],
+}
+FPO = {
+    "": [],
+    **LEVERS,
+    "clip*2": ["learner.clip=0.4"],
+    "ppo-clip": ["learner.surrogate=ppo"],
+    "ppo-clip/2": ["learner.surrogate=ppo", "learner.clip=0.1"],
+    "per probe": ["learner.ratio=per_probe"],
+    "perturbation": ["policy.perturbation=0.1"],
+    "coupled": COUPLED,
+    "pair": ["learner.probes.antithetic=pair"],
+    "mirrored": ["learner.probes.antithetic=mirrored"],
+    "log-odds": ["learner.probes.law=log_odds"],
+    "midpoint": ["sampler.name=midpoint", "sampler.steps=5"],
+    "anchor": ["learner.anchor=0.02", "sampler.name=midpoint", "sampler.steps=5"],
+    "tail": ["learner.ratio=tail", "policy.perturbation=0.3", "learner.surrogate=ppo"],
+    "exact": ["learner.ratio=exact", "learner.surrogate=ppo"],
+    "squash+colour": [*CLIP, *COLOUR],
+    "squash+ppo-clip/2": [*CLIP, "learner.surrogate=ppo", "learner.clip=0.1"],
+}
+PPO = {
+    "": [],
+    **LEVERS,
+    "mirror": ["learner.surrogate=mirror", "learner.advantage_floor=0.2"],
+    "entropy": ["learner.entropy_coefficient=0.003"],
+    "squash+colour": [*CLIP, *COLOUR],
+}
+VARIANTS = {
+    f"{kind} {name}".strip(): (kind, keys) for kind, all_ in (("fpo", FPO), ("ppo", PPO)) for name, keys in all_.items()
+}
+EPISODES = 32
 
 
-def flowrl(*words: str) -> str:
-    """Run a command and return what it prints."""
-    return subprocess.run([sys.executable, "-m", "flowrl", *words], check=True, capture_output=True, text=True).stdout
-
-
-def measure(out: Path, name: str, seed: int) -> None:
-    """Train and evaluate one run unless it is there."""
-    run = out / f"Hopper-v5-{name}-s{seed}"
-    if (run / "screened.json").exists():
-        return
+def measure(out: Path, name: str, task: str, seed: int) -> None:
+    """Train and evaluate one run unless it is there or somebody makes it."""
+    kind, keys = VARIANTS[name]
+    run = f"{task}-{name.replace(' ', '_').replace('/', 'd').replace('*', 'x')}-s{seed}"
     out.mkdir(parents=True, exist_ok=True)
-    (out / "hopper.yaml").write_text(HOPPER)
-    sets = [word for key in [*VARIANTS[name], "trackers=[]"] for word in ("--set", key)]
-    flowrl("train", str(out / "hopper.yaml"), "--out", str(out), "--name", run.name, "--seed", str(seed), *sets)
-    returns = {}
-    for label, options in (
-        ("full", ["--noise", "random"]),
-        ("half", ["--noise-scale", "0.5"]),
-        ("zero", ["--noise", "zero"]),
-    ):
-        returns[label] = json.loads(flowrl("eval", str(run), "--episodes", "64", "--json", *options))["return_mean"]
-    (run / "screened.json").write_text(json.dumps(returns) + "\n")
-    print(f"{run.name}: {returns}", flush=True)
+    try:
+        (out / f"{run}.claim").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    recipe = out / f"{task}.yaml"
+    recipe.write_text(RECIPE.format(**{**TASKS, **FRESH}[task]))
+    before = time.process_time()
+    trained = flowrl.train(recipe, [f"algorithm={kind}", f"seed={seed}", *keys], out=out, name=run)
+    seconds = time.process_time() - before
+    found = {"name": name, "task": task, "seed": seed, "seconds": seconds}
+    for noise in ("zero", "random"):
+        played = flowrl.evaluate(trained.folder, noise=noise, episodes=EPISODES, seed=10_000)
+        found[noise] = played["return_mean"]
+    (out / f"{run}.json").write_text(json.dumps(found) + "\n")
+    print(json.dumps(found), flush=True)
 
 
-def report(out: Path, page: Path) -> None:
-    """Write the table of all runs that are there."""
+def table(out: Path, tasks: list[str]) -> list[str]:
+    """Return the rows of all variants that are there: zero and random noise of each seed, and processor seconds."""
+    rows = [json.loads(file.read_text()) for file in sorted(out.glob("*-s*.json"))]
     lines = []
-    for name, keys in VARIANTS.items():
-        for run in sorted(out.glob(f"Hopper-v5-{name}-s*")):
-            if not (run / "screened.json").exists():
-                continue
-            found = json.loads((run / "screened.json").read_text())
-            seconds = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["seconds"]
-            cells = [name, ", ".join(f"`{key}`" for key in keys), run.name.rpartition("-s")[2]]
-            cells += [f"{found[each]:.0f}" for each in ("full", "half", "zero")]
-            lines.append(f"| {' | '.join([*cells, f'{seconds:.0f}'])} |")
-    page.write_text(HEADING + "\n".join(lines) + "\n")
+    for name, (_, keys) in VARIANTS.items():
+        cells = [name, ", ".join(f"`{key}`" for key in keys)]
+        for task in tasks:
+            own = sorted(
+                (row for row in rows if (row["name"], row["task"]) == (name, task)), key=lambda row: row["seed"]
+            )
+            shown = [", ".join(f"{row[noise]:.0f}" for row in own) for noise in ("zero", "random")]
+            cells.append(f"{shown[0]} ({shown[1]})" if own else "")
+        seconds = [row["seconds"] for row in rows if row["name"] == name and row["task"] in tasks]
+        if seconds:
+            lines.append(f"| {' | '.join(cells)} | {statistics.median(seconds):.0f} |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default=",".join(VARIANTS))
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--report", type=Path)
     given = parser.parse_args()
+    torch.set_num_threads(1)
     if given.report is not None:
-        report(given.out, given.report)
+        print("\n".join(table(given.out, given.tasks.split(","))))
         return
     for seed in map(int, given.seeds.split(",")):
         for name in given.only.split(","):
-            measure(given.out, name, seed)
+            for task in given.tasks.split(","):
+                measure(given.out, name, task, seed)
 
 
 if __name__ == "__main__":

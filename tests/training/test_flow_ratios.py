@@ -189,6 +189,8 @@ def test_log_odds_are_uniform() -> None:
         (("learner.ratio=exact", "policy.parameterisation=data"), "learner.ratio exact needs a velocity up to t = 1"),
         ((*TAIL, "learner.anchor=1"), "learner.anchor is for CFM losses"),
         (("learner.ratio=exact", "learner.probes.coupled=true"), "learner.probes.coupled is for CFM losses"),
+        ((*TAIL, "learner.loss.reduction=sum"), "learner.loss is for CFM losses"),
+        (("learner.ratio=exact", "learner.loss_limit=20"), "learner.loss_limit is for CFM losses"),
         (("learner.probes.antithetic=pair", "learner.probes.count=3"), "an even number of probes: count is 3"),
         (("learner.probes.antithetic=mirrored", "learner.probes.law=lognormal"), "the same backwards in time"),
     ],

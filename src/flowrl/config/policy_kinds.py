@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.settings import Settings
+from flowrl.flow.matching import LossSettings
 from flowrl.networks.gaussian import GaussianActor, GaussianSettings
 from flowrl.networks.normaliser import Normaliser
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings
@@ -71,9 +72,18 @@ def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
             "policy.parameterisation to u or eps"
         )
     cfm = learner.ratio in CFM_LOG_RATIOS
-    for key, value in (("anchor", learner.anchor), ("probes.coupled", learner.probes.coupled)):
-        if value and not cfm:
-            raise ValueError(f"learner.{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare")
+    for key, value, unset in (
+        ("anchor", learner.anchor, 0.0),
+        ("probes.coupled", learner.probes.coupled, False),
+        ("loss", learner.loss, LossSettings()),
+        ("loss_limit", learner.loss_limit, None),
+        ("loss_limit_negative", learner.loss_limit_negative, None),
+    ):
+        if value != unset and not cfm:
+            raise ValueError(
+                f"learner.{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare: remove it, or "
+                "set learner.ratio to averaged or per_probe"
+            )
 
 
 def _refuse_gaussian(policy: GaussianPolicySettings, learner: LearnerSettings) -> None:

@@ -336,6 +336,10 @@ def test_wrong_options_are_refused(kind: Any) -> None:
     for flag in ({"evaluation": "no"}, {"self_collision": 2}):
         with pytest.raises(UsageError, match=rf"env\.options\.{next(iter(flag))} of HumanoidTrack is true or false"):
             kind(motions=CLIPS, **flag)
+    with pytest.raises(UsageError, match=r"no targets 'present'\. Did you mean 'present_arms'"):
+        kind(targets="present", motions=CLIPS)
+    with pytest.raises(UsageError, match=r"env\.goal root hides from the policy"):
+        kind(goal="root", targets="reference", motions=CLIPS)
     for motions in ([], "gait:walk", CLIPS[0]):
         with pytest.raises(UsageError, match="motions must be a list"):
             kind(motions=motions)
@@ -356,7 +360,7 @@ def test_flowrl_envs_tells_what_it_is() -> None:
     assert set(found["about"]) == {"start", "action", "observation", "reward", "end"}
     assert found["settings"]["goal"] == ["full", "root_hands", "root"]
     assert found["settings"]["motions"][0] == "gait:walk"
-    assert found["options"].keys() == {"sampling", "evaluation", "self_collision", "termination_distance"}
+    assert found["options"].keys() == {"sampling", "evaluation", "self_collision", "termination_distance", "targets"}
     assert found["visible"] == {"full": 667, "root_hands": 297, "root": 285}
     text = CliRunner().invoke(app, [ID], catch_exceptions=False).stdout
     assert "root_hands" in text and "285" in text and "0.5 rad" in text

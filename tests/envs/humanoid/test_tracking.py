@@ -72,6 +72,45 @@ def changed(of: BodyStates, which: int, by: tuple[float, float, float], body: in
     return BodyStates(vectors, of.rotation)
 
 
+# ----------------------------------------------------------------------------------------------------- targets
+
+
+def raised(frames: int = 40) -> Motion:
+    """Standing with the right arm raised to the front by 120 degrees."""
+    qpos = standing(frames).qpos.copy()
+    qpos[:, 7 + JOINTS.index("right_upper_arm_y")] = -2 * math.pi / 3
+    return Motion("raised", qpos)
+
+
+@pytest.mark.parametrize(("targets", "expected"), [("zero_pose", 1), ("present_arms", 30), ("reference", 30)])
+def test_a_raised_arm_stays_only_where_its_motors_are_asked_to_hold_it(targets: str, expected: int) -> None:
+    """From the zero pose a shoulder pulls with all its torque: the hand is 0.25 m away within two steps."""
+    env = track(raised(), targets=targets)
+    alive = 0
+    while alive < 30 and not env.step(STILL)[2][0]:
+        alive += 1
+    assert alive == expected
+
+
+def test_targets_of_the_motors() -> None:
+    """In units of 0.5 rad: action + the reference's next angles, or + the arms' present ones; actions end at 6."""
+    action = np.full((1, 28), 0.25, np.float32)
+    action[0, 0] = 7
+    for targets in ("zero_pose", "present_arms", "reference"):
+        env = track(swaying(), targets=targets)
+        task = env.runner.task
+        present, following = task.angles[0].clone(), task.reference.qpos[task.time[0] + 1, 7:]
+        env.step(action)
+        arms = torch.tensor(
+            [name.startswith(("right_upper_arm", "right_fore", "left_upper_arm", "left_fore")) for name in JOINTS]
+        )
+        offset = {"zero_pose": 0 * present, "present_arms": present * arms, "reference": following}[targets]
+        expected = torch.full((28,), 0.25, dtype=torch.float64)
+        expected[0] = 7 if targets == "zero_pose" else 6  # there MuJoCo limits it
+        torch.testing.assert_close(task.ctrl[0], expected + 2 * offset, rtol=0, atol=1e-12)
+        assert int(arms.sum()) == 8
+
+
 # ------------------------------------------------------------------------------------------------------ reward
 
 

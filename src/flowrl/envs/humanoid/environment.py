@@ -16,7 +16,7 @@ from flowrl.envs.humanoid.model import CONTROL_RATE
 from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
-from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants
+from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants, Targets
 from flowrl.envs.simulation.single_env import TaskEnv
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
@@ -37,9 +37,11 @@ class HumanoidTrackEnv(TaskEnv):
     each motion is shown in turn from its first frame, or, where it loops or is longer than an episode, from any frame
     that leaves a complete one, and an episode ends where the bodies are 0.5 m away on average; else where one of them
     is `termination_distance` (m) away. With `self_collision` the segments collide with one another, not only with the
-    floor. An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` adds, truncates it after 300
-    steps, 10 s. The info holds the numbers of `metrics.TrackingMetrics` of the episode so far, and the index of its
-    motion as `clip`. Pictures show the reference as a ghost.
+    floor. `targets` chooses what an action of 0 asks of the motors: the zero pose, the reference's next frame
+    (`reference`, with the goal `full` alone), or the present angles of the arms and the zero pose of the rest
+    (`present_arms`). An episode ends with its motion. Gymnasium's TimeLimit, which `gymnasium.make` adds, truncates it
+    after 300 steps, 10 s. The info holds the numbers of `metrics.TrackingMetrics` of the episode so far, and the index
+    of its motion as `clip`. Pictures show the reference as a ghost.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class HumanoidTrackEnv(TaskEnv):
         evaluation: bool = False,
         self_collision: bool = False,
         termination_distance: float = TOO_FAR,
+        targets: Targets = "zero_pose",
         render_mode: str | None = None,
         height: int = 240,
         width: int = 320,
@@ -61,11 +64,12 @@ class HumanoidTrackEnv(TaskEnv):
             evaluation=evaluation,
             self_collision=self_collision,
             termination_distance=termination_distance,
+            targets=targets,
         )
         runner = TaskRunner(HumanoidTrack, constants, count=1, threads=1)
         super().__init__(runner, render_mode, height, width, camera)
         self.action_space = action_space(runner)
-        self.policy_mask = visible(one_of(FOLLOWED, goal, NO_GOAL))
+        self.policy_mask = visible(checked_goal(goal, constants.targets))
 
 
 class HumanoidTrackVectorEnv(TaskVectorEnv):
@@ -95,12 +99,22 @@ class HumanoidTrackVectorEnv(TaskVectorEnv):
         self.single_action_space = action_space(runner)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.clips = tuple(motion.source for motion, _ in constants.motions)
-        self.policy_mask = visible(one_of(FOLLOWED, goal, NO_GOAL))
+        self.policy_mask = visible(checked_goal(goal, constants.targets))
 
     @property
     def showing(self) -> tuple[str, ...]:
         """The source of the motion that each row's episode imitates."""
         return tuple(self.clips[motion] for motion in cast(HumanoidTrack, self.runner.task).motion)
+
+
+def checked_goal(goal: Goal, targets: Targets) -> Goal:
+    """Return `goal`; raises UsageError where there is none of that name, or `targets` would show what it hides."""
+    if one_of(FOLLOWED, goal, NO_GOAL) != "full" and targets == "reference":
+        raise UsageError(
+            f"env.options.targets: the motors would follow the joint angles of the reference, which env.goal {goal} "
+            "hides from the policy. Set targets to present_arms or zero_pose, or goal to full."
+        )
+    return goal
 
 
 def action_space(runner: TaskRunner) -> spaces.Box:

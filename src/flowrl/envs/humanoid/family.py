@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, Strict, field_validator
 
@@ -39,7 +39,7 @@ def facts(id: str) -> Facts:
     from flowrl.envs.humanoid.episode_starts import SAMPLINGS
     from flowrl.envs.humanoid.motions.gaits.presets import SETS, SINGLES
     from flowrl.envs.humanoid.observation import FOLLOWED, PARTS, visible
-    from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack
+    from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, Targets
 
     gaits = [f"gait:{name}" for name in (*SINGLES, *SETS)]
     seen = {goal: int(visible(goal).sum()) for goal in FOLLOWED}
@@ -51,6 +51,7 @@ def facts(id: str) -> Facts:
             "evaluation": ["false", "true"],
             "self_collision": ["false", "true"],
             "termination_distance": [f"{TOO_FAR} m"],
+            "targets": list(get_args(Targets)),
         },
         settings={"goal": list(FOLLOWED), "motions": sorted(gaits, key=lambda gait: gait != "gait:walk")},
         more={"visible": seen},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import mujoco
 import torch
@@ -30,6 +30,10 @@ TOO_FAR_ON_AVERAGE = 0.5  # m, of all bodies: the end of an episode in evaluatio
 GHOST_OFFSET = 0.8  # m, of the reference in pictures, along -x: to the left, as the camera sees it
 ROOT_DEGREES = 6  # of freedom: where the joints begin in `qvel`
 
+ARMS = ("right_upper_arm", "right_forearm", "left_upper_arm", "left_forearm")  # segments, whose joints begin so
+
+Targets = Literal["zero_pose", "reference", "present_arms"]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HumanoidTrackConstants(TaskConstants):
@@ -44,8 +48,12 @@ class HumanoidTrackConstants(TaskConstants):
     self_collision: bool = False
     # m, of any body from its reference: the end of an episode in training
     termination_distance: float = TOO_FAR
+    # what an action of 0 asks of the motors: the zero pose, the reference's next frame, or the zero pose of legs and
+    # spine and the present angles of the arms
+    targets: Targets = "zero_pose"
 
     def __post_init__(self) -> None:
+        one_of(get_args(Targets), self.targets, "env.options.targets: HumanoidTrack has no targets")
         one_of(SAMPLINGS, self.sampling, "env.options.sampling: HumanoidTrack has no sampling")
         distance = self.termination_distance
         if not (isinstance(distance, int | float) and not isinstance(distance, bool) and distance > 0):
@@ -66,8 +74,8 @@ class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
     facts: ClassVar = {
         "start": "the state of a frame, drawn from the motions: a motion by its weight or its failures, and any of its "
         "frames",
-        "action": "the joint angles that are the motors' targets, in units of 0.5 rad from the zero pose; limited to "
-        "±6",
+        "action": "the joint angles that are the motors' targets, in units of 0.5 rad from the zero pose, or as "
+        "`targets` says; limited to ±6",
         "observation": "the own body in 6D rotations and velocities, the reference's next frame beside it, and joints",
         "reward": "0.5 exp(-100 e_pos) + 0.3 exp(-10 e_rot) + 0.1 exp(-0.1 e_vel) + 0.1 exp(-0.1 e_ang) - effort",
         "end": "a body is `termination_distance` (0.25 m) from its reference (in evaluation: the mean over all is "
@@ -82,7 +90,7 @@ class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
         """Compile the humanoid with actions as its controls."""
         model = humanoid.build(constants.self_collision)
         model.actuator_gainprm[:, 0] *= ACTION_SCALE
-        model.actuator_ctrllimited[:] = True
+        model.actuator_ctrllimited[:] = constants.targets == "zero_pose"
         model.actuator_ctrlrange[:] = (-ACTION_LIMIT, ACTION_LIMIT)
         return model
 
@@ -99,6 +107,7 @@ class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
         self.motion = torch.zeros(count, dtype=torch.int64, device=device)
         self.time = torch.zeros(count, dtype=torch.int64, device=device)  # the reference's present frame
         self.angles, self.rates = self.qpos[:, ROOT_SIZE:], self.qvel[:, ROOT_DEGREES:]
+        self.arms = simulation.constant([float(joint.startswith(ARMS)) for joint in humanoid.JOINTS])
         self.torques = simulation.latest("actuator_force")  # of the last substep
         of_bodies = (simulation.bind(field)[:, OF_BODIES] for field in ("xpos", "xquat", "xmat", "cvel"))
         self.kinematics = (*of_bodies, simulation.bind("subtree_com")[:, OF_BODIES.start])
@@ -118,10 +127,9 @@ class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
 
     def observation_rows(self, rows: Tensor | slice) -> Tensor:
         motion, following = self.motion[rows], self.time[rows] + 1
-        goal_angles = self.reference.qpos[self.reference.frame(motion, following), ROOT_SIZE:]
         observed = observation.observation(
             *(self.bodies(rows), self.reference.at(motion, following)),
-            *(self.angles[rows], self.rates[rows], goal_angles),
+            *(self.angles[rows], self.rates[rows], self.goal_angles(rows)),
         )
         return observed.masked_fill_(self.simulation.unstable()[rows, None], 0)
 
@@ -133,6 +141,18 @@ class HumanoidTrack(SimulationTask[HumanoidTrackConstants]):
         """Compare the present state with the present frame of the reference."""
         imitation = reward.imitation(self.bodies(), self.reference.at(self.motion, self.time))
         return torch.where(self.simulation.unstable(), 0, imitation - reward.effort(self.torques, self.rates))
+
+    def before_step(self) -> None:
+        """Make the targets of the actions, which are offsets from the zero pose unless the `targets` are others."""
+        if self.constants.targets == "zero_pose":
+            return
+        offsets = self.angles * self.arms if self.constants.targets == "present_arms" else self.goal_angles(slice(None))
+        self.ctrl.clamp_(-ACTION_LIMIT, ACTION_LIMIT).add_(offsets, alpha=1 / ACTION_SCALE)
+
+    def goal_angles(self, rows: Tensor | slice) -> Tensor:
+        """Return the joint angles (rows, 28) of the reference's next frame, rad."""
+        frame = self.reference.frame(self.motion[rows], self.time[rows] + 1)
+        return self.reference.qpos[frame, ROOT_SIZE:]
 
     def after_step(self) -> None:
         """Advance the reference by a frame, and update the metrics."""

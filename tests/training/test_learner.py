@@ -187,16 +187,34 @@ def test_an_infinite_reward_stops_as_one_that_is_no_number_does(value: float) ->
     assert same(before, weights(one))
 
 
-def test_infinite_norms_are_refused_as_nans_are() -> None:
-    from flowrl.training.learner import Batch
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_nothing_is_learned_from_the_first_gradient_that_is_not_finite_on(value: float) -> None:
+    """The steps before it have been made; the error holds the rows of the minibatch that it came from."""
+    settings = ("learner.normalise_advantages='no'", "learner.minibatches=4", "learner.gamma=0.0")
+    one = learner(config("ppo", *settings))
+    data = rollout()
+    data.rewards[3, 2] = value
+    drawn = torch.Generator()
+    drawn.set_state(one.generator.get_state())
+    order = torch.randperm(data.rewards.numel(), generator=drawn)
+    envs = data.rewards.shape[1]
+    affected = (order % envs == 2) & (order // envs <= 3)  # by the advantage estimation, where 0 · inf is NaN
+    bad = int(affected.nonzero()[0]) // (len(order) // 4)
+    with pytest.raises(TrainingDiverged, match=r"the actor's gradient is not finite") as caught:
+        one.update(data)
+    assert all(weight.isfinite().all() for weight in weights(one).values())
+    assert {int(each["step"]) for each in one.optimizer.state.values()} == {bad}
+    returns = caught.value.offending["returns"]  # type: ignore[attr-defined]
+    assert len(returns) == len(order) // 4 and not returns.isfinite().all()
 
-    one = learner(config("ppo"))
-    part = Batch(torch.zeros(1, OBS), torch.zeros(1, ACTION), torch.zeros(1), torch.ones(1), torch.zeros(1), {})
-    for value in (float("inf"), float("nan")):
-        norms = {"actor_grad_norm": torch.tensor(1.0), "critic_grad_norm": torch.tensor(value)}
-        with pytest.raises(TrainingDiverged, match="the critic's gradient is not finite"):
-            one._refuse_non_finite(norms, part, torch.arange(1))
-    one._refuse_non_finite({"actor_grad_norm": torch.tensor(1.0)}, part, torch.arange(1))
+
+def test_a_generator_of_another_device_is_seeded_from_the_saved_one() -> None:
+    """That of a GPU has 16 bytes. What follows is another sequence, but the same one each time."""
+    one, other = learner(config("fpo")), learner(config("fpo"), seed=5)
+    state = one.state_dict() | {"generator": torch.arange(16, dtype=torch.uint8)}
+    for each in (one, other):
+        each.load_state_dict(state)
+    assert torch.equal(one.generator.get_state(), other.generator.get_state())
 
 
 @pytest.mark.parametrize(("part", "limit"), [("actor", 1e-3), ("critic", 1e-3), ("actor", None), ("critic", None)])

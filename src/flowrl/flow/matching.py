@@ -68,7 +68,7 @@ class Probes:
     noise: Tensor  # (batch, probes, action), standard normal
 
     def to(self, device: torch.device) -> Probes:
-        """Return the same probes on `device`; drawn on the CPU, they are the same for a seed everywhere."""
+        """Return the same probes on `device`."""
         return Probes(self.times.to(device), self.noise.to(device))
 
     def __getitem__(self, rows: Tensor) -> Probes:
@@ -94,7 +94,7 @@ def draw_probes(
     """
     paired = settings.antithetic != "no"
     drawn = settings.count // 2 if paired else settings.count
-    noise = torch.randn(batch, drawn, action_size, generator=generator)
+    noise = torch.randn(batch, drawn, action_size, generator=generator, device=_device(generator))
     times = _draw_times((batch, drawn, 1), settings, generator)
     if not paired:
         return Probes(times, noise)
@@ -102,18 +102,23 @@ def draw_probes(
     return Probes(torch.cat([times, others], dim=1), torch.cat([noise, -noise], dim=1))
 
 
+def _device(generator: torch.Generator | None) -> torch.device | None:
+    return None if generator is None else generator.device
+
+
 def _draw_times(shape: tuple[int, int, int], settings: ProbeSettings, generator: torch.Generator | None) -> Tensor:
     """Draw times of `shape`; of mirrored pairs the first halves, which lie in the strata before the middle of time."""
+    device = _device(generator)
     if settings.law == "grid":
-        return torch.randint(settings.grid, shape, generator=generator) / settings.grid
+        return torch.randint(settings.grid, shape, generator=generator, device=device) / settings.grid
     if settings.law == "lognormal":
-        log_s = settings.mean + settings.std * torch.randn(shape, generator=generator)
+        log_s = settings.mean + settings.std * torch.randn(shape, generator=generator, device=device)
         return torch.sigmoid(-log_s).clamp(1e-4, 1 - 1e-4)
-    uniform = torch.rand(shape, generator=generator)
+    uniform = torch.rand(shape, generator=generator, device=device)
     if settings.law == "uniform":
         return uniform
     strata = settings.count if settings.antithetic == "mirrored" else shape[1]
-    stratified = (torch.arange(shape[1]).reshape(1, -1, 1) + uniform) / strata
+    stratified = (torch.arange(shape[1], device=device).reshape(1, -1, 1) + uniform) / strata
     if settings.law == "log_odds":
         return torch.sigmoid((2 * stratified - 1) * settings.odds)
     return stratified
@@ -165,7 +170,10 @@ def cfm_loss(field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes,
     target = path.target_velocity(probes.noise, action)
     velocity = field.bind(obs.unsqueeze(1))(x_t, probes.times)
     squares = (velocity - target).square().sum(dim=-1)
-    return weight(probes.times.squeeze(-1), settings) * squares * _factor(actions.shape[-1], settings.reduction)
+    if settings.weighting != "u":
+        squares = weight(probes.times.squeeze(-1), settings) * squares
+    factor = _factor(actions.shape[-1], settings.reduction)
+    return squares if factor == 1 else squares * factor
 
 
 def _factor(action_size: int, reduction: Reduction) -> float:

@@ -30,9 +30,7 @@ class Normaliser(nn.Module):
     @property
     def variance(self) -> Tensor:
         """Variance (size,) of all observations seen, divided by their number; 1 before the first."""
-        if self.count == 0:
-            return torch.ones_like(self.mean)
-        return self.sum_of_squares / self.count
+        return torch.where(self.count > 0, self.sum_of_squares / self.count, 1.0)
 
     def forward(self, obs: Tensor) -> Tensor:
         """(obs - mean) / sqrt(variance + epsilon), kept within ±limit; shape (..., size) unchanged, float32.

@@ -213,10 +213,9 @@ class BoundVelocity:
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
         network = self._network
-        _, of_x, of_time, _ = network.first_layer()
         features = network.time_features(t.reshape(1, 1) if t.dim() == 0 else t)
         x_and_time = torch.cat([x, features.expand(*x.shape[:-1], -1)], dim=-1)
-        hidden = functional.linear(x_and_time, torch.cat([of_x, of_time], dim=1))
+        hidden = functional.linear(x_and_time, network.layers.linears[0].weight[:, network.observation_size :])
         hidden += self._share_of_obs
         return network.layers.after_first(hidden) * network.settings.output_scale
 

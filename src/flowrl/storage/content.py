@@ -72,6 +72,8 @@ class TensorCheck:
 
 
 def _generator_state(value: Tensor) -> Tensor:
+    if value.dtype == torch.uint8 and value.shape == (GPU_STATE,):
+        return value
     try:
         torch.Generator().set_state(value)
     except (RuntimeError, TypeError) as error:
@@ -99,6 +101,7 @@ def _config(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+GPU_STATE = 16  # bytes of the state of a GPU's generator: seed and offset
 Weights = Annotated[Tensor, AfterValidator(TensorCheck(finite=True))]
 Moments = Annotated[Tensor, AfterValidator(TensorCheck(finite=True))]
 SquaredMoments = Annotated[Tensor, AfterValidator(TensorCheck(least=0))]  # may overflow to infinity

@@ -34,16 +34,17 @@ def gae(
     return advantages
 
 
-def normalise(advantages: Tensor, least: float = 0.0) -> Tensor:
+def normalise(advantages: Tensor, least: float | Tensor = 0.0) -> Tensor:
     """Return the advantages, shifted to mean 0 over all their elements and divided by their standard deviation, or
     by `least` where that is larger."""
     return (advantages - advantages.mean()) / (advantages.std(correction=0).clamp(min=least) + 1e-8)
 
 
-def explained_variance(values: Tensor, returns: Tensor) -> float:
-    """Compute 1 - Var(returns - values) / Var(returns): 1 for a perfect critic, 0 for a constant one."""
+def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
+    """Compute 1 - Var(returns - values) / Var(returns), a scalar: 1 for a perfect critic, 0 for a constant one, NaN
+    where the returns are all the same."""
     variance = returns.var(correction=0)
-    return float(1 - (returns - values).var(correction=0) / variance) if variance > 0 else float("nan")
+    return torch.where(variance > 0, 1 - (returns - values).var(correction=0) / variance, torch.nan)
 
 
 class AdvantageScale:
@@ -57,9 +58,19 @@ class AdvantageScale:
 
     def __init__(self, floor: float) -> None:
         self.floor = floor
-        self.largest = 0.0
+        self._largest = torch.zeros((), dtype=torch.float64)  # a tensor, which is not read: a GPU would be waited for
+
+    @property
+    def largest(self) -> float:
+        """The largest standard deviation so far, faded."""
+        return self._largest.item()
+
+    @largest.setter
+    def largest(self, value: float) -> None:
+        self._largest = torch.tensor(value, dtype=torch.float64)
 
     def __call__(self, advantages: Tensor) -> Tensor:
         """Return the advantages with mean 0 and standard deviation 1, or less where the lower bound is in force."""
-        self.largest = max(FADING * self.largest, advantages.std(correction=0).item())
-        return normalise(advantages, least=self.floor * self.largest)
+        present = advantages.std(correction=0).double()
+        self._largest = torch.maximum(FADING * self._largest.to(present.device), present)
+        return normalise(advantages, least=(self.floor * self._largest).to(advantages.dtype))

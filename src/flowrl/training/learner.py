@@ -33,7 +33,7 @@ class Batch:
     values: Tensor  # (batch,) of the critic before the update
     record: Record  # of the old policy
 
-    def __getitem__(self, rows: Tensor) -> Batch:
+    def __getitem__(self, rows: Tensor | slice) -> Batch:
         tensors = {name: value[rows] for name, value in vars(self).items() if name != "record"}
         return Batch(**tensors, record={name: value[rows] for name, value in self.record.items()})
 
@@ -75,10 +75,14 @@ class Learner:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        # 1 from the first gradient of an update on that is not finite: the optimiser's steps then change nothing, so
+        # that this is read once per update, not in each step, where a GPU would be waited for.
+        self._diverged = torch.zeros((), device=normaliser.shift.device)
+        self.optimizer.found_inf = self._diverged  # type: ignore[attr-defined]  # read by PyTorch's fused step
         self.schedule = Schedule(settings.schedule, total_updates, 1.0 if self._steers_by_deviation else 0.01)
         self.refresh_rates()
         self._scale = AdvantageScale(settings.advantage_floor)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(normaliser.shift.device).manual_seed(seed)
         self._surrogate = surrogate or SURROGATES[settings.surrogate]
 
     @property
@@ -98,11 +102,21 @@ class Learner:
         epochs = self._draw_minibatches(rollout.rewards.numel())
         batch = self._prepare(rollout, epochs[0])
         last_epoch = Means()
+        norms = []  # of every step
+        self._diverged.zero_()
         for number, minibatches in enumerate(epochs):
             means = last_epoch if number == len(epochs) - 1 else None
+            permuted = batch[torch.cat([rows for chunks in minibatches for rows in chunks])]
+            begin = 0
             for chunks in minibatches:
-                self._step(batch, chunks, means)
-        metrics = {**last_epoch.values(), "explained_variance": explained_variance(batch.values, batch.returns)}
+                sizes = [len(rows) for rows in chunks]
+                norms.append(self._step(permuted, begin, sizes, means))
+                begin += sum(sizes)
+        metrics = last_epoch.values(
+            explained_variance=explained_variance(batch.values, batch.returns), diverged=self._diverged
+        )
+        if metrics.pop("diverged"):
+            raise _diverged(norms, batch, [chunks for minibatches in epochs for chunks in minibatches])
         metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         deviation = metrics["log_ratio_std"] / self.settings.clip
         change = deviation if self._steers_by_deviation else metrics["clipped_share"]
@@ -121,7 +135,7 @@ class Learner:
         size = -(-batch // min(self.settings.minibatches, batch))
         epochs = []
         for _ in range(self.settings.epochs):
-            order = torch.randperm(batch, generator=self.generator)
+            order = torch.randperm(batch, generator=self.generator, device=self.generator.device)
             epochs.append([list(rows.split(self.settings.microbatch)) for rows in order.split(size)])
         return epochs
 
@@ -157,15 +171,19 @@ class Learner:
             next_values[ended] = self._values(self.normaliser(rollout.successors[ended]))
         return next_values
 
-    def _step(self, batch: Batch, chunks: list[Tensor], means: Means | None) -> None:
-        """One optimiser step on the minibatch made of `chunks`; its metrics go into `means`."""
-        rows = torch.cat(chunks)
-        minibatch_advantages = batch.advantages[rows]
+    def _step(self, batch: Batch, begin: int, sizes: list[int], means: Means | None) -> Tensor:
+        """One optimiser step on the minibatch whose rows begin at `begin`, in chunks of these `sizes`.
+
+        Its metrics go into `means`. Returns the norms of the gradients of actor and critic (2,).
+        """
+        rows = sum(sizes)
+        minibatch_advantages = batch.advantages[begin : begin + rows]
         if self.settings.normalise_advantages == "minibatch":
             minibatch_advantages = normalise(minibatch_advantages)
         self.optimizer.zero_grad(set_to_none=True)
-        for chunk, advantages in zip(chunks, minibatch_advantages.split([len(c) for c in chunks]), strict=True):
-            part = batch[chunk]
+        for size, advantages in zip(sizes, minibatch_advantages.split(sizes), strict=True):
+            part = batch[begin : begin + size]
+            begin += size
             result = self.estimator.compare(part.obs, part.actions, part.record, advantages)
             log_ratio = bounded(result.log_ratio, self.settings.log_ratio_bound)
             surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
@@ -175,19 +193,21 @@ class Learner:
                 loss = loss - self.settings.entropy_coefficient * result.entropy.mean()
             if result.penalty is not None:
                 loss = loss + result.penalty
-            (loss * (len(chunk) / len(rows))).backward()
+            (loss * (size / rows) if size < rows else loss).backward()
             if means is not None:
                 ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)
-                means.add({**ratios, **losses, **result.metrics}, len(chunk))
+                means.add({**ratios, **losses, **result.metrics}, size)
         limit = self.settings.max_grad_norm or float("inf")
         norms = {
             "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
             "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
         }
         if means is not None:
-            means.add(norms, len(rows))
-        self._refuse_non_finite(norms, batch, rows)
+            means.add(norms, rows)
+        both = torch.stack(list(norms.values()))
+        self._diverged.logical_or_((~both.isfinite()).any())
         self.optimizer.step()
+        return both
 
     def _value_loss(self, part: Batch) -> Tensor:
         """Compute the mean squared error of the values, or of the worse of value and clipped value."""
@@ -198,15 +218,6 @@ class Learner:
             moved = part.values + (values - part.values).clamp(-clip, clip)
             error = torch.maximum(error, (moved - part.returns).square())
         return error.mean()
-
-    def _refuse_non_finite(self, norms: dict[str, Tensor], batch: Batch, rows: Tensor) -> None:
-        """Raise Diverged unless the norms are finite, which they are only if every loss and gradient is."""
-        for name, norm in norms.items():
-            if not torch.isfinite(norm):
-                part = batch[rows]
-                offending = {"obs": part.obs, "actions": part.actions, "advantages": part.advantages}
-                offending |= {"returns": part.returns, **part.record}
-                raise Diverged(f"the {name.split('_')[0]}'s gradient", offending)
 
     def _follow_schedule(self, change: float) -> None:
         self.schedule.advance(change)
@@ -258,7 +269,25 @@ class Learner:
         self.schedule.load_state_dict(state["schedule"])
         self.refresh_rates()  # with a larger total_steps the rate follows the new length
         self._scale.largest = state["advantage_scale"]
-        self.generator.set_state(state["generator"])
+        self._restore_generator(state["generator"])
+
+    def _restore_generator(self, saved: Tensor) -> None:
+        """Continue the random numbers; a state of another device's kind of generator gives a seed."""
+        if len(saved) == len(self.generator.get_state()):
+            self.generator.set_state(saved)
+        else:
+            self.generator.manual_seed(int.from_bytes(bytes(saved[:8].tolist()), "little") >> 1)
+
+
+def _diverged(norms: list[Tensor], batch: Batch, minibatches: list[list[Tensor]]) -> Diverged:
+    """Return the error of the first step whose `norms` (2,) of actor's and critic's gradient are not finite, as they
+    are only if every loss and gradient is."""
+    finite = torch.stack(norms).isfinite().tolist()
+    step = next(number for number, both in enumerate(finite) if not all(both))
+    part = batch[torch.cat(minibatches[step])]
+    offending = {"obs": part.obs, "actions": part.actions, "advantages": part.advantages}
+    offending |= {"returns": part.returns, **part.record}
+    return Diverged(f"the {'critic' if finite[step][0] else 'actor'}'s gradient", offending)
 
 
 class Diverged(TrainingDiverged):

@@ -25,6 +25,7 @@ class Means:
                 self._rows[name] = self._rows.get(name, 0) + rows
             self._values[name] = combine(self._values[name], value) if name in self._values else value
 
-    def values(self) -> dict[str, float]:
-        """Return the mean, or the extreme, of every metric added."""
-        return {name: float(value / self._rows.get(name, 1)) for name, value in self._values.items()}
+    def values(self, **also: Tensor) -> dict[str, float]:
+        """Return the mean, or the extreme, of every metric added, and the scalars `also`, all read at once."""
+        means = {name: value / self._rows.get(name, 1) for name, value in self._values.items()} | also
+        return dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True)) if means else {}

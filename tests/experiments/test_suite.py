@@ -16,7 +16,7 @@ import pytest
 
 from flowrl import cli
 from flowrl.cli.suite import seed_numbers, step_count
-from flowrl.config import fingerprint
+from flowrl.config import fingerprint, recipe
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.suite import scheduler
 from flowrl.experiments.suite.eta import DurationEstimator
@@ -126,6 +126,17 @@ def test_trials_are_ordered_by_seed_so_that_an_interrupted_suite_is_balanced(fol
         for recipe in ("small", "other")
         for algorithm in ("fpo", "ppo")
     ]
+
+
+def test_a_folder_stands_for_the_recipes_in_it(folder: Path) -> None:
+    (folder / "mine").mkdir()
+    for name in ("b", "a"):
+        (folder / f"mine/{name}.yaml").write_text(SMALL)
+    jobs = make_jobs(asked(recipes=("small.yaml", "mine"), algorithms=("fpo",)))
+    assert [job.trial.recipe for job in jobs] == ["small", "a", "b"]
+    assert len(recipe.in_folder("paper")) == 10 and set(recipe.in_folder("paper/")) <= set(recipe.shipped_names())
+    with pytest.raises(UsageError, match="'nothing' is not a file"):
+        make_jobs(asked(recipes=("nothing",)))
 
 
 def test_each_algorithm_has_its_own_settings_and_set_wins(folder: Path) -> None:

@@ -26,7 +26,10 @@ UNITS = {"": 1, "k": 1e3, "m": 1e6, "b": 1e9}
 
 def suite(
     recipes: Annotated[
-        list[str], typer.Argument(metavar="RECIPE", help="Recipes: YAML files, or names of shipped ones.")
+        list[str],
+        typer.Argument(
+            metavar="RECIPE", help="Recipes: YAML files, names of shipped ones, or folders of them, such as paper."
+        ),
     ],
     algorithms: Annotated[
         str, typer.Option(help="Algorithms to compare; a recipe may hold settings for each, in a section of its name.")

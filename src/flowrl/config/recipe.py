@@ -109,6 +109,14 @@ def shipped_names() -> list[str]:
     return sorted(_shipped())
 
 
+def in_folder(source: str) -> list[str]:
+    """Return the recipes in the folder `source`, or, when there is no such folder, in that of the shipped recipes; a
+    name that is no folder is returned as it is."""
+    if Path(source).is_dir():
+        return sorted(str(path) for path in Path(source).glob("*.yaml")) or [source]
+    return [name for name in shipped_names() if name.startswith(f"{source.rstrip('/')}/")] or [source]
+
+
 def shipped_by_environment() -> dict[str, str]:
     """Map environment ids to recipes in the package: outside folders first, then the shortest name."""
     found: dict[str, str] = {}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from flowrl.config import recipe
 from flowrl.config.fingerprint import differences
 from flowrl.config.schema import Config
 from flowrl.contracts.errors import CheckpointError, UsageError
@@ -79,7 +80,7 @@ def make_jobs(plan: SuiteOptions) -> list[Job]:
     an environment cannot be made.
     """
     _refuse_keys_with_options(plan)
-    names = _recipe_names(plan.recipes)
+    names = _recipe_names([name for source in plan.recipes for name in recipe.in_folder(source)])
     cells = grid.cells(plan.grid)
     jobs = [
         _job(plan, source, Trial(name, algorithm, seed, cell.name), cell)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from flowrl.contracts.errors import CheckpointError
 from flowrl.networks.mlp import ACTIVATIONS
-from flowrl.networks.velocity import MOST_TIME_ROWS, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
+from flowrl.networks.velocity import (
+    MOST_TIME_ROWS,
+    FlowNetwork,
+    NetworkSettings,
+    TimeFeatures,
+    gaussian_velocity,
+    to_velocity,
+)
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -199,3 +208,76 @@ def test_on_the_meta_device_it_needs_no_compiler() -> None:
         "assert not {'torch._dynamo', 'sympy'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# ------------------------------------------------------------------------------------------------- Gaussian base
+
+
+def test_the_velocity_to_a_gaussian_is_that_of_its_paths() -> None:
+    """x_t = t mean + s(t) e with s² = std² t² + (1 - t)² is N(t mean, s²), and dx/dt the velocity; at the ends of time
+    it is mean - e and mean + std e."""
+    random = torch.Generator().manual_seed(0)
+    mean, e = (torch.randn(50, 3, dtype=torch.float64, generator=random) for _ in range(2))
+    std = torch.tensor([0.2, 1.0, 1.7], dtype=torch.float64)
+    for t in (0.0, 0.25, 0.5, 0.9, 1.0):
+        time = torch.tensor(t, dtype=torch.float64, requires_grad=True)
+        x, slope = torch.func.jvp(
+            lambda t: t * mean + (std.square() * t * t + (1 - t).square()).sqrt() * e,
+            (time,),
+            (torch.ones((), dtype=torch.float64),),
+        )
+        torch.testing.assert_close(gaussian_velocity(x, t, mean, std), slope, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gaussian_velocity(e, 0.0, mean, std), mean - e, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        gaussian_velocity(mean + std * e, 1.0, mean, std), mean + std * e, rtol=1e-12, atol=1e-12
+    )
+
+
+def test_a_base_is_added_to_the_networks_velocity() -> None:
+    torch.manual_seed(0)
+    settings = NetworkSettings(hidden=(16, 16), base="gaussian")
+    network = FlowNetwork(5, 3, settings)
+    assert network.base is not None
+    torch.nn.init.normal_(network.base.layers.linears[-1].weight)
+    torch.nn.init.normal_(network.base.spread)
+    obs, x, t = torch.randn(7, 5), torch.randn(7, 3), torch.rand(7, 1)
+    expected = plainly(network, obs, x, t) + gaussian_velocity(x, t, *network.base(obs))
+    torch.testing.assert_close(network.bind(obs)(x, t), expected, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        folded = network.bind(obs)(x, 0.3)
+        expected = plainly(network, obs, x, torch.full((7, 1), 0.3)) + gaussian_velocity(x, 0.3, *network.base(obs))
+        torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-6)
+    probes = network.bind(obs[:, None])(x[:, None].expand(-1, 4, -1), t[:, None].expand(-1, 4, -1))
+    assert probes.shape == (7, 4, 3)
+
+
+def test_a_base_alone_carries_noise_to_its_gaussian() -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(5, 3, NetworkSettings(hidden=(16,), base="gaussian", output_scale=0)).double()
+    assert network.base is not None
+    torch.nn.init.normal_(network.base.layers.linears[-1].weight)
+    torch.nn.init.normal_(network.base.spread)
+    obs, noise = torch.randn(7, 5).double(), torch.randn(7, 3).double()
+    mean, std = network.base(obs)
+    x, steps = noise, 64
+    with torch.no_grad():
+        velocity = network.bind(obs)
+        for step in range(steps):  # the classical Runge-Kutta method
+            t, h = step / steps, 1 / steps
+            k1 = velocity(x, t)
+            k2 = velocity(x + h / 2 * k1, t + h / 2)
+            k3 = velocity(x + h / 2 * k2, t + h / 2)
+            x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + velocity(x + h * k3, t + h))
+        torch.testing.assert_close(x, mean + std * noise, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"output_scale": 0}, "output_scale 0 takes the network away"),
+        ({"base": "gaussian", "parameterisation": "data"}, "parameterisation is data"),
+    ],
+)
+def test_a_base_that_does_not_fit_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        NetworkSettings(**settings)

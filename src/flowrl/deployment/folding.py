@@ -29,7 +29,7 @@ def fold(policy: Policy, bounds: Bounds | None = None, noise_scale: float = 1.0)
     """
     for kind, folded in KINDS:
         if isinstance(policy, kind):
-            _refuse_residual(policy)
+            _refuse_form(policy)
             return folded(policy, bounds, noise_scale)
     raise UsageError(
         f"a {type(policy).__name__} cannot be exported: only policies of fpo, fpo++ and ppo can, whose networks are "
@@ -37,13 +37,18 @@ def fold(policy: Policy, bounds: Bounds | None = None, noise_scale: float = 1.0)
     )
 
 
-def _refuse_residual(policy: Policy) -> None:
-    """Raise UsageError for networks with residual connections, whose form an export does not have."""
+def _refuse_form(policy: Policy) -> None:
+    """Raise UsageError for networks of a form that an export does not have."""
     network: Any = policy.actor if isinstance(policy, GaussianPolicy) else policy.field
     if not getattr(getattr(network, "layers", None), "foldable", True):
         raise UsageError(
             "a network with residual connections (policy.residual) cannot be exported yet, nor run by the backends c "
             "and onnx: flowrl.load runs it with backend='torch'. Train one with residual: false for an export."
+        )
+    if getattr(network, "base", None) is not None:
+        raise UsageError(
+            "a flow that adds to a Gaussian's velocity (policy.base: gaussian) cannot be exported yet, nor run by the "
+            "backends c and onnx: flowrl.load runs it with backend='torch'. Train one with base: none for an export."
         )
 
 

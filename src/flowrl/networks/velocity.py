@@ -14,10 +14,12 @@ from flowrl.contracts.divisors import SMALLEST_DIVISOR, bounded
 from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
+from flowrl.networks.gaussian import GaussianActor, GaussianSettings
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
+Base = Literal["none", "gaussian"]
 
 # An adaptive sampler evaluates ever new times, and remembering them all would only fill the memory.
 MOST_TIME_ROWS = 256
@@ -33,8 +35,13 @@ class NetworkSettings(Settings):
     residual: bool = RESIDUAL
     time_features: int = Field(8, ge=2, le=64, multiple_of=2)
     """cos and sin of t · {1, 2, 4, 8, …}, half each. More let the velocity change faster along time."""
-    output_scale: float = Field(0.25, gt=0, le=1000)
-    """Factor on the output. The smaller, the nearer to what `parameterisation` says are the first actions."""
+    output_scale: float = Field(0.25, ge=0, le=1000)
+    """Factor on the output. The smaller, the nearer to what `parameterisation` says are the first actions. 0, with a
+    `base` alone, leaves the base as it is: the policy then is a Gaussian that is carried by a flow."""
+    base: Base = "none"
+    """A velocity that the network's is added to: none, or gaussian, that of the flow to a Gaussian with a learned
+    spread, whose mean another network of the same widths (with tanh) predicts from the observation. What the mean
+    learns from one probe holds at all times and points, so the likelihood follows the CFM loss more closely."""
     parameterisation: Parameterisation = "u"
     """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
     Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
@@ -43,6 +50,13 @@ class NetworkSettings(Settings):
     @model_validator(mode="after")
     def _check_widths(self) -> NetworkSettings:
         check_residual(self.hidden, self.residual)
+        if self.base == "none" and self.output_scale == 0:
+            raise ValueError("output_scale 0 takes the network away: set it above 0, such as 0.25, or base to gaussian")
+        if self.base == "gaussian" and self.parameterisation != "u":
+            raise ValueError(
+                f"base gaussian is a velocity, to which the network adds one: parameterisation is "
+                f"{self.parameterisation}. Set parameterisation to u, or base to none"
+            )
         return self
 
 
@@ -58,6 +72,18 @@ def to_velocity(output: Tensor, x: Tensor, t: float | Tensor, parameterisation: 
     if parameterisation == "eps":
         return -output / bounded(t)
     return (output - x) / bounded(1 - t)
+
+
+def gaussian_velocity(x: Tensor, t: float | Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Compute the velocity that carries N(0, I) on straight paths to N(mean, std²), at the points `x` and times `t`.
+
+    v = mean + c (x - t mean) with c = (std² t - (1 - t)) / (std² t² + (1 - t)²): the mean of action - noise, given
+    x = (1 - t) noise + t action, which are jointly Gaussian (the conditional mean of flow matching, Lipman et al. 2023,
+    arXiv 2210.02747, theorem 1). The shapes of (..., action) and (..., 1) broadcast.
+    """
+    variance = std.square()
+    slope = (variance * t - (1 - t)) / (variance * t * t + (1 - t) * (1 - t))
+    return mean + slope * (x - t * mean)
 
 
 class TimeFeatures(nn.Module):
@@ -96,6 +122,10 @@ class FlowNetwork(nn.Module):
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
+        self.base: GaussianActor | None = None
+        if settings.base == "gaussian":
+            of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
+            self.base = GaussianActor(observation_size, action_size, of_base, visible)
         self._folded: FoldedLayers | None = None
 
     def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
@@ -192,6 +222,7 @@ class BoundVelocity:
         self._network = network
         self._parameterisation = network.settings.parameterisation
         self._folded: FoldedLayers | None = None
+        self._base = None if network.base is None else network.base(obs)
         if torch.is_grad_enabled():
             network.drop_folded()
         elif obs.dim() == 2 and network.layers.foldable:
@@ -209,6 +240,8 @@ class BoundVelocity:
             output = self._output_folded(self._folded, x, t)
         else:
             output = self._output(x, t if isinstance(t, Tensor) else x.new_full((1,), t))
+        if self._base is not None:
+            return gaussian_velocity(x, t, *self._base) + output
         return output if self._parameterisation == "u" else to_velocity(output, x, t, self._parameterisation)
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:

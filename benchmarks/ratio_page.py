@@ -38,7 +38,12 @@ TASKS: dict[str, tuple[str, int]] = {  # recipe, env steps
     "hopper": ("", 300_000),
     "cheetah": ("cheetah.yaml", 600_000),
 }
-ALGORITHMS = ("fpo", "ppo")
+GAUSSIAN = "fpo, Gaussian"  # a flow that carries noise to a Gaussian, and no other velocity
+ALGORITHMS: dict[str, tuple[str, ...]] = {  # keys
+    "fpo": ("algorithm=fpo",),
+    "ppo": ("algorithm=ppo",),
+    GAUSSIAN: ("algorithm=fpo", "policy.base=gaussian", "policy.output_scale=0"),
+}
 HEADING = """\
 # Exact and CFM log-ratios along training
 
@@ -55,8 +60,13 @@ def config(task: str, algorithm: str, seed: int, folder: Path) -> schema.Config:
         (folder / "hopper.yaml").write_text(HOPPER)
         source = str(folder / "hopper.yaml")
     read = recipe.read(source)
-    changes = (f"algorithm={algorithm}", f"seed={seed}", f"total_steps={steps}", "trackers=[]")
+    changes = (*ALGORITHMS[algorithm], f"seed={seed}", f"total_steps={steps}", "trackers=[]")
     return schema.load(recipe.apply(read, changes))
+
+
+def folder_of(out: Path, task: str, algorithm: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    return out / f"{task}-{algorithm.replace(', ', '-').lower()}-s{seed}"
 
 
 def train(settings: schema.Config, files: list[Path]) -> None:
@@ -73,7 +83,7 @@ def train(settings: schema.Config, files: list[Path]) -> None:
 
 def measure(out: Path, task: str, algorithm: str, seed: int) -> None:
     """Make the checkpoints and the studies of one run that are not there."""
-    folder = out / f"{task}-{algorithm}-s{seed}"
+    folder = folder_of(out, task, algorithm, seed)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{round(100 * mark)}.pt" for mark in MARKS]
     if not all(file.exists() for file in files):
@@ -89,18 +99,24 @@ def measure(out: Path, task: str, algorithm: str, seed: int) -> None:
 
 
 def report(out: Path, to: Path) -> None:
-    """Write ratio.json, every number, and ratio.md, a table of the medians over the seeds."""
+    """Write ratio.json, every number, and ratio.md, a table of the values of all seeds; what ratio.json holds of runs
+    that are not in `out` is kept."""
+    known = json.loads((to / "ratio.json").read_text()) if (to / "ratio.json").exists() else []
+    kept = {(each["task"], each["algorithm"], each["mark"]): each for each in known}
     found = []
     for task in TASKS:
         for algorithm in ALGORITHMS:
             for mark in MARKS:
-                paths = [out / f"{task}-{algorithm}-s{seed}" / f"{round(100 * mark)}.json" for seed in SEEDS]
+                paths = [folder_of(out, task, algorithm, seed) / f"{round(100 * mark)}.json" for seed in SEEDS]
                 studies = [json.loads(path.read_text()) for path in paths if path.exists()]
                 if studies:
                     found.append({"task": task, "algorithm": algorithm, "mark": mark, "studies": studies})
+                elif (task, algorithm, mark) in kept:
+                    found.append(kept[task, algorithm, mark])
     for each in found:
         for study in each["studies"]:
-            del study["points"], study["checkpoint"], study["code"]
+            for name in ("points", "checkpoint", "code"):
+                study.pop(name, None)
     (to / "ratio.json").write_text(json.dumps(found, indent=1) + "\n")
     heads = [
         "task", "algorithm", "trained", "exact std", "exact with advantage", "exact along", "u correlation", "u slope",
@@ -146,6 +162,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
+    parser.add_argument("--algorithms", default="fpo;ppo", help=f"of {'; '.join(ALGORITHMS)}")
     parser.add_argument("--report", type=Path)
     given = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -154,7 +171,7 @@ def main() -> None:
         return
     for task in given.tasks.split(","):
         for seed in map(int, given.seeds.split(",")):
-            for algorithm in ALGORITHMS:
+            for algorithm in given.algorithms.split(";"):
                 measure(given.out, task, algorithm, seed)
 
 

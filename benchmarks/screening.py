@@ -71,6 +71,9 @@ FPO = {
     "midpoint": ["sampler.name=midpoint", "sampler.steps=5"],
     "anchor": ["learner.anchor=0.02", "sampler.name=midpoint", "sampler.steps=5"],
     "tail": ["learner.ratio=tail", "policy.perturbation=0.3", "learner.surrogate=ppo"],
+    "base alone": ["policy.base=gaussian", "policy.output_scale=0"],
+    "base 0.02": ["policy.base=gaussian", "policy.output_scale=0.02"],
+    "base 0.25": ["policy.base=gaussian"],
     "exact": ["learner.ratio=exact", "learner.surrogate=ppo"],
     "squash+colour": [*CLIP, *COLOUR],
     "squash+ppo-clip/2": [*CLIP, "learner.surrogate=ppo", "learner.clip=0.1"],
@@ -80,6 +83,7 @@ PPO = {
     **LEVERS,
     "mirror": ["learner.surrogate=mirror", "learner.advantage_floor=0.2"],
     "entropy": ["learner.entropy_coefficient=0.003"],
+    "spread 0.5": ["policy.std=fixed", "policy.initial_std=0.5"],
     "squash+colour": [*CLIP, *COLOUR],
 }
 VARIANTS = {

@@ -65,6 +65,23 @@ def test_a_program_computes_what_the_flow_policy_computes(sampler: str, paramete
     assert np.array_equal(program.observation_weights[:, ::3], np.zeros((16, 3)))  # hidden entries
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_program_of_a_flow_to_a_gaussian_is_one_evaluation(sampler: str) -> None:
+    policy = random_policies.flow(7, 3, sampler=(sampler, 5), base="gaussian", output_scale=0, masked=True)
+    base = policy.field.base
+    torch.nn.init.normal_(base.layers.linears[-1].weight)
+    base.spread.copy_(torch.tensor([-1.0, 0.5, 1.0]))
+    program = fold(policy)
+    obs, noise = random_policies.inputs(7, 3)
+    assert np.abs(random_policies.act(policy, obs, noise) - program.evaluate(obs, noise)).max() < 1e-5
+    assert (program.nfe, policy.nfe > 1) == (1, True)
+
+
+def test_a_network_beside_a_gaussian_is_not_exported_yet() -> None:
+    with pytest.raises(UsageError, match=r"cannot be exported yet.*output_scale: 0"):
+        fold(random_policies.flow(base="gaussian"))
+
+
 @pytest.mark.parametrize("activation", ["silu", "relu", "elu", "tanh"])
 def test_every_activation_is_that_of_torch(activation: str) -> None:
     policy = random_policies.flow(activation=activation, hidden=(9,), normalise=False)

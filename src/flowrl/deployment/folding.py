@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from flowrl.contracts.errors import UsageError
 from flowrl.deployment import plans
 from flowrl.deployment.plans import PlanNode
 from flowrl.deployment.program import Array, Bounds, FlowPart, Layer, Program, ProgramNode
+from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import ACTIVATIONS, MLP
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.velocity import FlowNetwork, to_velocity
+from flowrl.networks.velocity import FlowNetwork, gaussian_velocity, to_velocity
 from flowrl.policies.flow import FlowPolicy
 from flowrl.policies.gaussian import GaussianPolicy
 from flowrl.policies.policy import Policy
@@ -45,10 +46,11 @@ def _refuse_form(policy: Policy) -> None:
             "a network with residual connections (policy.residual) cannot be exported yet, nor run by the backends c "
             "and onnx: flowrl.load runs it with backend='torch'. Train one with residual: false for an export."
         )
-    if getattr(network, "base", None) is not None:
+    if getattr(network, "base", None) is not None and not network.is_base_alone:
         raise UsageError(
             "a flow that adds to a Gaussian's velocity (policy.base: gaussian) cannot be exported yet, nor run by the "
-            "backends c and onnx: flowrl.load runs it with backend='torch'. Train one with base: none for an export."
+            "backends c and onnx: flowrl.load runs it with backend='torch'. Train one with base: none, or with "
+            "output_scale: 0, for an export."
         )
 
 
@@ -59,6 +61,8 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
         raise UsageError(
             f"a flow whose field is a {type(network).__name__} cannot be exported: its network is unknown."
         )
+    if network.base is not None:
+        return _fold_base(policy, network, network.base, bounds, noise_scale)
     of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
     layers = _layers(network.layers)
     scale = network.settings.output_scale
@@ -76,6 +80,45 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
         action_limit=policy.action_limit,
         bounds=bounds,
     )
+
+
+def _fold_base(
+    policy: FlowPolicy, network: FlowNetwork, base: GaussianActor, bounds: Bounds | None, noise_scale: float
+) -> Program:
+    """Return the program of a flow to a Gaussian without further velocity.
+
+    The velocity is linear in the mean and the point, and so is the end of the sampler's steps,
+    of_mean · mean + of_noise · noise: a Gaussian policy of one evaluation.
+    """
+    first = base.layers.linears[0]
+    _, std = base(torch.zeros(1, first.in_features, device=first.weight.device))
+    nodes = plans.read(policy.sampler, network, policy.sampler_name)
+    zero, one = torch.zeros(base.action_size, dtype=torch.float64), torch.ones(base.action_size, dtype=torch.float64)
+    of_mean, of_noise = (_end(nodes, noise, mean, std[0].double().cpu()) for noise, mean in ((zero, one), (one, zero)))
+    *hidden, (weights, bias) = _layers(base.layers)
+    scale = _array(of_mean)
+    return Program(
+        **_normaliser(policy.normaliser),
+        observation_weights=_masked(first.weight.detach(), base.mask),
+        bias=_array(first.bias),
+        layers=(*hidden, (weights * scale[:, None], bias * scale)),
+        activation=_activation(base.layers),
+        flow=None,
+        std=_array(of_noise),
+        noise_scale=noise_scale,
+        action_limit=policy.action_limit,
+        bounds=bounds,
+    )
+
+
+def _end(nodes: Sequence[PlanNode], x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Carry the point `x` (action,) through `nodes` by the velocity to a Gaussian with `mean` and `std` (action,)."""
+    start, velocities = x, list[Tensor]()
+    for node in nodes:
+        velocities.insert(0, gaussian_velocity(x, node.t, mean, std))
+        x = start + sum(weight * v for weight, v in zip(node.weights, velocities, strict=False))
+        start = x if node.ends_step else start
+    return x
 
 
 def fold_gaussian(policy: GaussianPolicy, bounds: Bounds | None, noise_scale: float) -> Program:

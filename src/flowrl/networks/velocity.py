@@ -126,7 +126,13 @@ class FlowNetwork(nn.Module):
         if settings.base == "gaussian":
             of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
             self.base = GaussianActor(observation_size, action_size, of_base, visible)
+            self.layers.requires_grad_(not self.is_base_alone)
         self._folded: FoldedLayers | None = None
+
+    @property
+    def is_base_alone(self) -> bool:
+        """Whether the velocity is that of the base, without one of the layers."""
+        return self.settings.output_scale == 0
 
     def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Raise CheckpointError for saved weights of a network that predicts the noise in the earlier form."""
@@ -223,6 +229,8 @@ class BoundVelocity:
         self._parameterisation = network.settings.parameterisation
         self._folded: FoldedLayers | None = None
         self._base = None if network.base is None else network.base(obs)
+        if network.is_base_alone:
+            return
         if torch.is_grad_enabled():
             network.drop_folded()
         elif obs.dim() == 2 and network.layers.foldable:
@@ -236,13 +244,15 @@ class BoundVelocity:
         self._share_of_obs = functional.linear(network.mask(obs), of_obs, bias)
 
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
+        if self._base is None:
+            return to_velocity(self._scaled_output(x, t), x, t, self._parameterisation)
+        of_base = gaussian_velocity(x, t, *self._base)
+        return of_base if self._network.is_base_alone else of_base + self._scaled_output(x, t)
+
+    def _scaled_output(self, x: Tensor, t: float | Tensor) -> Tensor:
         if self._folded is not None and x.shape == self._form and isinstance(t, float) and not torch.is_grad_enabled():
-            output = self._output_folded(self._folded, x, t)
-        else:
-            output = self._output(x, t if isinstance(t, Tensor) else x.new_full((1,), t))
-        if self._base is not None:
-            return gaussian_velocity(x, t, *self._base) + output
-        return output if self._parameterisation == "u" else to_velocity(output, x, t, self._parameterisation)
+            return self._output_folded(self._folded, x, t)
+        return self._output(x, t if isinstance(t, Tensor) else x.new_full((1,), t))
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
         network = self._network

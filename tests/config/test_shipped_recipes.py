@@ -61,6 +61,18 @@ def test_the_control_tasks_recipes_are_of_one_make() -> None:
     assert all(values == kept[0] for values in kept)
 
 
+def test_gymnasiums_recipes_are_those_of_the_control_tasks() -> None:
+    """But for the scale of the rewards, and FPO's flow, which goes to a Gaussian."""
+    control = copy.deepcopy(recipe.read("finger_spin.yaml").values)
+    del control["env"]["id"], control["total_steps"]
+    for name in ("hopper", "halfcheetah", "walker2d", "ant"):
+        values = copy.deepcopy(recipe.read(name).values)
+        assert values["env"].pop("id").lower().startswith(name) and values.pop("total_steps") == 1_000_000
+        assert values["learner"].pop("reward_scale") == 0.1
+        assert values["fpo"].pop("policy") == {"base": "gaussian", "output_scale": 0}
+        assert values == control
+
+
 def test_default_recipe_of_an_environment_is_not_a_paper_recipe() -> None:
     found = recipe.shipped_by_environment()
     assert not {name for name in found.values() if name.startswith("paper/")}

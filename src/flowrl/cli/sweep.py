@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, import_code
+from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, On, choice, import_code
 from flowrl.cli.output import cell, next_command, print_facts, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.cli.suite import seed_numbers, step_count
@@ -42,6 +42,7 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the sweep; default: runs/sweep-RECIPE.", show_default=False)
     ] = None,
+    on: On = None,
     imports: Imports = None,
     json: Json = False,
 ) -> int:

@@ -16,12 +16,15 @@ from typing import Any
 
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.signals import StopSignal
-from flowrl.experiments.suite import plan, worker
+from flowrl.experiments.suite import executor as executors
+from flowrl.experiments.suite import plan
+from flowrl.experiments.suite.executor import Executor, RunningTrial
+from flowrl.experiments.suite.local import LocalExecutor
 from flowrl.experiments.suite.plan import Job
-from flowrl.experiments.suite.result import TrialResult, conclude
-from flowrl.experiments.suite.scheduler import DIVERGED, POLL_S, WATCH_S, SuiteProgress, lock, remove_unsaved_run
-from flowrl.experiments.suite.trial import FAILURE, MODES, Trial, TrialRecord
-from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
+from flowrl.experiments.suite.result import TrialResult
+from flowrl.experiments.suite.scheduler import POLL_S, WATCH_S, SuiteProgress
+from flowrl.experiments.suite.trial import MODES, Trial, TrialRecord
+from flowrl.experiments.suite.worker import SIGNALLED
 from flowrl.experiments.sweep import study as studies
 from flowrl.experiments.sweep.space import overrides_of
 from flowrl.experiments.sweep.study import SweepOptions
@@ -43,7 +46,7 @@ class ActiveTrial:
     values: dict[str, Any]  # key -> value
     jobs: list[Job]  # one per seed
     returns: list[float] = field(default_factory=list)  # of the seeds that are done
-    worker: WorkerProcess | None = None
+    running: RunningTrial | None = None
     reported: int = 0  # percent of the budget of the first seed that the pruner has seen
     pruned: bool = False
     problem: str = ""  # why its values do not fit together, or ''
@@ -51,7 +54,7 @@ class ActiveTrial:
     @property
     def share(self) -> float:
         """The share of its work that is done, in [0, 1]."""
-        current = 0.0 if self.worker is None else self.worker.share
+        current = 0.0 if self.running is None else self.running.share
         return min(1.0, (len(self.returns) + current) / len(self.jobs))
 
     def __str__(self) -> str:
@@ -70,12 +73,21 @@ class SweepOutcome:
 class SweepRunner:
     """Asks the study for trials and works on `parallel` of them at a time."""
 
-    def __init__(self, study: Any, options: SweepOptions, parallel: int, report: Report, watch: Watch) -> None:
+    def __init__(
+        self,
+        study: Any,
+        options: SweepOptions,
+        parallel: int,
+        report: Report,
+        watch: Watch,
+        executor: Executor | None = None,
+    ) -> None:
         self._study = study
         self._options = options
         self._parallel = parallel
         self._report = report
         self._watch = watch
+        self._executor = executor or LocalExecutor(parallel)
         self._next_watch = 0.0
         self._active: list[ActiveTrial] = []
         self._failed = 0  # trials since the last one that finished
@@ -89,7 +101,7 @@ class SweepRunner:
         with StopSignal() as stop, closing(self):
             while self._active or (not stop.signal and self._has_more()):
                 for _ in range(stop.take()):
-                    worker.interrupt_all(self._workers(), stop, len(self._active), self._report)
+                    self._executor.interrupt(self._running(), stop, self._report)
                 while not stop.signal and len(self._active) < self._parallel and self._has_more():
                     self._active.append(self._next())
                 for active in list(self._active):
@@ -102,10 +114,10 @@ class SweepRunner:
 
     def close(self) -> None:
         """Terminate all processes: there are some only after an error in this one."""
-        worker.terminate_all(self._workers())
+        executors.end_all(self._running())
 
-    def _workers(self) -> list[WorkerProcess]:
-        return [active.worker for active in self._active if active.worker is not None]
+    def _running(self) -> list[RunningTrial]:
+        return [active.running for active in self._active if active.running is not None]
 
     def _has_more(self) -> bool:
         if self._failed >= FAILED_IN_A_ROW:
@@ -142,8 +154,8 @@ class SweepRunner:
         return ActiveTrial(trial, values, jobs, problem=problem)
 
     def _advance(self, active: ActiveTrial, *, stopping: bool) -> None:
-        """Start, watch or end the process of a trial."""
-        if active.worker is None:
+        """Start, watch or end the work on a trial."""
+        if active.running is None:
             if stopping:
                 self._active.remove(active)
             elif active.problem:
@@ -151,50 +163,35 @@ class SweepRunner:
             else:
                 self._start(active)
             return
-        if not active.worker.ended:
+        result = active.running.poll(stopping=stopping or active.pruned)
+        if result is None:
             self._report_progress(active)
             return
-        process, active.worker = active.worker, None
-        code = process.exit_code
-        if stopping and code != DIVERGED and (process.step == "train" or code != 0):
-            process.close()  # the next sweep continues from its checkpoint
-            self._active.remove(active)
+        active.running = None
+        if result.state == "unfinished" and stopping:
+            self._active.remove(active)  # the next sweep continues from its checkpoint
         elif active.pruned:
-            process.close()
             self._fail(active, "PRUNED", f"pruned at {active.reported} % of its budget")
-        elif code == 0 and process.step == "train":
-            active.worker = worker.evaluate(process.job, process.log)
-        else:
-            result = conclude(process, self._parallel)
-            process.close()
+        elif result.state != "unfinished":
             self._take(active, result)
 
     def _start(self, active: ActiveTrial) -> None:
         """Start what is left to do for the next seed; a process that a killed sweep has left is waited for."""
         job = active.jobs[len(active.returns)]
-        log = lock(job.log)
-        if log is None:
-            return
-        status = plan.status(job)
-        if status.todo == "nothing":
-            log.close()
-            self._take(active, TrialResult(job.trial, "kept", status.record, status.failure))
-            return
-        if status.todo == "train":
-            remove_unsaved_run(job.folder)
-        (job.folder / FAILURE).unlink(missing_ok=True)
-        evaluates = status.todo == "evaluate"
-        resumes = status.todo == "resume"
-        active.worker = worker.evaluate(job, log) if evaluates else worker.train(job, log, resume=resumes)
+        begun = self._executor.start(job, self._report)
+        if isinstance(begun, TrialResult):
+            self._take(active, begun)
+        else:
+            active.running = begun
 
     def _report_progress(self, active: ActiveTrial) -> None:
         """Tell the pruner the mean return of the last part of the training of the first seed, and follow its advice."""
-        assert active.worker is not None  # noqa: S101  for the type checker
-        percent = REPORT_EVERY * int(100 * active.worker.share / REPORT_EVERY)
-        due = active.worker.step == "train" and not active.returns and percent > active.reported
+        assert active.running is not None  # noqa: S101  for the type checker
+        percent = REPORT_EVERY * int(100 * active.running.share / REPORT_EVERY)
+        due = active.running.is_training and not active.returns and percent > active.reported
         if self._options.pruner == "none" or not due or active.pruned:
             return
-        job = active.worker.job
+        job = active.running.job
         first = job.config["total_steps"] * active.reported / 100
         with suppress(UsageError):
             lines = jsonl.read(job.folder / jsonl.NAME)
@@ -204,7 +201,7 @@ class SweepRunner:
                 active.reported = percent
                 active.pruned = bool(active.trial.should_prune())
         if active.pruned:
-            active.worker.interrupt(1)
+            active.running.interrupt(1)
 
     def _take(self, active: ActiveTrial, result: TrialResult) -> None:
         """Record the result of a seed, and that of the trial when all seeds are done."""

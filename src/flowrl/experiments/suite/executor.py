@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
 from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.result import TrialResult
-from flowrl.experiments.suite.trial import Trial, TrialRecord
+from flowrl.experiments.suite.trial import TrialRecord
 
 Report = Callable[[str], None]
 
@@ -80,14 +80,14 @@ class RetryTimes:
     """
 
     def __init__(self) -> None:
-        self._since: dict[Trial, float] = {}  # seconds of the monotonic clock
-        self._next: dict[Trial, float] = {}
+        self._since: dict[Hashable, float] = {}  # seconds of the monotonic clock
+        self._next: dict[Hashable, float] = {}
 
-    def is_due(self, trial: Trial) -> bool:
+    def is_due(self, trial: Hashable) -> bool:
         """Return whether to look at `trial` now."""
         return time.monotonic() >= self._next.get(trial, 0.0)
 
-    def postpone(self, trial: Trial) -> bool:
+    def postpone(self, trial: Hashable) -> bool:
         """Record that `trial` is locked; returns whether this is new."""
         now = time.monotonic()
         is_new = trial not in self._since
@@ -96,11 +96,11 @@ class RetryTimes:
         self._next[trial] = now + pause
         return is_new
 
-    def waited(self, trial: Trial) -> float:
+    def waited(self, trial: Hashable) -> float:
         """Return the seconds for which `trial` has been found locked."""
         return time.monotonic() - self._since[trial] if trial in self._since else 0.0
 
-    def forget(self, trial: Trial) -> None:
+    def forget(self, trial: Hashable) -> None:
         """Record that `trial` is not locked any more."""
         self._since.pop(trial, None)
         self._next.pop(trial, None)

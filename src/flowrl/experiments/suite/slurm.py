@@ -128,8 +128,8 @@ class SlurmEngine:
             )
         except RuntimeError as error:
             raise UsageError(
-                "--on slurm: the command srun was not found, so this is no machine of a SLURM cluster. Type the command on "
-                "its login node, or --on slurm:cluster=local to try it in processes of this machine."
+                "--on slurm: the command srun was not found, so this is no machine of a SLURM cluster. Type the "
+                "command on its login node, or --on slurm:cluster=local to try it in processes of this machine."
             ) from error
 
     def submit(self, trial: RemoteTrial) -> SubmititJob:

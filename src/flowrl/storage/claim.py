@@ -91,9 +91,8 @@ class Claim:
     def _renew(self) -> None:
         while not self._released.wait(RENEW_S):
             with suppress(OSError):  # the drive may be away for a moment
-                if not self._is_own():
+                if not _renewed(self._path, self._holder):
                     return
-                _write(self._path, self._holder, os.O_WRONLY)
                 self._renewed = time.time()
 
 
@@ -184,20 +183,40 @@ def _broken(path: Path) -> bool:
 
 def _created(path: Path, holder: Holder) -> bool:
     try:
-        _write(path, holder, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError:
         return False
-    return True
-
-
-def _write(path: Path, holder: Holder, mode: int) -> None:
-    text = json.dumps({**asdict(holder), "time": f"{time.time():.3f}"}) + "\n"
-    descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
-        os.write(descriptor, text.encode())
+        os.write(descriptor, _text(holder))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return True
+
+
+def _renewed(path: Path, holder: Holder) -> bool:
+    """Write a new time into the claim of `holder`; false where the file is gone, or that of another process.
+
+    What is read is what is written to: a claim that is replaced in between stays as it is.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        found = _parsed(os.read(descriptor, MOST_BYTES))
+        if found is None or found.token != holder.token:
+            return False
+        os.pwrite(descriptor, _text(holder), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _text(holder: Holder) -> bytes:
+    """Return the text of a claim, whose length does not change with the time."""
+    return (json.dumps({**asdict(holder), "time": f"{time.time():.3f}"}) + "\n").encode()
 
 
 def _content(path: Path) -> bytes | None:

@@ -127,14 +127,16 @@ class _Scheduler:
 
     def run(self) -> signal.Signals | None:
         """Run until no trial is left, or a signal has stopped all of them; returns that signal."""
+        stopping = False  # the executor knows of the signal
         with StopSignal() as stop, closing(self):
             while self._running or (self._waiting and not stop.signal):
                 for _ in range(stop.take()):
                     self._executor.interrupt(list(self._running.values()), stop, self._report)
+                    stopping = True
                 if not stop.signal:
                     self._start_waiting()
                 for trial in list(self._running.values()):
-                    self._advance(trial, stopping=stop.signal is not None)
+                    self._advance(trial, stopping=stopping)
                 self._show_progress()
                 time.sleep(POLL_S)
         return stop.signal

@@ -104,16 +104,18 @@ class SweepRunner:
         done = sum(trial.state.is_finished() for trial in self._study.trials)
         left = f", {number} to continue" if (number := self._shared.left()) else ""
         self._report(f"{self._options.trials} trials: {done} done{left}; {self._parallel} at a time")
+        stopping = False  # the executor knows of the signal
         with StopSignal() as stop, closing(self):
             while self._active or (not stop.signal and self._has_more()):
                 for _ in range(stop.take()):
                     self._executor.interrupt(self._running(), stop, self._report)
+                    stopping = True
                 while not stop.signal and len(self._active) < self._parallel and self._has_more():
                     if (taken := self._shared.next(self._mine())) is None:
                         break
                     self._active.append(self._begun(taken))
                 for active in list(self._active):
-                    self._advance(active, stopping=stop.signal is not None)
+                    self._advance(active, stopping=stopping)
                 self._show()
                 time.sleep(POLL_S)
         studies.write_best(self._study, self._options)

@@ -220,8 +220,7 @@ def train(
     config, content, folder = planned.config, planned.content, planned.folder
     with ExitStack() as stack:
         if folder is not None:
-            lock = run_folder.lock(folder)
-            stack.callback(lock.release)
+            stack.callback((lock := run_folder.lock(folder)).release)
             _refuse_other_checkpoint(planned)
         run = Run(config)
         stack.callback(run.env.close)

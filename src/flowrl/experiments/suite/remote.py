@@ -98,7 +98,7 @@ def unpacked(job: Job, plain: dict[str, Any]) -> TrialResult:
 
 
 class _WatchedExecutor(LocalExecutor):
-    """Local processes, known to whoever has to end them."""
+    """Local processes, which a signal to the worker can end."""
 
     running: Sequence[RunningTrial] = ()
 

@@ -88,7 +88,7 @@ class SharedStudy:
         return taken
 
     def changed(self) -> None:
-        """Record that this process has told the study something."""
+        """Record that this process has changed the study."""
         self._known_at = float("-inf")
 
     def _folder(self, number: int) -> Path:

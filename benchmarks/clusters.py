@@ -53,43 +53,49 @@ cluster.shutdown()
 """
 
 
-@dataclass
+ENGINES = {"submitit": "submitit's local executor", "slurm": "SLURM, one node", "ray": "Ray, two raylets"}
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """A suite by one engine."""
+    """A suite, by what its folder and its output say."""
 
     engine: str
-    seconds: float = 0.0
-    workers_killed: int = 0
-    drivers_killed: int = 0
-    resumed: int = 0  # trainings that went on from a checkpoint
-    records: int = 0  # equal to those of the local suite
-    checkpoints: int = 0
-    metrics: int = 0
+    seconds: float  # from the first recipe or log to the last record
+    workers_lost: int
+    drivers_killed: int
+    resumed: int  # trainings that went on from a checkpoint
+    records: int  # equal to those of the local suite
+    checkpoints: int
+    metrics: int
 
 
 def main() -> None:
-    """Run the suites and write the page."""
+    """Run the suites that are not there, and write the page on all that are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/clusters"))
     parser.add_argument("--page", type=Path, default=PAGE)
-    folder = parser.parse_args().out.absolute()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    parser.add_argument("--engines", default=",".join(ENGINES), help="of those that are to be run; '' writes the page")
+    options = parser.parse_args()
+    folder = options.out.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.yaml").write_text(RECIPE)
-    begin = time.monotonic()
-    subprocess.run(command("local"), cwd=folder, check=True)
-    outcomes = [Outcome("this machine, nothing killed", time.monotonic() - begin)]
-    outcomes.append(interrupted(folder, "submitit's local executor", "submitit", "slurm:cluster=local"))
-    if shutil.which("sbatch"):
-        version = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
-        outcomes.append(interrupted(folder, f"SLURM {version}", "slurm", "slurm:timeout_min=30"))
-    with ray_cluster() as address:
-        outcomes.append(interrupted(folder, "Ray, two raylets", "ray", f"ray:{address}"))
-    for outcome, name in zip(outcomes, ("local", *(path.name for path in suites(folder))), strict=True):
-        compare(folder / "local", folder / name, outcome)
-    args_page = parser.parse_args().page
-    args_page.write_text(page(outcomes))
-    print(args_page.read_text())
+    if not (folder / "local.log").exists():
+        with (folder / "local.log").open("w") as log:
+            subprocess.run(command("local"), cwd=folder, stdout=log, stderr=log, check=True)
+    for name in filter(None, options.engines.split(",")):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if name == "ray":
+            with ray_cluster() as address:
+                interrupted(folder, name, f"ray:{address}")
+        elif name == "submitit":
+            interrupted(folder, name, "slurm:cluster=local")
+        elif shutil.which("sbatch"):
+            interrupted(folder, name, "slurm:timeout_min=30")
+    outcomes = [outcome(folder, "local", "this machine, nothing killed")]
+    outcomes += [outcome(folder, name, engine) for name, engine in ENGINES.items() if is_complete(folder / name)]
+    options.page.write_text(page(outcomes))
+    print(options.page.read_text())
 
 
 def command(out: str, on: str | None = None) -> list[str]:
@@ -97,14 +103,9 @@ def command(out: str, on: str | None = None) -> list[str]:
     return [sys.executable, "-m", "flowrl", *SUITE.split(), "--out", out, *(["--on", on] if on else [])]
 
 
-def suites(folder: Path) -> list[Path]:
-    """The folders of the suites by engines, in the order in which they were made."""
-    return sorted((path for path in folder.iterdir() if path.is_dir() and path.name != "local"), key=began)
-
-
-def began(out: Path) -> float:
-    """When a suite began."""
-    return min(path.stat().st_mtime for path in out.rglob("seed*.yaml"))
+def is_complete(out: Path) -> bool:
+    """Whether all trials of a suite are finished."""
+    return len(list(out.glob("*/*/seed?/evaluation.json"))) == 12
 
 
 @contextmanager
@@ -135,9 +136,9 @@ def workers(out: Path) -> list[int]:
     return sorted(found)
 
 
-def interrupted(folder: Path, engine: str, name: str, on: str) -> Outcome:
+def interrupted(folder: Path, name: str, on: str) -> None:
     """Run the suite by an engine: kill three workers, then the driver, and type the command again."""
-    out, outcome, begin = folder / name, Outcome(engine), time.monotonic()
+    out = folder / name
     with (folder / f"{name}.log").open("w") as log:
         driver = subprocess.Popen(command(name, on), cwd=folder, stdout=log, stderr=log)
         wait_for(lambda: any(out.rglob("metrics.jsonl")))
@@ -145,16 +146,11 @@ def interrupted(folder: Path, engine: str, name: str, on: str) -> Outcome:
             time.sleep(seconds)
             wait_for(lambda: bool(workers(out)))
             os.kill(workers(out)[0], signal.SIGKILL)
-            outcome.workers_killed += 1
         time.sleep(DRIVER_AFTER_S)
         driver.kill()
         driver.wait()
-        outcome.drivers_killed += 1
-        unfinished = 12 - len(list(out.rglob("evaluation.json")))
-        assert unfinished > 2, "the driver was killed too late: make the trials longer"
+        assert not is_complete(out), "the driver was killed too late: make the trials longer"
         subprocess.run(command(name, on), cwd=folder, stdout=log, stderr=log, check=True)
-    outcome.seconds = time.monotonic() - begin
-    return outcome
 
 
 def wait_for(condition: Any) -> None:
@@ -165,19 +161,32 @@ def wait_for(condition: Any) -> None:
         time.sleep(0.1)
 
 
-def compare(local: Path, out: Path, outcome: Outcome) -> None:
-    """Count what is equal to the local suite."""
+def outcome(folder: Path, name: str, engine: str) -> Outcome:
+    """Compare a suite with the local one, and count what its output says."""
+    local, out, said = folder / "local", folder / name, (folder / f"{name}.log").read_text()
+    records = checkpoints = metrics = resumed = 0
     for expected in sorted(local.glob("*/*/seed?")):
         found = out / expected.relative_to(local)
-        outcome.records += without_times(read(expected)) == without_times(read(found))
+        records += without_times(read(expected)) == without_times(read(found))
         contents = [torch.load(each / "ckpt.pt", weights_only=True) for each in (expected, found)]
-        outcome.checkpoints += equal(*map(without_times, contents))
+        checkpoints += equal(*map(without_times, contents))
         lines = [
             [without_times(json.loads(line)) for line in (each / "metrics.jsonl").read_text().splitlines()]
             for each in (expected, found)
         ]
-        outcome.metrics += lines[0] == lines[1]
-        outcome.resumed += found.with_name(f"{found.name}.log").read_text().count("$ flowrl train --resume")
+        metrics += lines[0] == lines[1]
+        resumed += found.with_name(f"{found.name}.log").read_text().count("$ flowrl train --resume")
+    times = [path.stat().st_mtime for path in (*out.rglob("seed*.yaml"), *out.glob("*/*/seed?/*"))]
+    return Outcome(
+        engine,
+        max(times) - min(times),
+        said.count("its worker was lost"),
+        said.count("12 trials:") - 1,
+        resumed,
+        records,
+        checkpoints,
+        metrics,
+    )
 
 
 def read(run: Path) -> Any:
@@ -209,7 +218,7 @@ def page(outcomes: list[Outcome]) -> str:
     """The page as Markdown."""
     here = machine()
     rows = [
-        f"| {each.engine} | {each.workers_killed} | {each.drivers_killed} | {each.resumed} | {each.records} of 12 | "
+        f"| {each.engine} | {each.workers_lost} | {each.drivers_killed} | {each.resumed} | {each.records} of 12 | "
         f"{each.checkpoints} of 12 | {each.metrics} of 12 | {each.seconds:.0f} s |"
         for each in outcomes
     ]
@@ -223,7 +232,7 @@ def page(outcomes: list[Outcome]) -> str:
             "was typed again. A record, a checkpoint (every tensor and value) and the lines of metrics.jsonl count as",
             "equal when they are those of the suite in the first row, times excepted.",
             "",
-            "| engine | workers killed | drivers killed | resumed | equal records | checkpoints | metrics | wall |",
+            "| engine | workers lost | drivers killed | resumed | equal records | checkpoints | metrics | wall |",
             "|---|---|---|---|---|---|---|---|",
             *rows,
             "",

@@ -59,7 +59,7 @@ class RayEngine:
         self._ray = ray
         try:
             ray.init(address=address or None, logging_level=logging.ERROR, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of many types, plain ones among them
             reason = " ".join(str(error).split())[:300]
             raise UsageError(f"--on ray{f':{address}' if address else ''}: no cluster answers: {reason}") from error
 

@@ -22,6 +22,7 @@ from flowrl.cli import run
 from flowrl.config import recipe, schema
 from flowrl.config.recipe import Recipe
 from flowrl.envs import checking
+from flowrl.experiments.suite import engines
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -32,6 +33,7 @@ PAGES = [
 ]
 SLOW = {
     "README",
+    "clusters",
     "recipes",
     "fewer_evaluations",
     "samplers",
@@ -49,6 +51,10 @@ NOT_RUN = {  # the beginning of a line -> why the test does not run it
     "pip install": "needs a network",
     "flowrl --install-completion": "changes the start-up file of the user's shell",
     "tensorboard ": "is a server that does not end",
+    "cd /shared": "goes to a drive of the reader's",
+    "squeue ": "asks a SLURM cluster",
+    "scancel ": "asks a SLURM cluster",
+    "ray ": "begins and ends a Ray cluster; tests/experiments/test_clusters.py makes one",
     "flowrl view": "is a server that does not end; tests/cli/test_view.py opens its page",
 }
 SHORTER = {  # command -> options that follow those of the page, and win over them
@@ -135,6 +141,11 @@ def shortened(words: list[str]) -> list[str]:
     if command == "suite":
         options = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
         arguments = [*arguments[:2], *arguments[options:]]
+    if "--on" in arguments:  # the engine is checked, and the trials are made here
+        place = arguments.index("--on")
+        engine, _, options = arguments[place + 1].partition(":")
+        assert engine == "ray" or engines.slurm_options(options).cluster == "slurm"
+        arguments = [*arguments[:place], *arguments[place + 2 :]]
     if command == "samplers" and "check" in arguments:
         return arguments
     if "--dry-run" in arguments:

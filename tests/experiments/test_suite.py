@@ -31,6 +31,7 @@ from flowrl.experiments.suite.trial import (
     read_record,
     write_record,
 )
+from flowrl.storage import lock
 from flowrl.storage.lock import RunLock
 from tests.other_process import Command
 
@@ -415,7 +416,7 @@ def test_after_kill_9_the_next_suite_waits_for_the_orphaned_processes(folder: Pa
     os.kill(process.pid, signal.SIGKILL)
     process.end()
     asked_again = {"algorithms": ("fpo",), "out": Path("new")}
-    assert scheduler.lock(make_jobs(asked(**asked_again))[0].log) is None  # the orphan has it
+    assert lock.lock_file(make_jobs(asked(**asked_again))[0].log) is None  # the orphan has it
     outcome, lines = run(**asked_again)
     assert outcome.exit_code == 0
     assert any("locked by another process" in line for line in lines)

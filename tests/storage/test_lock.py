@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -92,16 +90,6 @@ def test_never_do_two_processes_hold_it(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert found == ["done"] * 3
-
-
-def test_a_file_system_without_locks_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def flock(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    held = RunLock(tmp_path)
-    assert not held.works
-    held.release()
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_storage_error(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ OtherEnv = Annotated[
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
+On = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENGINE",
+        help="Make the trials on a cluster, --jobs at a time: slurm, slurm:partition=gpu,timeout_min=600, ray or "
+        "ray:ADDRESS. Default: in processes of this machine.",
+    ),
+]
 
 Imports = Annotated[
     list[str] | None,

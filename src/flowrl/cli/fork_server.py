@@ -6,6 +6,7 @@ when the socket is closed; commands that still run then go on.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import selectors
@@ -17,8 +18,10 @@ from types import FrameType
 from typing import Any
 
 from flowrl.experiments.signals import STOP_SIGNALS
+from flowrl.experiments.suite.processes import END_WITH_PARENT
 
 REQUEST_BYTES = 1 << 20
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 def serve(channel: socket.socket) -> list[str] | None:
@@ -27,6 +30,7 @@ def serve(channel: socket.socket) -> list[str] | None:
     woken, wake = socket.socketpair()
     for end in (woken, wake):
         end.setblocking(False)
+    server = os.getpid()
     signal.set_wakeup_fd(wake.fileno())
     signal.signal(signal.SIGCHLD, _nothing)
     for number in STOP_SIGNALS:  # a signal to all processes must not hide how the commands end
@@ -47,6 +51,8 @@ def serve(channel: socket.socket) -> list[str] | None:
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # one for the fork waits until it is ready for it
             if os.fork() == 0:
                 signal.set_wakeup_fd(-1)
+                if END_WITH_PARENT in os.environ:
+                    _end_with(server)
                 return _begin(json.loads(request), descriptors, ignored, channel)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             for descriptor in descriptors:
@@ -65,6 +71,13 @@ def _tell_ended(channel: socket.socket) -> None:
             if pid == 0:
                 return
             channel.send(json.dumps({"ended": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _end_with(parent: int) -> None:
+    """Let the system send SIGTERM to this fork, whose stop signals are blocked, when its `parent` ends (Linux)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it has ended already
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _begin(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, repeated
+from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, On, choice, repeated
 from flowrl.cli.output import cell, next_command, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.contracts.errors import UsageError
@@ -53,6 +53,7 @@ def suite(
     out: Annotated[Path, typer.Option(help="Folder of the results: OUT/recipe/algorithm/seed0/….")] = Path(
         "runs/suite"
     ),
+    on: On = None,
     imports: Imports = None,
     json: Json = False,
 ) -> int:
@@ -64,7 +65,7 @@ def suite(
     that fails is recorded and the others go on; the exit code is then 3 if any diverged, else that of the first
     failure.
     """
-    from flowrl.experiments.suite import plan, scheduler
+    from flowrl.experiments.suite import engines, plan, scheduler
 
     chosen = plan.SuiteOptions(
         recipes=tuple(recipes),
@@ -77,14 +78,15 @@ def suite(
         imports=tuple(imports or ()),
         grid=tuple(grid or ()),
     )
-    work = plan.make_jobs(chosen)
+    work = plan.make_jobs(chosen, elsewhere=on is not None)
+    executor = engines.open_executor(on, out, jobs)
     with progress_bar() as bar:
 
         def watch(state: SuiteProgress) -> None:
             trials = f"{state.finished} of {state.number} trials done"
             bar.update("; ".join(filter(None, (trials, ", ".join(state.running[:2])))), state.done, state.number)
 
-        outcome = scheduler.run(work, jobs, say, watch)
+        outcome = scheduler.run(work, jobs, say, watch, executor)
     if json:
         counts = {state: outcome.count(state) for state in STATES}
         stopped_by = outcome.signal.name if outcome.signal else None
@@ -99,6 +101,7 @@ def suite(
         again = [*recipes, "--algorithms", algorithms, "--seeds", seeds]
         again += ["--steps", steps] if steps else []
         again += [*repeated("--set", overrides), *repeated("--import", imports), *repeated("--grid", grid)]
+        again += ["--on", on] if on else []
         next_command("flowrl suite", *again, "--jobs", jobs, "--episodes", episodes, "--out", out)
     elif outcome.count("finished", "kept"):
         next_command("flowrl compare", out)

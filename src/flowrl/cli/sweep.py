@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, choice, import_code
+from flowrl.cli.arguments import ALL_KEYS, LARGEST_SEED, MOST_EPISODES, Imports, Json, On, choice, import_code
 from flowrl.cli.output import cell, next_command, print_facts, print_json, print_table, say
 from flowrl.cli.progress import progress_bar
 from flowrl.cli.suite import seed_numbers, step_count
 from flowrl.contracts.errors import UsageError
-from flowrl.storage.lock import Locked
+from flowrl.storage.lock import Locked, RunLock
 
 if TYPE_CHECKING:
     from flowrl.experiments.suite.scheduler import SuiteProgress
@@ -42,6 +43,7 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the sweep; default: runs/sweep-RECIPE.", show_default=False)
     ] = None,
+    on: On = None,
     imports: Imports = None,
     json: Json = False,
 ) -> int:
@@ -51,31 +53,30 @@ def sweep(
     its seeds. The first trial is the recipe as it is. The same command continues after an interruption. Writes
     best.yaml, which `flowrl train` takes.
     """
-    from flowrl.experiments import run_folder
+    from flowrl.experiments.suite import engines
     from flowrl.experiments.sweep import study as studies
     from flowrl.experiments.sweep.runner import SweepRunner
+    from flowrl.experiments.sweep.shared_study import alone
 
     choice("--pruner", pruner, studies.PRUNERS)
     studies.optuna()
     import_code(imports)
     options = _options(recipe, space, trials, seeds, steps, overrides or [], episodes, pruner, seed, out)
     options = replace(options, imports=tuple(imports or ()))
+    executor = engines.open_executor(on, options.out, jobs)
     options.out.mkdir(parents=True, exist_ok=True)
-    try:
-        held = run_folder.lock(options.out)
-    except Locked as error:
-        raise UsageError(f"{options.out}: another flowrl sweep works in this folder. Choose another --out.") from error
-    try:
-        study = studies.open_study(options, jobs)
-        with progress_bar() as bar:
+    with ExitStack() as stack:
+        if not studies.is_shared(options.out):
+            stack.callback(_the_only_process(options.out).release)
+        with alone(options.out):
+            study = studies.open_study(options, jobs)
+        bar = stack.enter_context(progress_bar())
 
-            def watch(state: SuiteProgress) -> None:
-                words = f"{state.finished} of {state.number} trials done"
-                bar.update("; ".join(filter(None, (words, ", ".join(state.running[:2])))), state.done, state.number)
+        def watch(state: SuiteProgress) -> None:
+            words = f"{state.finished} of {state.number} trials done"
+            bar.update("; ".join(filter(None, (words, ", ".join(state.running[:2])))), state.done, state.number)
 
-            outcome = SweepRunner(study, options, jobs, say, watch).run()
-    finally:
-        held.release()
+        outcome = SweepRunner(study, options, jobs, say, watch, executor).run()
     stopped_by = outcome.signal.name if outcome.signal else None
     _print(study, options, stopped_by, as_json=json)
     if outcome.signal:
@@ -84,6 +85,19 @@ def sweep(
     if best.is_file():
         next_command("flowrl train", best, "--seed", max(options.seeds) + 1)
     return outcome.exit_code
+
+
+def _the_only_process(out: Path) -> RunLock:
+    """Lock the folder of a sweep in an SQLite database. Raises UsageError when another process works on it."""
+    from flowrl.experiments import run_folder
+
+    try:
+        return run_folder.lock(out)
+    except Locked as error:
+        raise UsageError(
+            f"{out}: another flowrl sweep works in this folder, whose study is in an SQLite database of an older "
+            "version. Several processes cannot share that: wait for it, or choose another --out."
+        ) from error
 
 
 def _options(

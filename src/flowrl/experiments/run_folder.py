@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,16 +22,15 @@ CONFIG = "config.yaml"
 TEMPORARY = ".*.tmp*"
 LEFTOVERS = (CONFIG, "diverged.pt", "events.out.tfevents.*", trackers.IDS, TEMPORARY)
 """What a run that was killed before it first saved may leave, besides its metrics, and the next one replaces."""
-OWN = (*LEFTOVERS, "metrics*.jsonl", lock_file.NAME)
+OWN = (*LEFTOVERS, "metrics*.jsonl", lock_file.NAME, lock_file.CLAIM)
 """All that may lie in the folder of a run that a new one replaces."""
+OF_A_TRIAL = (*LEFTOVERS, jsonl.NAME, "*.pt", "*.json")
+"""What a trial of a suite that has to begin again may have left: its records and best.pt as well."""
 
 
 def lock(folder: Path) -> RunLock:
     """Lock the run in `folder` for this process. Raises Locked when another one writes to it."""
-    held = RunLock(folder)
-    if not held.works:
-        say(f"{folder} is on a file system without locks: flowrl cannot refuse a second training in it.")
-    return held
+    return RunLock(folder)
 
 
 def new(out: Path, stem: str, name: str | None, config: str) -> tuple[Path, RunLock]:
@@ -74,7 +74,7 @@ def _is_free(folder: Path, config: str | None) -> bool:
     held = list(folder.iterdir())
     if not all(path.is_file() and any(path.match(pattern) for pattern in OWN) for path in held):
         return False
-    if all(path.name == lock_file.NAME or path.match(TEMPORARY) for path in held):
+    if all(path.name in (lock_file.NAME, lock_file.CLAIM) or path.match(TEMPORARY) for path in held):
         return True
     try:
         data = read_bounded(folder / CONFIG, yaml_reader.MAX_BYTES)
@@ -84,11 +84,16 @@ def _is_free(folder: Path, config: str | None) -> bool:
     return config is None or data.decode(errors="replace") == config
 
 
-def _clear(folder: Path) -> None:
-    """Remove what an unsaved run has left; its metrics, if it has any, are kept under another name."""
-    for pattern in LEFTOVERS:
+def remove(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove the files in `folder` that match one of `patterns`, such as `OF_A_TRIAL`."""
+    for pattern in patterns:
         for path in folder.glob(pattern):
             path.unlink()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an unsaved run has left; its metrics, if it has any, are kept under another name."""
+    remove(folder, LEFTOVERS)
     metrics = folder / jsonl.NAME
     if metrics.is_file() and metrics.stat().st_size:
         kept = folder / f"{metrics.stem}-unsaved{metrics.suffix}"

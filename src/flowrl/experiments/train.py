@@ -28,6 +28,7 @@ from flowrl.experiments.warm_start import InitialWeights
 from flowrl.reporting import jsonl, trackers
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
+from flowrl.storage.lock import RunLock
 from flowrl.training.loop import Metrics
 from flowrl.training.warning_signs import WarningSigns
 
@@ -219,7 +220,7 @@ def train(
     config, content, folder = planned.config, planned.content, planned.folder
     with ExitStack() as stack:
         if folder is not None:
-            stack.callback(run_folder.lock(folder).release)
+            stack.callback((lock := run_folder.lock(folder)).release)
             _refuse_other_checkpoint(planned)
         run = Run(config)
         stack.callback(run.env.close)
@@ -258,7 +259,7 @@ def train(
         if reporters.missing:
             say(reporters.missing)
         checkpoint.clean(folder)
-        return _train(run, folder, reporters, calls, is_new=content is None)
+        return _train(run, folder, reporters, calls, lock, is_new=content is None)
 
 
 def _refuse_other_checkpoint(planned: TrainPlan) -> None:
@@ -285,7 +286,9 @@ def _finished(planned: TrainPlan) -> TrainResult:
     return TrainResult(planned.folder, int(progress["env_steps"]), progress["seconds"], 0.0, 0, last, [], None)
 
 
-def _train(run: Run, folder: Path, reporters: Reporters, calls: Callbacks, *, is_new: bool) -> TrainResult:
+def _train(
+    run: Run, folder: Path, reporters: Reporters, calls: Callbacks, lock: RunLock, *, is_new: bool
+) -> TrainResult:
     saver = Saver(run, folder, reporters, has_config=is_new)
     signs = WarningSigns()
     last: Metrics = {}
@@ -293,6 +296,7 @@ def _train(run: Run, folder: Path, reporters: Reporters, calls: Callbacks, *, is
     with StopSignal(_finish_iteration) as stop:
 
         def report(metrics: Metrics) -> None:
+            lock.check()
             last.update(metrics)
             reporters(int(metrics["iteration"]), metrics)
             saver.take(metrics)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from flowrl.reporting.metrics import metric
+from flowrl.storage import claim
 from flowrl.storage.files import unwritable
 
 
@@ -64,7 +64,7 @@ def _wait_for_a_later_name(folder: Path) -> None:
     otherwise drop the points of the resumed run.
     """
     names = sorted(path.name for path in folder.glob("events.out.tfevents.*"))
-    host, process = socket.gethostname(), os.getpid()
+    host, process = claim.host(), os.getpid()
     for _ in range(11):
         if not names or names[-1] < f"events.out.tfevents.{int(time.time()):010d}.{host}.{process}":
             return

@@ -9,12 +9,19 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from flowrl.contracts import regular_files
 from flowrl.contracts.errors import DISK_ERRORS, StorageError, UsageError, did_you_mean
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""The errors of `flock` on a drive that has no locks."""
+
+ORPHAN_S = 86_400  # the age of a temporary file that nobody writes any more, where that cannot be seen by its lock
 
 
 @contextmanager
@@ -110,7 +117,11 @@ def temporary(path: Path, suffix: str = "") -> Iterator[Path]:
         part = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp{suffix}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
             if os.fstat(descriptor).st_nlink > 0:  # else `remove_orphans` came between open and lock: try again
                 yield part
                 return
@@ -128,12 +139,21 @@ def remove_orphans(folder: Path, pattern: str) -> list[Path]:
     for part in folder.glob(f".{pattern}.*.tmp"):
         try:
             with regular_files.open_regular(part, sys.maxsize) as file:  # a pipe would be waited for
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
-                part.unlink()
-                removed.append(part)
+                if not _is_written(file):
+                    part.unlink()
+                    removed.append(part)
         except (OSError, ValueError):
             continue
     return removed
+
+
+def _is_written(file: BinaryIO) -> bool:
+    """Return whether the writer of a temporary file lives, or may live, on a drive without locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in NO_LOCKS or time.time() - os.fstat(file.fileno()).st_mtime < ORPHAN_S
+    return False
 
 
 @contextmanager

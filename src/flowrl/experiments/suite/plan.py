@@ -57,6 +57,7 @@ class Job:
     overrides: tuple[str, ...]  # key.path=value, those of the suite included
     config: dict[str, Any]  # resolved
     episodes: int
+    recipe: Path | None = None  # a file with the resolved configuration, where the trial is trained from that
 
     @property
     def evaluation_seed(self) -> int:
@@ -72,8 +73,10 @@ class Job:
 # --- planning -------------------------------------------------------------------------------------
 
 
-def make_jobs(plan: SuiteOptions) -> list[Job]:
+def make_jobs(plan: SuiteOptions, *, elsewhere: bool = False) -> list[Job]:
     """Resolve the configuration of every trial; all trials of one seed come before the next seed.
+
+    Trials that are made `elsewhere` may use devices that this machine does not have.
 
     Errors that would end a trial's process at once are raised here, before anything is trained: UsageError when a
     recipe does not fit one of the algorithms or an option is wrong, and the errors of `flowrl.envs.factory.make` when
@@ -89,7 +92,7 @@ def make_jobs(plan: SuiteOptions) -> list[Job]:
         for algorithm in plan.algorithms
         for cell in cells
     ]
-    _check_devices_and_environments(jobs)
+    _check_devices_and_environments(jobs, elsewhere)
     return jobs
 
 
@@ -123,7 +126,7 @@ def _sets_simulation_threads(override: str) -> bool:
     return key == "env.threads" or (key == "env" and "threads:" in value)
 
 
-def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
+def _check_devices_and_environments(jobs: Sequence[Job], elsewhere: bool) -> None:
     """Check that every trial's device exists and its environment can be made, once for equal settings.
 
     The rest of a configuration, above all the sampler, was checked when it was resolved.
@@ -134,7 +137,8 @@ def _check_devices_and_environments(jobs: Sequence[Job]) -> None:
         parts = (config.device, config.init_from, config.env.model_copy(update={"count": 1}))
         if parts not in checked:
             checked.append(parts)
-            device_of(config)
+            if not elsewhere:
+                device_of(config)
             env = factory.make(config.env, count=1)
             env.close()
             if (initial := warm_start.read(config)) is not None:

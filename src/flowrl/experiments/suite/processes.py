@@ -21,6 +21,8 @@ from typing import IO, BinaryIO
 
 POLL_S = 0.02
 MESSAGE_BYTES = 4096
+END_WITH_PARENT = "FLOWRL_END_WITH_PARENT"
+"""The environment variable under which commands get SIGTERM when the process that has started them ends (Linux)."""
 
 
 class ForkServer:

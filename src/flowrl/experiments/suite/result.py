@@ -12,9 +12,9 @@ from flowrl import __version__
 from flowrl.config import fingerprint
 from flowrl.contracts.errors import BUG
 from flowrl.evaluation.machine import machine
-from flowrl.experiments.suite.plan import Job
+from flowrl.experiments.suite.plan import Job, TrialStatus
 from flowrl.experiments.suite.trial import EVALUATION, FAILURE, Failure, Trial, TrialRecord, noise_label, write_record
-from flowrl.experiments.suite.worker import WorkerProcess
+from flowrl.experiments.suite.worker import WorkerProcess, WorkerStep
 from flowrl.policies import noise_modes
 from flowrl.reporting.numbers import duration
 from flowrl.storage import checkpoint
@@ -55,6 +55,15 @@ class TrialResult:
         returns = [f"{value:.4g} {noise_label(mode, config)}" for mode, value in self.returns.items()]
         steps, seconds = self.record.env_steps, self.record.seconds
         return f"return {', '.join(returns)}; {steps:,} steps in {duration(seconds)}"
+
+
+def existing(job: Job, status: TrialStatus) -> TrialResult | None:
+    """Return the result that a trial has already; None where something is left to do."""
+    if status.todo != "nothing":
+        return None
+    if status.record is not None:
+        return TrialResult(job.trial, "kept", status.record)
+    return TrialResult(job.trial, "diverged", failure=status.failure)
 
 
 def conclude(worker: WorkerProcess, parallel: int) -> TrialResult:
@@ -111,13 +120,18 @@ def _record(job: Job, evaluations: dict[str, Any], parallel: int) -> TrialRecord
 
 def _failed(worker: WorkerProcess, message: str) -> TrialResult:
     job = worker.job
-    failure = Failure(
+    failure = failure_of(job, worker.step, worker.exit_code or BUG, message)
+    write_record(job.folder / FAILURE, failure)
+    return TrialResult(job.trial, "diverged" if failure.diverged else "failed", failure=failure)
+
+
+def failure_of(job: Job, step: WorkerStep, exit_code: int, message: str) -> Failure:
+    """Return the record of a trial that failed in a `step`."""
+    return Failure(
         flowrl=__version__,
-        stage=worker.step,
-        exit_code=worker.exit_code or BUG,
+        stage=step,
+        exit_code=exit_code,
         message=message,
         digest=fingerprint.digest(job.config),
         config=job.config,
     )
-    write_record(job.folder / FAILURE, failure)
-    return TrialResult(job.trial, "diverged" if failure.diverged else "failed", failure=failure)

@@ -1,9 +1,4 @@
-"""Run the trials of a suite, several worker processes at a time.
-
-The process that holds the lock on a trial's log file works on the trial. Worker processes inherit that lock, so it is
-held even after the suite itself was killed: the next suite waits for them. It also waits for a `flowrl train` that
-somebody has started in the trial's folder, which has locked that.
-"""
+"""Run the trials of a suite, several at a time, in processes of this machine or by a cluster."""
 
 from __future__ import annotations
 
@@ -12,25 +7,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
+from dataclasses import dataclass
 
-from flowrl.contracts.errors import TrainingDiverged
 from flowrl.experiments.signals import StopSignal
-from flowrl.experiments.suite import plan, worker
+from flowrl.experiments.suite import executor as executors
+from flowrl.experiments.suite import plan
 from flowrl.experiments.suite.eta import DurationEstimator
-from flowrl.experiments.suite.plan import Job, Todo, TrialStatus
-from flowrl.experiments.suite.result import TrialResult, conclude
-from flowrl.experiments.suite.trial import FAILURE, Trial
-from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
+from flowrl.experiments.suite.executor import Executor, Report, RetryTimes, RunningTrial
+from flowrl.experiments.suite.local import DIVERGED, LocalExecutor
+from flowrl.experiments.suite.plan import Job, Todo
+from flowrl.experiments.suite.result import TrialResult, existing
+from flowrl.experiments.suite.trial import Trial
+from flowrl.experiments.suite.worker import SIGNALLED
 from flowrl.reporting.numbers import duration
-from flowrl.storage import lock as run_lock
 
 POLL_S = 0.1
 WATCH_S = 1.0
-FILES_OF_A_RUN = ("config.yaml", "metrics.jsonl", "events.out.tfevents.*", "*.pt", ".*.tmp", "*.json")
-DIVERGED = TrainingDiverged.exit_code
 
 TODO_LABELS: dict[Todo, str] = {
     "nothing": "done",
@@ -38,9 +30,6 @@ TODO_LABELS: dict[Todo, str] = {
     "resume": "to continue",
     "train": "to train",
 }
-STARTED: dict[Todo, str] = {"train": "started", "resume": "continued", "evaluate": "evaluating"}
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -74,76 +63,80 @@ class SuiteProgress:
 
 
 def run(
-    jobs: Sequence[Job], parallel: int, report: Report, watch: Callable[[SuiteProgress], None] | None = None
+    jobs: Sequence[Job],
+    parallel: int,
+    report: Report,
+    watch: Callable[[SuiteProgress], None] | None = None,
+    executor: Executor | None = None,
+    patience_s: float | None = None,
 ) -> SuiteOutcome:
     """Run every trial that is not finished, `parallel` at a time, until all have ended or a signal stops the suite.
 
-    `report` is called with a line when a trial starts or ends, `watch` once a second. Raises UsageError when a trial
-    was made with other settings (nothing has started then) and StorageError when a record cannot be written.
+    `report` is called with a line when a trial starts or ends, `watch` once a second. Trials are made by `executor`,
+    default: by processes of this machine. A trial that another process has locked is waited for, at most for
+    `patience_s` seconds; it is unfinished then. Raises UsageError when a trial was made with other settings (nothing
+    has started then) and StorageError when a record cannot be written.
     """
     statuses = [plan.status(job) for job in jobs]
     counts = Counter(status.todo for status in statuses)
     numbers = ", ".join(f"{counts[todo]} {words}" for todo, words in TODO_LABELS.items() if counts[todo])
     report(f"{len(jobs)} trials: {numbers}; {parallel} at a time")
-    scheduler = _Scheduler(len(jobs), parallel, report, watch)
+    scheduler = _Scheduler(len(jobs), parallel, report, watch, executor or LocalExecutor(parallel), patience_s)
     for job, status in zip(jobs, statuses, strict=True):
-        scheduler.add(job, status)
+        scheduler.add(job, existing(job, status))
     stopped_by = scheduler.run()
     return SuiteOutcome(
         [scheduler.results.get(job.trial, TrialResult(job.trial, "unfinished")) for job in jobs], stopped_by
     )
 
 
-@dataclass(frozen=True)
-class _RunningTrial:
-    """A trial with a worker process."""
-
-    worker: WorkerProcess
-    from_start: bool  # trained from the beginning, not continued
-    started: float  # seconds of the monotonic clock
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self.started
-
-
 class _Scheduler:
-    """Keeps `parallel` worker processes running while trials are waiting."""
+    """Keeps `parallel` trials running while others are waiting."""
 
     def __init__(
-        self, number: int, parallel: int, report: Report, watch: Callable[[SuiteProgress], None] | None
+        self,
+        number: int,
+        parallel: int,
+        report: Report,
+        watch: Callable[[SuiteProgress], None] | None,
+        executor: Executor,
+        patience_s: float | None,
     ) -> None:
         self.results: dict[Trial, TrialResult] = {}
         self._waiting: list[Job] = []
-        self._running: dict[Trial, _RunningTrial] = {}
+        self._running: dict[Trial, RunningTrial] = {}
         self._number = number
         self._parallel = parallel
         self._report = report
         self._watch = watch
+        self._executor = executor
+        self._patience_s = patience_s
         self._next_watch = 0.0
         self._durations = DurationEstimator()
-        self._reported_locked: set[Trial] = set()
+        self._retries = RetryTimes()
 
-    def add(self, job: Job, status: TrialStatus) -> None:
+    def add(self, job: Job, result: TrialResult | None) -> None:
         """Take over a result that exists already, or put the job at the end of the queue."""
-        if status.record is not None and status.todo == "nothing":
-            self.results[job.trial] = TrialResult(job.trial, "kept", status.record)
-        elif status.failure is not None and status.todo == "nothing":
-            self.results[job.trial] = TrialResult(job.trial, "diverged", failure=status.failure)
-            self._report(f"{job.trial}: diverged before and would diverge again; remove {job.folder} to try it again")
-        else:
+        if result is None:
             job.folder.mkdir(parents=True, exist_ok=True)  # a comparison says that the trial is missing
             self._waiting.append(job)
+            return
+        self.results[job.trial] = result
+        if result.state == "diverged":
+            self._report(f"{job.trial}: diverged before and would diverge again; remove {job.folder} to try it again")
 
     def run(self) -> signal.Signals | None:
         """Run until no trial is left, or a signal has stopped all of them; returns that signal."""
+        stopping = False  # the executor knows of the signal
         with StopSignal() as stop, closing(self):
             while self._running or (self._waiting and not stop.signal):
                 for _ in range(stop.take()):
-                    self._interrupt(stop)
+                    self._executor.interrupt(list(self._running.values()), stop, self._report)
+                    stopping = True
                 if not stop.signal:
                     self._start_waiting()
-                self._advance_ended(stopping=stop.signal is not None)
+                for trial in list(self._running.values()):
+                    self._advance(trial, stopping=stopping)
                 self._show_progress()
                 time.sleep(POLL_S)
         return stop.signal
@@ -152,80 +145,57 @@ class _Scheduler:
         if self._watch is None or time.monotonic() < self._next_watch:
             return
         self._next_watch = time.monotonic() + WATCH_S
-        workers = {trial: running.worker for trial, running in self._running.items()}
-        shares = {trial: worker.share for trial, worker in workers.items()}
-        words = tuple(
-            f"{trial} {'evaluating' if workers[trial].step == 'evaluate' else f'{share:.0%}'}"
-            for trial, share in shares.items()
-        )
+        words = tuple(f"{trial} {running.words}" for trial, running in self._running.items())
         finished = len(self.results)
-        self._watch(SuiteProgress(finished, finished + sum(shares.values()), self._number, words))
+        done = finished + sum(running.share for running in self._running.values())
+        self._watch(SuiteProgress(finished, done, self._number, words))
 
     def close(self) -> None:
-        """Terminate all child processes: there are some only after an error in this process."""
-        worker.terminate_all([running.worker for running in self._running.values()])
-
-    def _interrupt(self, stop: StopSignal) -> None:
-        workers = [running.worker for running in self._running.values()]
-        worker.interrupt_all(workers, stop, len(workers), self._report)
+        """Terminate all running trials: there are some only after an error in this process."""
+        executors.end_all(list(self._running.values()))
 
     def _start_waiting(self) -> None:
         """Start waiting trials while there is room; a trial that another process has locked is tried again later."""
         for job in list(self._waiting):
             if len(self._running) >= self._parallel:
                 return
-            log = None if run_lock.is_locked(job.folder) else lock(job.log)
-            if log is not None:
-                self._waiting.remove(job)
-                self._reported_locked.discard(job.trial)
-                self._start(job, log)
-            elif job.trial not in self._reported_locked:
-                self._reported_locked.add(job.trial)
-                self._report(f"{job.trial}: locked by another process (log: {job.log}); waiting")
+            if not self._retries.is_due(job.trial):
+                continue
+            begun = self._executor.start(job, self._report)
+            if begun is None:
+                self._wait_for(job)
+                continue
+            self._waiting.remove(job)
+            self._retries.forget(job.trial)
+            if isinstance(begun, TrialResult):
+                self.add(job, begun)
+            else:
+                self._running[job.trial] = begun
+                self._report_progress(f"{job.trial}: {begun.beginning}")
 
-    def _start(self, job: Job, log: BinaryIO) -> None:
-        status = plan.status(job)  # read again: another process may have worked on the trial meanwhile
-        todo = status.todo
-        if todo == "nothing":
-            log.close()
-            self.add(job, status)
+    def _wait_for(self, job: Job) -> None:
+        """Look at a locked trial again later, unless it has been locked for too long."""
+        if self._retries.postpone(job.trial):
+            self._report(f"{job.trial}: locked by another process (log: {job.log}); waiting")
+        if self._patience_s is not None and self._retries.waited(job.trial) > self._patience_s:
+            self._waiting.remove(job)
+
+    def _advance(self, running: RunningTrial, *, stopping: bool) -> None:
+        """Record the result of a trial that has ended; one that has lost its worker waits for another one."""
+        result = running.poll(stopping=stopping)
+        if result is None:
             return
-        if status.reason:
-            self._report(f"{job.trial}: {status.reason}; repeating the evaluation")
-        if todo == "train":
-            remove_unsaved_run(job.folder)
-        (job.folder / FAILURE).unlink(missing_ok=True)
-        started = time.monotonic()
-        evaluate = todo == "evaluate"
-        process = worker.evaluate(job, log) if evaluate else worker.train(job, log, resume=todo == "resume")
-        self._running[job.trial] = _RunningTrial(process, todo == "train", started)
-        self._report_progress(f"{job.trial}: {STARTED[todo]}")
-
-    def _advance_ended(self, *, stopping: bool) -> None:
-        for running in list(self._running.values()):
-            if running.worker.ended:
-                self._advance(running, stopping=stopping)
-
-    def _advance(self, running: _RunningTrial, *, stopping: bool) -> None:
-        """The worker process of `running` has ended: start the evaluation, or record the result."""
-        job, code = running.worker.job, running.worker.exit_code
-        trained = code == 0 and running.worker.step == "train"
-        if stopping and (trained or code not in (0, DIVERGED)):  # the next suite continues from its checkpoint
-            self._remove(running)
-        elif trained:
-            self._running[job.trial] = replace(running, worker=worker.evaluate(job, running.worker.log))
-        else:
-            result = conclude(running.worker, self._parallel)
-            self._remove(running)
-            self.results[job.trial] = result
-            if result.record is not None:
-                at_least = 0.0 if running.from_start else result.record.seconds  # evaluations are not in it
-                self._durations.learn(job.trial, max(running.elapsed, at_least))
-            self._report_progress(f"{job.trial}: {result.summary()}")
-
-    def _remove(self, running: _RunningTrial) -> None:
-        del self._running[running.worker.job.trial]
-        running.worker.close()
+        trial = running.job.trial
+        del self._running[trial]
+        if result.state == "unfinished":
+            if not stopping:
+                self._retries.postpone(trial)
+                self._waiting.insert(0, running.job)
+            return
+        self.results[trial] = result
+        if result.record is not None:
+            self._durations.learn(trial, running.duration(result.record))
+        self._report_progress(f"{trial}: {result.summary()}")
 
     def _report_progress(self, text: str) -> None:
         seconds = self._durations.remaining(
@@ -235,20 +205,3 @@ class _Scheduler:
         )
         left = f"; about {duration(seconds)} left" if seconds else ""
         self._report(f"[{len(self.results)}/{self._number}] {text}{left}")
-
-
-def lock(log: Path) -> BinaryIO | None:
-    """Open the log file for appending and lock it; None when another process holds the lock."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    file = log.open("ab")
-    if run_lock.try_lock(file) is False:  # None: on a file system without locks other processes cannot be noticed
-        file.close()
-        return None
-    return file
-
-
-def remove_unsaved_run(folder: Path) -> None:
-    """Remove the files of a run that was killed before it first saved."""
-    for pattern in FILES_OF_A_RUN:
-        for path in folder.glob(pattern):
-            path.unlink()

@@ -6,20 +6,19 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from flowrl.config import named_code
 from flowrl.contracts.errors import BUG
-from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite import processes
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.processes import ForkedProcess
 from flowrl.experiments.suite.trial import noise_scales
 from flowrl.reporting import jsonl
 from flowrl.storage import checkpoint
+from flowrl.storage.lock import LockedFile
 
 SIGNALLED = 128  # + the signal's number: the exit code of a process that a signal ended, as in a shell
 
@@ -36,7 +35,7 @@ class WorkerProcess:
 
     step: WorkerStep
     job: Job
-    log: BinaryIO  # locked until `close`
+    log: LockedFile  # locked until `close`
     process: ForkedProcess | subprocess.Popen[bytes]
     log_offset: int  # bytes of the log that were written before the process started
 
@@ -54,14 +53,7 @@ class WorkerProcess:
     @property
     def share(self) -> float:
         """The share of its environment steps that a training has done, in [0, 1]; 1 for an evaluation."""
-        if self.step == "evaluate":
-            return 1.0
-        with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-            with (self.job.folder / jsonl.NAME).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-                last = json.loads(file.read().splitlines()[-1])
-            return min(1.0, max(0.0, float(last["env_steps"]) / self.job.config["total_steps"]))
-        return 0.0
+        return 1.0 if self.step == "evaluate" else trained_share(self.job)
 
     def interrupt(self, count: int) -> None:
         """Ask the process to stop, which lets a training save itself; kill it from the second call on (`count`)."""
@@ -97,41 +89,29 @@ class WorkerProcess:
         self.log.close()
 
 
-def interrupt_all(
-    workers: Sequence[WorkerProcess], stop: StopSignal, number: int, report: Callable[[str], None]
-) -> None:
-    """Pass a stop signal on to the processes of `number` running trials, and report the first one."""
-    assert stop.signal is not None  # noqa: S101  for the type checker
-    if stop.count == 1 and number:
-        report(
-            f"{stop.signal.name}: {number} running; each finishes its iteration and saves. A second signal stops them "
-            "at once."
-        )
-    for process in workers:
-        process.interrupt(stop.count)
+def trained_share(job: Job) -> float:
+    """Return the share of its environment steps that a trial has done, in [0, 1], by its metrics."""
+    with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+        with (job.folder / jsonl.NAME).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            last = json.loads(file.read().splitlines()[-1])
+        return min(1.0, max(0.0, float(last["env_steps"]) / job.config["total_steps"]))
+    return 0.0
 
 
-def terminate_all(workers: Sequence[WorkerProcess]) -> None:
-    """Terminate the processes and wait for them."""
-    for process in workers:
-        process.interrupt(1)
-        process.process.wait()
-        process.close()
-
-
-def train(job: Job, log: BinaryIO, *, resume: bool) -> WorkerProcess:
+def train(job: Job, log: LockedFile, *, resume: bool) -> WorkerProcess:
     """Start the training of a trial, from its checkpoint with `resume`, else from the beginning."""
     if resume:
         arguments = ["--resume", job.folder, *named_code.import_words(job.config), "--set"]
         arguments += [f"threads={job.config['threads']}", "--set", f"device={job.config['device']}"]
     else:
-        arguments = [job.source, "--out", job.folder.parent, "--name", job.folder.name]
-        arguments += [word for override in job.overrides for word in ("--set", override)]
+        arguments = [job.recipe or job.source, "--out", job.folder.parent, "--name", job.folder.name]
+        arguments += [word for override in job.overrides for word in ("--set", override) if job.recipe is None]
         arguments += named_code.import_words({"imports": job.config["imports"]})
-    return _start("train", job, log, ["train", *map(str, arguments), "--json"], output=log)
+    return _start("train", job, log, ["train", *map(str, arguments), "--json"], output=log.file)
 
 
-def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
+def evaluate(job: Job, log: LockedFile) -> WorkerProcess:
     """Start the evaluation of a trained trial under every noise; its output is a JSON document."""
     arguments = [job.folder / checkpoint.LATEST, "--noise", "random"]
     arguments += ["--noise-scale", ",".join(map(str, noise_scales(job.config)))]
@@ -140,10 +120,10 @@ def evaluate(job: Job, log: BinaryIO) -> WorkerProcess:
     return _start("evaluate", job, log, ["eval", *map(str, arguments), "--json"], output=None)
 
 
-def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], output: BinaryIO | None) -> WorkerProcess:
-    log.write(f"$ flowrl {' '.join(arguments)}\n".encode())
-    log.flush()
-    offset = log.tell()
+def _start(step: WorkerStep, job: Job, log: LockedFile, arguments: list[str], output: BinaryIO | None) -> WorkerProcess:
+    log.file.write(f"$ flowrl {' '.join(arguments)}\n".encode())
+    log.file.flush()
+    offset = log.file.tell()
     variables = os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"]))
-    process = processes.start(arguments, variables, stderr=log, stdout=output)  # it inherits the lock with the log
+    process = processes.start(arguments, variables, stderr=log.file, stdout=output)  # it inherits the lock with the log
     return WorkerProcess(step, job, log, process, offset)

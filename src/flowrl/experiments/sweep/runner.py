@@ -16,13 +16,17 @@ from typing import Any
 
 from flowrl.contracts.errors import UsageError
 from flowrl.experiments.signals import StopSignal
-from flowrl.experiments.suite import plan, worker
+from flowrl.experiments.suite import executor as executors
+from flowrl.experiments.suite import plan
+from flowrl.experiments.suite.executor import Executor, RetryTimes, RunningTrial
+from flowrl.experiments.suite.local import LocalExecutor
 from flowrl.experiments.suite.plan import Job
-from flowrl.experiments.suite.result import TrialResult, conclude
-from flowrl.experiments.suite.scheduler import DIVERGED, POLL_S, WATCH_S, SuiteProgress, lock, remove_unsaved_run
-from flowrl.experiments.suite.trial import FAILURE, MODES, Trial, TrialRecord
-from flowrl.experiments.suite.worker import SIGNALLED, WorkerProcess
+from flowrl.experiments.suite.result import TrialResult
+from flowrl.experiments.suite.scheduler import POLL_S, WATCH_S, SuiteProgress
+from flowrl.experiments.suite.trial import MODES, Trial, TrialRecord
+from flowrl.experiments.suite.worker import SIGNALLED
 from flowrl.experiments.sweep import study as studies
+from flowrl.experiments.sweep.shared_study import SharedStudy, TakenTrial
 from flowrl.experiments.sweep.space import overrides_of
 from flowrl.experiments.sweep.study import SweepOptions
 from flowrl.policies import noise_modes
@@ -39,11 +43,10 @@ Watch = Callable[[SuiteProgress], None]
 class ActiveTrial:
     """A trial that is being worked on."""
 
-    trial: Any  # of Optuna
-    values: dict[str, Any]  # key -> value
+    taken: TakenTrial
     jobs: list[Job]  # one per seed
     returns: list[float] = field(default_factory=list)  # of the seeds that are done
-    worker: WorkerProcess | None = None
+    running: RunningTrial | None = None
     reported: int = 0  # percent of the budget of the first seed that the pruner has seen
     pruned: bool = False
     problem: str = ""  # why its values do not fit together, or ''
@@ -51,8 +54,13 @@ class ActiveTrial:
     @property
     def share(self) -> float:
         """The share of its work that is done, in [0, 1]."""
-        current = 0.0 if self.worker is None else self.worker.share
+        current = 0.0 if self.running is None else self.running.share
         return min(1.0, (len(self.returns) + current) / len(self.jobs))
+
+    @property
+    def trial(self) -> Any:
+        """The trial of Optuna."""
+        return self.taken.trial
 
     def __str__(self) -> str:
         return f"trial {self.trial.number}"
@@ -70,30 +78,44 @@ class SweepOutcome:
 class SweepRunner:
     """Asks the study for trials and works on `parallel` of them at a time."""
 
-    def __init__(self, study: Any, options: SweepOptions, parallel: int, report: Report, watch: Watch) -> None:
+    def __init__(
+        self,
+        study: Any,
+        options: SweepOptions,
+        parallel: int,
+        report: Report,
+        watch: Watch,
+        executor: Executor | None = None,
+    ) -> None:
         self._study = study
         self._options = options
         self._parallel = parallel
         self._report = report
         self._watch = watch
+        self._executor = executor or LocalExecutor(parallel)
         self._next_watch = 0.0
         self._active: list[ActiveTrial] = []
         self._failed = 0  # trials since the last one that finished
-        self._left = [trial for trial in study.trials if trial.state.name == "RUNNING"]  # by a killed sweep
+        self._shared = SharedStudy(study, options, report)
+        self._retries = RetryTimes()
 
     def run(self) -> SweepOutcome:
         """Work until all trials are done, a signal comes, or no trial works."""
         done = sum(trial.state.is_finished() for trial in self._study.trials)
-        left = f", {len(self._left)} to continue" if self._left else ""
+        left = f", {number} to continue" if (number := self._shared.left()) else ""
         self._report(f"{self._options.trials} trials: {done} done{left}; {self._parallel} at a time")
+        stopping = False  # the executor knows of the signal
         with StopSignal() as stop, closing(self):
             while self._active or (not stop.signal and self._has_more()):
                 for _ in range(stop.take()):
-                    worker.interrupt_all(self._workers(), stop, len(self._active), self._report)
+                    self._executor.interrupt(self._running(), stop, self._report)
+                    stopping = True
                 while not stop.signal and len(self._active) < self._parallel and self._has_more():
-                    self._active.append(self._next())
+                    if (taken := self._shared.next(self._mine())) is None:
+                        break
+                    self._active.append(self._begun(taken))
                 for active in list(self._active):
-                    self._advance(active, stopping=stop.signal is not None)
+                    self._advance(active, stopping=stopping)
                 self._show()
                 time.sleep(POLL_S)
         studies.write_best(self._study, self._options)
@@ -102,26 +124,23 @@ class SweepRunner:
 
     def close(self) -> None:
         """Terminate all processes: there are some only after an error in this one."""
-        worker.terminate_all(self._workers())
+        executors.end_all(self._running())
+        for active in self._active:
+            active.taken.release()
 
-    def _workers(self) -> list[WorkerProcess]:
-        return [active.worker for active in self._active if active.worker is not None]
+    def _running(self) -> list[RunningTrial]:
+        return [active.running for active in self._active if active.running is not None]
+
+    def _mine(self) -> set[int]:
+        return {active.trial.number for active in self._active}
 
     def _has_more(self) -> bool:
-        if self._failed >= FAILED_IN_A_ROW:
-            return False
-        asked = sum(trial.state.name != "WAITING" for trial in self._study.get_trials(deepcopy=False))
-        return bool(self._left) or asked < self._options.trials
+        return self._failed < FAILED_IN_A_ROW and self._shared.has_more(self._mine())
 
-    def _next(self) -> ActiveTrial:
-        """Take up a trial that was left, or ask the study for a new one."""
-        if self._left:
-            trial = studies.optuna().trial.Trial(self._study, self._left.pop(0)._trial_id)
-        else:
-            trial = self._study.ask()
-        values = {each.key: each.suggest(trial) for each in self._options.space}
-        overrides = (*self._options.base, *overrides_of(self._options.space, values))
-        folder = self._options.out / f"trial{trial.number:04d}"
+    def _begun(self, taken: TakenTrial) -> ActiveTrial:
+        """Resolve the configurations of a trial."""
+        overrides = (*self._options.base, *overrides_of(self._options.space, taken.values))
+        folder = taken.folder
         jobs, problem = [], ""
         try:
             jobs = [
@@ -137,64 +156,59 @@ class SweepRunner:
             ]
         except UsageError as error:  # values that are right each for itself may not fit together
             problem = str(error)
-        shown = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in values.items())
-        self._report(f"trial {trial.number}: {shown}")
-        return ActiveTrial(trial, values, jobs, problem=problem)
+        shown = ", ".join(f"{key.rpartition('.')[2]} {_short(value)}" for key, value in taken.values.items())
+        self._report(f"trial {taken.trial.number}: {shown}")
+        return ActiveTrial(taken, jobs, problem=problem)
 
     def _advance(self, active: ActiveTrial, *, stopping: bool) -> None:
-        """Start, watch or end the process of a trial."""
-        if active.worker is None:
+        """Start, watch or end the work on a trial."""
+        if active.running is None:
             if stopping:
-                self._active.remove(active)
+                self._drop(active)
             elif active.problem:
                 self._fail(active, "FAIL", active.problem, UsageError.exit_code)
             else:
                 self._start(active)
             return
-        if not active.worker.ended:
+        result = active.running.poll(stopping=stopping or active.pruned)
+        if result is None:
             self._report_progress(active)
             return
-        process, active.worker = active.worker, None
-        code = process.exit_code
-        if stopping and code != DIVERGED and (process.step == "train" or code != 0):
-            process.close()  # the next sweep continues from its checkpoint
-            self._active.remove(active)
+        active.running = None
+        if result.state == "unfinished" and stopping:
+            self._drop(active)  # the next sweep continues from its checkpoint
         elif active.pruned:
-            process.close()
             self._fail(active, "PRUNED", f"pruned at {active.reported} % of its budget")
-        elif code == 0 and process.step == "train":
-            active.worker = worker.evaluate(process.job, process.log)
-        else:
-            result = conclude(process, self._parallel)
-            process.close()
+        elif result.state != "unfinished":
             self._take(active, result)
+
+    def _drop(self, active: ActiveTrial) -> None:
+        self._active.remove(active)
+        active.taken.release()
+        self._shared.changed()
 
     def _start(self, active: ActiveTrial) -> None:
         """Start what is left to do for the next seed; a process that a killed sweep has left is waited for."""
         job = active.jobs[len(active.returns)]
-        log = lock(job.log)
-        if log is None:
+        if not self._retries.is_due(job.folder):
             return
-        status = plan.status(job)
-        if status.todo == "nothing":
-            log.close()
-            self._take(active, TrialResult(job.trial, "kept", status.record, status.failure))
-            return
-        if status.todo == "train":
-            remove_unsaved_run(job.folder)
-        (job.folder / FAILURE).unlink(missing_ok=True)
-        evaluates = status.todo == "evaluate"
-        resumes = status.todo == "resume"
-        active.worker = worker.evaluate(job, log) if evaluates else worker.train(job, log, resume=resumes)
+        begun = self._executor.start(job, self._report)
+        if begun is None:
+            self._retries.postpone(job.folder)
+        elif isinstance(begun, TrialResult):
+            self._take(active, begun)
+        else:
+            self._retries.forget(job.folder)
+            active.running = begun
 
     def _report_progress(self, active: ActiveTrial) -> None:
         """Tell the pruner the mean return of the last part of the training of the first seed, and follow its advice."""
-        assert active.worker is not None  # noqa: S101  for the type checker
-        percent = REPORT_EVERY * int(100 * active.worker.share / REPORT_EVERY)
-        due = active.worker.step == "train" and not active.returns and percent > active.reported
+        assert active.running is not None  # noqa: S101  for the type checker
+        percent = REPORT_EVERY * int(100 * active.running.share / REPORT_EVERY)
+        due = active.running.is_training and not active.returns and percent > active.reported
         if self._options.pruner == "none" or not due or active.pruned:
             return
-        job = active.worker.job
+        job = active.running.job
         first = job.config["total_steps"] * active.reported / 100
         with suppress(UsageError):
             lines = jsonl.read(job.folder / jsonl.NAME)
@@ -204,7 +218,7 @@ class SweepRunner:
                 active.reported = percent
                 active.pruned = bool(active.trial.should_prune())
         if active.pruned:
-            active.worker.interrupt(1)
+            active.running.interrupt(1)
 
     def _take(self, active: ActiveTrial, result: TrialResult) -> None:
         """Record the result of a seed, and that of the trial when all seeds are done."""
@@ -221,7 +235,7 @@ class SweepRunner:
         active.trial.set_user_attr("returns", active.returns)
         self._study.tell(active.trial.number, value, skip_if_finished=True)
         self._failed = 0
-        self._active.remove(active)
+        self._drop(active)
         best = studies.best_trial(self._study)
         mark = " (the best so far)" if best is not None and best.number == active.trial.number else ""
         self._report(f"{active}: mean return {value:.5g}{mark}")
@@ -235,7 +249,7 @@ class SweepRunner:
         if exit_code is not None:
             active.trial.set_user_attr("exit_code", exit_code)
         self._study.tell(active.trial.number, state=states[state], skip_if_finished=True)
-        self._active.remove(active)
+        self._drop(active)
         if not active.pruned:
             self._failed += 1
         self._report(f"{active}: {message}")
@@ -251,7 +265,7 @@ class SweepRunner:
         if time.monotonic() < self._next_watch:
             return
         self._next_watch = time.monotonic() + WATCH_S
-        done = sum(trial.state.is_finished() for trial in self._study.get_trials(deepcopy=False))
+        done = sum(trial.state.is_finished() for trial in self._shared.trials())
         words = tuple(f"{active} {active.share:.0%}" for active in self._active)
         shares = sum(active.share for active in self._active)
         self._watch(SuiteProgress(done, done + shares, max(self._options.trials, done), words))

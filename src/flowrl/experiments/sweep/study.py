@@ -1,8 +1,9 @@
-"""The study of a sweep: its trials in a database in the sweep's folder, and what they have shown.
+"""The study of a sweep: its trials in a journal in the sweep's folder, and what they have shown.
 
 Optuna (Akiba et al. 2019, arXiv 1907.10902) proposes the values, with its tree-structured Parzen estimator (Bergstra et
-al. 2011), keeps the trials, and prunes. The database is a single SQLite file, whose changes are atomic: a sweep that is
-killed at any instant continues from it.
+al. 2011), keeps the trials, and prunes. Its journal is a file to which every change is appended as a line: a sweep that
+is killed at any instant continues from it, and several machines may share it. A study that was begun in an SQLite
+database, as older versions did, continues there; one process at a time then works on it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from flowrl.contracts.notices import say
 from flowrl.experiments.sweep.space import Dimension, overrides_of
 from flowrl.storage.files import write_text
 
-DATABASE, BEST = "study.db", "best.yaml"
+JOURNAL, BEST = "study.journal", "best.yaml"
+DATABASE = "study.db"  # of an older version
 NAME = "flowrl"
 PRUNERS = ("none", "median", "hyperband")
 WARM_UP = 20  # percent of a trial's budget before the median pruner judges it
@@ -91,19 +93,55 @@ def open_study(options: SweepOptions, parallel: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = library.create_study(
-            storage=f"sqlite:///{(options.out / DATABASE).resolve()}",
+            storage=_storage(library, options.out),
             study_name=NAME,
             direction="maximize",
             load_if_exists=True,
             pruner=_pruner(library, options.pruner),
         )
-        # a continued session must not draw the numbers of the first one again
-        seed = (options.seed + len(study.trials)) % 2**32
-        study.sampler = library.samplers.TPESampler(seed=seed, constant_liar=parallel > 1)
+    # a continued session must not draw the numbers of the first one again
+    study.sampler = proposals(options, len(study.trials), liar=parallel > 1 or is_shared(options.out))
     _refuse_other_options(study, options)
     if not study.trials:
         _enqueue_the_recipe(study, options)
     return study
+
+
+def proposals(options: SweepOptions, number: int, *, liar: bool) -> Any:
+    """Return what proposes the values, for a study of `number` trials; with `liar` it avoids those of running trials.
+
+    For trials that are made one after the other, `liar` changes nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return optuna().samplers.TPESampler(seed=(options.seed + number) % 2**32, constant_liar=liar)
+
+
+def is_shared(out: Path) -> bool:
+    """Return whether several processes may work on the sweep in `out`: not on one in an SQLite database."""
+    return not (out / DATABASE).is_file()
+
+
+def _storage(library: Any, out: Path) -> Any:
+    """Return the journal in `out`, without a last line that a power cut has torn; or the database of an older version.
+
+    Its lock is a file that is created only where there is none, so it holds on a network drive as well.
+    """
+    if not is_shared(out):
+        return f"sqlite:///{(out / DATABASE).resolve()}"
+    from optuna.storages import journal
+
+    path = out / JOURNAL
+    guard = journal.JournalFileOpenLock(str(path))
+    backend = journal.JournalFileBackend(str(path), lock_obj=guard)
+    guard.acquire()
+    try:
+        with path.open("rb+") as file:
+            whole = file.read()
+            file.truncate(whole.rfind(b"\n") + 1)
+    finally:
+        guard.release()
+    return library.storages.JournalStorage(backend)
 
 
 def _pruner(library: Any, name: str) -> Any:

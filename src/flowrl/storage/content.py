@@ -196,6 +196,7 @@ class SavedEnv(ContentPart):
     obs: Annotated[Tensor, AfterValidator(TensorCheck(dims=2, finite=True))]
     envs: dict[str, Any] | list[Any] | None
     statistics: list[Any] | None = None  # of wrappers, where the rest of the state cannot be saved
+    simulator: Literal["mujoco", "warp"] = "mujoco"  # the engine, where it is not MuJoCo
 
 
 class SavedInterface(ContentPart):

@@ -15,7 +15,7 @@ import mujoco
 import torch
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, UsageError, in_one_line
+from flowrl.contracts.errors import EnvironmentFailed, UsageError
 from flowrl.envs.simulation import warp_package
 from flowrl.envs.simulation.drawing import Drawing
 from flowrl.envs.simulation.mujoco_batch import STATE
@@ -114,8 +114,9 @@ class MujocoWarp:
             model = self._engine.put_model(plain, batched)
             fields = {name: self._warp.to_torch(getattr(model, name)) for name in batched}
         except (NotImplementedError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
             raise UsageError(
-                f"env.simulator=warp: MuJoCo Warp cannot simulate this model: {in_one_line(error)}. Type --set "
+                f"env.simulator=warp: MuJoCo Warp cannot simulate this model: {reason}. Type --set "
                 "env.simulator=mujoco."
             ) from None
         return model, {name: fields[name] for name in varied}, {name: fields[name] for name in constants}

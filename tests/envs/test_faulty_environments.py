@@ -17,8 +17,9 @@ import torch
 from gymnasium import spaces
 
 from flowrl.contracts.errors import EnvironmentFailed, UsageError
-from flowrl.envs.adapter import Adapter, NotFinite
+from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import make
+from flowrl.envs.finite import NotFinite
 from flowrl.envs.observations import FlatObservations
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.workers import WorkerVectorEnv

@@ -61,6 +61,11 @@ TRIALS: dict[str, Trial] = {
     "noise_scale": Trial("0", effect="evaluation"),
     "env.mode": Trial("sync", effect="way"),
     "env.threads": Trial("7", effect="simulation_threads"),
+    "env.simulator": Trial("mujoco", effect="engine"),
+    "env.warp.device": Trial("cpu", effect="engine"),
+    "env.warp.contacts": Trial("7", effect="engine"),
+    "env.warp.constraints": Trial("7", effect="engine"),
+    "env.warp.deterministic": Trial("true", effect="engine"),
     "env.timeout_s": Trial("7", ("env.mode=async",), effect="time_limit"),
     "sampler.name": Trial("heun", effect="rollout"),
     "sampler.steps": Trial("5", effect="rollout"),
@@ -121,6 +126,7 @@ REFUSED: dict[str, str] = {
     "env.wrappers": "[FlattenObservation]",
     "env.history": "2",
     "env.flatten": "true",
+    "env.warp.nursery": "1",
     "env.goal": "root",
     "env.motions": "gait:walk",
     "policy.kind": "gaussian",
@@ -344,6 +350,13 @@ def simulation_threads(plain: Resumed, changed: Resumed) -> bool:
         env.close()
     assert torch.equal(weights(plain.after), weights(changed.after))
     return bool(numbers[0] != numbers[1] == 7)
+
+
+def engine(plain: Resumed, changed: Resumed) -> bool:
+    """MuJoCo, which `auto` takes here, does not read what MuJoCo Warp does; `test_mujoco_warp` shows its effect."""
+    assert torch.equal(weights(plain.after), weights(changed.after))
+    blocks = [(run.config.env.simulator, run.config.env.warp) for run in (plain, changed)]
+    return bool(blocks[0] != blocks[1])
 
 
 def time_limit(plain: Resumed, changed: Resumed) -> bool:

@@ -62,6 +62,12 @@ class ActionBounds:
         low, high = (saved[side].numpy().astype(saved["precision"]) for side in ("low", "high"))
         return cls(spaces.Box(low, high, dtype=low.dtype.type), saved["squash"])
 
+    def to(self, device: torch.device) -> ActionBounds:
+        """Move the bounds to `device`."""
+        for name in ("bounded", "centre", "half", "low", "high"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
     def __call__(self, action: Tensor) -> Tensor:
         """Map raw actions (count, action) float32 into the bounds, as a new tensor."""
         squashed = torch.tanh(action) if self.squash == "tanh" else action.clamp(-1, 1)

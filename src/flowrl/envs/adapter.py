@@ -6,7 +6,6 @@ transition: `Step.obs` is what to act on next and `Step.successor` the observati
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,12 +15,13 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.contracts.errors import EnvironmentFailed, TrainingDiverged, UsageError, stop_behind
+from flowrl.contracts.errors import EnvironmentFailed, UsageError, stop_behind
 from flowrl.contracts.protocols import Step
-from flowrl.envs import state_capture, state_encoding
+from flowrl.envs import state_capture, state_encoding, tensors
 from flowrl.envs.actions import ActionBounds
-from flowrl.envs.calls import GuardedCalls, close, first_few
+from flowrl.envs.calls import GuardedCalls, close
 from flowrl.envs.families import NONE, family_of
+from flowrl.envs.finite import FiniteCheck, NotFinite
 from flowrl.envs.first_steps import FirstSteps
 from flowrl.envs.history import with_history
 from flowrl.envs.lookup import limit_of
@@ -29,20 +29,6 @@ from flowrl.envs.observations import FlatObservations, declared, declared_space,
 from flowrl.envs.settings import EnvSettings
 from flowrl.envs.tensors import TensorStep, TensorVectorEnv, from_gymnasium, observations
 from flowrl.envs.validation import SUCCESS
-
-ADVICE = {
-    "action": "The policy's weights have diverged (lower learner.learning_rate or learner.clip), or its sampler "
-    "cannot integrate it (try another one, or more steps)",
-    "observation": "Look at the environment's reward and bounds; when actions grow, lower learner.learning_rate",
-}
-
-
-class NotFinite(TrainingDiverged):
-    """An action, or what an environment returned (`of_environment`), is not finite, or too large for float32."""
-
-    def __init__(self, what: str, advice: str, *, of_environment: bool) -> None:
-        super().__init__(f"{what} {advice}")
-        self.what, self.of_environment = what, of_environment
 
 
 @runtime_checkable
@@ -60,6 +46,9 @@ class Adapter:
     Observations are float32; float64 where Gymnasium steps an environment whose space declares numbers that float32
     does not hold, so that they keep their resolution until they are normalised. `ActionBounds` says how a raw action
     becomes one of the environment. Call `reset` or `restore` first.
+
+    Where the environments are simulated on a GPU, `device`, all tensors stay there, and what is not finite is noticed
+    some steps later (`FiniteCheck`).
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], settings: EnvSettings) -> None:
@@ -77,15 +66,18 @@ class Adapter:
         self.observation_size = self.history * self._latest
         self.action_size = int(np.prod(action.shape))
         self.precision = torch.float64 if wide else torch.float32  # of observations
-        self.obs = torch.zeros(self.count, self.observation_size, dtype=self.precision)  # to act on next
         self.frame_shape: tuple[int, ...] | None = None  # (height, width, 3) of the first picture drawn
         self._envs = envs
         self._call = GuardedCalls(envs, settings)
         self._tensor_envs = envs if isinstance(envs, TensorVectorEnv) and envs.render_mode is None else None
         self._capturable = envs if isinstance(envs, Capturable) else None
         self._each = envs if isinstance(envs, SyncVectorEnv | AsyncVectorEnv) else None
-        self.bound = ActionBounds(action, settings.squash)
-        self.interface = self.bound.saved() | getattr(envs, "interface_names", interface_parts(observation))
+        self.device = torch.device("cpu") if self._tensor_envs is None else tensors.device_of(envs)
+        self._finite = FiniteCheck(settings.id, deferred=self.device.type != "cpu")
+        self.obs = torch.zeros(self.count, self.observation_size, dtype=self.precision, device=self.device)
+        bound = ActionBounds(action, settings.squash)
+        self.interface = bound.saved() | getattr(envs, "interface_names", interface_parts(observation))
+        self.bound = bound.to(self.device)
         self._first_steps = None if self._each is None else FirstSteps(settings.id, self.count, limit_of(settings))
         remarks = filter(None, (self.bound.remark, said_layout(self.declared)))
         self._remarks = [f"{settings.id}: {remark}" for remark in remarks]  # for `notes`
@@ -113,6 +105,11 @@ class Adapter:
     def native(self) -> bool:
         """Whether flowrl steps all environments together, instead of Gymnasium each one separately."""
         return self._capturable is not None
+
+    @property
+    def simulator(self) -> str:
+        """The physics engine of a task, with `env.simulator: auto` resolved; `mujoco` for other environments."""
+        return getattr(self._envs, "simulator", "mujoco")
 
     @property
     def envs(self) -> VectorEnv[Any, Any, Any]:
@@ -161,7 +158,7 @@ class Adapter:
         remark = state_capture.remark_on_size(self.settings.id, states or [])
         self._remarks += [remark] if remark and remark not in self._remarks else []
         try:
-            self.obs = self._finite("observation", obs).repeat(1, self.history)
+            self.obs = self._finite("observation", obs, self._steps).repeat(1, self.history)
         except NotFinite as error:  # which no action has led to
             raise EnvironmentFailed(f"{error}".partition(" (step")[0] + " after reset: look there.") from None
         return self.obs
@@ -181,22 +178,25 @@ class Adapter:
         Raises NotFinite for an action, reward or observation that is not finite in float32, and EnvironmentFailed when
         an environment raises, returns what its spaces do not say, or does not answer within `env.timeout_s`.
         """
-        bounded = self.bound(self._finite("action", action.detach().to("cpu", torch.float32)))
+        bounded = self.bound(self._finite("action", action.detach().to(self.device, torch.float32), self._steps))
         self._steps += 1
         outcome = self._outcome(bounded)
-        obs = successor = self._finite("observation", outcome.obs.to(self.precision))
+        obs = successor = self._finite("observation", outcome.obs.to(self.precision), self._steps)
         if self._first_steps is not None:
             self._first_steps.add(obs, len(outcome.ended) > 0)
         if len(outcome.ended):
-            last = self._finite("final observation", outcome.final_obs.to(self.precision), outcome.ended)
+            final = outcome.final_obs.to(self.precision)
+            last = self._finite("final observation", final, self._steps, outcome.ended)
             successor = obs.index_copy(0, outcome.ended, last)
         if self.history > 1:
             obs, successor = with_history(self.obs, obs, successor, outcome.ended)
         self.obs = obs
+        reward = self._finite("reward", outcome.reward.to(torch.float32), self._steps)
+        self._finite.look(self._steps)
         judged = next((name for name in SUCCESS if name in outcome.final_info), SUCCESS[0])
         return Step(
             obs=self.obs,
-            reward=self._finite("reward", outcome.reward.to(torch.float32)),
+            reward=reward,
             terminated=outcome.terminated,
             truncated=outcome.truncated,
             successor=successor,
@@ -246,7 +246,9 @@ class Adapter:
             statistics = [each.get("statistics") for each in self._call(self._each.call, "state")]
             if any(layer for each in statistics if each for layer in each["layers"]):
                 state["statistics"] = state_encoding.as_tensors(statistics)
-        return state | {"obs": self.obs.clone(), "envs": state_encoding.as_tensors(captured)}
+        if self.simulator != "mujoco":
+            state["simulator"] = self.simulator
+        return state | {"obs": self.obs.cpu().clone(), "envs": state_encoding.as_tensors(captured)}
 
     def carry_over(self, state: dict[str, Any], fresh: dict[str, Any] | None = None) -> str:
         """Take over from a run's `state()` what outlives an episode, such as running statistics, for an evaluation.
@@ -292,12 +294,18 @@ class Adapter:
                 f"the saved environment state is of {self.settings.id} stepped {was}, not {now}: resume with the "
                 "env.mode of before."
             )
+        before = state.get("simulator", "mujoco")
+        if state["envs"] is not None and before != self.simulator:
+            raise UsageError(
+                f"the saved environment state is of env.simulator={before}, not {self.simulator}: type --set "
+                f"env.simulator={before}."
+            )
         self._call(self._continue, state)
         self._seed, self._steps = state["seed"], state["steps"]
         return self.obs
 
     def _continue(self, state: dict[str, Any]) -> None:
-        self.obs = state["obs"].to(self.precision).clone()
+        self.obs = state["obs"].to(self.device, self.precision).clone()
         captured = state_encoding.as_arrays(state["envs"])
         if captured is None:
             if self._each is not None and "statistics" in state:
@@ -331,20 +339,3 @@ class Adapter:
     def close(self) -> None:
         """Release windows and worker processes; what an environment raises meanwhile is printed in one line."""
         close(self._envs, self.settings.id, terminate=self._call.pending)
-
-    def _finite(self, name: str, tensor: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return `tensor` (rows, …), or raise TrainingDiverged; `rows` are its environments, if not all of them."""
-        # In float32, whose largest number is a limit for float64, too: squares of more may overflow in the normaliser.
-        if math.isfinite(tensor.sum(dtype=torch.float32).item()):  # quick; an overflow of the sum fails it, too
-            return tensor
-        values = tensor.reshape(len(tensor), -1)
-        bad = ~torch.isfinite(values.to(torch.float32)).all(1)
-        if not bad.any():
-            return tensor
-        which = first_few((torch.nonzero(bad).flatten() if rows is None else rows[bad]).tolist())
-        fault = "larger than float32 holds (3.4e38)" if torch.isfinite(values).all() else "not finite"
-        raise NotFinite(
-            f"{self.settings.id}: the {name} of environment {which} is {fault} (step {self._steps} after the reset).",
-            ADVICE.get(name, ADVICE["observation"]),
-            of_environment=name != "action",
-        )

@@ -21,7 +21,8 @@ from torch import Tensor
 from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, in_one_line, shortened
 from flowrl.contracts.interrupts import raise_interrupt
 from flowrl.envs import factory, lookup
-from flowrl.envs.adapter import Adapter, NotFinite
+from flowrl.envs.adapter import Adapter
+from flowrl.envs.finite import NotFinite
 from flowrl.envs.settings import EnvSettings
 
 SECONDS = 3.0  # of random actions

@@ -32,6 +32,7 @@ from flowrl.envs.lookup import (
 )
 from flowrl.envs.refusals import check_parts, refusal, unsupported_spaces, unsupported_vector
 from flowrl.envs.settings import EnvSettings
+from flowrl.envs.simulation import simulators
 from flowrl.envs.workers import WorkerVectorEnv
 from flowrl.envs.wrappers import GuardedEnv, RepeatedAction, interrupted_by_user
 from flowrl.envs.wrapping import wrapped
@@ -95,6 +96,21 @@ def make(
         close(envs, settings.id)
         raise UsageError(f"{settings.id}: {unsupported}")
     return Adapter(envs, settings)
+
+
+def engine_of(spec: EnvSpec, settings: EnvSettings, mode: Way, count: int) -> simulators.Engine:
+    """Return the physics engine of `count` environments, with `env.simulator: auto` resolved.
+
+    Raises UsageError for MuJoCo Warp where the environments cannot run on it.
+    """
+    reason = ""
+    if mode == "batch":
+        reason = f"flowrl simulates {settings.id} with MuJoCo alone, which computes the external forces on bodies."
+    elif mode != "own" and steps_together(spec):
+        reason = "it simulates all environments together, so they cannot be stepped or wrapped one by one."
+    elif mode != "own" or "simulator" not in parameters(spec.vector_entry_point):
+        reason = f"{settings.id} is no task that flowrl simulates itself."
+    return simulators.chosen(settings, count, reason)
 
 
 def at_its_key(error: UsageError, settings: EnvSettings) -> UsageError:
@@ -188,7 +204,7 @@ def built(
     spec: EnvSpec, mode: Way, count: int, named: dict[str, Any], settings: EnvSettings
 ) -> VectorEnv[Any, Any, Any]:
     """Construct `count` environments of `spec`, with the keyword arguments `named`."""
-    repeat = settings.action_repeat
+    repeat, engine = settings.action_repeat, engine_of(spec, settings, mode, count)
     if mode == "batch":
         steps = named.get("max_episode_steps", spec.max_episode_steps)
         make_envs = constructor(family_of(spec.id).vector_env)
@@ -196,6 +212,8 @@ def built(
     if mode == "own":
         if "threads" in parameters(spec.vector_entry_point):
             named.setdefault("threads", settings.threads)
+        if "simulator" in parameters(spec.vector_entry_point):
+            named["simulator"] = simulators.make(engine, settings)
         if repeat > 1:
             if "action_repeat" not in parameters(spec.vector_entry_point):
                 raise UsageError(

@@ -28,7 +28,7 @@ GROUP = "flowrl.environments"
 and its value `module:Name` what `env.id` may name; a value without a name is a module that registers ids."""
 
 RESERVED = set(inspect.signature(gymnasium.make_vec).parameters) - {"kwargs"}
-RESERVED |= {"render_mode", "disable_env_checker", "action_repeat"}
+RESERVED |= {"render_mode", "disable_env_checker", "action_repeat", "simulator"}
 """Arguments of gymnasium.make_vec that `make` sets from the recipe's other keys."""
 
 KEYS = FAMILY_KEYS | {"threads"}

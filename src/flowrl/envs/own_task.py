@@ -8,6 +8,8 @@ import gymnasium
 from gymnasium.wrappers import TimeLimit
 
 from flowrl.envs.simulation import task_env
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+from flowrl.envs.simulation.protocol import SimulationFactory
 from flowrl.envs.simulation.task import Task
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
 
@@ -30,6 +32,7 @@ def together(
     num_envs: int = 1,
     threads: int = 0,
     action_repeat: int = 1,
+    simulator: SimulationFactory = MujocoBatch,
     height: int = 240,
     width: int = 320,
     camera: int | str | None = None,
@@ -37,4 +40,6 @@ def together(
 ) -> TaskVectorEnv:
     """Make `num_envs` environments of `task` stepped together, as `task_env.vector_env` does."""
     size: dict[str, Any] = {"height": height, "width": width, "camera": camera}
-    return task_env.vector_env(task, num_envs, threads, action_repeat=action_repeat, **size, **options)
+    return task_env.vector_env(
+        task, num_envs, threads, action_repeat=action_repeat, simulator=simulator, **size, **options
+    )

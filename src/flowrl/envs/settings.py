@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from flowrl.contracts.settings import Changeable, Settings
 from flowrl.envs.families import FAMILIES
+from flowrl.envs.simulation.warp_settings import WarpSettings
 from flowrl.envs.wrapping import check_form
 
 LONGEST_EPISODE = 1_000_000  # steps that can be asked for: an evaluation waits for its episodes to end
@@ -29,6 +30,11 @@ class EnvStepping(Settings):
     per step."""
     threads: Changeable[int] = Field(default=0, ge=0, le=1024)
     """Threads of the simulations that flowrl steps itself; 0: all cores. Results do not depend on them."""
+    simulator: Changeable[Literal["auto", "mujoco", "warp"]] = "auto"
+    """The physics engine of the tasks that flowrl steps itself. `mujoco` simulates in float64 on the CPU's cores,
+    `warp` in float32 with MuJoCo Warp, for thousands of environments on a GPU. `auto` is `mujoco`, but `warp` where
+    PyTorch finds a GPU, MuJoCo Warp is installed, and `count` is 4096 or more."""
+    warp: WarpSettings = WarpSettings()
     timeout_s: Changeable[float | None] = Field(default=120.0, ge=0, le=86_400)
     """Seconds within which `async` expects every environment to be made, and the answer of every process to a step,
     reset or restore; an environment that needs longer has failed. 0 or null: no limit. The other modes cannot interrupt

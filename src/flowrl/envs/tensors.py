@@ -26,7 +26,7 @@ class TensorStep:
 
     def of_ended(self, name: str) -> Tensor:
         """Return the number called `name` of the episodes that ended (count,); NaN for the others."""
-        values = torch.full((len(self.terminated),), torch.nan)
+        values = torch.full((len(self.terminated),), torch.nan, device=self.reward.device)
         if name in self.final_info:
             values[self.ended] = self.final_info[name].to(torch.float32)
         return values
@@ -43,6 +43,12 @@ class TensorVectorEnv(Protocol):
     def step_tensors(self, actions: Tensor) -> TensorStep:
         """Apply bounded actions (count, action), float32."""
         ...
+
+
+def device_of(envs: Any) -> torch.device:
+    """Return where the tensors of a TensorVectorEnv are: its `device`, if it says so, else the CPU."""
+    device = getattr(envs, "device", None)
+    return device if isinstance(device, torch.device) else torch.device("cpu")
 
 
 def observations(array: Any, size: int, precision: torch.dtype = torch.float32) -> Tensor:

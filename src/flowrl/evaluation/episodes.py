@@ -87,19 +87,19 @@ class EpisodeLog:
 
     def add(self, step: Step) -> None:
         """Add one step of all slots."""
-        self._total += step.reward.numpy()
+        self._total += step.reward.cpu().numpy()
         self._length += 1
-        ended = (step.terminated | step.truncated).numpy()
+        ended = (step.terminated | step.truncated).cpu().numpy()
         counted = ended & (self._index < len(self.returns))
         index = self._index[counted]
         self.returns[index] = self._total[counted]
         self.lengths[index] = self._length[counted]
-        self.successes[index] = step.success.numpy()[counted]
+        self.successes[index] = step.success.cpu().numpy()[counted]
         for name, values in step.measures.items():
             of_all = self.measures.setdefault(name, np.full(len(self.returns), math.nan))
-            of_all[index] = values.numpy()[counted]
+            of_all[index] = values.cpu().numpy()[counted]
         if step.variant is not None:
-            self.variants[index] = [self._names[int(number)] for number in step.variant.numpy()[counted]]
+            self.variants[index] = [self._names[int(number)] for number in step.variant.cpu().numpy()[counted]]
         self._index[ended] += len(ended)
         self._total[ended] = 0
         self._length[ended] = 0

@@ -224,6 +224,9 @@ class Run:
         if env["envs"] is not None and isinstance(env["envs"], list) is self.env.native:
             env = env | {"envs": None}
             reasons.append("new episodes begin, for the running ones were saved in another env.mode")
+        if env["envs"] is not None and env.get("simulator", "mujoco") != self.env.simulator:
+            env = env | {"envs": None}
+            reasons.append("new episodes begin, for the running ones were saved with another env.simulator")
         self._restore_env(env)
         if env["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
             episodes = {"ended": episodes["ended"]}

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from flowrl.contracts.errors import EnvironmentFailed, FlowrlError, TrainingDiverged
-from flowrl.envs.adapter import NotFinite
+from flowrl.envs.finite import NotFinite
 from flowrl.experiments.build import Run
 from flowrl.storage import checkpoint
 

@@ -157,6 +157,8 @@ def check_environments(config: Config) -> None:
                 f"{processes:,} more here. Type --set env.count={max(1, processes)} or less, or --set env.mode=sync."
             )
         check("the training", [proportional("worker processes", WORKER * settings.count, "env.count", settings.count)])
+    elif factory.engine_of(lookup.find(settings.id), settings, way, settings.count) == "warp":
+        return  # whose memory is mostly the GPU's, and is allocated before the first step
     elif settings.count > MANY and sys.platform == "linux":
         size = measured(config)
         check("the training", [proportional("the environments", size * settings.count, "env.count", settings.count)])

@@ -32,7 +32,6 @@ EXPECTED = {  # pydantic's name of an error -> what is expected, in the words of
 }
 RANGES = {"finite_number", "greater_than_equal", "less_than_equal"}  # pydantic's names of errors
 
-
 LARGEST_LOADED = {
     **{f"progress.{name}": 2**61 for name in ("iteration", "env_steps", "window_episodes", "episodes")},
     **dict.fromkeys(("episodes.ended", "episodes.lengths", "env.steps", "schedule.updates", "metrics_offset"), 2**61),
@@ -196,6 +195,7 @@ class SavedEnv(ContentPart):
     obs: Annotated[Tensor, AfterValidator(TensorCheck(dims=2, finite=True))]
     envs: dict[str, Any] | list[Any] | None
     statistics: list[Any] | None = None  # of wrappers, where the rest of the state cannot be saved
+    simulator: Literal["mujoco", "warp"] = "mujoco"  # the engine, where it is not MuJoCo
 
 
 class SavedInterface(ContentPart):

@@ -51,18 +51,23 @@ class Rollout:
 
     @classmethod
     def empty(
-        cls, steps: int, env: Env, precision: torch.dtype = torch.float32, generation: tuple[str, ...] = ()
+        cls,
+        steps: int,
+        env: Env,
+        precision: torch.dtype = torch.float32,
+        generation: tuple[str, ...] = (),
+        device: torch.device | None = None,
     ) -> Rollout:
-        """Allocate a rollout of `steps` steps of `env`, whose observations have that `precision`."""
+        """Allocate a rollout of `steps` steps of `env`, whose observations have that `precision`, on `device`."""
         shape = (steps, env.count)
         return cls(
-            obs=torch.empty(*shape, env.observation_size, dtype=precision),
-            actions=torch.empty(*shape, env.action_size),
-            rewards=torch.empty(shape),
-            successors=torch.empty(*shape, env.observation_size, dtype=precision),
-            terminated=torch.empty(shape, dtype=torch.bool),
-            truncated=torch.empty(shape, dtype=torch.bool),
-            generation={name: torch.empty(*shape, env.action_size) for name in generation},
+            obs=torch.empty(*shape, env.observation_size, dtype=precision, device=device),
+            actions=torch.empty(*shape, env.action_size, device=device),
+            rewards=torch.empty(shape, device=device),
+            successors=torch.empty(*shape, env.observation_size, dtype=precision, device=device),
+            terminated=torch.empty(shape, dtype=torch.bool, device=device),
+            truncated=torch.empty(shape, dtype=torch.bool, device=device),
+            generation={name: torch.empty(*shape, env.action_size, device=device) for name in generation},
         )
 
 
@@ -131,7 +136,7 @@ def collect(act: Act, env: Env, obs: Tensor, episodes: Episodes, steps: int) -> 
     Returns the rollout and the observations after it; `episodes` is updated. What `act` keeps of how it generated its
     actions (`flowrl.policies.flow.FlowPolicy.keep`) is recorded, and its `episodes_ended` called where it has one.
     """
-    rollout = Rollout.empty(steps, env, obs.dtype, getattr(act, "keep", ()))
+    rollout = Rollout.empty(steps, env, obs.dtype, getattr(act, "keep", ()), obs.device)
     ended: Callable[[Tensor], None] = getattr(act, "episodes_ended", lambda _: None)
     for t in range(steps):
         action = act(obs)
@@ -144,8 +149,8 @@ def collect(act: Act, env: Env, obs: Tensor, episodes: Episodes, steps: int) -> 
         rollout.successors[t] = step.successor
         rollout.terminated[t] = step.terminated
         rollout.truncated[t] = step.truncated
-        done = step.terminated | step.truncated
-        episodes.add(step.reward, done, step.success)
+        done = (step.terminated | step.truncated).cpu()
+        episodes.add(step.reward.cpu(), done, step.success.cpu())
         ended(done)
         obs = step.obs
     return rollout, obs

@@ -56,6 +56,8 @@ class Cheetah(DMControlTask[CheetahConstants]):
         "reward": "the horizontal speed of the centre of mass over 10 m/s, at most 1",
     }
 
+    settles = True
+
     @classmethod
     def build(cls, constants: CheetahConstants) -> mujoco.MjModel:
         model = super().build(constants)

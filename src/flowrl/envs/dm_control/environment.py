@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flowrl.envs.dm_control.tasks import find_task
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+from flowrl.envs.simulation.protocol import SimulationFactory
 from flowrl.envs.simulation.single_env import TaskEnv
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
@@ -35,7 +37,7 @@ class DMControlVectorEnv(TaskVectorEnv):
     """`num_envs` environments of a control task stepped together; `profile` as in `DMControlEnv`.
 
     The other `options` are those of `TaskVectorEnv`: `max_episode_steps` (1000), `render_mode`, `height`, `width`,
-    `camera`. Results do not depend on `threads` (0: all cores).
+    `camera`. Results do not depend on `threads` (0: all cores). `simulator` makes the simulations.
     """
 
     def __init__(
@@ -45,7 +47,8 @@ class DMControlVectorEnv(TaskVectorEnv):
         profile: str = "dmc",
         threads: int = 0,
         action_repeat: int = 1,
+        simulator: SimulationFactory = MujocoBatch,
         **options: Any,
     ) -> None:
-        runner = TaskRunner(*find_task(task, profile), num_envs, threads)
+        runner = TaskRunner(*find_task(task, profile), num_envs, threads, simulator)
         super().__init__(runner, action_repeat=action_repeat, **options)

@@ -17,6 +17,8 @@ from flowrl.envs.humanoid.motions.library import load, unrolled
 from flowrl.envs.humanoid.motions.motion import Motion
 from flowrl.envs.humanoid.observation import FOLLOWED, Goal, visible
 from flowrl.envs.humanoid.tracking import TOO_FAR, HumanoidTrack, HumanoidTrackConstants, Targets
+from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+from flowrl.envs.simulation.protocol import SimulationFactory
 from flowrl.envs.simulation.single_env import TaskEnv
 from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.vector_env import TaskVectorEnv
@@ -77,7 +79,7 @@ class HumanoidTrackVectorEnv(TaskVectorEnv):
     `HumanoidTrackEnv`.
 
     `info["final_info"]` holds the numbers of each episode that has ended, and as `clip` the index of its motion in
-    `clips`. Results do not depend on `threads` (0: all cores).
+    `clips`. Results do not depend on `threads` (0: all cores). `simulator` makes the simulations.
     """
 
     def __init__(
@@ -91,10 +93,11 @@ class HumanoidTrackVectorEnv(TaskVectorEnv):
         width: int = 320,
         camera: int | str | None = None,
         threads: int = 0,
+        simulator: SimulationFactory = MujocoBatch,
         **options: Any,
     ) -> None:
         constants = track_constants(motions, max_episode_steps, **options)
-        runner = TaskRunner(HumanoidTrack, constants, num_envs, threads)
+        runner = TaskRunner(HumanoidTrack, constants, num_envs, threads, simulator)
         super().__init__(runner, None, 1, render_mode, height, width, camera)
         self.single_action_space = action_space(runner)
         self.action_space = batch_space(self.single_action_space, num_envs)

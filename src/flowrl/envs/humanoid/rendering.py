@@ -7,7 +7,7 @@ import numpy as np
 
 from flowrl.envs.humanoid.model import BODIES, ROOT, build
 from flowrl.envs.humanoid.motions.quaternions import Array
-from flowrl.envs.simulation.mujoco_batch import renderer
+from flowrl.envs.simulation.drawing import renderer
 from flowrl.envs.simulation.protocol import Image
 
 DISTANCE = 2.9  # m, from the camera to the centre of mass, which it looks at

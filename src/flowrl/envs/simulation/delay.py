@@ -9,9 +9,9 @@ from torch import Tensor
 class Delay:
     """Delays rows (count, size) by `steps` (count,) control steps each, which are set at an episode's start."""
 
-    def __init__(self, count: int) -> None:
-        self.steps = torch.zeros(count, dtype=torch.int64)
-        self._rows = torch.arange(count)
+    def __init__(self, count: int, device: torch.device | None = None) -> None:
+        self.steps = torch.zeros(count, dtype=torch.int64, device=device)
+        self._rows = torch.arange(count, device=device)
         self.history = torch.empty(0)  # (depth, count, size), the newest first; (0,) before the first numbers
 
     def begin(self, rows: Tensor, steps: Tensor, values: Tensor) -> None:
@@ -21,7 +21,7 @@ class Delay:
         missing = int(steps.max()) + 1 - len(self.history) if len(steps) else 0
         if missing > 0:
             self.history = torch.cat((self.history, self.history[-1:].expand(missing, -1, -1)))
-        self.steps[rows] = steps
+        self.steps[rows] = steps.to(self.steps.device)
         self.history[:, rows] = values
 
     def __call__(self, values: Tensor) -> Tensor:

@@ -6,21 +6,17 @@ The tensors share the simulator's memory; none is copied.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import mujoco
 import numpy as np
 import torch
 from mujoco.batch import Batch
-from mujoco.rendering.classic import gl_context
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowrl.contracts.errors import MissingDependency
-from flowrl.envs import opengl
+from flowrl.envs.simulation.drawing import Drawing
 from flowrl.envs.simulation.protocol import Image
 from flowrl.envs.state_capture import configure_mujoco_log
 
@@ -33,9 +29,6 @@ WORKSPACE = 2**20
 MuJoCo's default is 13 MB, allocated for every simulation though a humanoid lying on its back uses 41 kB: a thousand
 simulations would request 13 GB, which a machine that does not overcommit refuses.
 """
-
-GHOST = (0.95, 0.45, 0.15, 0.4)
-"""Red, green, blue and opacity."""
 
 
 class MujocoBatch:
@@ -51,6 +44,7 @@ class MujocoBatch:
     that `unstable` reports it, and the others continue.
     """
 
+    engine = "mujoco"
     dtype = torch.float64
     device = torch.device("cpu")
 
@@ -84,8 +78,7 @@ class MujocoBatch:
         kinds = mujoco.mjtWarning
         self._out_of_bounds = self._warnings[:, kinds.mjWARN_BADQPOS : kinds.mjWARN_BADQACC + 1, 1]
         self._too_many = self._warnings[:, kinds.mjWARN_CONTACTFULL : kinds.mjWARN_CNSTRFULL + 1, 1]
-        self._drawn = copy.copy(self.model)  # holds the model fields of the simulation that is drawn
-        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self._drawing = Drawing(self.model)
         self._batch.reset()
         self._default = self._state[0].clone()
 
@@ -195,21 +188,13 @@ class MujocoBatch:
 
         Raises MissingDependency without a graphics library.
         """
-        if (height, width) not in self._renderers:
-            self._renderers[height, width] = renderer(self._drawn, height, width)
-        self._batch.get_model(row, self._drawn)
-        data = self._batch.get_data(row)
-        mujoco.mj_forward(self._drawn, data)
-        drawing = self._renderers[height, width]
-        drawing.update_scene(data, camera)
-        if ghost is not None:
-            add_ghost(drawing.scene, self._drawn, ghost.numpy())
-        return np.array(drawing.render())
+        self._drawing.prepare(height, width)
+        self._batch.get_model(row, self._drawing.model)
+        return self._drawing.picture(self._batch.get_data(row), height, width, camera, ghost)
 
     def close(self) -> None:
         """Release what `render` allocated."""
-        while self._renderers:
-            self._renderers.popitem()[1].close()
+        self._drawing.close()
 
 
 def live(array: NDArray[Any]) -> Tensor:
@@ -222,36 +207,3 @@ def live(array: NDArray[Any]) -> Tensor:
 def indexes(rows: Tensor | None) -> NDArray[np.int64] | None:
     """Return `rows` as the index array that the batch takes."""
     return None if rows is None else rows.numpy()
-
-
-def add_ghost(scene: mujoco.MjvScene, model: mujoco.MjModel, qpos: NDArray[np.float64]) -> None:
-    """Add the moving geoms of `model` in the state `qpos` (nq,) to `scene`, in the colour GHOST."""
-    data = mujoco.MjData(model)
-    data.qpos[:] = qpos
-    mujoco.mj_kinematics(model, data)
-    drawn = scene.ngeom
-    dynamic = int(mujoco.mjtCatBit.mjCAT_DYNAMIC)
-    mujoco.mjv_addGeoms(model, data, mujoco.MjvOption(), mujoco.MjvPerturb(), dynamic, scene)
-    for geom in scene.geoms[drawn : scene.ngeom]:
-        geom.rgba[:] = GHOST
-        geom.matid = -1
-
-
-def renderer(model: mujoco.MjModel, height: int, width: int) -> mujoco.Renderer:
-    """Make MuJoCo's renderer of pictures (height, width, 3).
-
-    Raises MissingDependency without a graphics library, and UsageError where MUJOCO_GL switches drawing off.
-    """
-    opengl.refuse_off()
-    model.vis.global_.offheight = max(model.vis.global_.offheight, height)
-    model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
-    opengl.lighten(model)
-    library = os.environ.get("MUJOCO_GL") or opengl.library_without_screen()
-    try:
-        if library in ("egl", "osmesa"):  # MuJoCo chose at its first import, maybe for a screen
-            gl_context.GLContext = import_module(f"mujoco.{library}").GLContext
-        return mujoco.Renderer(model, height, width)
-    except Exception as error:  # each graphics library fails in its own way
-        raise MissingDependency(
-            f"MuJoCo cannot draw here (MUJOCO_GL={library!r}): {error}. {opengl.INSTALL}"
-        ) from error

@@ -50,6 +50,8 @@ class SimulationTask(Generic[Constants]):
     """The MjModel fields that `reset` changes in each simulation, such as the position of a target."""
     reads_forces: ClassVar[bool] = False
     """Whether it calls `simulation.external_forces()`, which cost time."""
+    settles: ClassVar[bool] = False
+    """Whether `reset` steps the simulation, so that starts are better made many at a time (see `nursery`)."""
     terminates_if_unstable: ClassVar[bool] = False
     """Whether it treats an unstable simulation as the end of an episode (in `observation`, `reward` and `terminated`,
     by `simulation.unstable()`). Otherwise observation and reward become NaN there, which stops a training run."""

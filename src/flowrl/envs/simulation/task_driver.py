@@ -42,6 +42,7 @@ class TaskKind:
     """A Task class as a runner wants it: what it declares, its model, and the driver of its simulations."""
 
     reads_forces = False
+    settles = False
 
     def __init__(self, task: type[Task]) -> None:
         self.task = task
@@ -60,9 +61,9 @@ class TaskKind:
 class Kept:
     """What a driver keeps of the running episodes beside the task's own attributes."""
 
-    def __init__(self, count: int) -> None:
-        self.commands, self.pushes = Timer(count), Timer(count)
-        self.action_delay, self.observation_delay = Delay(count), Delay(count)
+    def __init__(self, count: int, device: torch.device) -> None:
+        self.commands, self.pushes = Timer(count, device), Timer(count, device)
+        self.action_delay, self.observation_delay = Delay(count, device), Delay(count, device)
         self.sums: dict[str, Tensor] = {}  # (count,) of each measure over the episode
 
 
@@ -81,7 +82,7 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         self.name = kind.__name__
         self.checks = TaskChecks(self.name, simulation.count)
         self.user = self._made(kind)
-        self.kept = Kept(simulation.count)
+        self.kept = Kept(simulation.count, simulation.device)
         self._nominal = {name: simulation.expand(name)[0].clone() for name in kind.varied}
         self._recomputed = any(name in mujoco.MjModel._setconst_inputs for name in kind.varied)
         self._key = self._keyframe()
@@ -112,7 +113,7 @@ class TaskDriver(SimulationTask[DrivenConstants]):
         user._never, user._live = self.never, {}
         user.qpos, user.qvel, user.ctrl = (user.data(name) for name in ("qpos", "qvel", "ctrl"))
         user.action, user.previous_action = user.ctrl.clone(), user.ctrl.clone()
-        user.command, user.steps = user.zeros(0), torch.zeros(count, dtype=torch.int64)
+        user.command, user.steps = user.zeros(0), torch.zeros(count, dtype=torch.int64, device=simulation.device)
         return user
 
     def _call(self, method: str, *arguments: Any) -> Any:
@@ -175,13 +176,14 @@ class TaskDriver(SimulationTask[DrivenConstants]):
     def hold_command(self, rows: Tensor, values: Sequence[float]) -> None:
         """Give `rows` the command `values` until their next reset, for a viewer: none is drawn meanwhile."""
         self.user.command[rows] = self.user.command.new_tensor(values)
-        self.kept.commands.set(rows, torch.full((len(rows),), NEVER))
+        self.kept.commands.set(rows, torch.full((len(rows),), NEVER, device=rows.device))
 
     def _steps(self, interval: str, rows: Tensor, first: bool = False) -> Tensor:
         """Return the control steps (rows,) of an interval in seconds; of a part of it where it is the `first`."""
         seconds = self.checks.seconds(interval, self._call(interval, rows), len(rows))
         if first and seconds.isfinite().any():
-            seconds = seconds * torch.rand(len(rows), dtype=torch.float64, generator=self.user.random)
+            part = torch.rand(len(rows), dtype=torch.float64, generator=self.user.random)
+            seconds = seconds * part.to(seconds.device)
         return (seconds / self.user.dt - 1e-9).ceil().clamp(1, NEVER).to(torch.int64)
 
     def _delays(self, delay: str, rows: Tensor) -> Tensor:

@@ -32,7 +32,9 @@ class TaskObservation:
         self.sizes = {name: part.shape[1] for name, part in self._parts().items()}
         self._size = sum(self.sizes.values())
         known = {*task.known_parts, "command"}
-        self._sensed = torch.cat([torch.full((size,), name not in known) for name, size in self.sizes.items()])
+        self._sensed = torch.cat(
+            [torch.full((size,), name not in known, device=task.qpos.device) for name, size in self.sizes.items()]
+        )
         widths = self._call("noise") if task.disturbances else {}
         self._check_names("noise", widths)
         self._check_names("known_parts", task.known_parts)

@@ -13,7 +13,7 @@ from flowrl.envs.simulation.task import Task
 PLAIN = (bool, int, float, str, tuple)
 DECLARED = ("xml", "derived", "varied", "known_parts")
 """Attributes that belong to the code of a class, and are no options."""
-CONSTRUCTOR = ("num_envs", "threads", "action_repeat", "render_mode", "height", "width")
+CONSTRUCTOR = ("num_envs", "threads", "simulator", "action_repeat", "render_mode", "height", "width")
 """Arguments of the constructors of environments, which no option can be called."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flowrl.envs.simulation.mujoco_batch import MujocoBatch
+from flowrl.envs.simulation.nursery import Nursery
 from flowrl.envs.simulation.protocol import Image, Simulation, SimulationFactory
 from flowrl.envs.simulation.simulation_task import SimulationTask, TaskConstants
 
@@ -59,6 +60,11 @@ class TaskFactory(Protocol):
         """Whether it reads external forces."""
         ...
 
+    @property
+    def settles(self) -> bool:
+        """Whether its reset steps the simulation."""
+        ...
+
     def build(self, constants: Any) -> mujoco.MjModel:
         """Compile the model."""
         ...
@@ -71,7 +77,8 @@ class TaskFactory(Protocol):
 class TaskRunner:
     """`count` episodes of the task `kind` with these `constants`.
 
-    `simulator` makes their simulations, on `threads` threads (0: all cores).
+    `simulator` makes their simulations, on `threads` threads (0: all cores). Where it has a `nursery`, a number, and
+    the task settles its starts, so many are settled together in a second simulation.
     """
 
     def __init__(
@@ -87,6 +94,10 @@ class TaskRunner:
         model = kind.build(constants)
         self.simulation = simulator(model, count, kind.derived, kind.varied, threads, kind.reads_forces)
         self.task: SimulationTask[Any] = kind(self.simulation, constants)
+        self.nursery: Nursery | None = None
+        if kind.settles and (size := getattr(simulator, "nursery", 0)):
+            starts = simulator(model, size, kind.derived, kind.varied, threads, kind.reads_forces)
+            self.nursery = Nursery(kind(starts, constants), self.simulation)
         self.control = self.simulation.bind("ctrl")  # (count, action), live
         self.count = count
         self.observation_size = sum(self.task.observation_parts.values())
@@ -108,15 +119,20 @@ class TaskRunner:
         if reseed or not self.seeded:
             self.random.manual_seed(int(random.integers(2**63)))
             self.task.clear()
+            if self.nursery is not None:
+                self.nursery.clear()
             self.seeded = True
         return self.reset(self.all_rows)
 
     def reset(self, rows: Tensor) -> Tensor:
         """Begin new episodes in `rows` and return their observations (rows, observation)."""
         with one_thread():
-            self.simulation.reset(rows)
-            self.task.reset(rows, self.random)
-            self.simulation.forward(rows)
+            if self.nursery is not None and len(rows) < self.count:
+                self.nursery.hand_out(rows, self.random)
+            else:
+                self.simulation.reset(rows)
+                self.task.reset(rows, self.random)
+                self.simulation.forward(rows)
             self.elapsed[rows] = 0
             return self.task.observation_rows(rows)
 
@@ -124,13 +140,15 @@ class TaskRunner:
         """Apply `actions` (count, action) for a control step.
 
         Observation and reward are NaN where the simulation is unstable, unless the task `terminates_if_unstable`.
-        Raises ValueError for an action that is not finite or has another shape.
+        Raises ValueError for an action that has another shape or, on the CPU, is not finite: to look at actions on a
+        GPU would be to wait for it.
         """
+        on_cpu = self.simulation.device.type == "cpu"
         if actions.shape != self.control.shape:
             raise ValueError(f"actions have the shape {tuple(actions.shape)}, not {tuple(self.control.shape)}")
         with one_thread():
             # A sum is finite only if all its terms are, and costs a fourth of the exact test.
-            if not math.isfinite(actions.sum().item()) and not actions.isfinite().all():
+            if on_cpu and not math.isfinite(actions.sum().item()) and not actions.isfinite().all():
                 # MuJoCo would replace them by zeros
                 raise ValueError(f"an action is not finite: {actions}")
             self.control.copy_(actions)
@@ -143,8 +161,9 @@ class TaskRunner:
             terminated, truncated = task.terminated(), task.truncated()
             if not task.terminates_if_unstable:
                 unstable = self.simulation.unstable()
-                if unstable.any():
-                    observation[unstable] = reward[unstable] = torch.nan
+                if not on_cpu or unstable.any():
+                    observation.masked_fill_(unstable[:, None], torch.nan)
+                    reward.masked_fill_(unstable, torch.nan)
         return StepResult(observation, reward, terminated, truncated)
 
     def render(self, row: int, height: int, width: int, camera: int | str) -> Image:
@@ -158,6 +177,8 @@ class TaskRunner:
             "elapsed": self.elapsed.clone(),
             "random": self.random.get_state(),
         }
+        if self.nursery is not None:
+            state["nursery"] = self.nursery.state()
         task = self.task.state()
         return state | {"task": task} if task else state
 
@@ -166,5 +187,7 @@ class TaskRunner:
         self.simulation.restore(state["simulation"])
         self.elapsed.copy_(state["elapsed"])
         self.random.set_state(state["random"])
+        if self.nursery is not None:
+            self.nursery.restore(state["nursery"])
         if "task" in state:
             self.task.restore(state["task"])

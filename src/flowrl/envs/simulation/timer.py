@@ -11,14 +11,14 @@ NEVER = 2**40  # control steps
 class Timer:
     """The control step at which the next event of each of `count` simulations is due."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, device: torch.device | None = None) -> None:
         self.clock = 0  # control steps since the environment was made
         self.next = NEVER  # the earliest of all, so that most steps compare two numbers only
-        self.at = torch.full((count,), NEVER)  # (count,) int64
+        self.at = torch.full((count,), NEVER, device=device)  # (count,) int64
 
     def set(self, rows: Tensor, steps: Tensor) -> None:
         """Let the next event of `rows` be due in `steps` (rows,) int64 control steps."""
-        self.at[rows] = self.clock + steps
+        self.at[rows] = self.clock + steps.to(self.at.device)
         self.next = int(self.at.min())
 
     def advance(self) -> Tensor | None:

@@ -80,6 +80,16 @@ class TaskVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._no_obs = runner.simulation.constant(np.empty((0, runner.observation_size)))  # of no episodes that ended
 
     @property
+    def device(self) -> torch.device:
+        """Where the tensors of `reset_tensors` and `step_tensors` are."""
+        return self.runner.simulation.device
+
+    @property
+    def simulator(self) -> str:
+        """The physics engine: `mujoco` or `warp`."""
+        return getattr(self.runner.simulation, "engine", "mujoco")
+
+    @property
     def interface_names(self) -> dict[str, Any]:
         """Sizes of the parts of an observation by name, the names of the actuators, and seconds between actions."""
         model = self.runner.simulation.model

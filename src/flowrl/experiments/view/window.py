@@ -9,7 +9,7 @@ from mujoco.studio.app import inputs
 from mujoco.studio.dear_imgui import dear_imgui as imgui
 
 from flowrl.envs.scene import Floats
-from flowrl.envs.simulation.mujoco_batch import add_ghost
+from flowrl.envs.simulation.drawing import add_ghost
 from flowrl.experiments.view.camera import aim
 from flowrl.experiments.view.session import Session
 

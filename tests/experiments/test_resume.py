@@ -507,7 +507,7 @@ def test_between_batch_and_the_other_modes_new_episodes_begin(first: str, then: 
     assert line == (
         f"env.mode {first} before, {then} now; new episodes begin, for the running ones were saved in another env.mode"
     )
-    assert (other["episodes"]["lengths"] <= 8).all()  # not 16
+    assert (other["shards"][0]["episodes"]["lengths"] <= 8).all()  # not 16
     assert not same(straight["actor"], other["actor"])
 
 

@@ -51,6 +51,12 @@ class EnvironmentFailed(FlowrlError):
     exit_code = 5
 
 
+class ProcessLost(FlowrlError):
+    """Another process of the same training has ended, or does not answer."""
+
+    exit_code = 5
+
+
 class StorageError(FlowrlError):
     """A file cannot be written: no space, no permission, no such folder."""
 

@@ -173,7 +173,7 @@ def _updated(
         learner, training = run.training.learner, run.training
         flow = isinstance(learner.actor, FlowNetwork)
         if flow:
-            training.act.keep = ("noise", "end")  # type: ignore[attr-defined]  # of a flow policy
+            training.collectors[0].act.keep = ("noise", "end")  # type: ignore[attr-defined]  # of a flow policy
         for _ in range(updates):
             if learner.schedule.factor < LEAST_RATE:
                 learner.schedule.factor = LEAST_RATE
@@ -181,7 +181,7 @@ def _updated(
                 ended = f"its schedule has ended: the update has {LEAST_RATE:.0%} of the initial learning rate"
                 notes += [] if ended in notes else [ended]
             before = copy.deepcopy(learner.actor)
-            rollout = training.collect()
+            rollout = training.collect()[0]
             batch = copy.deepcopy(learner).batch(rollout)
             learner.update(rollout)
     finally:

@@ -12,8 +12,8 @@ from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run
 from flowrl.reporting.reporters import Reporters
 from flowrl.storage import checkpoint
-from flowrl.storage.content import OutOfRange
 from flowrl.storage.files import write_text
+from flowrl.storage.value_checks import OutOfRange
 from flowrl.training.loop import Metrics
 
 

@@ -222,7 +222,7 @@ def train(
             stack.callback(run_folder.lock(folder).release)
             _refuse_other_checkpoint(planned)
         run = Run(config)
-        stack.callback(run.env.close)
+        stack.callback(run.close)
         if folder is None or content is None:
             if (initial := planned.initial or warm_start.read(config)) is not None:
                 warm_start.begin(run, initial)

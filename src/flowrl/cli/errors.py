@@ -15,7 +15,15 @@ import typer
 from typer.exceptions import TyperException
 
 from flowrl.cli.output import discard
-from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError, stop_behind
+from flowrl.contracts.errors import (
+    BUG,
+    DISK_ERRORS,
+    FlowrlError,
+    ReportedElsewhere,
+    StorageError,
+    UsageError,
+    stop_behind,
+)
 from flowrl.contracts.notices import as_started
 from flowrl.contracts.printable import printable, printable_lines
 
@@ -34,6 +42,8 @@ def exit_code_of(error: BaseException) -> int:
     if (stopped := stop_behind(error)) is not None:
         complain(str(stopped))
         return stopped.exit_code
+    if isinstance(error, ReportedElsewhere):
+        return error.exit_code
     if isinstance(error, FlowrlError):
         complain(str(error))
         return error.exit_code

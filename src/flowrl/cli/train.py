@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
 
 if TYPE_CHECKING:
+    from flowrl.experiments.ranks import Rank
     from flowrl.experiments.train import TrainPlan, TrainResult
 
 
@@ -39,6 +41,16 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1024, help="Processes on this machine that share the shards; 1: this one alone."
+        ),
+    ] = None,
+    max_restarts: Annotated[
+        int,
+        typer.Option(min=0, max=1000, help="How often all processes begin again where one was killed or has failed."),
+    ] = 0,
     imports: Imports = None,
     callbacks: Annotated[
         list[str] | None,
@@ -59,29 +71,100 @@ def train(
     saves, and prints how to continue; a second one quits at once.
     """
     from flowrl.config import recipe
-    from flowrl.experiments import train
+    from flowrl.experiments import ranks, train
 
     _refuse_new_folder(resume, out, name)
     initial = None if init_from is None else json_text.dumps(str(init_from))
     short = {"seed": seed, "init_from": initial, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    plan = train.plan(config, settings, resume, imports or (), callbacks or ())
-    if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
-        say(note)
+    named = [*repeated("--import", imports), *repeated("--callback", callbacks)]
+    rank = None if processes == 1 or dry_run else ranks.rank_of()
+    if rank is None and (processes or 1) > 1 and not dry_run:
+        options = {"--out": out, "--name": name, "--resume": resume}
+        words = [*([config] if config else []), *repeated("--set", settings), *named, *(["--json"] if json else [])]
+        words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+        return _launch(["train", *words], processes or 1, max_restarts)
+    _refuse_options_of_a_launch(rank, processes, max_restarts)
+
+    def planned() -> TrainPlan:
+        plan = train.plan(config, settings, resume, imports or (), callbacks or ())
+        if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
+            say(note)
+        return plan
+
+    if rank is not None:
+        return _train_with_others(rank, planned, out, name, imports, callbacks, json=json)
+    plan = planned()
     if dry_run:
         _check(plan)
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
-        named = [*repeated("--import", imports), *repeated("--callback", callbacks)]
         next_command("flowrl train", *source, *repeated("--set", settings), *named)
         return 0
-    result = train.train(plan, out or Path("runs"), name, quiet=json)
+    return _report(plan, train.train(plan, out or Path("runs"), name, quiet=json), json=json)
+
+
+def _report(plan: TrainPlan, result: TrainResult, *, json: bool) -> int:
+    """Print the result of a training and return the exit code."""
     if json:
         print_json(result.as_dict())
     elif not result.signal:
         print_line(result.summary())
     _lead_on(plan, result)
     return 128 + result.signal.value if result.signal else 0
+
+
+def _launch(words: list[str], processes: int, restarts: int) -> int:
+    """Train in several processes on this machine, each of which is `flowrl` with these `words`."""
+    from flowrl.experiments import launch
+
+    return launch.run(words, processes, restarts)
+
+
+def _train_with_others(
+    rank: Rank,
+    planned: Callable[[], TrainPlan],
+    out: Path | None,
+    name: str | None,
+    imports: list[str] | None,
+    callbacks: list[str] | None,
+    *,
+    json: bool,
+) -> int:
+    """Train as one of several processes: the first one plans, writes and prints."""
+    from flowrl.experiments import distributed, train
+
+    folder = out or Path("runs")
+    with distributed.joined(rank) as group:
+
+        def planned_or_restarted() -> TrainPlan:
+            plan = planned()
+            if plan.content is None and (before := group.folder_before(folder, name)) is not None:
+                return train.plan(None, [], before, imports or (), callbacks or ())
+            return plan
+
+        plan = group.plan(planned_or_restarted)
+        distributed.use_own_gpu(plan.config, rank)
+        if rank.is_first:
+            result = train.train(plan, folder, name, quiet=json, group=group)
+        else:
+            stopped = train.follow(plan, group)
+            return 128 + stopped.value if stopped else 0
+    return _report(plan, result, json=json)
+
+
+def _refuse_options_of_a_launch(rank: Rank | None, processes: int | None, restarts: int) -> None:
+    """Raise UsageError for options that this process cannot honour."""
+    if rank is not None and processes is not None:
+        raise UsageError(
+            f"--processes {processes}: this is one of {rank.processes} processes already ({rank.said_by}). Leave it "
+            "out, or type --processes 1 for a training of its own in each."
+        )
+    if restarts and processes is None:
+        raise UsageError(
+            f"--max-restarts {restarts}: flowrl starts the processes of --processes again, which is not given; "
+            "torchrun has an option of this name of its own. Leave it out."
+        )
 
 
 def _check(plan: TrainPlan) -> None:

@@ -25,7 +25,7 @@ from flowrl.contracts.notices import say
 from flowrl.envs import factory, lookup, saved_state
 from flowrl.envs.adapter import Adapter
 from flowrl.experiments import code_record, memory, saved_networks
-from flowrl.experiments.shard import Shard
+from flowrl.experiments.shard import Shard, env_threads, refuse_unlike, shared_states
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
@@ -153,9 +153,10 @@ class Run:
         prepare_process(config)
         device = device_of(config)
         self.held: list[Shard] = []  # the own ones
+        threads = env_threads(config, self.shards)
         try:
             for number in self.shards.own:
-                self.held.append(Shard(config, number))
+                self.held.append(Shard(config, number, threads))
             size, action_size = self.env.observation_size, self.env.action_size
             memory.check_training(config, size, action_size)
         except BaseException:
@@ -179,6 +180,7 @@ class Run:
         self.code = code_record.digests(config.model_dump(mode="json"))  # of what was loaded
         self.initial_weights: dict[str, Any] | None = None  # where they come from, if not from the seed
         self.platform = platform.platform_of(device, env_mode(config))
+        refuse_unlike(self.shards, self.platform)
 
     @property
     def env(self) -> Adapter:
@@ -208,7 +210,7 @@ class Run:
             "sizes": {"observation": self.env.observation_size, "action": self.env.action_size},
             "progress": self.training.progress() | asdict(self.best),
             **learned,
-            "shards": self.shards.gather([shard.state(draws) for shard, draws in together]),
+            "shards": shared_states(self.shards, [shard.state(draws) for shard, draws in together], learned),
             "interface": self.env.interface,
             "platform": self.platform,
             "metrics_offset": metrics_offset,

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import shorten
-from flowrl.contracts.errors import CheckpointError, EnvironmentFailed
+from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageError
 from flowrl.envs import factory, saved_state
 from flowrl.envs.adapter import Adapter
+from flowrl.evaluation import machine
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
-from flowrl.storage import rng_state
+from flowrl.storage import platform, rng_state
 from flowrl.storage.rng_state import OwnGenerators
+from flowrl.training.learner import Learner
 from flowrl.training.rollout import Collector
+from flowrl.training.shards import Shards
 
 
 class Shard:
@@ -112,3 +118,61 @@ class Shard:
                 f"the environments cannot continue from their state in the checkpoint: {reason}. It was changed by "
                 "hand, or saved with another version of the environment: train again."
             ) from error
+
+
+def env_threads(config: Config, shards: Shards) -> int | None:
+    """Return the number of simulation threads of each shard where `env.threads` leaves it open and several processes
+    share the cores of a machine; None: as `env.threads` says."""
+    if shards.processes == 1 or config.env.threads:
+        return None
+    own = (socket.gethostname(), machine.cores())
+    places = shards.gather([own])
+    sharing = [cores for host, cores in places if host == own[0] and set(cores) & set(own[1])]
+    return max(1, len(own[1]) // len(sharing))
+
+
+def refuse_unlike(shards: Shards, own: dict[str, Any]) -> None:
+    """Raise UsageError when the processes run on platforms that round differently; `own` is that of this process."""
+    first, *others = shards.gather([own])
+    for number, other in enumerate(others, start=1):
+        for key, name in platform.NAMES.items():
+            if other[key] != first[key]:
+                raise UsageError(
+                    f"the processes of a training must compute alike to the last bit, and the {name} of process "
+                    f"{number} is {other[key]}, that of process 0 {first[key]}: use machines and installations that "
+                    "are alike."
+                )
+
+
+def share_weights(shards: Shards, learner: Learner) -> None:
+    """Let the learner of every process begin with the weights and statistics of the first one's."""
+    if shards.processes == 1:
+        return
+    networks = {"actor": learner.actor, "critic": learner.critic, "normaliser": learner.normaliser}
+    networks |= {} if learner.average is None else {"average": learner.average}
+    states = shards.from_first({name: dict(network.state_dict()) for name, network in networks.items()})
+    for name, network in networks.items():
+        network.load_state_dict(states[name])
+
+
+def shared_states(shards: Shards, states: list[dict[str, Any]], learned: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the states of all shards; `states` are those of the own ones.
+
+    Raises UsageError unless all processes have `learned` the same, to the last bit.
+    """
+    digest = "" if shards.processes == 1 else _digest({name: learned[name] for name in ("actor", "critic")})
+    found = shards.gather([(state, digest) for state in states])
+    if any(other != found[0][1] for _, other in found):
+        raise UsageError(
+            "the weights of the processes differ, so that their machines do not compute alike to the last bit: use "
+            "machines with the same processors and installations, and continue from the last checkpoint."
+        )
+    return [state for state, _ in found]
+
+
+def _digest(weights: dict[str, dict[str, Tensor]]) -> str:
+    data = hashlib.sha256()
+    for network in weights.values():
+        for tensor in network.values():
+            data.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return data.hexdigest()

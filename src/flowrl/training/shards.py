@@ -69,11 +69,11 @@ class Shards:
         """Compute the elementwise maximum of the tensors that all processes give."""
         if self.processes == 1:
             return part
-        sent = part.cpu()
-        received = [torch.empty_like(sent) for _ in range(self.processes)]
-        with _noticing_lost_processes():
-            dist.all_gather(received, sent)
-        return torch.stack(received).amax(dim=0).to(part.device)
+        return torch.stack(self._gathered(part.cpu())).amax(dim=0).to(part.device)
+
+    def first_says(self, flag: bool) -> bool:
+        """Return the `flag` that the first of all processes gives."""
+        return bool(self.largest(torch.tensor([flag and self.is_first])).item())
 
     def gather(self, parts: Sequence[T]) -> list[T]:
         """Return what all processes give, in the order of their numbers: tensors and plain Python values.

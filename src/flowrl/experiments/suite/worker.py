@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 
 from flowrl.config import named_code
 from flowrl.contracts.errors import BUG
+from flowrl.experiments import ranks
 from flowrl.experiments.signals import StopSignal
 from flowrl.experiments.suite import processes
 from flowrl.experiments.suite.plan import Job
@@ -144,6 +145,6 @@ def _start(step: WorkerStep, job: Job, log: BinaryIO, arguments: list[str], outp
     log.write(f"$ flowrl {' '.join(arguments)}\n".encode())
     log.flush()
     offset = log.tell()
-    variables = os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"]))
+    variables = ranks.without_rank(os.environ) | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"]))
     process = processes.start(arguments, variables, stderr=log, stdout=output)  # it inherits the lock with the log
     return WorkerProcess(step, job, log, process, offset)

@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from flowrl.cli.output import discard
+from flowrl.contracts import notices
 from flowrl.contracts.errors import (
     BUG,
     DISK_ERRORS,
@@ -39,7 +40,9 @@ ALLOCATION_REFUSED = (
 
 def exit_code_of(error: BaseException) -> int:
     """Report `error` on stderr and return its exit code."""
-    if (stopped := stop_behind(error)) is not None:
+    if (stopped := stop_behind(error)) is not None and notices.muted():
+        return stopped.exit_code
+    if stopped is not None:
         complain(str(stopped))
         return stopped.exit_code
     if isinstance(error, ReportedElsewhere):

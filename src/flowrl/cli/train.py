@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from flowrl.cli.arguments import ALL_KEYS, Imports, Json, code_options, repeated
 from flowrl.cli.output import next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
+from flowrl.contracts.notices import mute
 
 if TYPE_CHECKING:
     from flowrl.experiments.ranks import Rank
@@ -43,9 +45,7 @@ def train(
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
     processes: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=1024, help="Processes on this machine that share the shards; 1: this one alone."
-        ),
+        typer.Option(min=1, max=1024, help="Processes on this machine that share the shards; 1: this one alone."),
     ] = None,
     max_restarts: Annotated[
         int,
@@ -70,8 +70,7 @@ def train(
     It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
     saves, and prints how to continue; a second one quits at once.
     """
-    from flowrl.config import recipe
-    from flowrl.experiments import ranks, train
+    from flowrl.experiments import ranks
 
     _refuse_new_folder(resume, out, name)
     initial = None if init_from is None else json_text.dumps(str(init_from))
@@ -83,8 +82,14 @@ def train(
         options = {"--out": out, "--name": name, "--resume": resume}
         words = [*([config] if config else []), *repeated("--set", settings), *named, *(["--json"] if json else [])]
         words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-        return _launch(["train", *words], processes or 1, max_restarts)
+        return _launch(["train", *words], processes or 1, max_restarts, named)
     _refuse_options_of_a_launch(rank, processes, max_restarts)
+    if rank is not None and not rank.is_first:
+        mute()
+    if rank is not None:  # before PyTorch reads it: a lost connection is not worth a stack of C++
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from flowrl.config import recipe
+    from flowrl.experiments import train
 
     def planned() -> TrainPlan:
         plan = train.plan(config, settings, resume, imports or (), callbacks or ())
@@ -114,11 +119,11 @@ def _report(plan: TrainPlan, result: TrainResult, *, json: bool) -> int:
     return 128 + result.signal.value if result.signal else 0
 
 
-def _launch(words: list[str], processes: int, restarts: int) -> int:
+def _launch(words: list[str], processes: int, restarts: int, code: list[str]) -> int:
     """Train in several processes on this machine, each of which is `flowrl` with these `words`."""
     from flowrl.experiments import launch
 
-    return launch.run(words, processes, restarts)
+    return launch.run(words, processes, restarts, code)
 
 
 def _train_with_others(
@@ -157,13 +162,13 @@ def _refuse_options_of_a_launch(rank: Rank | None, processes: int | None, restar
     """Raise UsageError for options that this process cannot honour."""
     if rank is not None and processes is not None:
         raise UsageError(
-            f"--processes {processes}: this is one of {rank.processes} processes already ({rank.said_by}). Leave it "
+            f"--processes {processes}: this is one of several processes already ({rank.said_by}). Leave it "
             "out, or type --processes 1 for a training of its own in each."
         )
-    if restarts and processes is None:
+    if restarts:
         raise UsageError(
-            f"--max-restarts {restarts}: flowrl starts the processes of --processes again, which is not given; "
-            "torchrun has an option of this name of its own. Leave it out."
+            f"--max-restarts {restarts}: flowrl starts several processes again that it has started, with --processes 2 "
+            "or more; torchrun has an option of this name of its own. Leave it out."
         )
 
 

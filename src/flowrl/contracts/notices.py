@@ -27,6 +27,11 @@ def mute() -> None:
     _muted = True
 
 
+def muted() -> bool:
+    """Return whether this process prints nothing."""
+    return _muted
+
+
 def say(line: str, *, wrap: bool = True) -> None:
     """Print one line to stderr, such as progress or the path of a written file.
 

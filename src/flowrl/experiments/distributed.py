@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from flowrl.config.schema import Config
-from flowrl.contracts import notices, user_code
+from flowrl.contracts import user_code
 from flowrl.contracts.errors import (
     BUG,
     FlowrlError,
@@ -71,7 +71,10 @@ class Processes:
         while missing := [n for n in range(self.rank.processes) if not self._store.check([f"here {n}"])]:
             waited = time.monotonic() - begun
             if waited > MEETING_S:
-                raise ProcessLost(f"{_listed(missing)} of {self.rank.processes} did not come within {MEETING_S:g} s.")
+                raise ProcessLost(
+                    f"{_listed(missing)} of {self.rank.processes} did not come to {self.rank.address}:{self.rank.port} "
+                    f"within {MEETING_S:g} s."
+                )
             if waited > PATIENCE_S and not named:
                 named = True
                 say(f"waiting for {_listed(missing)} of {self.rank.processes} at {self.rank.address}:{self.rank.port}")
@@ -83,7 +86,12 @@ class Processes:
         Raises UsageError where there are more processes than shards.
         """
         count = self.rank.processes
-        check_count(count, config, f"{self.rank.said_by} is {count}")
+        if count > config.shards:
+            raise UsageError(
+                f"{self.rank.said_by}: every process needs a shard of its own, and shards is {config.shards}. Type "
+                f"--set shards={count} (which changes the results, as a seed does), or use fewer processes; "
+                "--processes 1 trains alone, whatever has started the process."
+            )
         return Shards(config.shards, self.rank.number, count)
 
     def plan(self, make: Callable[[], TrainPlan]) -> TrainPlan:
@@ -108,9 +116,9 @@ class Processes:
         """Record the run folder, with which the processes continue after a restart."""
         if (descriptor := os.environ.get(ranks.FOLDER)) is not None:
             with suppress(OSError):
-                os.write(int(descriptor), str(folder.resolve()).encode() + b"\n")
+                os.write(int(descriptor), str(folder).encode())
         elif self._keeps_folder:
-            self._lasting.set("flowrl folder", str(folder.resolve()))
+            self._lasting.set("flowrl folder", str(folder))
 
     def folder_before(self, out: Path, name: str | None) -> Path | None:
         """Return the run folder that the processes before a restart have saved, or None."""
@@ -126,7 +134,7 @@ class Processes:
         stopped = stop_behind(error)
         code = stopped.exit_code if stopped else getattr(error, "exit_code", BUG)
         text = str(error) if isinstance(error, FlowrlError) else in_one_line(error)
-        reason = json.dumps({"process": self.rank.number, "code": code, "text": text})
+        reason = json.dumps({"rank": self.rank.number, "code": code, "text": text})
         with suppress(RuntimeError):
             self._store.compare_set("reason", "", reason)
             return True
@@ -149,18 +157,6 @@ class Processes:
             dist.destroy_process_group()
 
 
-def check_count(processes: int, config: Config, origin: str) -> None:
-    """Raise UsageError unless so many `processes`, which `origin` asks for, can share the shards of `config`."""
-    if processes & (processes - 1):
-        raise UsageError(f"{origin}: the number of processes must be a power of two, as that of the shards is.")
-    if processes > config.shards:
-        raise UsageError(
-            f"{origin}, and shards is {config.shards}: every process needs a shard of its own. Type --set "
-            f"shards={processes} (which changes the results, as a seed does), or use fewer processes; --processes 1 "
-            "trains alone, whatever has started the process."
-        )
-
-
 @contextmanager
 def joined(rank: Rank) -> Iterator[Processes]:
     """Meet the other processes of a training, and end with them.
@@ -170,7 +166,6 @@ def joined(rank: Rank) -> Iterator[Processes]:
     """
     _end_with_launcher()
     if not rank.is_first:
-        notices.mute()
         os.dup2(2, 1)  # results are printed by the first process alone
     processes: Processes | None = None
     try:
@@ -199,7 +194,7 @@ def _explained(lost: ProcessLost, rank: Rank, processes: Processes | None) -> Ba
     if reason is not None:
         if reason["code"] > 128:
             return Stopped(signal.Signals(reason["code"] - 128))
-        return ProcessLost(f"process {reason['process']} of {rank.processes}: {reason['text']}", reason["code"])
+        return ProcessLost(f"rank {reason['rank']} of {rank.processes} processes: {reason['text']}", reason["code"])
     if processes is not None and (not rank.is_first or ranks.LAUNCHER in os.environ):
         return ReportedElsewhere(lost.exit_code)  # the launcher knows how the other one has ended
     return lost
@@ -218,9 +213,10 @@ def _connect(rank: Rank, *, hosting: bool) -> Any:
             if hosting or time.monotonic() > give_up:
                 place = f"{rank.address}:{rank.port} (MASTER_ADDR, MASTER_PORT)"
                 what = "cannot listen at" if hosting else "finds nothing at"
+                reason = str(error).splitlines()[0][:200]
                 raise ProcessLost(
-                    f"process {rank.number} of {rank.processes} {what} {place}: {str(error).splitlines()[0][:200]} Is "
-                    "it the address of the machine of process 0, with a free port?"
+                    f"rank {rank.number} of {rank.processes} processes {what} {place}: {reason} Is it the address of "
+                    "the machine of rank 0, with a free port?"
                 ) from error
         time.sleep(POLL_S)
 
@@ -242,4 +238,4 @@ def use_own_gpu(config: Config, rank: Rank) -> None:
 
 
 def _listed(numbers: list[int]) -> str:
-    return f"process{'es' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:8]))}"
+    return f"rank{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:8]))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -103,12 +104,14 @@ class Launch:
         os.close(self._folder)
 
 
-def run(words: Sequence[str], processes: int, restarts: int) -> int:
+def run(words: Sequence[str], processes: int, restarts: int, code: Sequence[str] = ()) -> int:
     """Train with `flowrl` and these `words` in so many processes and return the exit code.
 
     Where a process is killed, or one fails as with its environment, all begin again from the last checkpoint, at most
-    `restarts` times. Raises ProcessLost, with the signal, where a process was killed once more than that.
+    `restarts` times. Raises ProcessLost, with the signal and the command to continue, in which the options `code` name
+    the user's code, where a process was killed once more than that; UsageError unless `processes` is a power of two.
     """
+    ranks.check_power(processes, f"--processes {processes}")
     folder: Path | None = None
     launched: list[Launch] = []
 
@@ -133,11 +136,11 @@ def run(words: Sequence[str], processes: int, restarts: int) -> int:
             if launch.killed is None and launch.exit_code != ProcessLost.exit_code:
                 return launch.exit_code
             if attempt < restarts:
-                again = f"starting all {processes} processes again, {restarts - attempt} restarts left"
-                say(f"{_cause(launch)}: {again}.")
+                say(f"{_cause(launch)}: starting all of them again (restart {attempt + 1} of {restarts}).")
     if launch.killed is None:  # the first process has printed why
         return launch.exit_code
-    again = "" if folder is None else f" To continue, type: flowrl train --resume {folder} --processes {processes}"
+    resumed = shlex.join(["flowrl", "train", "--resume", str(folder), *code, "--processes", str(processes)])
+    again = "" if folder is None else f" To continue, type: {resumed}"
     raise ProcessLost(f"{_cause(launch)}, and the others ended with it.{again}")
 
 
@@ -147,4 +150,4 @@ def _cause(launch: Launch) -> str:
         return f"one of {count} processes failed"
     number, sent = launch.killed
     memory = " (out of memory?)" if sent == signal.SIGKILL else ""
-    return f"process {number} of {count} was ended by {sent.name}{memory}"
+    return f"rank {number} of {count} processes was ended by {sent.name}{memory}"

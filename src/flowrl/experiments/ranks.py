@@ -28,7 +28,7 @@ class Rank:
     address: str  # of the machine of the first process
     port: int
     attempt: int  # how often the processes were started again
-    said_by: str  # the variable that gives the number of processes, for messages
+    said_by: str  # where the number of processes comes from, for messages: 'WORLD_SIZE=4'
 
     @property
     def is_first(self) -> bool:
@@ -42,19 +42,32 @@ def rank_of(variables: Mapping[str, str] = os.environ) -> Rank | None:
     Raises UsageError for variables that are no whole numbers, or of which one is missing.
     """
     if "RANK" in variables and "WORLD_SIZE" in variables:  # of torchrun, or our own launcher
-        number, processes, said_by = _number(variables, "RANK"), _number(variables, "WORLD_SIZE"), "WORLD_SIZE"
+        number, processes = _number(variables, "RANK"), _number(variables, "WORLD_SIZE")
+        said_by = f"--processes {processes}" if LAUNCHER in variables else f"WORLD_SIZE={processes}"
         local = _number(variables, "LOCAL_RANK", 0)
         attempt = _number(variables, RESTARTS, _number(variables, "TORCHELASTIC_RESTART_COUNT", 0))
     elif (slurm := _slurm_processes(variables)) is not None:
-        number, processes, said_by = _number(variables, "SLURM_PROCID"), _number(variables, slurm), slurm
+        number, processes = _number(variables, "SLURM_PROCID"), _number(variables, slurm)
+        said_by = f"{slurm}={processes}"
         local, attempt = _number(variables, "SLURM_LOCALID", 0), _number(variables, "SLURM_RESTART_COUNT", 0)
     else:
         return None
     if processes <= 1:
         return None
     if not 0 <= number < processes:
-        raise UsageError(f"process number {number} of {processes} ({said_by}): expected 0 to {processes - 1}.")
+        raise UsageError(f"the rank {number} of this process ({said_by}): expected 0 to {processes - 1}.")
+    check_power(processes, said_by)
     return Rank(number, processes, local, _address(variables), _port(variables), attempt, said_by)
+
+
+def check_power(processes: int, said_by: str) -> None:
+    """Raise UsageError unless the number of `processes`, which comes from `said_by`, is a power of two."""
+    if processes & (processes - 1):
+        near = 1 << (processes.bit_length() - 1)
+        raise UsageError(
+            f"{said_by}: the number of processes must be a power of two, as that of the shards is: {near} or "
+            f"{2 * near}."
+        )
 
 
 def without_rank(variables: Mapping[str, str]) -> dict[str, str]:

@@ -147,8 +147,7 @@ class Run:
     def __init__(self, config: Config, shards: Shards | None = None) -> None:
         """Make all of a run but its folder; of its `shards`, default: all, those that this process holds."""
         import_code(config)
-        self.config = config
-        self.shards = Shards(config.shards) if shards is None else shards
+        self.config, self.shards = config, Shards(config.shards) if shards is None else shards
         memory.check_environments(config)
         prepare_process(config)
         device = device_of(config)

@@ -104,26 +104,19 @@ def train(
             stem = f"{planned.stem}-{config.algorithm}-seed{config.seed}"
             folder, lock = run_folder.new(out, stem, name, resolved(planned))
             stack.callback(lock.release)
-            offset, progress = None, None
+            offset = progress = None
         else:
-            if inexact:
-                say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
-            if _is_edited(folder / run_folder.CONFIG, planned.trained):
-                path = folder / run_folder.CONFIG
-                say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
-            for line in code_record.changes(content, planned.path or folder, config.model_dump(mode="json")):
-                say(f"note: {line} The run continues with the present one.")
+            _say_what_differs(planned, folder, content, inexact)
             offset, progress = int(content["metrics_offset"]), content["progress"]
-        if group is not None:
-            group.began(folder)
         calls = callbacks.load(config, called)
         stack.callback(calls.close)
-        heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
+        if group is not None:
+            group.began(folder)
         reporters = stack.enter_context(
             open_reporters(
                 folder,
                 config.total_steps,
-                heading=heading,
+                heading=f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}",
                 offset=offset,
                 progress=progress,
                 quiet=quiet,
@@ -135,6 +128,17 @@ def train(
             say(reporters.missing)
         checkpoint.clean(folder)
         return _train(run, folder, reporters, calls, is_new=content is None)
+
+
+def _say_what_differs(planned: TrainPlan, folder: Path, content: dict[str, Any], inexact: str) -> None:
+    """Print what is otherwise than when the run in `folder` was saved; `inexact` is why it is not bit for bit."""
+    if inexact:
+        say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
+    if _is_edited(folder / run_folder.CONFIG, planned.trained):
+        path = folder / run_folder.CONFIG
+        say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
+    for line in code_record.changes(content, planned.path or folder, planned.config.model_dump(mode="json")):
+        say(f"note: {line} The run continues with the present one.")
 
 
 def follow(planned: TrainPlan, group: Processes) -> signal.Signals | None:

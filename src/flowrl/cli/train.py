@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowrl.cli.arguments import ALL_KEYS, Imports, Json, code_options, repeated
-from flowrl.cli.output import next_command, print_json, print_line, say
+from flowrl.cli.output import document_descriptor, next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
 from flowrl.contracts.notices import mute
 
@@ -123,7 +123,7 @@ def _launch(words: list[str], processes: int, restarts: int, code: list[str]) ->
     """Train in several processes on this machine, each of which is `flowrl` with these `words`."""
     from flowrl.experiments import launch
 
-    return launch.run(words, processes, restarts, code)
+    return launch.run(words, processes, restarts, code, document_descriptor())
 
 
 def _train_with_others(

@@ -26,8 +26,11 @@ KILL_S = 10.0  # the same after the second signal
 class Launch:
     """The processes of one attempt at a training."""
 
-    def __init__(self, words: Sequence[str], processes: int, attempt: int, folder: Path | None) -> None:
-        """Start `flowrl` with the `words` in so many processes; `folder` is the run folder of an attempt before."""
+    def __init__(
+        self, words: Sequence[str], processes: int, attempt: int, folder: Path | None, stdout: int | None
+    ) -> None:
+        """Start `flowrl` with the `words` in so many processes, the first one with `stdout`; `folder` is the run folder
+        of an attempt before."""
         self._folder, folder_end = os.pipe()
         os.set_blocking(self._folder, False)
         self._read = b""
@@ -49,6 +52,7 @@ class Launch:
                     subprocess.Popen(  # noqa: S603
                         [sys.executable, "-m", "flowrl", *words],
                         stdin=subprocess.DEVNULL,
+                        stdout=stdout if number == 0 else None,
                         env=os.environ | {name: str(value) for name, value in own.items()},
                         pass_fds=list(first.values()),
                         start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
@@ -104,8 +108,11 @@ class Launch:
         os.close(self._folder)
 
 
-def run(words: Sequence[str], processes: int, restarts: int, code: Sequence[str] = ()) -> int:
-    """Train with `flowrl` and these `words` in so many processes and return the exit code.
+def run(
+    words: Sequence[str], processes: int, restarts: int, code: Sequence[str] = (), stdout: int | None = None
+) -> int:
+    """Train with `flowrl` and these `words` in so many processes, the first of which prints its results to the file
+    descriptor `stdout` (None: that of this process), and return the exit code.
 
     Where a process is killed, or one fails as with its environment, all begin again from the last checkpoint, at most
     `restarts` times. Raises ProcessLost, with the signal and the command to continue, in which the options `code` name
@@ -122,7 +129,7 @@ def run(words: Sequence[str], processes: int, restarts: int, code: Sequence[str]
 
     with StopSignal(pass_on) as stop:
         for attempt in range(restarts + 1):
-            launch = Launch(words, processes, attempt, folder)
+            launch = Launch(words, processes, attempt, folder, stdout)
             launched[:] = [launch]
             try:
                 if stop.signal is not None:  # it came before there was a process to pass it on to

@@ -41,6 +41,7 @@ SLOW = {
     "robustness",
     "first_run",
     "mujoco_tasks",
+    "processes",
 }
 
 NOT_RUN = {  # the beginning of a line -> why the test does not run it
@@ -49,6 +50,9 @@ NOT_RUN = {  # the beginning of a line -> why the test does not run it
     "pip install": "needs a network",
     "flowrl --install-completion": "changes the start-up file of the user's shell",
     "tensorboard ": "is a server that does not end",
+    "torchrun ": "waits for a second machine; tests/experiments/test_shards.py starts the same processes",
+    "srun ": "needs a cluster; tests/experiments/test_shards.py reads its variables",
+    "python benchmarks/": "takes minutes",
     "flowrl view": "is a server that does not end; tests/cli/test_view.py opens its page",
 }
 SHORTER = {  # command -> options that follow those of the page, and win over them

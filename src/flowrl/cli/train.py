@@ -83,7 +83,7 @@ def train(
         words = [*([config] if config else []), *repeated("--set", settings), *named, *(["--json"] if json else [])]
         words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
         return _launch(["train", *words], processes or 1, max_restarts, named)
-    _refuse_options_of_a_launch(rank, processes, max_restarts)
+    _refuse_options_of_a_launch(rank, processes, 0 if dry_run else max_restarts)
     if rank is not None and not rank.is_first:
         mute()
     if rank is not None:  # before PyTorch reads it: a lost connection is not worth a stack of C++
@@ -101,21 +101,23 @@ def train(
         return _train_with_others(rank, planned, out, name, imports, callbacks, json=json)
     plan = planned()
     if dry_run:
+        ranks.check_shards(processes or 1, plan.config.shards, f"--processes {processes}")
         _check(plan)
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
-        next_command("flowrl train", *source, *repeated("--set", settings), *named)
+        together = [] if processes is None else ["--processes", processes]
+        next_command("flowrl train", *source, *repeated("--set", settings), *named, *together)
         return 0
-    return _report(plan, train.train(plan, out or Path("runs"), name, quiet=json), json=json)
+    return _report(plan, train.train(plan, out or Path("runs"), name, quiet=json), [], json=json)
 
 
-def _report(plan: TrainPlan, result: TrainResult, *, json: bool) -> int:
-    """Print the result of a training and return the exit code."""
+def _report(plan: TrainPlan, result: TrainResult, together: list[str], *, json: bool) -> int:
+    """Print the result of a training and return the exit code; `together` are the options of its processes."""
     if json:
         print_json(result.as_dict())
     elif not result.signal:
         print_line(result.summary())
-    _lead_on(plan, result)
+    _lead_on(plan, result, together)
     return 128 + result.signal.value if result.signal else 0
 
 
@@ -155,7 +157,8 @@ def _train_with_others(
         else:
             stopped = train.follow(plan, group)
             return 128 + stopped.value if stopped else 0
-    return _report(plan, result, json=json)
+    together = rank.said_by.split() if rank.said_by.startswith("--processes") else []
+    return _report(plan, result, together, json=json)
 
 
 def _refuse_options_of_a_launch(rank: Rank | None, processes: int | None, restarts: int) -> None:
@@ -183,7 +186,7 @@ def _check(plan: TrainPlan) -> None:
         warm_start.check_environment(plan.initial, env)
 
 
-def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
+def _lead_on(plan: TrainPlan, result: TrainResult, together: list[str]) -> None:
     """Print why a training ended, unless it has just spent its budget, and the next useful command."""
     config = plan.config.model_dump(mode="json")
     code = code_options(config, training=True)
@@ -194,7 +197,7 @@ def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
         return
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command("flowrl train --resume", result.folder, *code)
+        next_command("flowrl train --resume", result.folder, *code, *together)
         return
     if result.callback:
         done = f"{result.env_steps:,} env steps"

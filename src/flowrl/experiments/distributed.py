@@ -24,16 +24,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from flowrl.config.schema import Config
 from flowrl.contracts import user_code
-from flowrl.contracts.errors import (
-    BUG,
-    FlowrlError,
-    ProcessLost,
-    ReportedElsewhere,
-    Stopped,
-    UsageError,
-    in_one_line,
-    stop_behind,
-)
+from flowrl.contracts.errors import BUG, FlowrlError, ProcessLost, ReportedElsewhere, Stopped, in_one_line, stop_behind
 from flowrl.contracts.notices import say
 from flowrl.experiments import ranks
 from flowrl.experiments.ranks import Rank
@@ -85,14 +76,8 @@ class Processes:
 
         Raises UsageError where there are more processes than shards.
         """
-        count = self.rank.processes
-        if count > config.shards:
-            raise UsageError(
-                f"{self.rank.said_by}: every process needs a shard of its own, and shards is {config.shards}. Type "
-                f"--set shards={count} (which changes the results, as a seed does), or use fewer processes; "
-                "--processes 1 trains alone, whatever has started the process."
-            )
-        return Shards(config.shards, self.rank.number, count)
+        ranks.check_shards(self.rank.processes, config.shards, self.rank.said_by)
+        return Shards(config.shards, self.rank.number, self.rank.processes)
 
     def plan(self, make: Callable[[], TrainPlan]) -> TrainPlan:
         """Return the plan that `make` makes in the first process, in all of them."""

@@ -70,6 +70,17 @@ def check_power(processes: int, said_by: str) -> None:
         )
 
 
+def check_shards(processes: int, shards: int, said_by: str) -> None:
+    """Raise UsageError unless so many `processes`, a number that comes from `said_by`, can share the `shards`."""
+    check_power(processes, said_by)
+    if processes > shards:
+        raise UsageError(
+            f"{said_by}: every process needs a shard of its own, and shards is {shards}. Type --set shards={processes} "
+            "(which changes the results, as a seed does), or use fewer processes; --processes 1 trains alone, whatever "
+            "has started the process."
+        )
+
+
 def without_rank(variables: Mapping[str, str]) -> dict[str, str]:
     """Return environment `variables` with which a process trains alone."""
     return {name: value for name, value in variables.items() if name not in ("RANK", "SLURM_PROCID")}

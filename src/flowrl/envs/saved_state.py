@@ -52,14 +52,14 @@ def of_run(content: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def check_alike(saved: Any, fresh: Any) -> None:
+def check_alike(saved: Any, fresh: Any, key: str = "env.envs") -> None:
     """Raise ValueError, with the key, unless two states of environments that flowrl steps all together differ in their
     numbers only.
 
     `fresh` is the state of new environments: its arrays have the shapes and number types that `saved` must have.
     """
     if isinstance(saved, dict):
-        _check_alike(saved, fresh, "env.envs")
+        _check_alike(saved, fresh, key)
 
 
 def _check_layers(state: Any, key: str) -> None:

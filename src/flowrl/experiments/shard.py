@@ -36,6 +36,7 @@ class Shard:
     def __init__(self, config: Config, number: int, env_threads: int | None = None) -> None:
         """Make the environments of shard `number` of a run of `config`, stepped by `env_threads` threads where that is
         given."""
+        self.number = number
         words = np.random.SeedSequence(config.seed)
         if config.shards > 1:
             words = words.spawn(config.shards)[number]
@@ -110,7 +111,7 @@ class Shard:
         """Let the environments continue from their `saved` state; raises CheckpointError when they cannot."""
         try:
             if self.env.native and saved["envs"] is not None:
-                saved_state.check_alike(saved["envs"], self.env.state()["envs"])
+                saved_state.check_alike(saved["envs"], self.env.state()["envs"], f"shards.{self.number}.env.envs")
             self.collector.obs = self.env.restore(saved)
         except (ValueError, EnvironmentFailed) as error:
             reason = shorten(str(error), 400).removesuffix(".")

@@ -19,4 +19,5 @@ def upgraded(content: dict[str, Any]) -> dict[str, Any]:
     if content["format"] != 1:
         return content
     shard = {key: content[key] for key in SHARD_KEYS if key in content}
-    return {key: value for key, value in content.items() if key not in SHARD_KEYS} | {"shards": [shard]}
+    kept = {key: value for key, value in content.items() if key not in SHARD_KEYS}
+    return kept | {"format": FORMAT, "shards": [shard]}

@@ -153,3 +153,16 @@ def test_random_forgeries_of_every_part_end_in_a_paragraph_or_fit(tmp_path: Path
                 assert "\n" not in str(error)
                 refused += 1
     assert refused >= 100
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_checkpoint_of_format_1_is_read_as_one_shard(name: str, tmp_path: Path) -> None:
+    old = torch.load(GOLDEN / name / "run" / "ckpt.pt", weights_only=True)
+    new = checkpoint.load(GOLDEN / name / "run" / "ckpt.pt")
+    assert (old["format"], new["format"], len(new["shards"])) == (1, 2, 1)
+    moved = {"generator", "episodes", "env", "random"}
+    assert new["shards"][0].keys() == moved and old.keys() - moved == new.keys() - {"shards"}
+    assert torch.equal(new["shards"][0]["generator"], old["generator"])
+    checkpoint.save(tmp_path / "ckpt.pt", new)
+    again = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    assert again["format"] == 2 and again.keys() == new.keys()

@@ -148,7 +148,7 @@ class Run:
         """Make all of a run but its folder; of its `shards`, default: all, those that this process holds."""
         import_code(config)
         self.config, self.shards = config, Shards(config.shards) if shards is None else shards
-        memory.check_environments(config)
+        memory.check_environments(config, self.shards.processes)
         prepare_process(config)
         device = device_of(config)
         self.held: list[Shard] = []  # the own ones
@@ -157,7 +157,7 @@ class Run:
             for number in self.shards.own:
                 self.held.append(Shard(config, number, threads))
             size, action_size = self.env.observation_size, self.env.action_size
-            memory.check_training(config, size, action_size)
+            memory.check_training(config, size, action_size, self.shards.processes)
         except BaseException:
             self.close()
             raise

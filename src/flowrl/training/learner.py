@@ -131,12 +131,12 @@ class Learner:
         self._follow_observations(rollouts)  # last: until here they are the statistics that acted
         return metrics
 
-    def batch(self, rollout: Rollout) -> Batch:
-        """Return what an update on the `rollout` of the only shard would learn from; as an update does, it draws
+    def batch(self, *rollouts: Rollout) -> Batch:
+        """Return what an update on the `rollouts` would learn from in the first of them; as an update does, it draws
         minibatches and probes."""
-        rollout = rollout.to(self.normaliser.shift.device)
-        order = self._draw_minibatches(rollout.rewards.numel(), self.generators[0])
-        return self._prepare([rollout], [order[0]])[0]
+        rollouts = tuple(rollout.to(self.normaliser.shift.device) for rollout in rollouts)
+        orders = [self._draw_minibatches(rollouts[0].rewards.numel(), draws) for draws in self.generators]
+        return self._prepare(rollouts, [order[0] for order in orders])[0]
 
     def _draw_minibatches(self, batch: int, draws: torch.Generator) -> list[list[list[Tensor]]]:
         """Draw the rows of every epoch, minibatch and microbatch of one shard."""

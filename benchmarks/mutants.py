@@ -44,6 +44,7 @@ advantage = File("src/flowrl/training/advantage.py", ("tests/training/test_advan
 ratio = File("src/flowrl/training/ratio.py", ("tests/training/test_surrogate.py", VALUES))
 surrogate = File("src/flowrl/training/surrogate.py", ("tests/training/test_surrogate.py",))
 schedule = File("src/flowrl/training/schedule.py", (LEARNER + "::test_schedules_by_hand", LEARNER + "::test_the_adaptive_schedule_acts_beyond_twice_and_below_half_the_target", LEARNER + "::test_the_adaptive_schedule_has_two_ends", LEARNER + "::test_a_run_that_is_made_longer_goes_on_at_the_rate_of_its_new_length"))  # fmt: skip
+shards = File("src/flowrl/training/shards.py", ("tests/training/test_shards.py",))
 rollout = File("src/flowrl/training/rollout.py", ("tests/training/test_rollout.py",))
 loop = File("src/flowrl/training/loop.py", (BEST,))
 metrics = File("src/flowrl/training/metrics.py", (VALUES, LEARNER))
@@ -114,7 +115,7 @@ MUTANTS = [
     learner.mutant("(~both.isfinite()).any()", "both.isnan().any()", "an infinite gradient is applied", LEARNER + "::test_nothing_is_learned_from_the_first_gradient_that_is_not_finite_on"),
     learner.mutant("self._diverged.logical_or_(", "self._diverged.copy_(", "a finite gradient after a NaN is applied", LEARNER + "::test_nothing_is_learned_from_the_first_gradient_that_is_not_finite_on"),
     learner.mutant("begin += sum(sizes)", "begin += sizes[0]", "a minibatch begins at the second chunk of the one before it", LEARNER),
-    learner.mutant("self.normaliser.update(rollout.obs.flatten(0, 1))", "self.normaliser.update(rollout.successors.flatten(0, 1))", "statistics are those of the successors", LEARNER + "::test_statistics_are_those_of_the_observations_acted_on"),
+    learner.mutant("rollout.obs.flatten(0, 1) for", "rollout.successors.flatten(0, 1) for", "statistics are those of the successors", LEARNER + "::test_statistics_are_those_of_the_observations_acted_on"),
     learner.mutant('loss = losses["policy_loss"] + self.settings.value_coefficient', 'loss = losses["policy_loss"] + 2 * self.settings.value_coefficient', "the value loss counts twice"),
     learner.mutant("torch.maximum(error, (moved - part.returns).square())", "torch.minimum(error, (moved - part.returns).square())", "value clipping takes the smaller error"),
     learner.mutant(".clamp(-clip, clip)", ".clamp(max=clip)", "value clipping is one-sided", LEARNER + "::test_the_value_loss_is_clipped_as_ppo_does"),
@@ -126,12 +127,12 @@ MUTANTS = [
     learner.mutant("self.schedule.updates > self.settings.ema_start", "self.schedule.updates >= self.settings.ema_start", "the moving average begins an update early", LEARNER + "::test_the_average_of_weights_by_hand"),
     learner.mutant("betas=(settings.adam_beta1, settings.adam_beta2)", "betas=(settings.adam_beta2, settings.adam_beta1)", "Adam's betas are swapped"),
     learner.mutant("weight_decay=settings.weight_decay", "weight_decay=0.1", "weights decay unasked"),
-    learner.mutant("advantages = self._scale(advantages)", "advantages = advantages", "advantages are not normalised"),
-    learner.mutant("minibatch_advantages = normalise(minibatch_advantages)", "minibatch_advantages = minibatch_advantages", "normalise_advantages: minibatch does nothing", LEARNER + "::test_advantages_of_a_minibatch_are_normalised_over_all_of_it"),
+    learner.mutant("advantages=part) for each", "advantages=each.advantages) for each", "advantages are not normalised"),
+    learner.mutant("advantages = normalise(advantages, self.shards)", "advantages = advantages", "normalise_advantages: minibatch does nothing", LEARNER + "::test_advantages_of_a_minibatch_are_normalised_over_all_of_it"),
     learner.mutant("size = -(-batch // min(self.settings.minibatches, batch))", "size = batch // min(self.settings.minibatches, batch)", "an epoch has a minibatch too many", LEARNER + "::test_every_row_is_in_one_minibatch_of_an_epoch"),
-    learner.mutant("order = torch.randperm(batch, generator=self.generator, device=self.generator.device)", "order = torch.arange(batch)", "rows are not shuffled", LEARNER + "::test_every_row_is_in_one_minibatch_of_an_epoch"),
+    learner.mutant("order = torch.randperm(batch, generator=draws, device=draws.device)", "order = torch.arange(batch)", "rows are not shuffled", LEARNER + "::test_every_row_is_in_one_minibatch_of_an_epoch"),
     learner.mutant("self._scale.largest = state", "_ = state", "the advantages' scale is lost at resume", LEARNER + "::test_a_state_carries_everything"),
-    learner.mutant('self._restore_generator(state["generator"])', "pass", "minibatches and probes are drawn again at resume", LEARNER + "::test_a_state_carries_everything"),
+    learner.mutant("    _restore_generator(draws, saved)\n", "    pass\n", "minibatches and probes are drawn again at resume", LEARNER + "::test_a_state_carries_everything"),
     learner.mutant('present | {"state": state["optimizer"]["state"]}', "present", "Adam's moments are lost at resume", LEARNER + "::test_a_state_carries_everything"),
     learner.mutant('state["actor"] if state["average"] is None else state["average"]', 'state["actor"]', "the moving average is lost at resume", LEARNER + "::test_the_average_is_part_of_the_state"),
     learner.mutant("chunks = [rows for minibatch in first_epoch for rows in minibatch]", "chunks = [torch.arange(len(flat_obs))]", "the old losses are computed in other pieces than the new ones", LEARNER + "::test_the_first_ratio_is_one_in_pieces_of_any_size"),
@@ -139,9 +140,9 @@ MUTANTS = [
     advantage.mutant("(~(terminated | truncated))", "(~terminated)", "the sum of advantages goes on over a truncation"),
     advantage.mutant("carry = gamma * gae_lambda", "carry = gae_lambda", "the sum of advantages is not discounted"),
     advantage.mutant("torch.maximum(FADING * self._largest", "torch.maximum(self._largest", "the largest deviation does not fade"),
-    advantage.mutant("least=(self.floor * self._largest)", "least=(self.floor + 0 * self._largest)", "the floor is absolute"),
-    advantage.mutant("- advantages.mean()) /", ") /", "normalised advantages keep their mean"),
-    advantage.mutant("1 - (returns - values).var(correction=0) / variance", "1 - (returns - values).square().mean() / variance", "a constant error of the critic counts as unexplained", VALUES),
+    advantage.mutant("(self.floor * self._largest)", "(self.floor + 0 * self._largest)", "the floor is absolute"),
+    advantage.mutant("(part - mean) /", "part /", "normalised advantages keep their mean"),
+    advantage.mutant("1 - unexplained / variance", "1 - (returns[0] - values[0]).square().mean() / variance", "a constant error of the critic counts as unexplained", VALUES),
     ratio.mutant("(log_ratio.exp() - 1 - log_ratio).mean()", "(log_ratio.exp() - 1).mean()", "the KL estimate lacks its correction"),
     ratio.mutant("advantage.unsqueeze(-1) < 0, _limited", "advantage.unsqueeze(-1) >= 0, _limited", "the limit for negative advantages is that of positive ones"),
     ratio.mutant("return loss + (loss.clamp(max=limit) - loss).detach()", "return loss.clamp(max=limit)", "a limited loss has no gradient"),
@@ -162,6 +163,9 @@ MUTANTS = [
     schedule.mutant("min(settings.largest, self.factor * 1.5)", "self.factor * 1.5", "the rate has no upper end"),
     schedule.mutant("max(0.0, 1 - self.updates / self._total_updates)", "1 - self.updates / self._total_updates", "the linear rate becomes negative"),
     schedule.mutant('state["updates"])\n        if settings.kind == "linear"', 'state["updates"])\n        if settings.kind == "none"', "a run that is made longer keeps the rate of its former length"),
+    shards.mutant("zip(parts[::2], parts[1::2], strict=True)", "zip(parts[: len(parts) // 2], parts[len(parts) // 2 :], strict=True)", "the sum is another tree, which processes cannot share"),
+    shards.mutant("number = self.count * len(parts[0])", "number = len(parts[0])", "moments are divided by the rows of one shard"),
+    shards.mutant("(part.double() - mean).square()", "part.double().square()", "squares are not about the mean"),
     rollout.mutant("rollout.successors[t] = step.successor", "rollout.successors[t] = step.obs", "the successor is the observation after the restart"),
     rollout.mutant("rollout.obs[t] = obs", "rollout.obs[t] = step.obs", "a row has the observation after its action"),
     rollout.mutant("obs = step.obs\n    return", "obs = step.successor\n    return", "the policy acts on the end of the former episode"),
@@ -276,7 +280,7 @@ MUTANTS = [
     conformance.mutant("most <= 1 + 1e-6", "True", "an evaluation after t1 conforms"),
     registry.mutant("strict=True)", "strict=False)", "an option of another type is converted"),
     # --- storage
-    checkpoint.mutant('content["format"] != FORMAT', 'content["format"] > FORMAT', "checkpoints of older formats are taken"),
+    checkpoint.mutant('content["format"] not in READABLE', 'content["format"] > FORMAT', "checkpoints of formats before the first are taken"),
     checkpoint.mutant("if id(value) in seen:", "if False:", "a container in two places is taken"),
     checkpoint.mutant("untyped_storage().nbytes() == tensor.nbytes", "untyped_storage().nbytes() > 0", "a view is saved with its whole storage"),
     checkpoint.mutant("if depth == DEPTH:", "if False:", "containers may be nested without end"),

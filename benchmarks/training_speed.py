@@ -79,9 +79,10 @@ def main() -> None:
 def iteration(run: Run) -> dict[str, float]:
     """Seconds of one iteration by part."""
     training = run.training
-    act, env = Clocked(training.act), Stepped(training.env)
+    own = training.collectors[0]
+    act, env = Clocked(own.act), Stepped(own.env)
     begun = time.perf_counter()
-    rollout, training.obs = collect(act, env, training.obs, training.episodes, training.rollout_steps)
+    rollout, own.obs = collect(act, env, own.obs, own.episodes, training.rollout_steps)
     collected = time.perf_counter()
     training.learner.update(rollout)
     ended = time.perf_counter()

@@ -12,6 +12,7 @@ from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
 from flowrl.training.loop import Training
+from flowrl.training.rollout import Collector
 
 
 def smooth_clip(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
@@ -38,8 +39,9 @@ def main() -> None:
         surrogate=smooth_clip,
     )
     policy = build.make_policy(actor, normaliser, config, Noise(action_size, "random", seed=0), training=True)
-    training = Training(policy, env, learner, config.rollout.steps, config.total_steps)
-    training.start(seed=0)
+    collector = Collector(policy, env)
+    collector.start(seed=0)
+    training = Training([collector], learner, config.rollout.steps, config.total_steps)
 
     def report(metrics: dict[str, float]) -> None:
         if metrics["iteration"] % 5 == 0 and "return_mean" in metrics:

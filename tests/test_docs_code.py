@@ -43,6 +43,7 @@ SLOW = {
     "robustness",
     "first_run",
     "mujoco_tasks",
+    "processes",
 }
 
 NOT_RUN = {  # the beginning of a line -> why the test does not run it
@@ -55,6 +56,9 @@ NOT_RUN = {  # the beginning of a line -> why the test does not run it
     "squeue ": "asks a SLURM cluster",
     "scancel ": "asks a SLURM cluster",
     "ray ": "begins and ends a Ray cluster; tests/experiments/test_clusters.py makes one",
+    "torchrun ": "waits for a second machine; tests/experiments/test_shards.py starts the same processes",
+    "srun ": "needs a cluster; tests/experiments/test_shards.py reads its variables",
+    "python benchmarks/": "takes minutes",
     "flowrl view": "is a server that does not end; tests/cli/test_view.py opens its page",
 }
 SHORTER = {  # command -> options that follow those of the page, and win over them

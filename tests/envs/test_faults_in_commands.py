@@ -19,7 +19,7 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from flowrl.cli import run
 from flowrl.contracts.errors import EnvironmentFailed
-from flowrl.envs import rendering
+from flowrl.envs import rendering, saved_state
 from flowrl.envs.adapter import Adapter
 from flowrl.envs.factory import carry_over, make
 from flowrl.envs.settings import EnvSettings
@@ -193,10 +193,10 @@ def test_running_statistics_of_wrappers_are_saved_and_evaluated_with() -> None:
     """Around 1000: with new statistics the first observations of an evaluation would be of quite another size."""
     assert train(normalised) == 0
     opened = open_checkpoint(Path(RUN))
-    states = opened.content["env"]["envs"]
+    states = saved_state.of_run(opened.content)["envs"]
     assert states is not None
     env = make(EnvSettings(id=ID, count=3, mode="sync"))
-    assert carry_over(env, opened.content["env"], opened.config.env) == ""
+    assert carry_over(env, saved_state.of_run(opened.content), opened.config.env) == ""
     obs = env.reset(0)
     each = env._each.envs  # type: ignore[union-attr]
     rms = [next(layer.obs_rms for layer in layers(one) if hasattr(layer, "obs_rms")) for one in each]
@@ -240,7 +240,7 @@ def test_a_curriculum_is_evaluated_where_it_has_come_to_with_the_options_that_ar
     opened = open_checkpoint(Path(RUN))
     settings = opened.config.env.model_copy(update={"options": {"step": 3.0}})
     env = make(settings, count=2, evaluation=True)
-    assert carry_over(env, opened.content["env"], opened.config.env) == ""
+    assert carry_over(env, saved_state.of_run(opened.content), opened.config.env) == ""
     assert env.reset(0).tolist() == [[8 * 3.0 + 0.5]] * 2
 
 
@@ -297,7 +297,7 @@ def test_eval_says_where_the_environment_may_not_be_the_one_trained_in(capsys: p
 
 def test_statistics_are_saved_where_the_rest_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert train(lambda **options: NormalizeObservation(Opaque(**options))) == 0
-    saved = checkpoint.load(Path(RUN) / "ckpt.pt")["env"]
+    saved = saved_state.of_run(checkpoint.load(Path(RUN) / "ckpt.pt"))
     assert saved["envs"] is None and len(saved["statistics"]) == 2
     capsys.readouterr()
     assert run(["eval", RUN, "--episodes", "2"]) == 0

@@ -73,16 +73,16 @@ RUN_KEYS = [
     ("actor/mask.visible", torch.ones(3), "actor.mask.visible"),
     ("optimizer/state/0/exp_avg", torch.zeros(1), "optimizer.state.0.exp_avg"),
     ("optimizer/state/99", {"step": torch.tensor(1.0), "exp_avg": torch.zeros(1), "exp_avg_sq": torch.zeros(1)}, "99"),
-    ("random/generators", {}, "random.generators.noise"),
+    ("shards/0/random/generators", {}, "random.generators.noise"),
     ("average", {}, "average"),
-    ("env/envs", [None] * 64, "env.envs.0"),
+    ("shards/0/env/envs", [None] * 64, "env.envs.0"),
     ("progress/iteration", 2**62, "progress.iteration"),
     ("progress/seconds", 1e12, "progress.seconds"),
     ("progress/window_return", -1.7e308, "progress.window_return"),
-    ("episodes/ended", 2**62, "episodes.ended"),
-    ("episodes/lengths", torch.full((64,), 2**63 - 1), "episodes.lengths"),
-    ("episodes/returns", torch.full((64,), 1.7e308, dtype=torch.float64), "episodes.returns"),
-    ("env/steps", 2**62, "env.steps"),
+    ("shards/0/episodes/ended", 2**62, "episodes.ended"),
+    ("shards/0/episodes/lengths", torch.full((64,), 2**63 - 1), "episodes.lengths"),
+    ("shards/0/episodes/returns", torch.full((64,), 1.7e308, dtype=torch.float64), "episodes.returns"),
+    ("shards/0/env/steps", 2**62, "env.steps"),
     ("schedule/updates", 2**62, "schedule.updates"),
     ("normaliser/count", torch.tensor(1e308, dtype=torch.float64), "normaliser.count"),
     ("normaliser/mean", torch.tensor([0, 1e308], dtype=torch.float64), "normaliser.mean"),
@@ -124,13 +124,13 @@ def test_a_forged_checkpoint_is_refused_by_its_file_and_key(
 
 
 ENV_KEYS = [
-    ("env/envs/value/0/1/value", torch.zeros(1, 2, dtype=torch.int64), "env.envs.cells"),
-    ("env/envs/value/0/1/kind", "x", "env.envs.cells"),
-    ("env/envs/value/0/0", "cell", "env.envs.cell"),
-    ("env/envs/value/1/1/value", torch.zeros(64), "env.envs.elapsed"),
-    ("env/envs/value/2/1/value/value/1/1", 3, "env.envs.random"),
-    ("env/envs/value", [], "env.envs.cells"),
-    ("env/envs", {"kind": "dict"}, "env.envs"),
+    ("shards/0/env/envs/value/0/1/value", torch.zeros(1, 2, dtype=torch.int64), "shards.0.env.envs.cells"),
+    ("shards/0/env/envs/value/0/1/kind", "x", "shards.0.env.envs.cells"),
+    ("shards/0/env/envs/value/0/0", "cell", "shards.0.env.envs.cell"),
+    ("shards/0/env/envs/value/1/1/value", torch.zeros(64), "shards.0.env.envs.elapsed"),
+    ("shards/0/env/envs/value/2/1/value/value/1/1", 3, "shards.0.env.envs.random"),
+    ("shards/0/env/envs/value", [], "shards.0.env.envs.cells"),
+    ("shards/0/env/envs", {"kind": "dict"}, "shards.0.env.envs"),
 ]
 
 

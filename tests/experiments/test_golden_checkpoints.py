@@ -41,8 +41,9 @@ NEW_KEYS = {
     "config.init_from",
     "config.trackers.0",
     "config.noise_scale",
+    "config.shards",
 }  # of the configuration, since the golden checkpoints were saved
-TIMES = {"progress.seconds", "metrics_offset", "flowrl"}  # they differ from run to run, or from version to version
+TIMES = {"progress.seconds", "metrics_offset", "flowrl", "format"}  # they differ between runs, or between versions
 
 
 def this_machine() -> dict[str, str]:

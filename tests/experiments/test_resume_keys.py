@@ -28,7 +28,6 @@ from flowrl.reporting.jsonl import read
 from flowrl.storage import checkpoint
 from flowrl.training.learner import Learner
 from flowrl.training.learner_settings import LearnerSettings
-from flowrl.training.rollout import collect
 
 ITERATION = 64  # env steps
 GRID = {"id": "flowrl/GridWorld-v0", "count": 8, "options": {"max_steps": 5}}
@@ -117,6 +116,7 @@ TRIALS: dict[str, Trial] = {
 REFUSED: dict[str, str] = {
     "algorithm": "fpo++",
     "seed": "5",
+    "shards": "2",
     "init_from": "runs/other",
     "env.id": "Pendulum-v1",
     "env.count": "4",
@@ -232,7 +232,7 @@ def by_hand(run: Iterated) -> torch.Tensor:
     driver = build.Run(config)  # acts, and owns the environment
     driver.restore(copy.deepcopy(before))  # whose tensors the run goes on with
     acting = driver.training
-    rollout, _ = collect(acting.act, acting.env, acting.obs, acting.episodes, config.rollout.steps)
+    (rollout,) = acting.collect()
     driver.env.close()
     networks = {name: copy.deepcopy(getattr(acting.learner, name)) for name in ("actor", "critic", "normaliser")}
     for name, network in networks.items():
@@ -248,7 +248,7 @@ def by_hand(run: Iterated) -> torch.Tensor:
     actor["lr"] = settings.learning_rate * factor
     critic["lr"] = (settings.critic_learning_rate or settings.learning_rate) * factor
     learner._scale.largest = before["advantage_scale"]
-    learner.generator.set_state(before["generator"])
+    learner.generators[0].set_state(before["shards"][0]["generator"])
     learner.update(rollout)
     return weights(learner.state_dict())
 
@@ -339,7 +339,7 @@ def device(plain: Resumed, changed: Resumed) -> bool:
 
 def way(plain: Resumed, changed: Resumed) -> bool:
     """One environment after another has a state per environment, all together have one state."""
-    states = [run.after["env"]["envs"] for run in (plain, changed)]
+    states = [run.after["shards"][0]["env"]["envs"] for run in (plain, changed)]
     return not isinstance(states[0], list) and isinstance(states[1], list) and len(states[1]) == 8
 
 

@@ -102,7 +102,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(task: str, tmp_path: Path, monke
     assert stopped.signal == signal.SIGTERM
     assert stopped.env_steps == uninterrupted.env_steps // 2
     kept = checkpoint.load(stopped.folder / "ckpt.pt")
-    assert (kept["episodes"]["lengths"] > 0).any()  # in the middle of an episode
+    assert (kept["shards"][0]["episodes"]["lengths"] > 0).any()  # in the middle of an episode
     finished = resumed(stopped.folder)
     same(checkpoint.load(uninterrupted.folder / "ckpt.pt"), checkpoint.load(finished.folder / "ckpt.pt"))
     assert metrics(uninterrupted.folder) == metrics(finished.folder)
@@ -226,12 +226,13 @@ def test_a_state_that_cannot_be_saved_is_reported_once_and_new_episodes_begin(
         stopped = train.train(plan(env, 4), tmp_path, "run", quiet=True)
     assert capsys.readouterr().err.count(notice) == 1
     kept = checkpoint.load(stopped.folder / "ckpt.pt")
-    assert kept["env"]["envs"] is None
-    assert kept["episodes"]["lengths"].tolist() == [5, 5]  # 40 = 5 * 7 + 5 steps: in mid-episode
+    assert kept["shards"][0]["env"]["envs"] is None
+    assert kept["shards"][0]["episodes"]["lengths"].tolist() == [5, 5]  # 40 = 5 * 7 + 5 steps: in mid-episode
     run = Run(plan(env, 4).config)
     run.restore(kept)
-    assert run.training.obs.tolist() == run.env.obs.tolist() == [[0], [0]]  # those of the new episodes
-    assert run.training.episodes.lengths.tolist() == run.training.episodes.returns.tolist() == [0, 0]
+    collector = run.training.collectors[0]
+    assert collector.obs.tolist() == run.env.obs.tolist() == [[0], [0]]  # those of the new episodes
+    assert collector.episodes.lengths.tolist() == collector.episodes.returns.tolist() == [0, 0]
 
     finished = resumed(stopped.folder)
     assert capsys.readouterr().err.count(notice) == 1
@@ -255,7 +256,7 @@ def test_an_update_does_not_depend_on_the_sampler(sampler: str) -> None:
     one = Run(plan(TASKS["GridWorld"], 1).config)
     other = Run(plan(TASKS["GridWorld"], 1, f"sampler={{name: {sampler}}}").config)
     episodes = Episodes.starting(one.env.count)
-    rollout, _ = collect(one.training.act, one.env, one.env.reset(seed=0), episodes, 20)
+    rollout, _ = collect(one.training.collectors[0].act, one.env, one.env.reset(seed=0), episodes, 20)
     for run in (one, other):
         run.training.learner.update(rollout)
     same(one.training.learner.state_dict(), other.training.learner.state_dict())

@@ -70,7 +70,7 @@ def test_optimiser_progress_and_random_numbers_are_the_new_runs_own() -> None:
     assert state["schedule"] == {"updates": 0, "factor": 1.0} and saved["schedule"]["updates"] == 2
     assert run.training.progress() == {"iteration": 0, "env_steps": 0, "seconds": 0.0}
     fresh = build.Run(run.config)
-    assert torch.equal(run.training.learner.generator.get_state(), fresh.training.learner.generator.get_state())
+    assert torch.equal(run.training.learner.generators[0].get_state(), fresh.training.learner.generators[0].get_state())
 
 
 def test_the_first_policy_of_the_run_is_that_of_the_checkpoint() -> None:
@@ -79,9 +79,9 @@ def test_the_first_policy_of_the_run_is_that_of_the_checkpoint() -> None:
     first = build.load_policy(path, content | {"average": None}, build.load_config(content, path))
     _, run = planned("noise=zero")
     obs = torch.rand(5, first.observation_size)
-    for policy in (first.policy, run.training.act):
+    for policy in (first.policy, run.training.collectors[0].act):
         policy.noise.mode = "zero"  # type: ignore[attr-defined]
-    assert torch.equal(first.policy(obs), run.training.act(obs))
+    assert torch.equal(first.policy(obs), run.training.collectors[0].act(obs))
 
 
 def test_a_critic_of_another_network_begins_with_new_weights(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,6 @@ from flowrl.experiments.build import Run, load_policy, make_actor, make_policy
 from flowrl.networks.critic import Critic, CriticSettings
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
-from flowrl.training.rollout import collect
 
 VISIBLE = torch.tensor([True, False, True, True, False, True])
 HIDDEN = [1, 4]
@@ -73,7 +72,7 @@ def test_a_runs_policy_is_masked_and_its_critic_is_not(algorithm: str, name: str
     run.start()
     hidden = ~torch.as_tensor(run.env.policy_mask)
     assert int((~hidden).sum()) == seen
-    rollout, _ = collect(run.training.act, run.env, run.training.obs, run.training.episodes, 4)
+    rollout = run.training.collectors[0].collect(4)
     run.training.learner.update(rollout)
     policy = load_policy(Path("ckpt.pt"), run.content(0), config.model_copy(update={"noise": "zero"})).policy
     obs = rollout.obs.flatten(0, 1)

@@ -28,6 +28,17 @@ from flowrl.contracts.errors import CheckpointError, StorageError
 from flowrl.storage import checkpoint, integrity, rng_state
 
 GENERATOR = torch.Generator().manual_seed(0).get_state()
+SHARD: dict[str, Any] = {
+    "generator": GENERATOR,
+    "episodes": {
+        "returns": torch.zeros(2, dtype=torch.float64),
+        "lengths": torch.zeros(2, dtype=torch.int64),
+        "whole": torch.ones(2, dtype=torch.bool),
+        "ended": 7,
+    },
+    "env": {"id": "Pendulum-v1", "count": 2, "seed": 3, "steps": 6_400, "obs": torch.zeros(2, 3), "envs": None},
+    "random": rng_state.state(noise=torch.Generator()),
+}
 CONTENT: dict[str, Any] = {
     "format": checkpoint.FORMAT,
     "flowrl": __version__,
@@ -53,22 +64,14 @@ CONTENT: dict[str, Any] = {
     "optimizer": {"state": {}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.999)}, {"lr": 1e-3}]},
     "schedule": {"updates": 100, "factor": 1.0},
     "advantage_scale": 0.5,
-    "generator": GENERATOR,
-    "episodes": {
-        "returns": torch.zeros(2, dtype=torch.float64),
-        "lengths": torch.zeros(2, dtype=torch.int64),
-        "whole": torch.ones(2, dtype=torch.bool),
-        "ended": 7,
-    },
-    "env": {"id": "Pendulum-v1", "count": 2, "seed": 3, "steps": 6_400, "obs": torch.zeros(2, 3), "envs": None},
-    "random": rng_state.state(noise=torch.Generator()),
+    "shards": [SHARD],
     "metrics_offset": 0,
 }
 
 
 def holding(values: Any) -> dict[str, Any]:
     """`CONTENT` with `values` where any plain values are allowed."""
-    return {**CONTENT, "env": {**CONTENT["env"], "envs": values}}
+    return {**CONTENT, "shards": [SHARD | {"env": {**SHARD["env"], "envs": values}}]}
 
 
 TYPES = holding(
@@ -226,13 +229,13 @@ def test_random_generators_continue_where_they_were_saved(tmp_path: Path) -> Non
         return [random.gauss(0, 1), random.random(), numpys, torch.randn(3), torch.randn(3, generator=own)]
 
     random.gauss(0, 1)  # here too
-    path = saved(tmp_path, {**CONTENT, "random": rng_state.state(own=own)})
+    path = saved(tmp_path, {**CONTENT, "shards": [SHARD | {"random": rng_state.state(own=own)}]})
     first = draw()
     assert not same(draw(), first)
-    rng_state.restore(checkpoint.load(path)["random"], own=own)
+    rng_state.restore(checkpoint.load(path)["shards"][0]["random"], own=own)
     assert same(draw(), first)
     with pytest.raises(CheckpointError, match="other"):
-        rng_state.restore(checkpoint.load(path)["random"], other=own)
+        rng_state.restore(checkpoint.load(path)["shards"][0]["random"], other=own)
 
 
 # Writing
@@ -257,7 +260,7 @@ def test_kill_9_at_100_random_moments_leaves_a_complete_file(tmp_path: Path) -> 
         os.waitpid(child, 0)
         os.close(started)
         os.close(start)
-        loaded = checkpoint.load(path)["env"]["envs"]
+        loaded = checkpoint.load(path)["shards"][0]["env"]["envs"]
         assert loaded["count"] > last
         last = loaded["count"]
         assert torch.equal(loaded["weight"], torch.full((25_000,), float(last)))
@@ -458,7 +461,7 @@ def test_content_that_save_never_writes_is_refused(tmp_path: Path, extra: object
     [
         ([1, 2], "not a checkpoint of flowrl"),
         ({"weight": torch.zeros(1)}, "not a checkpoint of flowrl"),
-        ({**CONTENT, "format": 2, "flowrl": "9.1.0"}, "format 2, of flowrl 9.1.0"),
+        ({**CONTENT, "format": 3, "flowrl": "9.1.0"}, "format 3, of flowrl 9.1.0"),
         ({**CONTENT, "actor": None}, "its key 'actor' is nothing (None): expected a dict"),
         ({key: CONTENT[key] for key in CONTENT if key != "config"}, "its key 'config' is missing"),
     ],

@@ -51,9 +51,9 @@ def words(content: dict[str, Any]) -> str:
         ("sizes/observation", "x", "its key 'sizes.observation' is 'x': expected a whole number"),
         ("sizes/observation", 10**10, "expected less than or equal to"),
         ("sizes/action", 0, "its key 'sizes.action' is 0: expected greater than or equal to 1"),
-        ("generator", None, "its key 'generator' is nothing (None): expected a tensor"),
-        ("generator", torch.zeros(5056, dtype=torch.uint8), "not the state of a random generator"),
-        ("generator", torch.zeros(3), "a float32 tensor of shape (3,) is not the state of a random generator"),
+        ("shards/0/generator", None, "its key 'shards.0.generator' is nothing (None): expected a tensor"),
+        ("shards/0/generator", torch.zeros(5056, dtype=torch.uint8), "not the state of a random generator"),
+        ("shards/0/generator", torch.zeros(3), "a float32 tensor of shape (3,) is not the state of a random generator"),
         ("metrics_offset", GONE, "its key 'metrics_offset' is missing"),
         ("metrics_offset", -1, "its key 'metrics_offset' is -1"),
         ("schedule", True, "its key 'schedule' is True: expected a dict"),
@@ -71,16 +71,20 @@ def words(content: dict[str, Any]) -> str:
         ("optimizer/state/0/exp_avg_sq", torch.full((16, 12), -1.0), "not 0 or more"),
         ("optimizer/param_groups", [], "its key 'optimizer.param_groups' is a list of 0"),
         (
-            "episodes/returns",
+            "shards/0/episodes/returns",
             torch.zeros(1, dtype=torch.float64),
-            "episodes.returns has the shape (1,): expected (64,)",
+            "shards.0.episodes.returns has the shape (1,): expected (64,)",
         ),
-        ("env/count", 10**9, "expected (1000000000, 2), for 1000000000 environments"),
-        ("env/envs", 3, "its key 'env.envs' is 3"),
-        ("random/python", (3, (1, 2), None), "not the state of Python's random generator"),
-        ("random/numpy/pos", 10**9, "its key 'random.numpy.pos'"),  # NumPy would read beyond its memory
-        ("random/numpy/key", torch.full((624,), 2**40), "key has 624 numbers: expected 624 of 32 bits"),
-        ("random/generators/noise", 1, "its key 'random.generators.noise' is 1: expected a tensor"),
+        ("shards/0/env/count", 10**9, "expected (1000000000, 2), for 1000000000 environments"),
+        ("shards/0/env/envs", 3, "its key 'shards.0.env.envs' is 3"),
+        ("shards/0/random/python", (3, (1, 2), None), "not the state of Python's random generator"),
+        (
+            "shards/0/random/numpy/pos",
+            10**9,
+            "its key 'shards.0.random.numpy.pos'",
+        ),  # NumPy would read beyond its memory
+        ("shards/0/random/numpy/key", torch.full((624,), 2**40), "key has 624 numbers: expected 624 of 32 bits"),
+        ("shards/0/random/generators/noise", 1, "its key 'shards.0.random.generators.noise' is 1: expected a tensor"),
         ("config", {"note": torch.zeros(1)}, "a configuration has plain values only"),
         ("config/many", [[]] * 30_000, "more than 20,000 values"),
         ("flowrl", "x" * 1000, "its key 'flowrl' is 'xxxx"),
@@ -90,7 +94,9 @@ def test_a_wrong_key_is_named_with_what_came_and_what_was_expected(key: str, val
     assert said in words(changed("gridworld-fpo", key, value))
 
 
-@pytest.mark.parametrize("key", ["learner", "optimizer/state/0/max", "sizes/reward", "random/jax", "env/\x1b[2J"])
+@pytest.mark.parametrize(
+    "key", ["learner", "optimizer/state/0/max", "sizes/reward", "shards/0/random/jax", "shards/0/env/\x1b[2J"]
+)
 def test_a_key_of_another_version_is_named(key: str) -> None:
     said = words(changed("gridworld-fpo", key, 1))
     shown = ascii(key.replace("/", "."))
@@ -109,7 +115,8 @@ def keys(value: Any, at: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("name", RUNS)
 def test_what_flowrl_saves_fits_and_without_any_key_of_the_schema_it_does_not(name: str) -> None:
     check(CONTENTS[name])
-    free = ("config/", "env/envs/", "average/", "actor/", "critic/", "random/generators/", "optimizer/param_groups/")
+    free = ("config/", "average/", "actor/", "critic/", "optimizer/param_groups/")
+    free += ("shards/0/env/envs/", "shards/0/random/generators/")
     states = {f"optimizer/state/{number}" for number in CONTENTS[name]["optimizer"]["state"]}
     named = [key for key in keys(CONTENTS[name]) if not key.startswith(free) and key not in states]
     assert len(named) > 60
@@ -133,7 +140,7 @@ def test_random_forgeries_of_every_part_end_in_a_paragraph_or_fit(tmp_path: Path
     wrong += [torch.zeros(3), torch.zeros(0), np.pi]
     refused = 0
     for name in RUNS:
-        every = [key for key in keys(CONTENTS[name]) if not key.startswith(("config/", "env/envs/"))]
+        every = [key for key in keys(CONTENTS[name]) if not key.startswith(("config/", "shards/0/env/envs/"))]
         for key in chance.sample(every, 40):
             file = io.BytesIO()
             torch.save(changed(name, key, chance.choice(wrong)), file)
@@ -146,3 +153,16 @@ def test_random_forgeries_of_every_part_end_in_a_paragraph_or_fit(tmp_path: Path
                 assert "\n" not in str(error)
                 refused += 1
     assert refused >= 100
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_checkpoint_of_format_1_is_read_as_one_shard(name: str, tmp_path: Path) -> None:
+    old = torch.load(GOLDEN / name / "run" / "ckpt.pt", weights_only=True)
+    new = checkpoint.load(GOLDEN / name / "run" / "ckpt.pt")
+    assert (old["format"], new["format"], len(new["shards"])) == (1, 2, 1)
+    moved = {"generator", "episodes", "env", "random"}
+    assert new["shards"][0].keys() == moved and old.keys() - moved == new.keys() - {"shards"}
+    assert torch.equal(new["shards"][0]["generator"], old["generator"])
+    checkpoint.save(tmp_path / "ckpt.pt", new)
+    again = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    assert again["format"] == 2 and again.keys() == new.keys()

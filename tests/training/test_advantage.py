@@ -37,24 +37,29 @@ def test_both_flags_are_a_termination() -> None:
 
 
 def test_normalised_advantages() -> None:
-    scaled = normalise(torch.tensor([1.0, 2.0, 3.0]))
+    (scaled,) = normalise([torch.tensor([1.0, 2.0, 3.0])])
     assert scaled.tolist() == pytest.approx([-1.224745, 0, 1.224745], abs=1e-5)
-    assert torch.equal(normalise(torch.ones(4)), torch.zeros(4))
+    assert torch.equal(normalise([torch.ones(4)])[0], torch.zeros(4))
+
+
+def scaled(advantages: torch.Tensor, scale: AdvantageScale) -> torch.Tensor:
+    """The advantages of the only shard, normalised with the lower bound of `scale`."""
+    return normalise([advantages], scale=scale)[0]
 
 
 def test_small_advantages_stay_small_beside_larger_ones_before() -> None:
     """Deviation 10, then 0.5 under a floor of 0.1 · 9.99 = 0.999: scaled by that, to 0.5 / 0.999."""
     scale = AdvantageScale(floor=0.1)
     large = torch.tensor([-10.0, 10.0])
-    assert torch.equal(scale(large), normalise(large))
-    assert scale(torch.tensor([2.5, 3.5])).tolist() == pytest.approx([-0.5 / 0.999, 0.5 / 0.999])
+    assert torch.equal(scaled(large, scale), normalise([large])[0])
+    assert scaled(torch.tensor([2.5, 3.5]), scale).tolist() == pytest.approx([-0.5 / 0.999, 0.5 / 0.999])
     two = torch.tensor([-2.0, 2.0])
-    assert torch.equal(scale(two), normalise(two))
+    assert torch.equal(scaled(two, scale), normalise([two])[0])
     assert scale.largest == pytest.approx(10 * 0.999**2)
 
 
 def test_without_a_floor_every_batch_is_normalised() -> None:
     scale = AdvantageScale(floor=0.0)
-    scale(torch.tensor([-10.0, 10.0]))
-    assert scale(torch.tensor([2.5, 3.5])).tolist() == pytest.approx([-1, 1])
-    assert scale(torch.zeros(4)).tolist() == [0, 0, 0, 0]
+    scaled(torch.tensor([-10.0, 10.0]), scale)
+    assert scaled(torch.tensor([2.5, 3.5]), scale).tolist() == pytest.approx([-1, 1])
+    assert scaled(torch.zeros(4), scale).tolist() == [0, 0, 0, 0]

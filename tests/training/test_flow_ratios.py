@@ -225,10 +225,11 @@ def test_a_run_with_correlated_noise_continues_bit_for_bit(algorithm: str, tmp_p
     run.start()
     run.training.iterate()
     saved = copy.deepcopy(run.content(0))
-    assert saved["last_noise"].shape == (4, 2)
+    assert saved["shards"][0]["last_noise"].shape == (4, 2)
     checkpoint.save(tmp_path / "ckpt.pt", saved)
-    with pytest.raises(ValueError, match=r"last_noise has the shape \(3, 2\): expected \(4, 2\)"):
-        checkpoint.save(tmp_path / "wrong.pt", saved | {"last_noise": saved["last_noise"][:3]})
+    cut = saved["shards"][0] | {"last_noise": saved["shards"][0]["last_noise"][:3]}
+    with pytest.raises(ValueError, match=r"shards\.0\.last_noise has the shape \(3, 2\): expected \(4, 2\)"):
+        checkpoint.save(tmp_path / "wrong.pt", saved | {"shards": [cut]})
     run.training.iterate()
     other = Run(settings)
     assert other.restore(saved) == ""

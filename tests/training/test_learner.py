@@ -136,9 +136,9 @@ def test_a_good_action_is_fitted_better_and_a_bad_one_worse() -> None:
         data.rewards.fill_(advantage + one.critic(data.obs).item())
         obs, actions = data.obs.flatten(0, 1), data.actions.flatten(0, 1)
         record = one.estimator.record(obs, actions, {}, [torch.arange(1)], torch.Generator().manual_seed(0))
-        state = one.generator.get_state()
+        state = one.generators[0].get_state()
         one.update(data)
-        one.generator.set_state(state)
+        one.generators[0].set_state(state)
         # the probes of the update: its generator draws the permutation first
         generator = torch.Generator()
         generator.set_state(state)
@@ -195,7 +195,7 @@ def test_nothing_is_learned_from_the_first_gradient_that_is_not_finite_on(value:
     data = rollout()
     data.rewards[3, 2] = value
     drawn = torch.Generator()
-    drawn.set_state(one.generator.get_state())
+    drawn.set_state(one.generators[0].get_state())
     order = torch.randperm(data.rewards.numel(), generator=drawn)
     envs = data.rewards.shape[1]
     affected = (order % envs == 2) & (order // envs <= 3)  # by the advantage estimation, where 0 · inf is NaN
@@ -211,10 +211,10 @@ def test_nothing_is_learned_from_the_first_gradient_that_is_not_finite_on(value:
 def test_a_generator_of_another_device_is_seeded_from_the_saved_one() -> None:
     """That of a GPU has 16 bytes. What follows is another sequence, but the same one each time."""
     one, other = learner(config("fpo")), learner(config("fpo"), seed=5)
-    state = one.state_dict() | {"generator": torch.arange(16, dtype=torch.uint8)}
+    state = one.state_dict() | {"generators": [torch.arange(16, dtype=torch.uint8)]}
     for each in (one, other):
         each.load_state_dict(state)
-    assert torch.equal(one.generator.get_state(), other.generator.get_state())
+    assert torch.equal(one.generators[0].get_state(), other.generators[0].get_state())
 
 
 @pytest.mark.parametrize(("part", "limit"), [("actor", 1e-3), ("critic", 1e-3), ("actor", None), ("critic", None)])
@@ -242,12 +242,13 @@ def test_statistics_are_those_of_the_observations_acted_on() -> None:
 def test_every_row_is_in_one_minibatch_of_an_epoch() -> None:
     """10 rows in 4 minibatches of at most 3, in microbatches of at most 2; another order in every epoch."""
     one = learner(config("ppo", "learner.minibatches=4", "learner.microbatch=2", "learner.epochs=3"))
-    epochs = one._draw_minibatches(10)
+    epochs = one._draw_minibatches(10, one.generators[0])
     orders = [[row for minibatch in epoch for chunk in minibatch for row in chunk.tolist()] for epoch in epochs]
     assert len(orders) == 3 and all(sorted(order) == list(range(10)) for order in orders)
     assert orders[0] != orders[1]
     assert [[len(chunk) for chunk in minibatch] for minibatch in epochs[0]] == [[2, 1], [2, 1], [2, 1], [1]]
-    assert [len(minibatch) for minibatch in one._draw_minibatches(2)[0]] == [1, 1]  # fewer rows than minibatches
+    fewer = one._draw_minibatches(2, one.generators[0])  # fewer rows than minibatches
+    assert [len(minibatch) for minibatch in fewer[0]] == [1, 1]
 
 
 def test_advantages_of_a_minibatch_are_normalised_over_all_of_it() -> None:

@@ -10,6 +10,7 @@ import torch
 from flowrl.contracts.protocols import Step
 from flowrl.training.loop import Training
 from flowrl.training.metrics import Means
+from flowrl.training.rollout import Collector
 
 
 class Still:
@@ -44,9 +45,9 @@ class Resting:
 
 
 def training(total_steps: int) -> Training:
-    one = Training(lambda obs: obs, Still(), Resting(), rollout_steps=4, total_steps=total_steps)  # type: ignore[arg-type]
-    one.start(seed=11)
-    return one
+    collector = Collector(lambda obs: obs, Still())
+    collector.start(seed=11)
+    return Training([collector], Resting(), rollout_steps=4, total_steps=total_steps)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("total_steps", "iterations"), [(1, 1), (12, 1), (13, 2), (24, 2), (25, 3)])
@@ -59,7 +60,7 @@ def test_a_run_ends_with_the_rollout_that_reaches_its_budget(total_steps: int, i
     assert [metrics["policy_loss"] for metrics in reported] == list(range(1, iterations + 1))
     assert [metrics["episodes"] for metrics in reported] == [2 * k for k in range(1, iterations + 1)]
     assert all(metrics["return_mean"] == 2 for metrics in reported)
-    assert one.finished and one.env.seeds == [11]  # type: ignore[attr-defined]
+    assert one.finished and one.collectors[0].env.seeds == [11]  # type: ignore[attr-defined]
 
 
 def test_the_seconds_are_those_of_all_iterations() -> None:

@@ -7,7 +7,8 @@ import math
 import torch
 
 from flowrl.contracts.protocols import Step
-from flowrl.training.rollout import Episodes, collect
+from flowrl.training.rollout import Episodes, collect, report
+from flowrl.training.shards import ALONE
 
 NAN = math.nan
 
@@ -48,7 +49,12 @@ def test_a_rollout_by_hand() -> None:
     assert rollout.terminated.tolist() == [[False, False], [True, False], [False, False]]
     assert rollout.truncated.tolist() == [[False, False], [False, False], [False, True]]
     assert after.tolist() == [[13], [23]]
-    assert episodes.report() == {"return_mean": (21 + 63) / 2, "length_mean": 2.5, "success_rate": 1.0}
+    assert report([episodes], ALONE) == {
+        "episodes": 2,
+        "return_mean": (21 + 63) / 2,
+        "length_mean": 2.5,
+        "success_rate": 1.0,
+    }
 
 
 def test_episodes_continue_from_their_state() -> None:
@@ -69,9 +75,14 @@ def test_means_over_the_episodes_that_ended_since_the_last_report() -> None:
     episodes = Episodes.starting(3)
     episodes.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([False, True, False]), torch.tensor([NAN, 1.0, NAN]))
     episodes.add(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([True, False, True]), torch.tensor([0.0, NAN, NAN]))
-    assert episodes.report() == {"return_mean": (2 + 2 + 6) / 3, "length_mean": 5 / 3, "success_rate": 0.5}
+    assert report([episodes], ALONE) == {
+        "episodes": 3,
+        "return_mean": (2 + 2 + 6) / 3,
+        "length_mean": 5 / 3,
+        "success_rate": 0.5,
+    }
     assert episodes.ended == 3
-    assert episodes.report() == {}
+    assert report([episodes], ALONE) == {"episodes": 3}
     assert episodes.returns.tolist() == [0, 2, 0] and episodes.lengths.tolist() == [0, 1, 0]
 
 
@@ -81,7 +92,7 @@ def test_a_part_of_an_episode_is_not_counted() -> None:
     episodes.counted = torch.tensor([True, False])
     both = torch.tensor([True, True])
     episodes.add(torch.tensor([10.0, 1.0]), both, torch.tensor([1.0, 0.0]))
-    assert episodes.report() == {"return_mean": 10, "length_mean": 1, "success_rate": 1}
+    assert report([episodes], ALONE) == {"episodes": 1, "return_mean": 10, "length_mean": 1, "success_rate": 1}
     episodes.add(torch.tensor([10.0, 20.0]), both, torch.tensor([NAN, NAN]))
-    assert episodes.report() == {"return_mean": 15, "length_mean": 1}
+    assert report([episodes], ALONE) == {"episodes": 3, "return_mean": 15, "length_mean": 1}
     assert episodes.ended == 3

@@ -172,11 +172,11 @@ def check_common(one: Learner, metrics: dict[str, float]) -> None:
 def test_returns_and_advantages_are_those_worked_out_by_hand() -> None:
     one = learner("ppo", GAUSSIAN, "learner.normalise_advantages=no")
     data = rollout()
-    batch = one._prepare(data, [[torch.arange(6)]])
+    batch = one._prepare([data], [[[torch.arange(6)]]])[0]
     assert batch.advantages.tolist() == pytest.approx(flat(ADVANTAGES), abs=1e-6)
     assert batch.returns.tolist() == pytest.approx(flat(RETURNS), abs=1e-6)
     assert batch.values.tolist() == pytest.approx(flat(OBS), abs=1e-6)
-    scaled = learner("ppo", GAUSSIAN)._prepare(data, [[torch.arange(6)]])
+    scaled = learner("ppo", GAUSSIAN)._prepare([data], [[[torch.arange(6)]]])[0]
     assert scaled.advantages.tolist() == pytest.approx([(a - MEAN) / STD for a in flat(ADVANTAGES)], abs=1e-6)
 
 

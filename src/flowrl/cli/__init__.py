@@ -41,8 +41,8 @@ EPILOG = """\
 Begin with: flowrl train gridworld.yaml
 
 Exit codes: 0 ok, 1 a bug of flowrl, 2 usage or configuration, 3 training diverged, 4 bad checkpoint, 5 environment
-failed, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 129, 130 and 143 stopped by SIGHUP, SIGINT and
-SIGTERM, after saving.
+failed or process lost, 6 storage, 7 a threshold was missed, 8 a dependency is missing, 129, 130 and 143 stopped by
+SIGHUP, SIGINT and SIGTERM, after saving.
 """
 
 GROUPS = {

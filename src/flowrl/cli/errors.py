@@ -15,7 +15,16 @@ import typer
 from typer.exceptions import TyperException
 
 from flowrl.cli.output import discard
-from flowrl.contracts.errors import BUG, DISK_ERRORS, FlowrlError, StorageError, UsageError, stop_behind
+from flowrl.contracts import notices
+from flowrl.contracts.errors import (
+    BUG,
+    DISK_ERRORS,
+    FlowrlError,
+    ReportedElsewhere,
+    StorageError,
+    UsageError,
+    stop_behind,
+)
 from flowrl.contracts.notices import as_started
 from flowrl.contracts.printable import printable, printable_lines
 
@@ -31,9 +40,13 @@ ALLOCATION_REFUSED = (
 
 def exit_code_of(error: BaseException) -> int:
     """Report `error` on stderr and return its exit code."""
-    if (stopped := stop_behind(error)) is not None:
+    if (stopped := stop_behind(error)) is not None and notices.muted():
+        return stopped.exit_code
+    if stopped is not None:
         complain(str(stopped))
         return stopped.exit_code
+    if isinstance(error, ReportedElsewhere):
+        return error.exit_code
     if isinstance(error, FlowrlError):
         complain(str(error))
         return error.exit_code

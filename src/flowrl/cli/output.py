@@ -127,6 +127,13 @@ def json_alone() -> Iterator[None]:
             _for_json = None
 
 
+def document_descriptor() -> int | None:
+    """Return the file descriptor that `json_alone` keeps for the document, for a process that prints it; or None."""
+    with suppress(OSError, ValueError, AttributeError):
+        return None if _for_json is None else _for_json.fileno()
+    return None
+
+
 @contextmanager
 def _descriptor_1_to_stderr() -> Iterator[TextIO]:
     """Let descriptor 1 be stderr, and yield a stream that writes to what it was before."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json as json_text
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flowrl.cli.arguments import ALL_KEYS, Imports, Json, code_options, repeated
-from flowrl.cli.output import next_command, print_json, print_line, say
+from flowrl.cli.output import document_descriptor, next_command, print_json, print_line, say
 from flowrl.contracts.errors import UsageError
+from flowrl.contracts.notices import mute
 
 if TYPE_CHECKING:
+    from flowrl.experiments.ranks import Rank
     from flowrl.experiments.train import TrainPlan, TrainResult
 
 
@@ -39,6 +43,14 @@ def train(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or auto; short for --set device=….")] = None,
     threads: Annotated[int | None, typer.Option(help="PyTorch's threads; short for --set threads=N.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Processes on this machine that share the shards; 1: this one alone."),
+    ] = None,
+    max_restarts: Annotated[
+        int,
+        typer.Option(min=0, max=1000, help="How often all processes begin again where one was killed or has failed."),
+    ] = 0,
     imports: Imports = None,
     callbacks: Annotated[
         list[str] | None,
@@ -58,30 +70,109 @@ def train(
     It holds config.yaml, metrics.jsonl, TensorBoard events, ckpt.pt and best.pt. Ctrl-C finishes the iteration,
     saves, and prints how to continue; a second one quits at once.
     """
-    from flowrl.config import recipe
-    from flowrl.experiments import train
+    from flowrl.experiments import ranks
 
     _refuse_new_folder(resume, out, name)
     initial = None if init_from is None else json_text.dumps(str(init_from))
     short = {"seed": seed, "init_from": initial, "device": device, "threads": threads}
     settings = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    plan = train.plan(config, settings, resume, imports or (), callbacks or ())
-    if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
-        say(note)
+    named = [*repeated("--import", imports), *repeated("--callback", callbacks)]
+    rank = None if processes == 1 or dry_run else ranks.rank_of()
+    if rank is None and (processes or 1) > 1 and not dry_run:
+        options = {"--out": out, "--name": name, "--resume": resume}
+        words = [*([config] if config else []), *repeated("--set", settings), *named, *(["--json"] if json else [])]
+        words += [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+        return _launch(["train", *words], processes or 1, max_restarts, named)
+    _refuse_options_of_a_launch(rank, processes, 0 if dry_run else max_restarts)
+    if rank is not None and not rank.is_first:
+        mute()
+    if rank is not None:  # before PyTorch reads it: a lost connection is not worth a stack of C++
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from flowrl.config import recipe
+    from flowrl.experiments import train
+
+    def planned() -> TrainPlan:
+        plan = train.plan(config, settings, resume, imports or (), callbacks or ())
+        if config is not None and (note := recipe.tuned_for_another_environment(config, settings)):
+            say(note)
+        return plan
+
+    if rank is not None:
+        return _train_with_others(rank, planned, out, name, imports, callbacks, json=json)
+    plan = planned()
     if dry_run:
+        ranks.check_shards(processes or 1, plan.config.shards, f"--processes {processes}")
         _check(plan)
         print_json(plan.config.model_dump(mode="json")) if json else print(train.resolved(plan), end="")
         source = ["--resume", resume] if resume else [config]
-        named = [*repeated("--import", imports), *repeated("--callback", callbacks)]
-        next_command("flowrl train", *source, *repeated("--set", settings), *named)
+        together = [] if processes is None else ["--processes", processes]
+        next_command("flowrl train", *source, *repeated("--set", settings), *named, *together)
         return 0
-    result = train.train(plan, out or Path("runs"), name, quiet=json)
+    return _report(plan, train.train(plan, out or Path("runs"), name, quiet=json), [], json=json)
+
+
+def _report(plan: TrainPlan, result: TrainResult, together: list[str], *, json: bool) -> int:
+    """Print the result of a training and return the exit code; `together` are the options of its processes."""
     if json:
         print_json(result.as_dict())
     elif not result.signal:
         print_line(result.summary())
-    _lead_on(plan, result)
+    _lead_on(plan, result, together)
     return 128 + result.signal.value if result.signal else 0
+
+
+def _launch(words: list[str], processes: int, restarts: int, code: list[str]) -> int:
+    """Train in several processes on this machine, each of which is `flowrl` with these `words`."""
+    from flowrl.experiments import launch
+
+    return launch.run(words, processes, restarts, code, document_descriptor())
+
+
+def _train_with_others(
+    rank: Rank,
+    planned: Callable[[], TrainPlan],
+    out: Path | None,
+    name: str | None,
+    imports: list[str] | None,
+    callbacks: list[str] | None,
+    *,
+    json: bool,
+) -> int:
+    """Train as one of several processes: the first one plans, writes and prints."""
+    from flowrl.experiments import distributed, train
+
+    folder = out or Path("runs")
+    with distributed.joined(rank) as group:
+
+        def planned_or_restarted() -> TrainPlan:
+            plan = planned()
+            if plan.content is None and (before := group.folder_before(folder, name)) is not None:
+                return train.plan(None, [], before, imports or (), callbacks or ())
+            return plan
+
+        plan = group.plan(planned_or_restarted)
+        distributed.use_own_gpu(plan.config, rank)
+        if rank.is_first:
+            result = train.train(plan, folder, name, quiet=json, group=group)
+        else:
+            stopped = train.follow(plan, group)
+            return 128 + stopped.value if stopped else 0
+    together = rank.said_by.split() if rank.said_by.startswith("--processes") else []
+    return _report(plan, result, together, json=json)
+
+
+def _refuse_options_of_a_launch(rank: Rank | None, processes: int | None, restarts: int) -> None:
+    """Raise UsageError for options that this process cannot honour."""
+    if rank is not None and processes is not None:
+        raise UsageError(
+            f"--processes {processes}: this is one of several processes already ({rank.said_by}). Leave it "
+            "out, or type --processes 1 for a training of its own in each."
+        )
+    if restarts:
+        raise UsageError(
+            f"--max-restarts {restarts}: flowrl starts several processes again that it has started, with --processes 2 "
+            "or more; torchrun has an option of this name of its own. Leave it out."
+        )
 
 
 def _check(plan: TrainPlan) -> None:
@@ -95,7 +186,7 @@ def _check(plan: TrainPlan) -> None:
         warm_start.check_environment(plan.initial, env)
 
 
-def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
+def _lead_on(plan: TrainPlan, result: TrainResult, together: list[str]) -> None:
     """Print why a training ended, unless it has just spent its budget, and the next useful command."""
     config = plan.config.model_dump(mode="json")
     code = code_options(config, training=True)
@@ -106,7 +197,7 @@ def _lead_on(plan: TrainPlan, result: TrainResult) -> None:
         return
     if result.signal:
         say(f"stopped by {result.signal.name}; saved {result.folder}/ckpt.pt.")
-        next_command("flowrl train --resume", result.folder, *code)
+        next_command("flowrl train --resume", result.folder, *code, *together)
         return
     if result.callback:
         done = f"{result.env_steps:,} env steps"

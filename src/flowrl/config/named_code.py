@@ -77,12 +77,13 @@ def with_imports(source: Recipe, imports: Sequence[str]) -> Recipe:
 def find_named_files(content: dict[str, Any]) -> None:
     """Let the content of a checkpoint name its files as the user has named them: see `user_code.stand_in`.
 
-    The configuration, the id of the environments and the recorded digests change together.
+    The configuration, the ids of the environments and the recorded digests change together.
     """
     recorded = content.get("code", {})
     content["config"] = _with_stand_ins(content["config"], recorded)
-    env = content["env"]
-    content["env"] = {**env, "id": _stand_in(env["id"], recorded)}
+    content["shards"] = [
+        shard | {"env": shard["env"] | {"id": _stand_in(shard["env"]["id"], recorded)}} for shard in content["shards"]
+    ]
     if "code" in content:
         content["code"] = {_stand_in(source, recorded): digest for source, digest in recorded.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
 from flowrl.config import fitted_file, named_code, recipe
 from flowrl.config.policy_kinds import POLICY_KINDS
@@ -14,6 +14,7 @@ from flowrl.contracts.settings import AtResume, Changeable, Settings
 from flowrl.envs.settings import EnvSettings
 from flowrl.policies.noise_modes import NoiseMode
 from flowrl.samplers.registry import SamplerSettings
+from flowrl.storage.content import MOST_SHARDS
 from flowrl.training.learner_settings import LearnerSettings
 from flowrl.training.rollout import RolloutSettings
 
@@ -83,6 +84,11 @@ class Config(Settings):
     optimiser, the seed and the progress are the run's own."""
     total_steps: Changeable[int] = Field(ge=1, le=10**15)
     """Budget in environment steps, over all environments together; with `env.action_repeat` a step is an action."""
+    shards: Annotated[int, AtResume(False, "environments, noise and minibatches of the run are in so many parts")] = (
+        Field(1, ge=1, le=MOST_SHARDS)
+    )
+    """Equal parts of environments, noise, probes and minibatches, each with random numbers of its own: a power of two.
+    Up to so many processes can share the training (`--processes`), whose number does not change its results."""
     device: Changeable[Literal["auto", "cpu", "cuda"]] = "cpu"
     """Where the networks live; auto takes a GPU if there is one. Environments run on the CPU."""
     threads: Changeable[int] = Field(1, ge=1, le=1024)
@@ -115,9 +121,18 @@ class Config(Settings):
     """Callables of your own, `file.py:name` or `module:name`, that get the metrics of every iteration and may stop the
     run. Those of a checkpoint run only when they are named again."""
 
+    @field_validator("shards")
+    @classmethod
+    def _shards_are_a_power_of_two(cls, shards: int) -> int:
+        if shards & (shards - 1):
+            near = 1 << (shards.bit_length() - 1)
+            raise ValueError(f"expected a power of two, such as {near} or {2 * near}, got {shards}")
+        return shards
+
     @model_validator(mode="after")
     def _pieces_fit(self) -> Config:
         name, kind, learner = self.policy.kind, POLICY_KINDS[self.policy.kind], self.learner
+        self._check_shards()
         if self.noise == "zero" and self.noise_scale not in (0, 1):
             raise ValueError(
                 f"noise_scale {self.noise_scale:g} has no effect on zero noise (noise: zero). Set noise: random as "
@@ -140,6 +155,15 @@ class Config(Settings):
                 f"closed form. Leave it 0, or set algorithm: {' or '.join(presets)}"
             )
         return self
+
+    def _check_shards(self) -> None:
+        """Raise ValueError unless env.count can be divided by shards."""
+        if self.env.count % self.shards:
+            near = -(-self.env.count // self.shards) * self.shards
+            raise ValueError(
+                f"env.count {self.env.count} cannot be divided into {self.shards} shards of equal size. Set env.count: "
+                f"{near}, or another multiple of {self.shards}"
+            )
 
 
 def load(source: Recipe) -> Config:

@@ -51,6 +51,24 @@ class EnvironmentFailed(FlowrlError):
     exit_code = 5
 
 
+class ProcessLost(FlowrlError):
+    """Another process of the same training has ended, or does not answer."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, exit_code: int = 5) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class ReportedElsewhere(FlowrlError):
+    """An error that another process of the same training reports: nothing is printed here."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process reports why")
+        self.exit_code = exit_code
+
+
 class StorageError(FlowrlError):
     """A file cannot be written: no space, no permission, no such folder."""
 

@@ -18,11 +18,27 @@ _COMMANDS = (
 _NAMED_COMMAND = re.compile(rf"(?<![\w./~-])flowrl(?= (?:{_COMMANDS})\b)")
 
 
+_muted = False
+
+
+def mute() -> None:
+    """Let `say` print nothing in this process, for one that works for another."""
+    global _muted
+    _muted = True
+
+
+def muted() -> bool:
+    """Return whether this process prints nothing."""
+    return _muted
+
+
 def say(line: str, *, wrap: bool = True) -> None:
     """Print one line to stderr, such as progress or the path of a written file.
 
     A terminal that is too narrow gets it wrapped between words, unless `wrap` is false, as for a command to be copied.
     """
+    if _muted:
+        return
     text = printable(as_started(line))
     with suppress(OSError, ValueError):  # the terminal has been closed
         if wrap and sys.stderr.isatty():

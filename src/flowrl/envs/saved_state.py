@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from flowrl.envs.state_capture import STATELESS_NAMES
@@ -36,14 +37,29 @@ def check(saved: Any, count: int, key: str = "env.envs", *, gaps: bool = False) 
                 _check_layers(each, f"{key}.{number}")
 
 
-def check_alike(saved: Any, fresh: Any) -> None:
+def of_run(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of all environments in the content of a checkpoint, those of its shards one after another."""
+    states: list[dict[str, Any]] = [shard["env"] for shard in content["shards"]]
+    if len(states) == 1:
+        return states[0]
+    merged = states[0] | {
+        "count": sum(state["count"] for state in states),
+        "obs": torch.cat([state["obs"] for state in states]),
+    }
+    for key in ("envs", "statistics"):
+        if all(isinstance(state.get(key), list) for state in states):
+            merged[key] = [each for state in states for each in state[key]]
+    return merged
+
+
+def check_alike(saved: Any, fresh: Any, key: str = "env.envs") -> None:
     """Raise ValueError, with the key, unless two states of environments that flowrl steps all together differ in their
     numbers only.
 
     `fresh` is the state of new environments: its arrays have the shapes and number types that `saved` must have.
     """
     if isinstance(saved, dict):
-        _check_alike(saved, fresh, "env.envs")
+        _check_alike(saved, fresh, key)
 
 
 def _check_layers(state: Any, key: str) -> None:

@@ -20,21 +20,23 @@ from flowrl.config.recipe import Recipe
 from flowrl.config.schema import Config
 from flowrl.config.yaml_reader import KeyPath, dotted, shorten
 from flowrl.contracts import user_code
-from flowrl.contracts.errors import CheckpointError, EnvironmentFailed, UsageError
+from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.notices import say
 from flowrl.envs import factory, lookup, saved_state
 from flowrl.envs.adapter import Adapter
 from flowrl.experiments import code_record, memory, saved_networks
+from flowrl.experiments.shard import Shard, env_threads, refuse_unlike, shared_states
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.policies.noise import Noise
 from flowrl.policies.policy import Policy
 from flowrl.samplers import registry
-from flowrl.storage import checkpoint, platform, rng_state
-from flowrl.storage.content import described
+from flowrl.storage import checkpoint, platform
+from flowrl.storage.value_checks import described
 from flowrl.training.learner import Learner
 from flowrl.training.loop import Best, Training
 from flowrl.training.ratio import RatioEstimator
+from flowrl.training.shards import Shards
 
 SAMPLER = ("sampler", "name")
 
@@ -142,59 +144,73 @@ def newest_flow_run() -> tuple[Path, dict[str, Any]] | None:
 class Run:
     """A training run: configuration, environments, policy, learner and progress."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, shards: Shards | None = None) -> None:
+        """Make all of a run but its folder; of its `shards`, default: all, those that this process holds."""
         import_code(config)
-        memory.check_environments(config)
+        self.config, self.shards = config, Shards(config.shards) if shards is None else shards
+        memory.check_environments(config, self.shards.processes)
         prepare_process(config)
         device = device_of(config)
-        seeds = np.random.SeedSequence(config.seed).generate_state(3).tolist()
-        learner_seed, noise_seed, self._env_seed = seeds
-        self.config = config
-        self.env: Adapter = factory.make(config.env)
-        size, action_size = self.env.observation_size, self.env.action_size
+        self.held: list[Shard] = []  # the own ones
+        threads = env_threads(config, self.shards)
         try:
-            memory.check_training(config, size, action_size)
-        except UsageError:
-            self.env.close()
+            for number in self.shards.own:
+                self.held.append(Shard(config, number, threads))
+            size, action_size = self.env.observation_size, self.env.action_size
+            memory.check_training(config, size, action_size, self.shards.processes)
+        except BaseException:
+            self.close()
             raise
         visible = self.env.policy_mask
         actor = make_actor(config, size, action_size, visible).to(device)
         critic_visible = visible if config.learner.critic_goal == "masked" else None
         critic = Critic(size, config.learner.critic, critic_visible).to(device)
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
-        steps_per_update = self.env.count * config.rollout.steps
-        updates = -(-config.total_steps // steps_per_update)
+        updates = -(-config.total_steps // (config.env.count * config.rollout.steps))
         estimator = make_ratio_estimator(actor, config)
-        learner = Learner(estimator, critic, normaliser, config.learner, updates, learner_seed)
-        self.noise = Noise(action_size, "random", noise_seed, correlation=config.rollout.noise_correlation)
-        policy = make_policy(actor, normaliser, config, self.noise, training=True)
-        if estimator.generation:
+        seeds = [shard.learner_seed for shard in self.held]
+        learner = Learner(estimator, critic, normaliser, config.learner, updates, seeds, shards=self.shards)
+        policies = [make_policy(actor, normaliser, config, shard.noise, training=True) for shard in self.held]
+        for policy in policies if estimator.generation else ():
             policy.keep = estimator.generation  # type: ignore[attr-defined]  # of a flow, whose ratios alone ask
-        self.training = Training(policy, self.env, learner, config.rollout.steps, config.total_steps)
+        collectors = [shard.act_with(policy) for shard, policy in zip(self.held, policies, strict=True)]
+        self.training = Training(collectors, learner, config.rollout.steps, config.total_steps, self.shards)
         self.best = Best()
         self.code = code_record.digests(config.model_dump(mode="json"))  # of what was loaded
         self.initial_weights: dict[str, Any] | None = None  # where they come from, if not from the seed
         self.platform = platform.platform_of(device, env_mode(config))
+        refuse_unlike(self.shards, self.platform)
+
+    @property
+    def env(self) -> Adapter:
+        """The environments of the first of the own shards; those of the others are like them."""
+        return self.held[0].env
 
     def start(self) -> None:
         """Start a new run: reset the environments."""
-        self.training.start(self._env_seed)
-        if self.config.rollout.stagger:
-            self.training.episodes.counted = self.env.stagger() == 0
+        for shard in self.held:
+            shard.start()
+
+    def close(self) -> None:
+        """Close the environments."""
+        for shard in self.held:
+            shard.env.close()
 
     def content(self, metrics_offset: int) -> dict[str, Any]:
-        """Return all that a bit-exact resume needs, as plain values and tensors, for `checkpoint.save`."""
-        env, noise = self.env, self.noise.generator
+        """Return all that a bit-exact resume needs, as plain values and tensors, for `checkpoint.save`.
+
+        With several processes all of them call it, in the same iteration: each gives the state of its shards.
+        """
+        learned = self.training.learner.state_dict()
+        del learned["generators"]
+        together = zip(self.held, self.training.learner.generators, strict=True)
         return {
             "config": self.config.model_dump(mode="json"),
-            "sizes": {"observation": env.observation_size, "action": env.action_size},
+            "sizes": {"observation": self.env.observation_size, "action": self.env.action_size},
             "progress": self.training.progress() | asdict(self.best),
-            **self.training.learner.state_dict(),
-            "episodes": self.training.episodes.state_dict(),
-            "env": env.state(),
-            "interface": env.interface,
-            "random": rng_state.state(noise=noise),
-            **({} if self.noise.last is None else {"last_noise": self.noise.last}),
+            **learned,
+            "shards": shared_states(self.shards, [shard.state(draws) for shard, draws in together], learned),
+            "interface": self.env.interface,
             "platform": self.platform,
             "metrics_offset": metrics_offset,
             **({"code": self.code} if self.code else {}),
@@ -207,8 +223,9 @@ class Run:
         An environment whose state was not saved, or was saved in another `env.mode`, starts new episodes. Raises
         CheckpointError when the content does not fit the networks.
         """
+        own = [content["shards"][number] for number in self.shards.own]
         try:
-            self.training.learner.load_state_dict(content)
+            self.training.learner.load_state_dict(content | {"generators": [saved["generator"] for saved in own]})
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit its configuration: {str(error).splitlines()[0]} It was changed by hand "
@@ -219,36 +236,10 @@ class Run:
         self.best = Best(**{field.name: content["progress"][field.name] for field in fields(Best)})
         if content["config"].get("checkpoint", {}).get("best_over") != self.config.checkpoint.best_over:
             self.best = replace(self.best, window_return=0.0, window_episodes=0)  # windows of one length are compared
-        env, episodes = content["env"], content["episodes"]
         reasons = platform.differences(platform.recorded(content), self.platform)
-        if env["envs"] is not None and isinstance(env["envs"], list) is self.env.native:
-            env = env | {"envs": None}
-            reasons.append("new episodes begin, for the running ones were saved in another env.mode")
-        if env["envs"] is not None and env.get("simulator", "mujoco") != self.env.simulator:
-            env = env | {"envs": None}
-            reasons.append("new episodes begin, for the running ones were saved with another env.simulator")
-        self._restore_env(env)
-        if env["envs"] is None:  # the running episodes are lost; the count of ended ones goes on
-            episodes = {"ended": episodes["ended"]}
-        self.training.episodes.load_state_dict(episodes)
-        rng_state.restore(content["random"], noise=self.noise.generator)
-        self.noise.last = None if env["envs"] is None else content.get("last_noise")
-        if self.noise.correlation and self.noise.last is None:
-            reasons.append("the noise begins again, for that of the running episodes is not known")
-        return "; ".join(reasons)
-
-    def _restore_env(self, saved: dict[str, Any]) -> None:
-        """Let the environments continue from their `saved` state; raises CheckpointError when they cannot."""
-        try:
-            if self.env.native and saved["envs"] is not None:
-                saved_state.check_alike(saved["envs"], self.env.state()["envs"])
-            self.training.obs = self.env.restore(saved)
-        except (ValueError, EnvironmentFailed) as error:
-            reason = shorten(str(error), 400).removesuffix(".")
-            raise CheckpointError(
-                f"the environments cannot continue from their state in the checkpoint: {reason}. It was changed by "
-                "hand, or saved with another version of the environment: train again."
-            ) from error
+        for shard, saved in zip(self.held, own, strict=True):
+            reasons += shard.restore(saved)
+        return "; ".join(dict.fromkeys(reasons))
 
 
 @dataclass(frozen=True)
@@ -292,14 +283,11 @@ def load_config(content: dict[str, Any], path: Path) -> Config:
 
 def _check_fit(content: dict[str, Any], config: Config) -> None:
     """Raise ValueError or RuntimeError unless the state in `content` is one of a run of `config`."""
-    env, sizes = content["env"], content["sizes"]
-    for key, saved, configured in [("id", env["id"], config.env.id), ("count", env["count"], config.env.count)]:
-        if saved != configured:
-            raise ValueError(f"its key 'env.{key}' is {described(saved)}, and its config.env.{key} {configured!r}")
-    if "noise" not in content["random"]["generators"]:
-        raise ValueError("its key 'random.generators.noise' is missing")
-    saved_state.check(env["envs"], env["count"])
-    saved_state.check(env.get("statistics"), env["count"], "env.statistics", gaps=True)
+    sizes, shards = content["sizes"], content["shards"]
+    if len(shards) != config.shards:
+        raise ValueError(f"its key 'shards' is {described(shards)}, and its config.shards {config.shards}")
+    for number, shard in enumerate(shards):
+        _check_shard(shard, config, f"shards.{number}")
     with torch.device("meta"):  # where tensors have shapes and no memory
         visible = torch.empty(sizes["observation"])
         actor, critic = (visible if "mask.visible" in content[name] else None for name in ("actor", "critic"))
@@ -312,6 +300,20 @@ def _check_fit(content: dict[str, Any], config: Config) -> None:
             Critic(sizes["observation"], config.learner.critic, critic),
             averaged=config.learner.ema_decay is not None,
         )
+
+
+def _check_shard(shard: dict[str, Any], config: Config, at: str) -> None:
+    """Raise ValueError unless the environments and generators of the `shard` at the key `at` are of `config`."""
+    env, expected = shard["env"], {"id": config.env.id, "count": config.env.count // config.shards}
+    for key, configured in expected.items():
+        if env[key] != configured:
+            raise ValueError(
+                f"its key '{at}.env.{key}' is {described(env[key])}, and its config.env.{key} gives {configured!r}"
+            )
+    if "noise" not in shard["random"]["generators"]:
+        raise ValueError(f"its key '{at}.random.generators.noise' is missing")
+    saved_state.check(env["envs"], env["count"], f"{at}.env.envs")
+    saved_state.check(env.get("statistics"), env["count"], f"{at}.env.statistics", gaps=True)
 
 
 def saved_recipe(config: Config, path: Path) -> Recipe:

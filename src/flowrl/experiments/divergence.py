@@ -14,8 +14,9 @@ from flowrl.experiments.build import Run
 from flowrl.storage import checkpoint
 
 
-def explained(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:
-    """Add to the error the iteration, the file of the offending tensors, and what to do next.
+def explained(error: TrainingDiverged, run: Run, folder: Path | None) -> FlowrlError:
+    """Add to the error the iteration, the file of the offending tensors, and what to do next; without a `folder` no
+    file is written.
 
     What an environment returned before the first update is its own fault: nothing had been learned by then.
     """
@@ -28,12 +29,14 @@ def explained(error: TrainingDiverged, run: Run, folder: Path) -> FlowrlError:
     offending = getattr(error, "offending", {})
     advice = ""
     if offending:
-        path = folder / "diverged.pt"
-        with suppress(OSError):
-            torch.save(offending, path)
-            advice = f" The offending batch is in {path}."
+        if folder is not None:
+            path = folder / "diverged.pt"
+            with suppress(OSError):
+                torch.save(offending, path)
+                advice = f" The offending batch is in {path}."
         advice += _advice(offending.get("returns", torch.zeros(1)))
-    return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{_last_good(folder)}")
+    last = "" if folder is None else _last_good(folder)
+    return TrainingDiverged(f"training stopped {place}: {str(error).removesuffix('.')}.{advice}{last}")
 
 
 def _last_good(folder: Path) -> str:

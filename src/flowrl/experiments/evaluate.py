@@ -17,7 +17,7 @@ from flowrl.contracts.errors import UsageError, did_you_mean
 from flowrl.contracts.notices import say
 from flowrl.contracts.protocols import Sampler
 from flowrl.deployment import singular_end
-from flowrl.envs import adapter, factory
+from flowrl.envs import adapter, factory, saved_state
 from flowrl.envs.families import family_of
 from flowrl.evaluation.episodes import Evaluation, evaluate, summary
 from flowrl.experiments import build, code_record, sampler_choice
@@ -142,7 +142,7 @@ def evaluate_checkpoint(
     env = factory.make(loaded.config.env, count=min(SLOTS, request.episodes), evaluation=True)
     try:
         check_sizes(loaded, env)
-        opened.notify(factory.carry_over(env, opened.content["env"], opened.config.env))
+        opened.notify(factory.carry_over(env, saved_state.of_run(opened.content), opened.config.env))
         result = evaluate(loaded.policy, env, episodes=request.episodes, seed=request.seed, progress=progress)
     finally:
         env.close()

@@ -63,10 +63,11 @@ def check(subject: str, shares: Sequence[MemoryShare]) -> None:
     )
 
 
-def check_training(config: Config, observation_size: int, action_size: int) -> None:
-    """Raise UsageError when the networks, the rollout or the update of a run do not fit into the memory."""
+def check_training(config: Config, observation_size: int, action_size: int, processes: int = 1) -> None:
+    """Raise UsageError when the networks, the rollout or the update of a run do not fit into the memory; with several
+    `processes` these are of the part that each of them has."""
     sizes = observation_size, action_size
-    check("the training", [*networks(config, *sizes), *update(config, *sizes)])
+    check("the training", [*networks(config, *sizes), *update(config, *sizes, processes)])
 
 
 def networks(config: Config, observation_size: int, action_size: int) -> list[MemoryShare]:
@@ -112,9 +113,9 @@ def _weights(what: str, network: nn.Module, key: str, hidden: Sequence[int], cop
     return MemoryShare(what, size, key, f"[{','.join(map(str, hidden))}]", scaled)
 
 
-def update(config: Config, observation_size: int, action_size: int) -> list[MemoryShare]:
+def update(config: Config, observation_size: int, action_size: int, processes: int = 1) -> list[MemoryShare]:
     """Estimate a rollout and the update on it: transitions, probes, row numbers, and activations of a microbatch."""
-    learner, rows = config.learner, config.env.count * config.rollout.steps
+    learner, rows = config.learner, config.env.count * config.rollout.steps // processes
     draws_probes = ("learner", "probes") not in POLICY_KINDS[config.policy.kind].unused
     probes = learner.probes.count if draws_probes else 1
     steps, count = config.rollout.steps, config.env.count
@@ -142,26 +143,28 @@ def _larger(one: tuple[str, int], other: tuple[str, int]) -> tuple[str, int]:
     return max(one, other, key=lambda pair: pair[1])
 
 
-def check_environments(config: Config) -> None:
-    """Raise UsageError when the environments of a run do not fit into the memory, or its processes into a limit.
+def check_environments(config: Config, processes: int = 1) -> None:
+    """Raise UsageError when the environments of a run, or those of each of its `processes`, do not fit into the memory,
+    or worker processes into a limit.
 
     Where there are more than a thousand, some are made to measure them.
     """
     settings = config.env
     way = factory.way(lookup.find(settings.id), settings, None)
     if way == "async":
-        processes, reason = process_limit()
-        if settings.count > processes:
+        most, reason = process_limit()
+        if settings.count > most:
             raise UsageError(
                 f"env.count={settings.count}: with env.mode=async every environment has a process, and {reason} only "
-                f"{processes:,} more here. Type --set env.count={max(1, processes)} or less, or --set env.mode=sync."
+                f"{most:,} more here. Type --set env.count={max(1, most)} or less, or --set env.mode=sync."
             )
-        check("the training", [proportional("worker processes", WORKER * settings.count, "env.count", settings.count)])
+        size = WORKER * settings.count / processes
+        check("the training", [proportional("worker processes", size, "env.count", settings.count)])
     elif factory.engine_of(lookup.find(settings.id), settings, way, settings.count) == "warp":
         return  # whose memory is mostly the GPU's, and is allocated before the first step
     elif settings.count > MANY and sys.platform == "linux":
-        size = measured(config)
-        check("the training", [proportional("the environments", size * settings.count, "env.count", settings.count)])
+        size = measured(config) * settings.count / processes
+        check("the training", [proportional("the environments", size, "env.count", settings.count)])
 
 
 def measured(config: Config) -> float:

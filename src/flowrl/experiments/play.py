@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from flowrl.contracts.errors import UsageError
-from flowrl.envs import factory, rendering
+from flowrl.envs import factory, rendering, saved_state
 from flowrl.envs.families import family_of
 from flowrl.envs.rendering import Size
 from flowrl.envs.settings import EnvSettings
@@ -149,7 +149,7 @@ class Player:
     def __init__(self, opened: LoadedCheckpoint, request: EvalRequest, size: Size) -> None:
         self.loaded = load(opened, request)
         self.env = rendering.make_visible(self.loaded.config.env, size)
-        opened.notify(factory.carry_over(self.env, opened.content["env"], opened.config.env))
+        opened.notify(factory.carry_over(self.env, saved_state.of_run(opened.content), opened.config.env))
         self.label = label(opened)
 
     def start(self, seed: int, episode: int) -> None:

@@ -173,7 +173,8 @@ def _updated(
         learner, training = run.training.learner, run.training
         flow = isinstance(learner.actor, FlowNetwork)
         if flow:
-            training.act.keep = ("noise", "end")  # type: ignore[attr-defined]  # of a flow policy
+            for collector in training.collectors:
+                collector.act.keep = ("noise", "end")  # type: ignore[attr-defined]  # of a flow policy
         for _ in range(updates):
             if learner.schedule.factor < LEAST_RATE:
                 learner.schedule.factor = LEAST_RATE
@@ -181,13 +182,13 @@ def _updated(
                 ended = f"its schedule has ended: the update has {LEAST_RATE:.0%} of the initial learning rate"
                 notes += [] if ended in notes else [ended]
             before = copy.deepcopy(learner.actor)
-            rollout = training.collect()
-            batch = copy.deepcopy(learner).batch(rollout)
-            learner.update(rollout)
+            rollouts = training.collect()
+            batch = copy.deepcopy(learner).batch(*rollouts)
+            learner.update(*rollouts)
     finally:
-        run.env.close()
+        run.close()
     rows = torch.randperm(len(batch.obs), generator=torch.Generator().manual_seed(seed))[:count]
-    end = rollout.generation["end"].flatten(0, 1) if flow else batch.actions
+    end = rollouts[0].generation["end"].flatten(0, 1) if flow else batch.actions
     found = {"obs": batch.obs, "action": batch.actions, "end": end, "advantage": batch.advantages}
     if flow and opened.config.policy.perturbation:  # type: ignore[attr-defined]
         notes.append("likelihoods are those of the flow's ends, before the perturbation was added")

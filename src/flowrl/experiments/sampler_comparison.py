@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from flowrl.contracts.errors import CheckpointError, MissingDependency, UsageError
 from flowrl.deployment.serving import DeployedPolicy
-from flowrl.envs import factory
+from flowrl.envs import factory, saved_state
 from flowrl.envs.adapter import Adapter
 from flowrl.evaluation import episodes, pareto, statistics
 from flowrl.evaluation.episodes import Evaluation
@@ -133,7 +133,7 @@ def _play(
         loaded = evaluate.load(opened, replace(request, seed=seed))
         if loaded.policy.noise.mode == "fixed":  # one draw in all rounds, as in a deployment
             loaded = evaluate.load(opened, request)
-        opened.notify(factory.carry_over(env, opened.content["env"], opened.config.env))
+        opened.notify(factory.carry_over(env, saved_state.of_run(opened.content), opened.config.env))
         rounds.append(
             episodes.evaluate(
                 loaded.policy,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowrl.storage.content import described
+from flowrl.storage.value_checks import described
 
 
 def check(content: Mapping[str, Any], actor: nn.Module, critic: nn.Module, averaged: bool) -> None:

@@ -12,8 +12,8 @@ from flowrl.experiments import run_folder
 from flowrl.experiments.build import Run
 from flowrl.reporting.reporters import Reporters
 from flowrl.storage import checkpoint
-from flowrl.storage.content import OutOfRange
 from flowrl.storage.files import write_text
+from flowrl.storage.value_checks import OutOfRange
 from flowrl.training.loop import Metrics
 
 
@@ -21,10 +21,11 @@ class Saver:
     """Saves ckpt.pt every `checkpoint.every_s` seconds, and best.pt after the window with the best returns so far.
 
     config.yaml follows the first ckpt.pt, so that the two agree also where a resume with changed settings fails;
-    `has_config` says that the folder has that of the run already.
+    `has_config` says that the folder has that of the run already. Of several processes the first one writes, when its
+    clock says so; without `folder` and `reporters` the others give the state of their shards at the same times.
     """
 
-    def __init__(self, run: Run, folder: Path, reporters: Reporters, *, has_config: bool) -> None:
+    def __init__(self, run: Run, folder: Path | None, reporters: Reporters | None, *, has_config: bool) -> None:
         self._run = run
         self._folder = folder
         self._reporters = reporters
@@ -41,13 +42,15 @@ class Saver:
         over = settings.best_over
         if over and (metrics["iteration"] % over == 0 or self._run.training.finished) and best.close():
             self.save(checkpoint.BEST)
-        if time.monotonic() - self._saved_at >= settings.every_s:
+        if self._run.shards.first_says(time.monotonic() - self._saved_at >= settings.every_s):
             self.save()
         self._print_notes()
 
     def save(self, name: str = checkpoint.LATEST) -> None:
         """Save the run as the checkpoint `name` of its folder; raises TrainingDiverged after an overflow."""
-        content = self._run.content(self._reporters.offset)
+        content = self._run.content(0 if self._reporters is None else self._reporters.offset)
+        if self._folder is None:
+            return
         if name == checkpoint.BEST:  # the returns that chose it were theirs, not those of their moving average
             content["evaluation_weights"] = "actor"
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import signal
 import time
@@ -10,164 +9,34 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from flowrl.config import named_code, recipe
-from flowrl.config import resume as changeable
-from flowrl.config.schema import Config, composed, load
-from flowrl.config.yaml_reader import dotted
-from flowrl.contracts import user_code
-from flowrl.contracts.errors import CheckpointError, Stopped, TrainingDiverged, UsageError
+from flowrl.config.schema import Config
+from flowrl.contracts.errors import Stopped, TrainingDiverged, UsageError
 from flowrl.contracts.notices import say
 from flowrl.experiments import callbacks, code_record, divergence, run_folder, warm_start
-from flowrl.experiments.build import Run, check_sampler, import_code, load_config, saved_recipe
+from flowrl.experiments.build import Run
 from flowrl.experiments.callbacks import Callback, CallbackFailed, Callbacks
 from flowrl.experiments.saver import Saver
+from flowrl.experiments.shard import share_weights
 from flowrl.experiments.signals import StopSignal
-from flowrl.experiments.warm_start import InitialWeights
-from flowrl.reporting import jsonl, trackers
+from flowrl.experiments.train_plan import TrainPlan as TrainPlan
+from flowrl.experiments.train_plan import plan as plan
+from flowrl.experiments.train_plan import planned_run as planned_run
+from flowrl.experiments.train_plan import resolved as resolved
+from flowrl.experiments.train_plan import stamp_of
+from flowrl.reporting import jsonl
 from flowrl.reporting.reporters import Reporters, open_reporters
 from flowrl.storage import checkpoint
 from flowrl.storage.lock import RunLock
 from flowrl.training.loop import Metrics
 from flowrl.training.warning_signs import WarningSigns
 
-
-@dataclass(frozen=True)
-class TrainPlan:
-    """A run to train: its configuration and, for a resume, its checkpoint and folder."""
-
-    config: Config
-    stem: str  # first part of the name of a new run folder
-    content: dict[str, Any] | None = None  # of the checkpoint to continue from
-    trained: Config | None = None  # the configuration in it
-    path: Path | None = None  # of that checkpoint
-    stamp: tuple[int, ...] = ()  # of that file, which a later save replaces
-    initial: InitialWeights | None = None  # what a new run begins with, if not with new weights
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder of the run to continue."""
-        return None if self.path is None else self.path.parent
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the run to continue has spent its budget."""
-        return self.content is not None and self.content["progress"]["env_steps"] >= self.config.total_steps
-
-
-def plan(
-    source: str | None,
-    overrides: list[str],
-    resume: Path | None,
-    imports: Sequence[str] = (),
-    called: Sequence[str] = (),
-) -> TrainPlan:
-    """Plan what `flowrl train` trains: the recipe `source` with overrides, or the run to `resume`.
-
-    `imports` are files and modules to import, `called` the names of callbacks, besides those of the recipe or the run.
-    Raises UsageError for a wrong recipe, CheckpointError for a checkpoint that cannot be read.
-    """
-    if resume is None:
-        if source is None:
-            names = ", ".join(recipe.shipped_names())
-            raise UsageError(
-                f"train needs a recipe: a YAML file or one of those shipped ({names}). "
-                "Type: flowrl train gridworld.yaml"
-            )
-        written = named_code.with_imports(recipe.apply(recipe.read(source), overrides), imports)
-        written = callbacks.with_options(written, called)
-        config = load(written)
-        import_code(config, written.checkpoint)
-        check_sampler(config, composed(written))
-        renamed = written.place(("env", "id")).is_override
-        return planned_run(config, composed(written), config.env.id if renamed else Path(source).stem)
-    if source is not None:
-        raise UsageError(
-            f"train --resume takes its configuration from the checkpoint: drop {source}. "
-            f"Type: flowrl train --resume {resume} (and --set key=value to change a key)."
-        )
-    user_code.name_code(*imports, *called)  # before the checkpoint is read, whose files they may stand for
-    path = checkpoint.find(resume)
-    stamp = _stamp(path)
-    content = checkpoint.load(path)
-    _refuse_to_rewind(path, content)
-    if content.get("distilled"):
-        raise UsageError(
-            f"{path} holds a distilled network, to which the state of the optimiser does not belong: it cannot be "
-            f"resumed. Begin a new run with its weights: flowrl train RECIPE --init-from {path}"
-        )
-    trained = load_config(content, path)
-    changed = named_code.with_imports(recipe.apply(saved_recipe(trained, path), overrides), imports)
-    changed = callbacks.with_options(changed, called)
-    config = changeable.changed_config(trained, changed, str(path.parent))
-    import_code(config, str(path))
-    check_sampler(config, changeable.blaming_overrides(changed))
-    _check_extensions(config, changed)
-    planned = TrainPlan(config, path.parent.name, content, trained, path, stamp)
-    if planned.is_finished and config.model_copy(update={"imports": trained.imports}) != trained:
-        _refuse_without_effect(trained, planned, changed)
-    return planned
-
-
-def _check_extensions(config: Config, source: recipe.Recipe) -> None:
-    """Raise MissingDependency for a tracker that is not installed, UsageError for a callback that cannot be loaded."""
-    trackers.check(config.trackers, str(source.place(("trackers",))))
-    callbacks.check(config)
-
-
-def planned_run(config: Config, source: recipe.Recipe, name: str) -> TrainPlan:
-    """Plan a new run of `config`, whose composed recipe is `source`, named after an environment or a recipe (`name`).
-
-    Raises what is wrong with its trackers, its callbacks, and the checkpoint that it begins with.
-    """
-    _check_extensions(config, source)
-    if name == config.env.id:
-        name = name.rsplit("/", 1)[-1].rpartition(":")[2]  # Reach of envs/reach.py:Reach
-        name = re.sub(r"-v\d+$", "", name).lower()
-    return TrainPlan(config, name, initial=warm_start.read(config, source))
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    stat = path.stat()
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _refuse_to_rewind(path: Path, content: dict[str, Any]) -> None:
-    """Raise UsageError when the run of the checkpoint `path` has a valid ckpt.pt with more steps."""
-    latest = path.parent / checkpoint.LATEST
-    if path.name == checkpoint.LATEST or not latest.is_file():
-        return
-    try:
-        further = checkpoint.load(latest)["progress"]["env_steps"]
-    except CheckpointError:
-        return  # damaged: the older checkpoint is the only one left
-    steps = content["progress"]["env_steps"]
-    if further > steps:
-        raise UsageError(
-            f"{path} was saved after {steps:,} env steps and {latest} after {further:,}: resuming the former would "
-            f"overwrite the latter and cut metrics.jsonl. Type: flowrl train --resume {path.parent} to continue from "
-            f"the latest; or move {latest} away first, if you mean to go back."
-        )
-
-
-def _refuse_without_effect(trained: Config, planned: TrainPlan, changed: recipe.Recipe) -> None:
-    """Raise UsageError, naming the key, for a change of a run that has nothing left to train."""
-    assert planned.content is not None  # noqa: S101  for the type checker
-    done, total = planned.content["progress"]["env_steps"], planned.config.total_steps
-    found = changeable.changes(trained.model_dump(mode="json"), planned.config.model_dump(mode="json"))
-    found = [change for change in found if change.path != named_code.IMPORTS]  # which name the run's own code
-    place, key = changed.place(found[0].path).name, dotted(found[0].path)
-    why = "is less than that" if total < done and key == "total_steps" else "would have no effect"
-    raise UsageError(
-        f"{place}: the run {planned.folder} has done {done:,} env steps already, so {key} {why}. Type --set "
-        f"total_steps={2 * max(done, trained.total_steps)} or another number above {done} to train on."
-    )
-
-
-def resolved(planned: TrainPlan) -> str:
-    """Return the complete configuration as YAML text."""
-    return recipe.dump(planned.config)
+if TYPE_CHECKING:
+    from flowrl.experiments.distributed import Processes
 
 
 @dataclass(frozen=True)
@@ -206,12 +75,19 @@ class TrainResult:
 
 
 def train(
-    planned: TrainPlan, out: Path, name: str | None, *, quiet: bool = False, called: Sequence[Callback] = ()
+    planned: TrainPlan,
+    out: Path,
+    name: str | None,
+    *,
+    quiet: bool = False,
+    called: Sequence[Callback] = (),
+    group: Processes | None = None,
 ) -> TrainResult:
     """Train until the budget is spent, a signal comes or a callback asks to stop, saving checkpoints meanwhile.
 
     `out` and `name` choose a new run's folder; `quiet` turns the progress output off; the callables `called` are
-    callbacks besides those of the configuration. Nothing is written to the folder of a resumed run before its state is
+    callbacks besides those of the configuration. This is the first process of the `group`, if there is one, whose
+    others `follow`. Nothing is written to the folder of a resumed run before its state is
     restored, and nothing at all where it is finished. Raises TrainingDiverged (the last good checkpoint stays),
     EnvironmentFailed, StorageError, UsageError (Locked while another process trains it).
     """
@@ -222,33 +98,26 @@ def train(
         if folder is not None:
             stack.callback((lock := run_folder.lock(folder)).release)
             _refuse_other_checkpoint(planned)
-        run = Run(config)
-        stack.callback(run.env.close)
+        run = Run(config, None if group is None else group.shards(config))
+        stack.callback(run.close)
+        inexact = _begin(run, planned)
         if folder is None or content is None:
-            if (initial := planned.initial or warm_start.read(config)) is not None:
-                warm_start.begin(run, initial)
-            run.start()
             stem = f"{planned.stem}-{config.algorithm}-seed{config.seed}"
             folder, lock = run_folder.new(out, stem, name, resolved(planned))
             stack.callback(lock.release)
-            offset, progress = None, None
+            offset = progress = None
         else:
-            if inexact := run.restore(content):
-                say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
-            if _is_edited(folder / run_folder.CONFIG, planned.trained):
-                path = folder / run_folder.CONFIG
-                say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
-            for line in code_record.changes(content, planned.path or folder, config.model_dump(mode="json")):
-                say(f"note: {line} The run continues with the present one.")
+            _say_what_differs(planned, folder, content, inexact)
             offset, progress = int(content["metrics_offset"]), content["progress"]
         calls = callbacks.load(config, called)
         stack.callback(calls.close)
-        heading = f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}"
+        if group is not None:
+            group.began(folder)
         reporters = stack.enter_context(
             open_reporters(
                 folder,
                 config.total_steps,
-                heading=heading,
+                heading=f"{folder}: {config.algorithm} on {config.env.id}, seed {config.seed}",
                 offset=offset,
                 progress=progress,
                 quiet=quiet,
@@ -262,10 +131,46 @@ def train(
         return _train(run, folder, reporters, calls, lock, is_new=content is None)
 
 
+def _say_what_differs(planned: TrainPlan, folder: Path, content: dict[str, Any], inexact: str) -> None:
+    """Print what is otherwise than when the run in `folder` was saved; `inexact` is why it is not bit for bit."""
+    if inexact:
+        say(f"{folder} continues, but not bit for bit as without the interruption: {inexact}.")
+    if _is_edited(folder / run_folder.CONFIG, planned.trained):
+        path = folder / run_folder.CONFIG
+        say(f"{path} differs from the checkpoint and is not read: change settings with --set.")
+    for line in code_record.changes(content, planned.path or folder, planned.config.model_dump(mode="json")):
+        say(f"note: {line} The run continues with the present one.")
+
+
+def follow(planned: TrainPlan, group: Processes) -> signal.Signals | None:
+    """Train the shards of a process that is not the first of the `group`: it writes nothing and prints nothing.
+
+    Returns the signal that stopped the training early.
+    """
+    if planned.is_finished:
+        return None
+    run = Run(planned.config, group.shards(planned.config))
+    with ExitStack() as stack:
+        stack.callback(run.close)
+        _begin(run, planned)
+        return _train(run, None, None, Callbacks([]), None, is_new=planned.content is None).signal
+
+
+def _begin(run: Run, planned: TrainPlan) -> str:
+    """Let a run begin, or continue from the checkpoint of the plan; returns why it does not continue bit for bit."""
+    if planned.content is not None:
+        return run.restore(planned.content)
+    if run.shards.is_first and (initial := planned.initial or warm_start.read(run.config)) is not None:
+        warm_start.begin(run, initial)
+    share_weights(run.shards, run.training.learner)
+    run.start()
+    return ""
+
+
 def _refuse_other_checkpoint(planned: TrainPlan) -> None:
     """Raise UsageError when another process has saved the run since its checkpoint was read."""
     assert planned.path is not None  # noqa: S101  for the type checker
-    if _stamp(planned.path) != planned.stamp:
+    if stamp_of(planned.path) != planned.stamp:
         raise UsageError(
             f"{planned.path} was saved by another process just now. Type the same command again to continue from there."
         )
@@ -287,47 +192,74 @@ def _finished(planned: TrainPlan) -> TrainResult:
 
 
 def _train(
-    run: Run, folder: Path, reporters: Reporters, calls: Callbacks, lock: RunLock, *, is_new: bool
+    run: Run, folder: Path | None, reporters: Reporters | None, calls: Callbacks, lock: RunLock | None, *, is_new: bool
 ) -> TrainResult:
+    """Train; `folder`, `reporters` and the folder's `lock` are those of the first process, which writes."""
     saver = Saver(run, folder, reporters, has_config=is_new)
     signs = WarningSigns()
     last: Metrics = {}
+    failed: list[CallbackFailed] = []
+    agreed = Agreement(run)
     begin, steps_before = time.perf_counter(), run.training.env_steps
     with StopSignal(_finish_iteration) as stop:
 
         def report(metrics: Metrics) -> None:
-            lock.check()
+            if lock is not None:
+                lock.check()
             last.update(metrics)
-            reporters(int(metrics["iteration"]), metrics)
+            if reporters is not None:
+                reporters(int(metrics["iteration"]), metrics)
             saver.take(metrics)
             for line in signs.add(metrics):
                 say(f"warning: after {int(metrics['env_steps']):,} env steps: {line}")
-            calls(metrics)
+            try:
+                calls(metrics)
+            except CallbackFailed as error:
+                failed.append(error)
 
-        if is_new or reporters.missing:  # a run that is killed early continues from here, and from where its file ends
+        def stops() -> bool:
+            return agreed.to_stop(stop.signal, called=bool(calls.stopped_by or failed))
+
+        gap = run.shards.first_says(reporters is not None and bool(reporters.missing))
+        if is_new or gap:  # a run that is killed early continues from here, and from where its file ends
             saver.save()
-        code_record.keep(folder, run.code)
+        if folder is not None:
+            code_record.keep(folder, run.code)
         try:
-            run.training.run(report, stop=lambda: bool(stop.signal or calls.stopped_by))
+            run.training.run(report, stops)
+            stops()  # a signal may have come in the last iteration
             saver.save()
-        except CallbackFailed as error:
-            saver.save()
-            code = named_code.import_words(run.config.model_dump(mode="json"))
-            again = shlex.join(["flowrl", "train", "--resume", str(folder), *code])
-            raise CallbackFailed(f"{error} The run is saved: {again} continues it.") from error
         except TrainingDiverged as error:
             raise divergence.explained(error, run, folder) from error
+    if failed:
+        code = named_code.import_words(run.config.model_dump(mode="json"))
+        again = shlex.join(["flowrl", "train", "--resume", str(folder), *code])
+        raise CallbackFailed(f"{failed[0]} The run is saved: {again} continues it.") from failed[0]
     return TrainResult(
-        folder=folder,
+        folder=folder or Path(),
         env_steps=run.training.env_steps,
         seconds=run.training.seconds,
         session_s=time.perf_counter() - begin,
         session_env_steps=run.training.env_steps - steps_before,
         metrics=last,
         warnings=signs.warnings,
-        signal=stop.signal,
+        signal=agreed.signal,
         callback=None if run.training.finished else calls.stopped_by,
     )
+
+
+class Agreement:
+    """What all processes of a run know after each iteration, whichever of them a signal has reached."""
+
+    def __init__(self, run: Run) -> None:
+        self.signal: signal.Signals | None = None
+        self._shards = run.shards
+
+    def to_stop(self, number: signal.Signals | None, *, called: bool) -> bool:
+        """Return whether a signal has reached any of all processes, or a callback has stopped the run (`called`)."""
+        number, stopped = self._shards.largest(torch.tensor([number or 0, called])).tolist()
+        self.signal = signal.Signals(number) if number else self.signal
+        return bool(number or stopped)
 
 
 def _finish_iteration(stop: StopSignal) -> None:

@@ -50,11 +50,17 @@ class Normaliser(nn.Module):
         if not self.enabled:
             return
         rows = obs.double()
-        number = len(rows)
         mean = rows.mean(dim=0)
+        self.merge(len(rows), mean, (rows - mean).square().sum(dim=0))
+
+    @torch.no_grad()
+    def merge(self, number: int, mean: Tensor, sum_of_squares: Tensor) -> None:
+        """Add the statistics of `number` observations: their mean (size,), and the sum of squares about it (size,)."""
+        if not self.enabled:
+            return
         total = self.count + number
         delta = mean - self.mean
-        self.sum_of_squares += (rows - mean).square().sum(dim=0) + delta.square() * self.count * number / total
+        self.sum_of_squares += sum_of_squares + delta.square() * self.count * number / total
         self.mean += delta * number / total
         self.count.copy_(total)
         self._refresh()

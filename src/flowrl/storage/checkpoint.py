@@ -23,13 +23,15 @@ from flowrl.contracts.errors import CheckpointError, StorageError, did_you_mean
 from flowrl.storage import content as schema
 from flowrl.storage import files, integrity, lock
 from flowrl.storage.content import FORMAT
+from flowrl.storage.older_formats import READABLE, upgraded
+from flowrl.storage.value_checks import OutOfRange
 
 LATEST = "ckpt.pt"
 BEST = "best.pt"
 RUNS = Path("runs")
 
 MOST_BYTES = 4 * 10**9  # of a file
-DEPTH = 64  # levels of nested containers
+DEPTH = 66  # levels of nested containers
 MOST_BITS = 256  # of a whole number
 MOST_CHARACTERS = 1 << 20  # of a text
 _SCALARS = (type(None), bool, int, float, str)
@@ -68,7 +70,8 @@ def load(path: Path) -> dict[str, Any]:
     """Return the content of the checkpoint file `path`, its tensors on the CPU. Nothing in the file is ever run.
 
     Raises CheckpointError when the file is damaged, foreign, compressed, missing, larger than 4 GB or otherwise not as
-    `save` writes it; the content fits the schema of `flowrl.storage.content`.
+    `save` writes it, or an earlier version did; the content fits the schema of `flowrl.storage.content`, to which that
+    of an older format is converted.
     """
     return load_with_digest(path)[0]
 
@@ -83,6 +86,7 @@ def load_with_digest(path: Path) -> tuple[dict[str, Any], str]:
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         _check_plain(content)
         _check_format(content)
+        content = upgraded(content)
         schema.check_loaded(content)
     return content, digest
 
@@ -156,10 +160,10 @@ def _check_plain(content: Any) -> None:
 def _check_format(content: Any) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError("it is a torch file, but not a checkpoint of flowrl")
-    if content["format"] != FORMAT:
+    if content["format"] not in READABLE:
         raise ValueError(
             f"it has format {content['format']}, of flowrl {str(content.get('flowrl'))[:20]}; this is flowrl "
-            f"{__version__}, which reads format {FORMAT} (`pip install -U flowrl-cli` may help)"
+            f"{__version__}, which reads formats up to {FORMAT} (`pip install -U flowrl-cli` may help)"
         )
 
 
@@ -171,7 +175,7 @@ def _refusing(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise CheckpointError(_not_found(path)) from error
     except Exception as error:
-        if type(error) in (ValueError, schema.OutOfRange, regular_files.UnsuitableFile):
+        if type(error) in (ValueError, OutOfRange, regular_files.UnsuitableFile):
             reason = str(error)[:600]
         elif isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it anyway
             reason = "it holds something that is neither a tensor nor a plain value; nothing in it was run"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -17,8 +16,10 @@ from torch import Tensor
 
 from flowrl import __version__
 from flowrl.contracts.printable import printable
+from flowrl.storage.value_checks import OutOfRange, TensorCheck, described
 
-FORMAT = 1
+FORMAT = 2
+MOST_SHARDS = 1024
 MOST_CONFIG_VALUES = 20_000  # as many as a recipe may have
 TWISTER_WORDS = 624  # of NumPy's MT19937
 EXPECTED = {  # pydantic's name of an error -> what is expected, in the words of the other messages
@@ -34,40 +35,20 @@ RANGES = {"finite_number", "greater_than_equal", "less_than_equal"}  # pydantic'
 
 LARGEST_LOADED = {
     **{f"progress.{name}": 2**61 for name in ("iteration", "env_steps", "window_episodes", "episodes")},
-    **dict.fromkeys(("episodes.ended", "episodes.lengths", "env.steps", "schedule.updates", "metrics_offset"), 2**61),
+    **dict.fromkeys(("schedule.updates", "metrics_offset"), 2**61),
     "progress.seconds": 1e11,
-    **dict.fromkeys(("progress.window_return", "progress.best_return", "episodes.returns"), 1e300),
+    **dict.fromkeys(("progress.window_return", "progress.best_return"), 1e300),
     "normaliser.count": 2**61,
     "normaliser.mean": 1e39,  # of float32 numbers
     "normaliser.sum_of_squares": 1e200,
 }
 """The largest magnitude of what grows while a run continues: so much below the limits that no run can reach those."""
 
-
-class OutOfRange(ValueError):
-    """A number is not finite, or beyond its limits, as after an overflow."""
-
-
-@dataclass(frozen=True)
-class TensorCheck:
-    """Checks a tensor: its number type, its number of dimensions, and its numbers."""
-
-    dtype: torch.dtype | None = None  # None: any floating-point type
-    dims: int | None = None  # None: any number
-    finite: bool = False
-    least: float | None = None  # no number is smaller, nor NaN
-
-    def __call__(self, value: Tensor) -> Tensor:
-        typed = value.is_floating_point() if self.dtype is None else value.dtype == self.dtype
-        if not typed or self.dims not in (None, value.ndim):
-            kind = "floating-point" if self.dtype is None else str(self.dtype).removeprefix("torch.")
-            size = "" if self.dims is None else f" with {self.dims} dimensions"
-            raise ValueError(f"expected a {kind} tensor{size}, got {described(value)}")
-        if self.finite and not value.isfinite().all():
-            raise OutOfRange("it has numbers that are not finite")
-        if self.least is not None and not (value >= self.least).all():
-            raise OutOfRange(f"it has numbers that are not {self.least:g} or more")
-        return value
+LARGEST_OF_SHARD = {
+    **dict.fromkeys(("episodes.ended", "episodes.lengths", "env.steps"), 2**61),
+    "episodes.returns": 1e300,
+}
+"""The same of every shard."""
 
 
 def _generator_state(value: Tensor) -> Tensor:
@@ -235,6 +216,16 @@ class SavedRandom(ContentPart):
     generators: dict[str, GeneratorState]
 
 
+class SavedShard(ContentPart):
+    """What a shard has of its own: environments, and random generators; see `flowrl.training.shards`."""
+
+    generator: GeneratorState  # of minibatches and probes
+    episodes: SavedEpisodes
+    env: SavedEnv
+    random: SavedRandom
+    last_noise: Annotated[Tensor, AfterValidator(TensorCheck(torch.float32, 2))] | None = None  # NaN where it begins
+
+
 class CheckpointContent(ContentPart):
     """Everything in a checkpoint."""
 
@@ -250,11 +241,7 @@ class CheckpointContent(ContentPart):
     optimizer: SavedOptimizer
     schedule: SavedSchedule
     advantage_scale: Annotated[float, Field(ge=0, le=3.5e38)]  # of float32 numbers
-    generator: GeneratorState
-    episodes: SavedEpisodes
-    env: SavedEnv
-    random: SavedRandom
-    last_noise: Annotated[Tensor, AfterValidator(TensorCheck(torch.float32, 2))] | None = None  # NaN where it begins
+    shards: Annotated[list[SavedShard], Field(min_length=1, max_length=MOST_SHARDS)]
     metrics_offset: Natural
     platform: Annotated[dict[str, str | int | None], Field(max_length=50)] = {}  # what it was saved under
     interface: SavedInterface | None = None  # of the actions; None: saved before there was one
@@ -265,24 +252,33 @@ class CheckpointContent(ContentPart):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> CheckpointContent:
-        size, count = self.sizes.observation, self.env.count
-        for key, tensor, shape in [
+        size, action = self.sizes.observation, self.sizes.action
+        self._check_shapes(
             ("normaliser.mean", self.normaliser.mean, (size,)),
             ("normaliser.sum_of_squares", self.normaliser.sum_of_squares, (size,)),
-            ("env.obs", self.env.obs, (count, size)),
-            ("episodes.returns", self.episodes.returns, (count,)),
-            ("episodes.lengths", self.episodes.lengths, (count,)),
-            ("episodes.whole", self.episodes.whole, (count,)),
-            *([] if self.last_noise is None else [("last_noise", self.last_noise, (count, self.sizes.action))]),
-            *((f"interface.{side}", getattr(self.interface, side), (self.sizes.action,)) for side in self._sides()),
-        ]:
-            if tensor.shape != shape:
-                raise ValueError(
-                    f"{key} has the shape {tuple(tensor.shape)}: expected {shape}, for {count} environments "
-                    f"(env.count), {size} numbers of an observation (sizes.observation) and {self.sizes.action} of an "
-                    "action (sizes.action)"
-                )
+            *((f"interface.{side}", getattr(self.interface, side), (action,)) for side in self._sides()),
+        )
+        for number, shard in enumerate(self.shards):
+            at, count = f"shards.{number}.", shard.env.count
+            self._check_shapes(
+                (f"{at}env.obs", shard.env.obs, (count, size)),
+                (f"{at}episodes.returns", shard.episodes.returns, (count,)),
+                (f"{at}episodes.lengths", shard.episodes.lengths, (count,)),
+                (f"{at}episodes.whole", shard.episodes.whole, (count,)),
+                *([] if shard.last_noise is None else [(f"{at}last_noise", shard.last_noise, (count, action))]),
+                count=count,
+            )
         return self
+
+    def _check_shapes(self, *expected: tuple[str, Tensor, tuple[int, ...]], count: int = 0) -> None:
+        for key, tensor, shape in expected:
+            if tensor.shape != shape:
+                environments = f"{count} environments (env.count), " if count else ""
+                raise ValueError(
+                    f"{key} has the shape {tuple(tensor.shape)}: expected {shape}, for {environments}"
+                    f"{self.sizes.observation} numbers of an observation (sizes.observation) and {self.sizes.action} "
+                    "of an action (sizes.action)"
+                )
 
     def _sides(self) -> tuple[str, ...]:
         return () if self.interface is None else ("low", "high")
@@ -291,12 +287,18 @@ class CheckpointContent(ContentPart):
 def check_loaded(content: dict[str, Any]) -> None:
     """Raise ValueError, as `check` does, unless a run can continue from `content` and be saved again."""
     check(content)
-    for key, largest in LARGEST_LOADED.items():
+    _check_reached(content, LARGEST_LOADED)
+    for number, shard in enumerate(content["shards"]):
+        _check_reached(shard, LARGEST_OF_SHARD, f"shards.{number}.")
+
+
+def _check_reached(content: dict[str, Any], limits: dict[str, float], at: str = "") -> None:
+    for key, largest in limits.items():
         part, _, name = key.rpartition(".")
         value = content[part][name] if part else content[name]
         reached = value.abs().max().item() if isinstance(value, Tensor) else abs(value)
         if largest < reached < math.inf:  # the best return before the first is -inf
-            raise ValueError(f"its key {key!r} reaches {reached:.4g}: expected {largest:.4g} at most")
+            raise ValueError(f"its key {at + key!r} reaches {reached:.4g}: expected {largest:.4g} at most")
 
 
 def check(content: dict[str, Any]) -> None:
@@ -326,16 +328,6 @@ def check(content: dict[str, Any]) -> None:
         ranged = kind in RANGES or isinstance(first.get("ctx", {}).get("error"), OutOfRange)
         refusal = OutOfRange if ranged else ValueError
         raise refusal(f"{printable(found)}{more} (saved by flowrl {printable(version)})") from error
-
-
-def described(value: object) -> str:
-    """Return a value in a few words: 'a float32 tensor of shape (3, 4)', 'a dict of 2', 7."""
-    if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    if isinstance(value, dict | list | tuple):
-        return f"a {type(value).__name__} of {len(value)}"
-    text = ascii(value[:40]) + "…" if isinstance(value, str) and len(value) > 40 else repr(value)
-    return "nothing (None)" if value is None else text
 
 
 def _holds(content: Any, path: list[str]) -> bool:

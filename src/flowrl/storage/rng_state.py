@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -46,3 +47,25 @@ def restore(saved: dict[str, Any], **generators: torch.Generator) -> None:
             generator.set_state(saved["generators"][name])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"the checkpoint's random state cannot be restored here: {error!r}.") from error
+
+
+class OwnGenerators(AbstractContextManager["OwnGenerators"]):
+    """Global generators of one's own: in this context they take the place of those of the process."""
+
+    def __init__(self, seed: int) -> None:
+        """Seed those of Python, NumPy and torch; CUDA's stay those of the process."""
+        outside = state()
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        self.saved = state() | {"cuda": []}
+        restore(outside)
+
+    def __enter__(self) -> OwnGenerators:
+        self._outside = state()
+        restore(self.saved)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.saved = state() | {"cuda": []}
+        restore(self._outside | {"cuda": []})

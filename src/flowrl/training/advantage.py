@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from flowrl.training.shards import ALONE, Shards
 
 FADING = 0.999  # per update, of the largest standard deviation that `AdvantageScale` remembers
 
@@ -34,21 +38,24 @@ def gae(
     return advantages
 
 
-def normalise(advantages: Tensor, least: float | Tensor = 0.0) -> Tensor:
-    """Return the advantages, shifted to mean 0 over all their elements and divided by their standard deviation, or
-    by `least` where that is larger."""
-    return (advantages - advantages.mean()) / (advantages.std(correction=0).clamp(min=least) + 1e-8)
+def normalise(parts: Sequence[Tensor], shards: Shards = ALONE, scale: AdvantageScale | None = None) -> list[Tensor]:
+    """Return the advantages of the own shards, shifted to mean 0 over all elements of all shards and divided by their
+    standard deviation, or by the lower bound of `scale` where that is larger."""
+    mean, std = shards.mean_and_std(parts)
+    divisor = std if scale is None else std.clamp(min=scale.least(std))
+    return [(part - mean) / (divisor + 1e-8) for part in parts]
 
 
-def explained_variance(values: Tensor, returns: Tensor) -> Tensor:
-    """Compute 1 - Var(returns - values) / Var(returns), a scalar: 1 for a perfect critic, 0 for a constant one, NaN
-    where the returns are all the same."""
-    variance = returns.var(correction=0)
-    return torch.where(variance > 0, 1 - (returns - values).var(correction=0) / variance, torch.nan)
+def explained_variance(values: Sequence[Tensor], returns: Sequence[Tensor], shards: Shards = ALONE) -> Tensor:
+    """Compute 1 - Var(returns - values) / Var(returns) over all shards, a scalar: 1 for a perfect critic, 0 for a
+    constant one, NaN where the returns are all the same."""
+    variance = shards.variance(returns)
+    unexplained = shards.variance([target - value for target, value in zip(returns, values, strict=True)])
+    return torch.where(variance > 0, 1 - unexplained / variance, torch.nan)
 
 
 class AdvantageScale:
-    """Normalises the advantages of successive updates, dividing by no less than `floor` · `largest`.
+    """The lower bound `floor` · `largest` on what the advantages of successive updates are divided by.
 
     `largest` is the largest standard deviation so far, multiplied by 0.999 per update. A lower bound on the divisor
     keeps noise from being amplified where little is left to learn, as max(1, S) does in DreamerV3's normalisation of
@@ -69,8 +76,8 @@ class AdvantageScale:
     def largest(self, value: float) -> None:
         self._largest = torch.tensor(value, dtype=torch.float64)
 
-    def __call__(self, advantages: Tensor) -> Tensor:
-        """Return the advantages with mean 0 and standard deviation 1, or less where the lower bound is in force."""
-        present = advantages.std(correction=0).double()
+    def least(self, std: Tensor) -> Tensor:
+        """Add the standard deviation of an update's advantages, a scalar, and return the lower bound for them."""
+        present = std.double()
         self._largest = torch.maximum(FADING * self._largest.to(present.device), present)
-        return normalise(advantages, least=(self.floor * self._largest).to(advantages.dtype))
+        return (self.floor * self._largest).to(std.dtype)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,10 +15,11 @@ from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
 from flowrl.training.advantage import AdvantageScale, explained_variance, gae, normalise
 from flowrl.training.learner_settings import LearnerSettings
-from flowrl.training.metrics import Means
+from flowrl.training.metrics import Means, over_all
 from flowrl.training.ratio import CFM_LOG_RATIOS, RatioEstimator, Record, bounded, ratio_metrics
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule
+from flowrl.training.shards import ALONE, Shards, flat_gradient, set_gradient
 from flowrl.training.surrogate import SURROGATES
 
 
@@ -48,8 +49,9 @@ class Learner:
         normaliser: Normaliser,
         settings: LearnerSettings,
         total_updates: int,
-        seed: int,
+        seed: int | Sequence[int],
         surrogate: Callable[[Tensor, Tensor, float], Tensor] | None = None,
+        shards: Shards = ALONE,
     ) -> None:
         """Begin with the weights of the actor of `estimator` and of `critic`, which are updated in place.
 
@@ -59,9 +61,10 @@ class Learner:
             normaliser: Statistics of the observations, updated last in each update.
             settings: The block `learner` of a recipe.
             total_updates: The number of updates over which a schedule runs.
-            seed: Seed of minibatches and probes.
+            seed: Seed of minibatches and probes; of several shards, one for each that this process holds.
             surrogate: An objective of your own, to be maximised: log-ratio (batch, n), advantage (batch, 1), clip →
                 (batch, n); default: that of the settings.
+            shards: The shards of the run, a rollout for each of which an update takes.
         """
         self.estimator = estimator
         self.actor = estimator.actor
@@ -82,7 +85,9 @@ class Learner:
         self.schedule = Schedule(settings.schedule, total_updates, 1.0 if self._steers_by_deviation else 0.01)
         self.refresh_rates()
         self._scale = AdvantageScale(settings.advantage_floor)
-        self.generator = torch.Generator(normaliser.shift.device).manual_seed(seed)
+        device, seeds = normaliser.shift.device, [seed] if isinstance(seed, int) else seed
+        self.generators = [torch.Generator(device).manual_seed(each) for each in seeds]  # one for each own shard
+        self.shards = shards
         self._surrogate = surrogate or SURROGATES[settings.surrogate]
 
     @property
@@ -91,57 +96,68 @@ class Learner:
         optimum is log r = clip · A, belong outside the clip range."""
         return self.settings.surrogate == "mirror" and self.settings.ratio in CFM_LOG_RATIOS
 
-    def update(self, rollout: Rollout) -> dict[str, float]:
-        """Update actor and critic on `rollout` and return the metrics (PPO, arXiv 1707.06347, Algorithm 1).
+    def update(self, *rollouts: Rollout) -> dict[str, float]:
+        """Update actor and critic on a rollout for each of the own shards, which are of equal sizes, and return the
+        metrics of all shards (PPO, arXiv 1707.06347, Algorithm 1).
 
         Raises:
             Diverged: a loss or a gradient is not finite; the weights are then of no use, and `offending` holds the
                 minibatch.
         """
-        rollout = rollout.to(self.normaliser.shift.device)
-        epochs = self._draw_minibatches(rollout.rewards.numel())
-        batch = self._prepare(rollout, epochs[0])
-        last_epoch = Means()
+        rollouts = tuple(rollout.to(self.normaliser.shift.device) for rollout in rollouts)
+        orders = [self._draw_minibatches(rollouts[0].rewards.numel(), draws) for draws in self.generators]
+        batches = self._prepare(rollouts, [order[0] for order in orders])
+        last_epoch = [Means() for _ in batches]
         norms = []  # of every step
         self._diverged.zero_()
-        for number, minibatches in enumerate(epochs):
-            means = last_epoch if number == len(epochs) - 1 else None
-            permuted = batch[torch.cat([rows for chunks in minibatches for rows in chunks])]
+        for number, epoch in enumerate(zip(*orders, strict=True)):
+            means = last_epoch if number == len(orders[0]) - 1 else None
+            permuted = [batch[_rows(minibatches)] for batch, minibatches in zip(batches, epoch, strict=True)]
             begin = 0
-            for chunks in minibatches:
+            for chunks in epoch[0]:  # those of the other shards have the same sizes
                 sizes = [len(rows) for rows in chunks]
                 norms.append(self._step(permuted, begin, sizes, means))
                 begin += sum(sizes)
-        metrics = last_epoch.values(
-            explained_variance=explained_variance(batch.values, batch.returns), diverged=self._diverged
-        )
+        values, returns = [each.values for each in batches], [each.returns for each in batches]
+        explained = explained_variance(values, returns, self.shards)
+        metrics = over_all(last_epoch, self.shards, explained_variance=explained, diverged=self._diverged)
         if metrics.pop("diverged"):
-            raise _diverged(norms, batch, [chunks for minibatches in epochs for chunks in minibatches])
+            raise self._divergence(norms, batches, orders)
         metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         deviation = metrics["log_ratio_std"] / self.settings.clip
         change = deviation if self._steers_by_deviation else metrics["clipped_share"]
         self._follow_schedule(metrics.get("kl", change))
         self._follow_average()
-        self.normaliser.update(rollout.obs.flatten(0, 1))  # last: until here they are the statistics that acted
+        self._follow_observations(rollouts)  # last: until here they are the statistics that acted
         return metrics
 
-    def batch(self, rollout: Rollout) -> Batch:
-        """Return what an update on `rollout` would learn from; as an update does, it draws minibatches and probes."""
-        rollout = rollout.to(self.normaliser.shift.device)
-        return self._prepare(rollout, self._draw_minibatches(rollout.rewards.numel())[0])
+    def batch(self, *rollouts: Rollout) -> Batch:
+        """Return what an update on the `rollouts` would learn from in the first of them; as an update does, it draws
+        minibatches and probes."""
+        rollouts = tuple(rollout.to(self.normaliser.shift.device) for rollout in rollouts)
+        orders = [self._draw_minibatches(rollouts[0].rewards.numel(), draws) for draws in self.generators]
+        return self._prepare(rollouts, [order[0] for order in orders])[0]
 
-    def _draw_minibatches(self, batch: int) -> list[list[list[Tensor]]]:
-        """Draw the rows of every epoch, minibatch and microbatch."""
+    def _draw_minibatches(self, batch: int, draws: torch.Generator) -> list[list[list[Tensor]]]:
+        """Draw the rows of every epoch, minibatch and microbatch of one shard."""
         size = -(-batch // min(self.settings.minibatches, batch))
         epochs = []
         for _ in range(self.settings.epochs):
-            order = torch.randperm(batch, generator=self.generator, device=self.generator.device)
+            order = torch.randperm(batch, generator=draws, device=draws.device)
             epochs.append([list(rows.split(self.settings.microbatch)) for rows in order.split(size)])
         return epochs
 
     @torch.no_grad()
-    def _prepare(self, rollout: Rollout, first_epoch: list[list[Tensor]]) -> Batch:
-        """Compute values, advantages and the record of the old policy, all with the weights that acted."""
+    def _prepare(self, rollouts: Sequence[Rollout], first_epochs: Sequence[list[list[Tensor]]]) -> list[Batch]:
+        """Compute values, advantages and the record of the old policy for each shard, with the weights that acted."""
+        together = zip(rollouts, first_epochs, self.generators, strict=True)
+        batches = [self._prepare_shard(*each) for each in together]
+        if self.settings.normalise_advantages == "batch":
+            scaled = normalise([each.advantages for each in batches], self.shards, self._scale)
+            batches = [replace(each, advantages=part) for each, part in zip(batches, scaled, strict=True)]
+        return batches
+
+    def _prepare_shard(self, rollout: Rollout, first_epoch: list[list[Tensor]], draws: torch.Generator) -> Batch:
         settings = self.settings
         obs = self.normaliser(rollout.obs)
         values = self._values(obs)
@@ -151,12 +167,10 @@ class Learner:
             rewards, values, next_values, rollout.terminated, rollout.truncated, settings.gamma, settings.gae_lambda
         )
         returns = advantages + values
-        if settings.normalise_advantages == "batch":
-            advantages = self._scale(advantages)
         flat_obs, actions = obs.flatten(0, 1), rollout.actions.flatten(0, 1)
         chunks = [rows for minibatch in first_epoch for rows in minibatch]
         given = {name: value.flatten(0, 1) for name, value in rollout.generation.items()}
-        record = self.estimator.record(flat_obs, actions, given, chunks, self.generator)
+        record = self.estimator.record(flat_obs, actions, given, chunks, draws)
         return Batch(flat_obs, actions, advantages.flatten(), returns.flatten(), values.flatten(), record)
 
     def _values(self, obs: Tensor) -> Tensor:
@@ -171,16 +185,40 @@ class Learner:
             next_values[ended] = self._values(self.normaliser(rollout.successors[ended]))
         return next_values
 
-    def _step(self, batch: Batch, begin: int, sizes: list[int], means: Means | None) -> Tensor:
-        """One optimiser step on the minibatch whose rows begin at `begin`, in chunks of these `sizes`.
+    def _step(self, batches: Sequence[Batch], begin: int, sizes: list[int], means: list[Means] | None) -> Tensor:
+        """One optimiser step on the minibatch whose rows begin at `begin` in each shard, in chunks of these `sizes`.
 
         Its metrics go into `means`. Returns the norms of the gradients of actor and critic (2,).
         """
         rows = sum(sizes)
-        minibatch_advantages = batch.advantages[begin : begin + rows]
+        advantages = [batch.advantages[begin : begin + rows] for batch in batches]
         if self.settings.normalise_advantages == "minibatch":
-            minibatch_advantages = normalise(minibatch_advantages)
-        self.optimizer.zero_grad(set_to_none=True)
+            advantages = normalise(advantages, self.shards)
+        gradients: list[Tensor] = []  # of the shards, flat
+        for number, batch in enumerate(batches):
+            self.optimizer.zero_grad(set_to_none=True)
+            self._backward(batch, begin, sizes, advantages[number], None if means is None else means[number])
+            if self.shards.count > 1:
+                gradients.append(flat_gradient(self.optimizer))
+        if gradients:
+            set_gradient(self.optimizer, self.shards.total(gradients) / self.shards.count)
+        limit = self.settings.max_grad_norm or float("inf")
+        norms = {
+            "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
+            "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
+        }
+        for part in means or ():
+            part.add(norms, rows)
+        both = torch.stack(list(norms.values()))
+        self._diverged.logical_or_((~both.isfinite()).any())
+        self.optimizer.step()
+        return both
+
+    def _backward(
+        self, batch: Batch, begin: int, sizes: list[int], minibatch_advantages: Tensor, means: Means | None
+    ) -> None:
+        """Compute the gradient of a shard's minibatch, the mean over its rows, and add its metrics to `means`."""
+        rows = sum(sizes)
         for size, advantages in zip(sizes, minibatch_advantages.split(sizes), strict=True):
             part = batch[begin : begin + size]
             begin += size
@@ -197,17 +235,6 @@ class Learner:
             if means is not None:
                 ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)
                 means.add({**ratios, **losses, **result.metrics}, size)
-        limit = self.settings.max_grad_norm or float("inf")
-        norms = {
-            "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
-            "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
-        }
-        if means is not None:
-            means.add(norms, rows)
-        both = torch.stack(list(norms.values()))
-        self._diverged.logical_or_((~both.isfinite()).any())
-        self.optimizer.step()
-        return both
 
     def _value_loss(self, part: Batch) -> Tensor:
         """Compute the mean squared error of the values, or of the worse of value and clipped value."""
@@ -218,6 +245,30 @@ class Learner:
             moved = part.values + (values - part.values).clamp(-clip, clip)
             error = torch.maximum(error, (moved - part.returns).square())
         return error.mean()
+
+    def _divergence(
+        self, norms: list[Tensor], batches: Sequence[Batch], orders: Sequence[list[list[list[Tensor]]]]
+    ) -> Diverged:
+        """Return the error of the first step whose `norms` (2,) of actor's and critic's gradient are not finite, as
+        they are only if every loss and gradient of all shards is."""
+        finite = torch.stack(norms).isfinite().tolist()
+        step = next(number for number, both in enumerate(finite) if not all(both))
+        names = ("obs", "actions", "advantages", "returns")
+        found = []
+        for batch, epochs in zip(batches, orders, strict=True):
+            part = batch[torch.cat([chunks for minibatches in epochs for chunks in minibatches][step])]
+            found.append({name: getattr(part, name) for name in names} | part.record)
+        found = self.shards.gather(found)
+        offending = {name: torch.cat([each[name] for each in found]) for name in found[0]}
+        return Diverged(f"the {'critic' if finite[step][0] else 'actor'}'s gradient", offending)
+
+    def _follow_observations(self, rollouts: Sequence[Rollout]) -> None:
+        """Add the observations of all shards to their statistics."""
+        parts = [rollout.obs.flatten(0, 1) for rollout in rollouts]
+        if self.shards.count == 1:
+            self.normaliser.update(parts[0])
+        elif self.normaliser.enabled:
+            self.normaliser.merge(*self.shards.moments(parts))
 
     def _follow_schedule(self, change: float) -> None:
         self.schedule.advance(change)
@@ -251,7 +302,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "advantage_scale": self._scale.largest,
-            "generator": self.generator.get_state(),
+            "generators": [draws.get_state() for draws in self.generators],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,25 +320,21 @@ class Learner:
         self.schedule.load_state_dict(state["schedule"])
         self.refresh_rates()  # with a larger total_steps the rate follows the new length
         self._scale.largest = state["advantage_scale"]
-        self._restore_generator(state["generator"])
-
-    def _restore_generator(self, saved: Tensor) -> None:
-        """Continue the random numbers; a state of another device's kind of generator gives a seed."""
-        if len(saved) == len(self.generator.get_state()):
-            self.generator.set_state(saved)
-        else:
-            self.generator.manual_seed(int.from_bytes(bytes(saved[:8].tolist()), "little") >> 1)
+        for draws, saved in zip(self.generators, state["generators"], strict=True):
+            _restore_generator(draws, saved)
 
 
-def _diverged(norms: list[Tensor], batch: Batch, minibatches: list[list[Tensor]]) -> Diverged:
-    """Return the error of the first step whose `norms` (2,) of actor's and critic's gradient are not finite, as they
-    are only if every loss and gradient is."""
-    finite = torch.stack(norms).isfinite().tolist()
-    step = next(number for number, both in enumerate(finite) if not all(both))
-    part = batch[torch.cat(minibatches[step])]
-    offending = {"obs": part.obs, "actions": part.actions, "advantages": part.advantages}
-    offending |= {"returns": part.returns, **part.record}
-    return Diverged(f"the {'critic' if finite[step][0] else 'actor'}'s gradient", offending)
+def _rows(minibatches: list[list[Tensor]]) -> Tensor:
+    """Return the rows of an epoch, in their order."""
+    return torch.cat([rows for chunks in minibatches for rows in chunks])
+
+
+def _restore_generator(draws: torch.Generator, saved: Tensor) -> None:
+    """Continue the random numbers; a state of another device's kind of generator gives a seed."""
+    if len(saved) == len(draws.get_state()):
+        draws.set_state(saved)
+    else:
+        draws.manual_seed(int.from_bytes(bytes(saved[:8].tolist()), "little") >> 1)
 
 
 class Diverged(TrainingDiverged):

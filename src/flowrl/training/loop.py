@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
-from flowrl.contracts.protocols import Act, Env
 from flowrl.training.learner import Learner
-from flowrl.training.rollout import Episodes, Rollout, collect
+from flowrl.training.rollout import Collector, Rollout, report
+from flowrl.training.shards import ALONE, Shards
 
 Metrics = dict[str, float]
 
 
 class Training:
-    """A training run in progress: it owns the environment's last observations and the counters of the run."""
+    """A training run in progress: it owns a collector for each of the own shards, and the counters of the run."""
 
-    def __init__(self, act: Act, env: Env, learner: Learner, rollout_steps: int, total_steps: int) -> None:
-        self.act = act
-        self.env = env
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        learner: Learner,
+        rollout_steps: int,
+        total_steps: int,
+        shards: Shards = ALONE,
+    ) -> None:
+        self.collectors = collectors
         self.learner = learner
         self.rollout_steps = rollout_steps
         self.total_steps = total_steps
-        self.episodes = Episodes.starting(env.count)
-        self.obs = torch.empty(0)
+        self.shards = shards
         self.iteration = 0
         self.env_steps = 0
         self.seconds = 0.0
-
-    def start(self, seed: int) -> None:
-        """Reset the environments with `seed`, for a new run."""
-        self.obs = self.env.reset(seed=seed)
 
     @property
     def finished(self) -> bool:
@@ -41,14 +42,15 @@ class Training:
         return self.env_steps >= self.total_steps
 
     def iterate(self) -> Metrics:
-        """Collect a rollout and update on it; returns the metrics of the iteration."""
+        """Collect a rollout for each shard and update on them; returns the metrics of the iteration."""
         begin = time.perf_counter()
-        rollout = self.collect()
+        rollouts = self.collect()
         collected = time.perf_counter()
-        metrics = self.learner.update(rollout)
+        metrics = self.learner.update(*rollouts)
         end = time.perf_counter()
         self.iteration += 1
-        steps = rollout.rewards.numel()
+        steps = self.shards.count * rollouts[0].rewards.numel()
+        episodes = report([each.episodes for each in self.collectors], self.shards)
         self.env_steps += steps
         self.seconds += end - begin
         return {
@@ -56,16 +58,22 @@ class Training:
             "env_steps_per_s": steps / (end - begin),
             "collect_s": collected - begin,
             "update_s": end - collected,
-            "episodes": self.episodes.ended,
-            "action_spread": rollout.actions.std(dim=(0, 1), correction=0).mean().item(),
-            **self.episodes.report(),
+            "episodes": episodes.pop("episodes"),
+            "action_spread": self._spread([rollout.actions for rollout in rollouts]),
+            **episodes,
             **metrics,
         }
 
-    def collect(self) -> Rollout:
-        """Collect a rollout of the policy as it is."""
-        rollout, self.obs = collect(self.act, self.env, self.obs, self.episodes, self.rollout_steps)
-        return rollout
+    def collect(self) -> list[Rollout]:
+        """Collect a rollout of the policy as it is for each of the own shards."""
+        return [each.collect(self.rollout_steps) for each in self.collectors]
+
+    def _spread(self, actions: Sequence[Tensor]) -> float:
+        """Compute the mean over the action's numbers of their standard deviations over the rollouts of all shards."""
+        if self.shards.count == 1:
+            return actions[0].std(dim=(0, 1), correction=0).mean().item()
+        number, _, squares = self.shards.moments([each.flatten(0, 1) for each in actions])
+        return (squares / number).sqrt().mean().item()
 
     def run(self, report: Callable[[Metrics], None], stop: Callable[[], bool] = lambda: False) -> None:
         """Iterate until the budget is spent or `stop` returns true; `report` is called with the metrics of each."""

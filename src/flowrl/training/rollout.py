@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from flowrl.contracts.protocols import Act, Env
 from flowrl.contracts.settings import AtResume, Settings
+from flowrl.storage.rng_state import OwnGenerators
+from flowrl.training.shards import Shards
 
 
 class RolloutSettings(Settings):
@@ -105,17 +108,10 @@ class Episodes:
         self.lengths[done] = 0
         self.counted[done] = True
 
-    def report(self) -> dict[str, float]:
-        """Return means over the episodes ended since the last call; a measure that none of them has is left out."""
+    def take(self) -> Tensor:
+        """Return returns, lengths and successes (3, episodes) of the episodes ended since the last call."""
         recent, self._recent = self._recent, []
-        if not recent:
-            return {}
-        returns, lengths, successes = torch.cat(recent, dim=1)
-        means = {"return_mean": returns.mean().item(), "length_mean": lengths.mean().item()}
-        known = successes[~successes.isnan()]
-        if len(known):
-            means["success_rate"] = known.mean().item()
-        return means
+        return torch.cat([torch.empty(3, 0, dtype=torch.float64), *recent], dim=1)
 
     def state_dict(self) -> dict[str, object]:
         """Return the running episodes for a checkpoint, where `counted` has the key 'whole'."""
@@ -127,6 +123,52 @@ class Episodes:
         self.lengths = state.get("lengths", self.lengths)
         self.counted = state.get("whole", self.counted)
         self.ended = state["ended"]
+
+
+def report(parts: Sequence[Episodes], shards: Shards) -> dict[str, float]:
+    """Return the number of counted episodes of all shards, and means over those ended since the last call; a measure
+    that none of them has is left out. `parts` are the episodes of the own shards."""
+    taken = shards.gather([(each.take(), each.ended) for each in parts])
+    metrics: dict[str, float] = {"episodes": sum(ended for _, ended in taken)}
+    returns, lengths, successes = torch.cat([recent for recent, _ in taken], dim=1)
+    if len(returns):
+        metrics |= {"return_mean": returns.mean().item(), "length_mean": lengths.mean().item()}
+    known = successes[~successes.isnan()]
+    if len(known):
+        metrics["success_rate"] = known.mean().item()
+    return metrics
+
+
+class Collector:
+    """A policy acting in environments: it owns their last observations and their running episodes.
+
+    With `generators` it acts under global random generators of its own, as one of several shards of a process does.
+    """
+
+    def __init__(self, act: Act, env: Env, generators: OwnGenerators | None = None) -> None:
+        self.act = act
+        self.env = env
+        self.generators = generators
+        self.episodes = Episodes.starting(env.count)
+        self.obs = torch.empty(0)
+
+    def start(self, seed: int, *, stagger: bool = False) -> None:
+        """Reset the environments with `seed`, for a new run; with `stagger` their first episodes are cut short at
+        random, where they can do that."""
+        with self.own_generators():
+            self.obs = self.env.reset(seed=seed)
+            if stagger:
+                self.episodes.counted = self.env.stagger() == 0  # type: ignore[attr-defined]  # of an Adapter
+
+    def collect(self, steps: int) -> Rollout:
+        """Collect a rollout of the policy as it is."""
+        with self.own_generators():
+            rollout, self.obs = collect(self.act, self.env, self.obs, self.episodes, steps)
+        return rollout
+
+    def own_generators(self) -> AbstractContextManager[object]:
+        """Return the context in which its environments and its policy are called."""
+        return nullcontext() if self.generators is None else self.generators
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from typing import BinaryIO, Literal
 
 from flowrl.config import named_code
 from flowrl.contracts.errors import BUG
+from flowrl.experiments import ranks
 from flowrl.experiments.suite import processes
 from flowrl.experiments.suite.plan import Job
 from flowrl.experiments.suite.processes import ForkedProcess
@@ -124,6 +125,6 @@ def _start(step: WorkerStep, job: Job, log: LockedFile, arguments: list[str], ou
     log.file.write(f"$ flowrl {' '.join(arguments)}\n".encode())
     log.file.flush()
     offset = log.file.tell()
-    variables = os.environ | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"]))
+    variables = ranks.without_rank(os.environ) | dict.fromkeys(THREAD_LIMITS, str(job.config["threads"]))
     process = processes.start(arguments, variables, stderr=log.file, stdout=output)  # it inherits the lock with the log
     return WorkerProcess(step, job, log, process, offset)

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from flowrl.contracts.errors import FlowrlError
-from flowrl.envs import factory, rendering, scene
+from flowrl.envs import factory, rendering, saved_state, scene
 from flowrl.envs.families import family_of
 from flowrl.envs.scene import Floats
 from flowrl.experiments import build, evaluate
@@ -90,7 +90,7 @@ class Session:
         self.env = factory.make(settings.model_copy(update={"mode": mode, "threads": 1}), count=1, evaluation=True)
         try:
             evaluate.check_sizes(self.loaded, self.env)
-            opened.notify(factory.carry_over(self.env, opened.content["env"], opened.config.env))
+            opened.notify(factory.carry_over(self.env, saved_state.of_run(opened.content), opened.config.env))
             self.obs = self.env.reset(request.seed)
             self.scene = scene.scene_of(self.env)
             self.command_ranges = self.scene.command_ranges()

@@ -93,7 +93,8 @@ class Claim:
             with suppress(OSError):  # the drive may be away for a moment
                 if not _renewed(self._path, self._holder):
                     return
-                self._renewed = time.time()
+                if self._is_own():  # not where this process was stopped between opening the file and writing to it
+                    self._renewed = time.time()
 
 
 def take(path: Path, *, watch: bool = False) -> Claim | None:

@@ -2,6 +2,7 @@
 #   make install             sets everything up, no more
 #   make docs                the documentation site, in build/site; every link is checked
 #   make test-fast           linters and the tests that are not marked slow
+#   make test-long           the tests of several machines, clusters and MuJoCo Warp, which take many minutes
 #   make PYTHON=python3.12   another interpreter
 #   make TORCH=cuda          PyTorch with CUDA (the default where there is an NVIDIA GPU), or TORCH=cpu
 
@@ -12,7 +13,7 @@ READY := .venv/.ready
 FPO := runs/demo-fpo
 PPO := runs/demo-ppo
 
-.PHONY: install demo docs test test-fast lint clean
+.PHONY: install demo docs test test-fast test-long lint clean
 
 $(READY): pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON="$(PYTHON)" TORCH="$(TORCH)" sh scripts/setup.sh .venv
@@ -40,7 +41,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal -m "not long"
+
+test-long: lint
+	$(BIN)/pytest -m long
 
 test-fast: lint
 	$(BIN)/pytest -n 3 --dist worksteal -m "not slow"

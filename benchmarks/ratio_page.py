@@ -42,7 +42,7 @@ GAUSSIAN = "fpo, Gaussian"  # a flow that carries noise to a Gaussian, and no ot
 ALGORITHMS: dict[str, tuple[str, ...]] = {  # keys
     "fpo": ("algorithm=fpo",),
     "ppo": ("algorithm=ppo",),
-    GAUSSIAN: ("algorithm=fpo", "policy.base=gaussian", "policy.output_scale=0"),
+    GAUSSIAN: ("algorithm=fpo", "policy.base=normal", "policy.output_scale=0"),
 }
 HEADING = """\
 # Exact and CFM log-ratios along training

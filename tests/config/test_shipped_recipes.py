@@ -69,7 +69,7 @@ def test_gymnasiums_recipes_are_those_of_the_control_tasks() -> None:
         values = copy.deepcopy(recipe.read(name).values)
         assert values["env"].pop("id").lower().startswith(name) and values.pop("total_steps") == 1_000_000
         assert values["learner"].pop("reward_scale") == 0.1
-        assert values["fpo"].pop("policy") == {"base": "gaussian", "output_scale": 0}
+        assert values["fpo"].pop("policy") == {"base": "normal", "output_scale": 0}
         assert values == control
 
 

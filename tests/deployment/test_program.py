@@ -67,7 +67,7 @@ def test_a_program_computes_what_the_flow_policy_computes(sampler: str, paramete
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_program_of_a_flow_to_a_gaussian_is_one_evaluation(sampler: str) -> None:
-    policy = random_policies.flow(7, 3, sampler=(sampler, 5), base="gaussian", output_scale=0, masked=True)
+    policy = random_policies.flow(7, 3, sampler=(sampler, 5), base="normal", output_scale=0, masked=True)
     base = policy.field.base
     torch.nn.init.normal_(base.layers.linears[-1].weight)
     base.spread.copy_(torch.tensor([-1.0, 0.5, 1.0]))
@@ -79,7 +79,7 @@ def test_the_program_of_a_flow_to_a_gaussian_is_one_evaluation(sampler: str) -> 
 
 def test_a_network_beside_a_gaussian_is_not_exported_yet() -> None:
     with pytest.raises(UsageError, match=r"cannot be exported yet.*output_scale: 0"):
-        fold(random_policies.flow(base="gaussian"))
+        fold(random_policies.flow(base="normal"))
 
 
 @pytest.mark.parametrize("activation", ["silu", "relu", "elu", "tanh"])

@@ -20,7 +20,7 @@ import torch
 
 from tests.small_recipe import small
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 STEPS = 96_000  # 3000 iterations
 RAY = """

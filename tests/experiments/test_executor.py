@@ -277,6 +277,7 @@ def test_the_resolved_recipe_travels_with_absolute_paths(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_makes_a_trial_as_a_local_suite_does(tmp_path: Path) -> None:
     """It trains from the recipe that has travelled, and ends its children when it is killed."""
     Path("small.yaml").write_text(small(64))
@@ -295,6 +296,7 @@ def test_a_worker_makes_a_trial_as_a_local_suite_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_training_ends_with_its_worker_and_saves(tmp_path: Path) -> None:
     Path("small.yaml").write_text(small(1_000_000_000))
     (job,) = jobs(1)

@@ -42,6 +42,15 @@ NEW_KEYS = {
     "config.trackers.0",
     "config.noise_scale",
     "config.shards",
+    "config.env.simulator",
+    "config.policy.base",
+    "config.policy.residual",
+    "config.learner.anchor",
+    "config.learner.critic.residual",
+    "config.learner.probes.antithetic",
+    "config.learner.probes.coupled",
+    "config.learner.probes.odds",
+    "config.rollout.noise_correlation",
 }  # of the configuration, since the golden checkpoints were saved
 TIMES = {"progress.seconds", "metrics_offset", "flowrl", "format"}  # they differ between runs, or between versions
 

@@ -135,6 +135,7 @@ REFUSED: dict[str, str] = {
     "policy.time_features": "4",
     "policy.output_scale": "2",
     "policy.parameterisation": "eps",
+    "policy.base": "normal",
     "policy.residual": "true",
     "policy.perturbation": "0.5",
     "policy.action_limit": "1",
@@ -156,7 +157,7 @@ REFUSED: dict[str, str] = {
 ONLY = {  # beginnings of the keys that only one kind of policy has, or that act on it alone
     "flow": (
         *("sampler.", "learner.probes.", "learner.loss.", "learner.loss_limit", "learner.anchor"),
-        *("policy.time_features", "policy.output_scale", "policy.parameterisation"),
+        *("policy.time_features", "policy.output_scale", "policy.parameterisation", "policy.base"),
         *("policy.perturbation", "policy.action_limit"),
     ),
     "gaussian": ("policy.std", "policy.initial_std", "learner.entropy_coefficient"),

@@ -288,6 +288,7 @@ def test_the_trials_of_a_suite_are_processes_of_their_own() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_killed_processes_start_again_and_the_run_is_the_uninterrupted_one() -> None:
     """Ranks 1 and 0 are killed in turn; then the launcher's exit code is that of a training."""
@@ -305,6 +306,7 @@ def test_killed_processes_start_again_and_the_run_is_the_uninterrupted_one() -> 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_restarts_the_reason_is_said_and_the_code_is_5() -> None:
     launched = command("small.yaml", "--set", "total_steps=10_000_000", "--name", "run", "--processes", "2")
     wait_until(lambda: iterations("run") >= 2, launched)
@@ -315,6 +317,7 @@ def test_without_restarts_the_reason_is_said_and_the_code_is_5() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_to_the_launcher_saves_once(number: signal.Signals, code: int) -> None:
     launched = command("small.yaml", "--set", "total_steps=10_000_000", "--name", "run", "--processes", "2", "--json")
@@ -345,6 +348,7 @@ TASKS = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_is_exact_on_any_number_of_processes(task: str, tmp_path: Path) -> None:
     """Two iterations in one, two and four processes; and one of four that continues the other's in two."""

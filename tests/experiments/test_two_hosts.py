@@ -19,7 +19,7 @@ from flowrl.experiments.sweep import study as studies
 from tests.other_process import Command, descendants
 from tests.small_recipe import small
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 REFUSING = "#include <errno.h>\nint flock(int file, int operation) { errno = ENOLCK; return -1; }\n"
 NAMED = ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']

@@ -235,7 +235,7 @@ def test_the_velocity_to_a_gaussian_is_that_of_its_paths() -> None:
 
 def test_a_base_is_added_to_the_networks_velocity() -> None:
     torch.manual_seed(0)
-    settings = NetworkSettings(hidden=(16, 16), base="gaussian")
+    settings = NetworkSettings(hidden=(16, 16), base="normal")
     network = FlowNetwork(5, 3, settings)
     assert network.base is not None
     torch.nn.init.normal_(network.base.layers.linears[-1].weight)
@@ -253,7 +253,7 @@ def test_a_base_is_added_to_the_networks_velocity() -> None:
 
 def test_a_base_alone_carries_noise_to_its_gaussian() -> None:
     torch.manual_seed(0)
-    network = FlowNetwork(5, 3, NetworkSettings(hidden=(16,), base="gaussian", output_scale=0)).double()
+    network = FlowNetwork(5, 3, NetworkSettings(hidden=(16,), base="normal", output_scale=0)).double()
     assert network.base is not None
     torch.nn.init.normal_(network.base.layers.linears[-1].weight)
     torch.nn.init.normal_(network.base.spread)
@@ -275,7 +275,7 @@ def test_a_base_alone_carries_noise_to_its_gaussian() -> None:
     ("settings", "said"),
     [
         ({"output_scale": 0}, "output_scale 0 takes the network away"),
-        ({"base": "gaussian", "parameterisation": "data"}, "parameterisation is data"),
+        ({"base": "normal", "parameterisation": "data"}, "parameterisation is data"),
     ],
 )
 def test_a_base_that_does_not_fit_is_refused(settings: dict[str, Any], said: str) -> None:

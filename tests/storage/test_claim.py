@@ -240,6 +240,7 @@ time.sleep(600)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_hosts_with_names_of_their_own(tmp_path: Path) -> None:
     """Namespaces of the system give a process another host name."""
     named = ["unshare", "--user", "--map-root-user", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"']

@@ -48,7 +48,7 @@ def _refuse_form(policy: Policy) -> None:
         )
     if getattr(network, "base", None) is not None and not network.is_base_alone:
         raise UsageError(
-            "a flow that adds to a Gaussian's velocity (policy.base: gaussian) cannot be exported yet, nor run by the "
+            "a flow that adds to a Gaussian's velocity (policy.base: normal) cannot be exported yet, nor run by the "
             "backends c and onnx: flowrl.load runs it with backend='torch'. Train one with base: none, or with "
             "output_scale: 0, for an export."
         )

@@ -19,7 +19,7 @@ from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
-Base = Literal["none", "gaussian"]
+Base = Literal["none", "normal"]
 
 # An adaptive sampler evaluates ever new times, and remembering them all would only fill the memory.
 MOST_TIME_ROWS = 256
@@ -39,7 +39,7 @@ class NetworkSettings(Settings):
     """Factor on the output. The smaller, the nearer to what `parameterisation` says are the first actions. 0, with a
     `base` alone, leaves the base as it is: the policy then is a Gaussian that is carried by a flow."""
     base: Base = "none"
-    """A velocity that the network's is added to: none, or gaussian, that of the flow to a Gaussian with a learned
+    """A velocity that the network's is added to: none, or normal, that of the flow to a Gaussian with a learned
     spread, whose mean another network of the same widths (with tanh) predicts from the observation. What the mean
     learns from one probe holds at all times and points, so the likelihood follows the CFM loss more closely."""
     parameterisation: Parameterisation = "u"
@@ -51,10 +51,10 @@ class NetworkSettings(Settings):
     def _check_widths(self) -> NetworkSettings:
         check_residual(self.hidden, self.residual)
         if self.base == "none" and self.output_scale == 0:
-            raise ValueError("output_scale 0 takes the network away: set it above 0, such as 0.25, or base to gaussian")
-        if self.base == "gaussian" and self.parameterisation != "u":
+            raise ValueError("output_scale 0 takes the network away: set it above 0, such as 0.25, or base to normal")
+        if self.base == "normal" and self.parameterisation != "u":
             raise ValueError(
-                f"base gaussian is a velocity, to which the network adds one: parameterisation is "
+                f"base normal is a velocity, to which the network adds one: parameterisation is "
                 f"{self.parameterisation}. Set parameterisation to u, or base to none"
             )
         return self
@@ -123,7 +123,7 @@ class FlowNetwork(nn.Module):
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
         self.base: GaussianActor | None = None
-        if settings.base == "gaussian":
+        if settings.base == "normal":
             of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
             self.base = GaussianActor(observation_size, action_size, of_base, visible)
             self.layers.requires_grad_(not self.is_base_alone)
@@ -256,9 +256,10 @@ class BoundVelocity:
 
     def _output(self, x: Tensor, t: Tensor) -> Tensor:
         network = self._network
+        _, of_x, of_time, _ = network.first_layer()
         features = network.time_features(t.reshape(1, 1) if t.dim() == 0 else t)
         x_and_time = torch.cat([x, features.expand(*x.shape[:-1], -1)], dim=-1)
-        hidden = functional.linear(x_and_time, network.layers.linears[0].weight[:, network.observation_size :])
+        hidden = functional.linear(x_and_time, torch.cat([of_x, of_time], dim=1))
         hidden += self._share_of_obs
         return network.layers.after_first(hidden) * network.settings.output_scale
 

@@ -30,7 +30,7 @@ from flowrl.storage import checkpoint
 from tests.envs.simulation.own_tasks import Busy
 
 pytest.importorskip("mujoco_warp")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 COUNT = 4
 

@@ -41,13 +41,13 @@ lint: $(READY)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -n 3 --dist worksteal -m "not long"
+	$(BIN)/pytest -n 4 --dist worksteal -m "not long"
 
 test-long: lint
 	$(BIN)/pytest -m long
 
 test-fast: lint
-	$(BIN)/pytest -n 3 --dist worksteal -m "not slow"
+	$(BIN)/pytest -n 4 --dist worksteal -m "not slow"
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache

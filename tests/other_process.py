@@ -99,7 +99,7 @@ class Fork:
             assert time.monotonic() < limit
             time.sleep(0.02)
 
-    def finish(self, seconds: float = 60) -> Finished:
+    def finish(self, seconds: float = 100) -> Finished:
         """Wait for the end; kills the command and fails after `seconds`."""
         limit = time.monotonic() + seconds
         while self.running:

@@ -18,7 +18,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.experiments.build import Run
 from flowrl.storage import checkpoint
 from tests.envs import own_environment
-from tests.other_process import Command
+from tests.other_process import Command, flowrl
 
 SMALL = """
 rollout: {steps: 8}
@@ -36,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own_environment.write(folder / "own")
     (folder / "own" / "reach.yaml").write_text(REACH)
     (folder / "own" / "registered.yaml").write_text(f"imports: my_env.py\n{REGISTERED}")
-    assert Command(folder, "train", "own/reach.yaml", "--name", "a").finish().code == 0
+    assert flowrl([["train", "own/reach.yaml", "--name", "a"]], folder)[0].code == 0
     return folder
 
 

@@ -14,7 +14,7 @@ from flowrl import cli
 from flowrl.deployment import c_compiler
 from tests.cli.test_own_code import REACH
 from tests.envs import own_environment
-from tests.other_process import Command
+from tests.other_process import flowrl
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own code")
     own_environment.write(folder)
     (folder / "reach.yaml").write_text(REACH)
-    assert Command(folder, "train", "reach.yaml", "--name", "a").finish().code == 0
+    assert flowrl([["train", "reach.yaml", "--name", "a"]], folder)[0].code == 0
     return folder
 
 

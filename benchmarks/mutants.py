@@ -307,7 +307,7 @@ MUTANTS = [
     # --- evaluation
     episodes.mutant("self._index[ended] += len(ended)", "self._index[ended] += 1", "the first episodes to end count"),
     episodes.mutant("self._total[ended] = 0\n", "pass\n", "returns go on over the end of an episode"),
-    episodes.mutant("(step.terminated | step.truncated).numpy()", "step.terminated.numpy()", "truncated episodes do not end"),
+    episodes.mutant("(step.terminated | step.truncated).cpu()", "step.terminated.cpu()", "truncated episodes do not end"),
     episodes.mutant("self._length >= longest", "self._length > longest", "an endless episode ends a step late"),
     episodes.mutant("np.nan_to_num(successes, nan=0.0)", "successes[~np.isnan(successes)]", "episodes without a report are left out of the success rate"),
     episodes.mutant("1e6 * self.act_seconds", "1e3 * self.act_seconds", "microseconds are milliseconds"),

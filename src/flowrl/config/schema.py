@@ -90,7 +90,7 @@ class Config(Settings):
     """Equal parts of environments, noise, probes and minibatches, each with random numbers of its own: a power of two.
     Up to so many processes can share the training (`--processes`), whose number does not change its results."""
     device: Changeable[Literal["auto", "cpu", "cuda"]] = "cpu"
-    """Where the networks live; auto takes a GPU if there is one. Environments run on the CPU."""
+    """Where the networks live; auto takes a GPU if there is one. Environments run where `env.simulator` says."""
     threads: Changeable[int] = Field(1, ge=1, le=1024)
     """PyTorch's threads. One is fastest for small networks."""
     noise: Changeable[NoiseMode] = "random"

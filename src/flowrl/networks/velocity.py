@@ -41,7 +41,8 @@ class NetworkSettings(Settings):
     base: Base = "none"
     """A velocity that the network's is added to: none, or normal, that of the flow to a Gaussian with a learned
     spread, whose mean another network of the same widths (with tanh) predicts from the observation. What the mean
-    learns from one probe holds at all times and points, so the likelihood follows the CFM loss more closely."""
+    learns from one probe holds at all times and points, so the likelihood follows the CFM loss more closely. It is
+    exported with `output_scale` 0 alone."""
     parameterisation: Parameterisation = "u"
     """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
     Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
@@ -131,7 +132,7 @@ class FlowNetwork(nn.Module):
 
     @property
     def is_base_alone(self) -> bool:
-        """Whether the velocity is that of the base, without one of the layers."""
+        """Whether the velocity is that of the base alone, so that the layers are neither evaluated nor trained."""
         return self.settings.output_scale == 0
 
     def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:

@@ -47,6 +47,7 @@ FRESH = {
 CLIP, COLOUR, RESIDUAL = ["env.squash=clip"], ["rollout.noise_correlation=0.5"], ["policy.residual=true"]
 SIMBA = [*RESIDUAL, "learner.critic.residual=true"]
 COUPLED = ["learner.probes.coupled=true", "policy.perturbation=0.2"]
+BASE = ["policy.base=normal", "policy.output_scale=0"]
 LEVERS = {
     "squash": CLIP,
     "colour": COLOUR,
@@ -56,12 +57,12 @@ LEVERS = {
     "epochs 8": ["learner.epochs=8"],
     "batches 8": ["learner.minibatches=8"],
     "clip/2": ["learner.clip=0.1"],
+    "clip*2": ["learner.clip=0.4"],
     "critic 256": ["learner.critic.hidden=[256, 256]"],
 }
 FPO = {
     "": [],
     **LEVERS,
-    "clip*2": ["learner.clip=0.4"],
     "ppo-clip": ["learner.surrogate=ppo"],
     "ppo-clip/2": ["learner.surrogate=ppo", "learner.clip=0.1"],
     "per probe": ["learner.ratio=per_probe"],
@@ -73,7 +74,12 @@ FPO = {
     "midpoint": ["sampler.name=midpoint", "sampler.steps=5"],
     "anchor": ["learner.anchor=0.02", "sampler.name=midpoint", "sampler.steps=5"],
     "tail": ["learner.ratio=tail", "policy.perturbation=0.3", "learner.surrogate=ppo"],
-    "base alone": ["policy.base=normal", "policy.output_scale=0"],
+    "base alone": BASE,
+    **{f"base {name}": [*BASE, *keys] for name, keys in LEVERS.items()},
+    "base ppo-clip": [*BASE, "learner.surrogate=ppo"],
+    "base perturbation": [*BASE, "policy.perturbation=0.1"],
+    "base mirrored": [*BASE, "learner.probes.antithetic=mirrored"],
+    "base no floor": [*BASE, "learner.advantage_floor=0"],
     "base 0.02": ["policy.base=normal", "policy.output_scale=0.02"],
     "base 0.25": ["policy.base=normal"],
     "exact": ["learner.ratio=exact", "learner.surrogate=ppo"],

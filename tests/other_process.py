@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -74,6 +75,7 @@ class Fork:
                 os.chdir(folder)
                 for number, file in ((1, self._out), (2, self._err)):
                     os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+                faulthandler.register(signal.SIGUSR1)  # on the stderr of the process
                 sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 if not sharing:
@@ -96,7 +98,8 @@ class Fork:
         limit = time.monotonic() + seconds
         while not condition():
             assert self.running, self._err.read_text()
-            assert time.monotonic() < limit
+            if time.monotonic() > limit:
+                pytest.fail(f"not seen within {seconds} s: {self._stuck()}")
             time.sleep(0.02)
 
     def finish(self, seconds: float = 100) -> Finished:
@@ -104,14 +107,21 @@ class Fork:
         limit = time.monotonic() + seconds
         while self.running:
             if time.monotonic() > limit:
+                stuck = self._stuck()
                 os.killpg(self.pid, signal.SIGKILL)
-                pytest.fail(f"still running: {self._err.read_text()}")
+                pytest.fail(f"still running: {stuck}")
             time.sleep(0.02)
         _, status = os.waitpid(self.pid, 0)
         said = [file.read_text() for file in (self._out, self._err)]
         for file in (self._out, self._err):
             file.unlink()
         return Finished(os.waitstatus_to_exitcode(status), *said)
+
+    def _stuck(self) -> str:
+        """What it has written on stderr, and where each of its threads is."""
+        os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        return self._err.read_text()
 
     def end(self, seconds: float = 60) -> tuple[int, str]:
         """Wait for the end; the exit code and the text on stderr."""

@@ -55,6 +55,8 @@ def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
     taken: list[NDArray[np.float32]] = []
     ends = 0
 
+    shown = env.reset(seed=0)[0]
+
     def act(noise: NDArray[np.float64]) -> None:
         nonlocal shown, ends
         action = shown[:, WHERE["goal_joint_angles"]] / ACTION_SCALE + noise
@@ -66,7 +68,6 @@ def measure(motions: list[str], count: int, threads: int) -> dict[str, float]:
         control[:] = action
         batch.step(nstep=constants.substeps)
 
-    shown = env.reset(seed=0)[0]
     turns = []
     for _ in range(WARMING + TURNS):
         noise = list(NOISE * random.normal(size=(STEPS, count, 28)))

@@ -17,7 +17,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flowrl.config import recipe
 from flowrl.config.schema import load
 from flowrl.experiments.build import Run
-from flowrl.training.rollout import collect
 
 SYNCHRONISATIONS = ("aten._local_scalar_dense.default", "aten.nonzero.default", "aten.is_nonzero.default")
 
@@ -26,7 +25,7 @@ class Counted(TorchDispatchMode):
     """Counts the operators that run within."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operators: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -44,9 +43,9 @@ def main() -> None:
     run = Run(load(recipe.apply(recipe.read(options.recipe), ["threads=1", *options.set])))
     run.start()
     training = run.training
-    rollout, _ = collect(training.act, training.env, training.obs, training.episodes, training.rollout_steps)
+    rollouts = training.collect()
     with Counted() as counted:
-        training.learner.update(rollout)
+        training.learner.update(*rollouts)
     found = counted.operators
     waits = sum(found[name] for name in SYNCHRONISATIONS)
     print(f"{sum(found.values())} operators, {waits} synchronisations per update")

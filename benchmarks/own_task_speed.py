@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from mujoco.batch import Batch
 
 from flowrl.envs.simulation.task import Task
@@ -84,7 +85,9 @@ def measure(name: str, task: type[Task], count: int, threads: int) -> dict[str, 
     clock = time.process_time if threads == 1 else time.perf_counter
     env = vector_env(task, count, threads)
     env.reset_tensors(0)
-    low, high = (torch.from_numpy(bound) for bound in (env.single_action_space.low, env.single_action_space.high))
+    space = env.single_action_space
+    assert isinstance(space, Box)
+    low, high = torch.from_numpy(space.low), torch.from_numpy(space.high)
     random = torch.Generator().manual_seed(0)
 
     def drawn(steps: int) -> torch.Tensor:

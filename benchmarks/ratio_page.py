@@ -103,7 +103,7 @@ def report(out: Path, to: Path) -> None:
     that are not in `out` is kept."""
     known = json.loads((to / "ratio.json").read_text()) if (to / "ratio.json").exists() else []
     kept = {(each["task"], each["algorithm"], each["mark"]): each for each in known}
-    found = []
+    found: list[dict[str, Any]] = []
     for task in TASKS:
         for algorithm in ALGORITHMS:
             for mark in MARKS:

@@ -72,8 +72,8 @@ def main() -> None:
         figures["recipes"][name] = {way: {"median": median(values), "all": values} for way, values in speeds.items()}
         slowest = median(speeds[WAYS[0].name])
         print(f"{name}, load {os.getloadavg()[0]:.1f} (processes x threads: env steps per second)")
-        for way, values in speeds.items():
-            print(f"  {way:<16}{median(values):10,.0f}{median(values) / slowest:8.2f} x   ({len(values)} iterations)")
+        for shown, values in speeds.items():
+            print(f"  {shown:<16}{median(values):10,.0f}{median(values) / slowest:8.2f} x   ({len(values)} iterations)")
     if options.out is not None:
         options.out.write_text(json.dumps(figures, indent=2) + "\n")
 

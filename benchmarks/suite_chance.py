@@ -17,6 +17,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
 from flowrl.envs.dm_control.environment import DMControlVectorEnv
 from flowrl.envs.dm_control.tasks import TASKS
@@ -52,7 +53,9 @@ def chance(task: str, episodes: int) -> list[float]:
     env = DMControlVectorEnv(task, num_envs=episodes)
     env.reset(seed=0)
     random = np.random.default_rng(0)
-    low, high = env.action_space.low, env.action_space.high
+    space = env.action_space
+    assert isinstance(space, Box)
+    low, high = space.low, space.high
     returns = np.zeros(episodes)
     for _ in range(env.max_episode_steps):  # no task ends earlier
         returns += env.step(random.uniform(low, high).astype(low.dtype))[1]

@@ -95,15 +95,15 @@ def iteration(run: Run) -> dict[str, float]:
 
 
 class Clocked:
-    """A callable that adds up its seconds."""
+    """A callable of one argument that adds up its seconds."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.seconds = 0.0
         self._call = call
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, obs: Any) -> Any:
         begun = time.perf_counter()
-        result = self._call(*arguments)
+        result = self._call(obs)
         self.seconds += time.perf_counter() - begun
         return result
 

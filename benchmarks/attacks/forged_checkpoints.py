@@ -74,13 +74,13 @@ def forged(content: dict[str, Any], key: Key, value: Any) -> dict[str, Any]:
 def _changed(holder: Any, key: Key, value: Any) -> Any:
     """`holder` with `value` at `key` inside it; a tuple on the way is replaced."""
     name, *below = key
-    items = list(holder) if isinstance(holder, tuple) else holder
+    items: Any = list(holder) if isinstance(holder, tuple) else holder
     if below:
         items[name] = _changed(items[name], tuple(below), value)
     elif value is not GONE:
         items[name] = value
     elif isinstance(items, list) or name in items:
-        del items[name]
+        del items[name]  # type: ignore[arg-type]
     return tuple(items) if isinstance(holder, tuple) else items
 
 

@@ -68,7 +68,7 @@ def main() -> int:
 
 def comparisons(options: argparse.Namespace) -> list[tuple[str, list[str], dict[str, Any]]]:
     """Return (name, flowrl's overrides, Stable-Baselines3's settings) of each row."""
-    config = json.loads(_run([*_flowrl(options, []), "--dry-run"])[0])
+    config = json.loads(run([*_flowrl(options, []), "--dry-run"])[0])
     learner, steps = config["learner"], config["env"]["count"] * config["rollout"]["steps"]
     ours = {
         "envs": config["env"]["count"],
@@ -112,7 +112,7 @@ def measure(name: str, ours: list[str], theirs: dict[str, Any], options: argpars
         for side in ("flowrl", "sb3") if number % 2 == 0 else ("sb3", "flowrl"):
             with tempfile.TemporaryDirectory() as folder:
                 command = _flowrl(options, ours, folder) if side == "flowrl" else sb3
-                output, cost = _run(command)
+                output, cost = run(command)
             result = json.loads(output)
             seconds = result["session_s" if side == "flowrl" else "seconds"]  # including logging and saving
             cost["steps_per_s"] = result["env_steps"] / seconds
@@ -169,7 +169,7 @@ def _flowrl(options: argparse.Namespace, overrides: list[str], folder: str = "ru
     ]  # fmt: skip
 
 
-def _run(command: list[str]) -> tuple[str, dict[str, float]]:
+def run(command: list[str]) -> tuple[str, dict[str, float]]:
     """Run a command; return its stdout, wall and processor seconds, and the load before it."""
     load, started, before = os.getloadavg()[0], time.perf_counter(), _children_cpu()
     done = subprocess.run(command, capture_output=True, text=True, check=False)

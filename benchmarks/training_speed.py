@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
+    parser.add_argument("--json", action="store_true", help="print microseconds per env step as JSON only")
     parser.add_argument("--out", type=Path, help="where the figures go as JSON")
     options = parser.parse_args()
     own = SETTINGS if options.recipe == PAPER else []
@@ -67,6 +68,9 @@ def main() -> None:
         "recipe": options.recipe,
         "settings": settings,
     }
+    if options.json:
+        print(json.dumps(figures["us_per_env_step"]))
+        return
     print(f"{figures['env_steps_per_s']:,.0f} env steps/s on {options.threads} threads (median of {len(rows)})")
     for part, value in seconds.items():
         share = f"{value / seconds['all']:6.0%}" if part in ("environments", "sampling", "update") else ""
@@ -88,6 +92,7 @@ def iteration(run: Run) -> dict[str, float]:
     ended = time.perf_counter()
     return {
         "all": ended - begun,
+        "collect": collected - begun,
         "environments": env.step.seconds,
         "sampling": act.seconds,
         "update": ended - collected,

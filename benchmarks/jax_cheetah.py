@@ -21,7 +21,6 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from types import ModuleType
-from typing import Any
 
 SETUP = """To set the reference up, outside the repository:
     git clone https://github.com/akanazawa/fpo /tmp/fpo

@@ -300,10 +300,17 @@ def test_the_reason_names_load_and_cores() -> None:
 def test_load_of_another_process_is_measured() -> None:
     watch = machine.LoadMonitor()
     busy = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
-    subprocess.run([sys.executable, "-S", "-c", busy], check=True)
-    verdict = watch.verdict([1.0])
+    with subprocess.Popen([sys.executable, "-S", "-c", busy]):
+        time.sleep(1.2)
+        verdict = watch.verdict([1.0])  # before the process is waited for
     assert verdict.others is not None
     assert verdict.others > 0.4  # one core nearly all the time, or what a crowded machine left of it
+
+
+def test_a_compiler_that_the_measurement_waited_for_is_not_another_program() -> None:
+    before = machine._own_seconds()
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
+    assert machine._own_seconds() - before > 0.4
 
 
 # ---------------------------------------------------------------------------------------------- command

@@ -56,7 +56,7 @@ class LoadMonitor:
 
     def __init__(self) -> None:
         self._load = load()
-        self._start = (time.monotonic(), time.process_time(), _busy_seconds())
+        self._start = (time.monotonic(), _own_seconds(), _busy_seconds())
 
     def verdict(self, cpu_shares: Sequence[float]) -> Verdict:
         """Judge the time since construction; `cpu_shares` are the processor seconds per second of wall time of each
@@ -65,7 +65,7 @@ class LoadMonitor:
         others = None
         busy_now = _busy_seconds()
         if busy is not None and busy_now is not None:
-            used = (busy_now - busy) - (time.process_time() - cpu)
+            used = (busy_now - busy) - (_own_seconds() - cpu)
             others = max(0.0, used / (time.monotonic() - wall))
         # One measurement in ten may be disturbed; its percentiles show it.
         cpu_share = sorted(cpu_shares)[len(cpu_shares) // 10] if cpu_shares else 1.0
@@ -101,6 +101,11 @@ def cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def _own_seconds() -> float:
+    """Return the processor seconds of this process and of those that it has waited for, such as a compiler."""
+    return sum(os.times()[:4])
 
 
 def _busy_seconds() -> float | None:

@@ -131,9 +131,10 @@ def train_rsl_rl(iterations: int) -> dict[str, float]:
     class Environments:
         """HalfCheetah-v5 as rsl_rl wants it."""
 
-        num_envs, num_actions, max_episode_length, device, cfg = ENVS, 6, 1000, "cpu", {}
+        num_envs, num_actions, max_episode_length, device = ENVS, 6, 1000, "cpu"
 
         def __init__(self) -> None:
+            self.cfg: dict[str, Any] = {}
             makers = [lambda: gymnasium.make("HalfCheetah-v5")] * ENVS
             self.envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
             self.obs = self.envs.reset(seed=0)[0]

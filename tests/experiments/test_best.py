@@ -11,6 +11,7 @@ from flowrl.experiments import evaluate, train
 from flowrl.experiments.build import load_config, load_policy
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Best
+from tests.equality import same
 
 SHORT = ["total_steps=1024", "env.count=4", "rollout.steps=64", "env.options={max_episode_steps: 32}"]
 AVERAGED = ["learner.ema_decay=0.9", "checkpoint.best_over=1", "learner.learning_rate=1e-2"]
@@ -21,10 +22,6 @@ def weights_in_use(path: Path) -> dict[str, torch.Tensor]:
     content = checkpoint.load(path)
     actor = load_policy(Path("ckpt.pt"), content, load_config(content, Path("ckpt.pt"))).policy.actor  # type: ignore[attr-defined]
     return dict(actor.state_dict())
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_best_pt_is_evaluated_with_the_weights_that_acted_and_ckpt_pt_with_the_average(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from tests.equality import MEASURED, difference
 from tests.small_recipe import small
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
@@ -32,7 +32,7 @@ print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
-TIMES = {"seconds", "env_steps_per_s", "machine", "action_us", "collect_s", "update_s", "jobs"}
+TIMES = {*MEASURED, "env_steps_per_s", "machine", "action_us", "collect_s", "update_s", "jobs"}
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -79,32 +79,14 @@ def iterations(run: Path) -> int:
     return metrics.read_bytes().count(b"\n") if metrics.is_file() else 0
 
 
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: without_times(item) for key, item in value.items() if key not in TIMES and "offset" not in str(key)
-        }
-    return [without_times(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def equal(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    return all(map(equal, one, other)) if isinstance(one, list) else bool(one == other)
-
-
 def check_equal(local: Path, out: Path) -> None:
     """Records, checkpoints and metrics of two suites are equal, times excepted."""
     for seed in range(2):
         runs = [each / f"small/fpo/seed{seed}" for each in (local, out)]
-        records = [without_times(json.loads((run / "evaluation.json").read_text())) for run in runs]
-        assert records[0] == records[1]
-        contents = [without_times(torch.load(run / "ckpt.pt", weights_only=True)) for run in runs]
-        assert equal(*contents)
-        lines = [[without_times(json.loads(line)) for line in (run / "metrics.jsonl").open()] for run in runs]
-        assert lines[0] == lines[1] and len(lines[1]) == STEPS // 32
+        assert not difference(*[json.loads((run / "evaluation.json").read_text()) for run in runs], TIMES)
+        assert not difference(*[torch.load(run / "ckpt.pt", weights_only=True) for run in runs], TIMES)
+        lines = [[json.loads(line) for line in (run / "metrics.jsonl").open()] for run in runs]
+        assert not difference(*lines, TIMES) and len(lines[1]) == STEPS // 32
 
 
 def interrupted(folder: Path, on: str, mark: str) -> str:

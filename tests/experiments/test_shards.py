@@ -24,7 +24,7 @@ from flowrl.contracts.errors import UsageError
 from flowrl.envs.saved_state import of_run
 from flowrl.experiments import ranks, train
 from flowrl.storage import checkpoint
-from tests.experiments.test_train import same
+from tests.equality import UNEQUAL, difference
 from tests.other_process import Command, descendants
 from tests.small_recipe import small
 
@@ -106,7 +106,7 @@ def test_shards_that_are_collected_alike_learn_alike_after_an_interruption() -> 
     assert len(straight["shards"]) == 4
     for content in (straight, halved):
         del content["config"], content["progress"]
-    same(straight, halved)
+    assert not difference(straight, halved, UNEQUAL)
 
 
 def test_each_shard_has_environments_and_random_numbers_of_its_own() -> None:
@@ -177,13 +177,13 @@ def test_two_and_four_processes_give_the_bits_of_one(tmp_path: Path) -> None:
         results = [each.finish() for each in forked(tmp_path, count, recipe, "--name", f"by{count}")]
         assert [result.code for result in results] == [0] * count, results
         assert [bool(result.out or result.err) for result in results] == [True] + [False] * (count - 1)
-        same(alone, saved(f"by{count}"))
+        assert not difference(alone, saved(f"by{count}"), UNEQUAL)
     longer = f"total_steps={9 * ITERATION}"
     shutil.copytree("runs/by4", "runs/resumed")
     train.train(train.plan(None, [longer], Path("runs/resumed")), Path("runs"), None, quiet=True)
     results = [each.finish() for each in forked(tmp_path, 2, "--resume", str(tmp_path / "runs/by4"), "--set", longer)]
     assert [result.code for result in results] == [0, 0], results
-    same(saved("resumed"), saved("by4"))
+    assert not difference(saved("resumed"), saved("by4"), UNEQUAL)
 
 
 def test_a_signal_to_any_process_stops_all_at_one_iteration(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_an_environment_with_global_random_numbers_is_exact_too(count: int, tmp_
     alone = Command(tmp_path, "train", str(recipe), "--name", "alone").finish()
     results = [each.finish() for each in forked(tmp_path, count, str(recipe), "--name", "run")]
     assert [alone.code, *(result.code for result in results)] == [0] * (count + 1), results
-    same(saved("alone"), saved("run"))
+    assert not difference(saved("alone"), saved("run"), UNEQUAL)
 
 
 def test_the_first_process_says_why_another_one_failed(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_killed_processes_start_again_and_the_run_is_the_uninterrupted_one() -> 
     assert code == 0, err
     assert "rank 1 of 2 processes was ended by SIGKILL" in err and "(restart 2 of 2)" in err
     trained("alone", steps, "checkpoint.every_s=0")
-    same(saved("alone"), saved("run"))
+    assert not difference(saved("alone"), saved("run"), UNEQUAL)
 
 
 @pytest.mark.slow
@@ -360,4 +360,4 @@ def test_every_task_is_exact_on_any_number_of_processes(task: str, tmp_path: Pat
     for count in (2, 4):
         results = [each.finish(100) for each in forked(tmp_path, count, recipe, *words, "--name", f"by{count}")]
         assert [result.code for result in results] == [0] * count, results
-        same(alone, saved(f"by{count}"))
+        assert not difference(alone, saved(f"by{count}"), UNEQUAL)

@@ -22,6 +22,7 @@ from flowrl.experiments.build import Run
 from flowrl.networks.normaliser import Normaliser
 from flowrl.storage import checkpoint
 from flowrl.training.loop import Training
+from tests.equality import UNEQUAL, difference
 from tests.other_process import Command
 
 TASKS: dict[str, dict[str, Any]] = {
@@ -67,24 +68,6 @@ def resumed(folder: Path) -> train.TrainResult:
     return train.train(train.plan(None, [], folder), folder.parent, None, quiet=True)
 
 
-def same(a: Any, b: Any, path: str = "") -> None:
-    """Equal to the last bit, whatever is inside; seconds are measured and differ."""
-    assert type(a) is type(b), path
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            if key not in ("seconds", "metrics_offset", "total_steps"):
-                same(a[key], b[key], f"{path}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), path
-        for index, (x, y) in enumerate(zip(a, b, strict=True)):
-            same(x, y, f"{path}[{index}]")
-    else:
-        assert a == b or a != a, path
-
-
 def metrics(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     measured = {"seconds", "env_steps_per_s", "collect_s", "update_s"}
@@ -104,7 +87,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(task: str, tmp_path: Path, monke
     kept = checkpoint.load(stopped.folder / "ckpt.pt")
     assert (kept["shards"][0]["episodes"]["lengths"] > 0).any()  # in the middle of an episode
     finished = resumed(stopped.folder)
-    same(checkpoint.load(uninterrupted.folder / "ckpt.pt"), checkpoint.load(finished.folder / "ckpt.pt"))
+    contents = [checkpoint.load(each.folder / "ckpt.pt") for each in (uninterrupted, finished)]
+    assert not difference(*contents, UNEQUAL)
     assert metrics(uninterrupted.folder) == metrics(finished.folder)
 
 
@@ -129,7 +113,7 @@ def test_a_run_may_go_on_for_longer(tmp_path: Path) -> None:
     done = train.train(longer, tmp_path, None, quiet=True)
     assert done.env_steps == uninterrupted.env_steps == 640
     a, b = (checkpoint.load(each.folder / "ckpt.pt") for each in (uninterrupted, done))
-    same(a["actor"], b["actor"])
+    assert not difference(a["actor"], b["actor"], UNEQUAL)
 
 
 def test_going_back_to_an_earlier_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -184,7 +168,7 @@ def test_two_runs_of_a_seed_are_the_same_and_of_two_seeds_are_not(tmp_path: Path
         checkpoint.load(train.train(plan(env, 2, f"seed={seed}"), tmp_path, name, quiet=True).folder / "ckpt.pt")
         for seed, name in ((1, "a"), (1, "b"), (2, "c"))
     )
-    same(a, b)
+    assert not difference(a, b, UNEQUAL)
     assert not torch.equal(a["actor"]["layers.0.weight"], c["actor"]["layers.0.weight"])
 
 
@@ -259,7 +243,7 @@ def test_an_update_does_not_depend_on_the_sampler(sampler: str) -> None:
     rollout, _ = collect(one.training.collectors[0].act, one.env, one.env.reset(seed=0), episodes, 20)
     for run in (one, other):
         run.training.learner.update(rollout)
-    same(one.training.learner.state_dict(), other.training.learner.state_dict())
+    assert not difference(one.training.learner.state_dict(), other.training.learner.state_dict(), UNEQUAL)
 
 
 def test_a_diverging_run_stops_at_once_and_keeps_the_last_good_checkpoint(

@@ -26,6 +26,7 @@ import torch
 from flowrl import __version__
 from flowrl.contracts.errors import CheckpointError, StorageError
 from flowrl.storage import checkpoint, integrity, rng_state
+from tests.equality import same
 
 GENERATOR = torch.Generator().manual_seed(0).get_state()
 SHARD: dict[str, Any] = {
@@ -86,20 +87,6 @@ TYPES = holding(
         "optimizer": {"state": {0: {"step": torch.tensor(3.0)}, 1: {}}, "param_groups": [{"betas": (0.9, 0.999)}]},
     }
 )
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether `a` and `b` are of the same types all through and their numbers have the same bits."""
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, torch.Tensor):
-        bits = [tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (a, b)]
-        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(*bits)
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return struct.pack("d", a) == struct.pack("d", b) if isinstance(a, float) else bool(a == b)
 
 
 def saved(folder: Path, content: dict[str, Any] = CONTENT) -> Path:

@@ -20,6 +20,7 @@ from flowrl.networks.normaliser import Normaliser
 from flowrl.training.learner import Learner
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule, ScheduleSettings
+from tests.equality import same
 
 ALGORITHMS = ["fpo", "fpo++", "ppo"]
 OBS, ACTION = 5, 3
@@ -55,10 +56,6 @@ def rollout(seed: int = 0, steps: int = 16, envs: int = 8) -> Rollout:
 def weights(of: Learner) -> dict[str, Any]:
     parts = {"actor": of.actor, "critic": of.critic, "normaliser": of.normaliser}
     return {f"{p}.{name}": w for p, part in parts.items() for name, w in part.state_dict().items()}
-
-
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -6,7 +6,6 @@ The first run compiles kernels, which takes minutes; they are kept in ~/.cache/f
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from flowrl.envs.simulation.task_runner import TaskRunner
 from flowrl.envs.simulation.warp_settings import WarpSettings
 from flowrl.storage import checkpoint
 from tests.envs.simulation.own_tasks import Busy
+from tests.equality import same
 
 pytest.importorskip("mujoco_warp")
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
@@ -49,17 +49,6 @@ def begun(runner: TaskRunner, seed: int = 0) -> Tensor:
 def actions(runner: TaskRunner, steps: int, seed: int = 1) -> Tensor:
     random = torch.Generator().manual_seed(seed)
     return torch.rand(steps, runner.count, runner.action_size, generator=random) * 2 - 1
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether two nested states are equal to the last bit, NaN included."""
-    if isinstance(one, Mapping):
-        return one.keys() == other.keys() and all(equal(value, other[name]) for name, value in one.items())
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    if isinstance(one, Tensor):
-        return torch.equal(one.nan_to_num(nan=7e7), other.nan_to_num(nan=7e7))
-    return bool(one == other)
 
 
 # Of qpos (m, rad) after 1 and 20 control steps from starts with random velocities; measured: docs/results/warp.md. A
@@ -133,12 +122,12 @@ def test_a_snapshot_continues_to_the_last_bit_in_other_simulations(task: str) ->
     saved = one.state()
     begun(other, seed=9)
     other.restore(saved)
-    assert equal(other.state(), saved)
+    assert same(other.state(), saved)
     for action in actions(one, 5, seed=4):
-        assert equal(one.step(action)._asdict(), other.step(action)._asdict())
+        assert same(one.step(action)._asdict(), other.step(action)._asdict())
     rows = torch.tensor([0, 1])
     assert torch.equal(one.reset(rows), other.reset(rows))
-    assert equal(one.state(), other.state())
+    assert same(one.state(), other.state())
 
 
 def test_the_deterministic_kernels_give_the_same_motion() -> None:
@@ -172,7 +161,7 @@ def test_a_task_of_ones_own_runs_and_its_models_differ() -> None:
     begun(other, seed=5)
     other.restore(warp.state())
     action = actions(exact, 1, seed=7)[0]
-    assert equal(warp.step(action)._asdict(), other.step(action)._asdict())
+    assert same(warp.step(action)._asdict(), other.step(action)._asdict())
 
 
 def test_left_out_contacts_stop_a_run_and_the_error_names_the_limit() -> None:
@@ -226,7 +215,7 @@ def test_a_training_resumes_to_the_last_bit(tmp_path: Path, capsys: pytest.Captu
     one, two = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("one", "two"))
     assert one["env"]["simulator"] == "warp" and one["env"]["obs"].shape == (8, 17)
     for key in ("actor", "critic", "normaliser", "optimizer", "env", "episodes", "random"):
-        assert equal(one[key], two[key]), key
+        assert same(one[key], two[key]), key
     capsys.readouterr()
     assert cli.run(["eval", str(tmp_path / "two"), "--set", "env.simulator=mujoco", "--episodes", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)

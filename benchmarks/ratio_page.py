@@ -32,17 +32,19 @@ learner: {gamma: 0.99, gae_lambda: 0.95, reward_scale: 0.1, epochs: 4, minibatch
           schedule: {kind: linear}, critic: {hidden: [128, 128]}}
 fpo: {learner: {surrogate: mirror, advantage_floor: 0.2, probes: {count: 4, law: stratified}}}
 """
-TASKS: dict[str, tuple[str, int]] = {  # recipe, env steps
-    "gridworld": ("gridworld.yaml", 65_536),
-    "pendulum": ("pendulum.yaml", 100_000),
-    "hopper": ("", 300_000),
-    "cheetah": ("cheetah.yaml", 600_000),
+TASKS: dict[str, tuple[str, int, tuple[str, ...]]] = {  # recipe, env steps, keys
+    "gridworld": ("gridworld.yaml", 65_536, ()),
+    "pendulum": ("pendulum.yaml", 100_000, ()),
+    "hopper": ("", 300_000, ()),
+    "cheetah": ("cheetah.yaml", 600_000, ("learner.epochs=4",)),  # for PPO too, whose recipe has 8
 }
 GAUSSIAN = "fpo, Gaussian"  # a flow that carries noise to a Gaussian, and no other velocity
+MIXTURE = "fpo, mixture"  # and to four of them
 ALGORITHMS: dict[str, tuple[str, ...]] = {  # keys
-    "fpo": ("algorithm=fpo",),
+    "fpo": ("algorithm=fpo", "policy.base=none", "policy.output_scale=0.25"),
     "ppo": ("algorithm=ppo",),
     GAUSSIAN: ("algorithm=fpo", "policy.base=normal", "policy.output_scale=0"),
+    MIXTURE: ("algorithm=fpo", "policy.base=mixture", "policy.output_scale=0"),
 }
 HEADING = """\
 # Exact and CFM log-ratios along training
@@ -55,12 +57,12 @@ SEEDS = (0, 1, 2)
 
 def config(task: str, algorithm: str, seed: int, folder: Path) -> schema.Config:
     """Return the configuration of a run."""
-    source, steps = TASKS[task]
+    source, steps, keys = TASKS[task]
     if not source:
         (folder / "hopper.yaml").write_text(HOPPER)
         source = str(folder / "hopper.yaml")
     read = recipe.read(source)
-    changes = (*ALGORITHMS[algorithm], f"seed={seed}", f"total_steps={steps}", "trackers=[]")
+    changes = (*ALGORITHMS[algorithm], *keys, f"seed={seed}", f"total_steps={steps}", "trackers=[]")
     return schema.load(recipe.apply(read, changes))
 
 

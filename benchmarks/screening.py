@@ -81,6 +81,7 @@ FPO = {
     "base perturbation": [*BASE, "policy.perturbation=0.1"],
     "base mirrored": [*BASE, "learner.probes.antithetic=mirrored"],
     "base no floor": [*BASE, "learner.advantage_floor=0"],
+    "mixture": ["policy.base=mixture", "policy.output_scale=0"],
     "base 0.02": ["policy.base=normal", "policy.output_scale=0.02"],
     "base 0.25": ["policy.base=normal"],
     "exact": ["learner.ratio=exact", "learner.surrogate=ppo"],

@@ -77,9 +77,10 @@ def test_the_program_of_a_flow_to_a_gaussian_is_one_evaluation(sampler: str) -> 
     assert (program.nfe, policy.nfe > 1) == (1, True)
 
 
-def test_a_network_beside_a_gaussian_is_not_exported_yet() -> None:
+@pytest.mark.parametrize("settings", [{"base": "normal"}, {"base": "mixture", "output_scale": 0}])
+def test_a_network_beside_a_gaussian_and_a_mixture_are_not_exported_yet(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"cannot be exported yet.*output_scale: 0"):
-        fold(random_policies.flow(base="normal"))
+        fold(random_policies.flow(**settings))
 
 
 @pytest.mark.parametrize("activation", ["silu", "relu", "elu", "tanh"])

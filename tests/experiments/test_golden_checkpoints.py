@@ -45,6 +45,7 @@ NEW_KEYS = {
     "config.env.simulator",
     *(f"config.env.warp.{key}" for key in ("contacts", "constraints", "device", "nursery", "deterministic")),
     "config.policy.base",
+    "config.policy.components",
     "config.policy.residual",
     "config.learner.anchor",
     "config.learner.critic.residual",

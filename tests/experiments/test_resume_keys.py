@@ -136,6 +136,7 @@ REFUSED: dict[str, str] = {
     "policy.output_scale": "2",
     "policy.parameterisation": "eps",
     "policy.base": "normal",
+    "policy.components": "8",
     "policy.residual": "true",
     "policy.perturbation": "0.5",
     "policy.action_limit": "1",
@@ -157,7 +158,7 @@ REFUSED: dict[str, str] = {
 ONLY = {  # beginnings of the keys that only one kind of policy has, or that act on it alone
     "flow": (
         *("sampler.", "learner.probes.", "learner.loss.", "learner.loss_limit", "learner.anchor"),
-        *("policy.time_features", "policy.output_scale", "policy.parameterisation", "policy.base"),
+        *("policy.time_features", "policy.output_scale", "policy.parameterisation", "policy.base", "policy.components"),
         *("policy.perturbation", "policy.action_limit"),
     ),
     "gaussian": ("policy.std", "policy.initial_std", "learner.entropy_coefficient"),

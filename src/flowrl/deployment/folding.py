@@ -46,11 +46,12 @@ def _refuse_form(policy: Policy) -> None:
             "a network with residual connections (policy.residual) cannot be exported yet, nor run by the backends c "
             "and onnx: flowrl.load runs it with backend='torch'. Train one with residual: false for an export."
         )
-    if getattr(network, "base", None) is not None and not network.is_base_alone:
+    base = getattr(network, "base", None)
+    if base is not None and not (isinstance(base, GaussianActor) and network.is_base_alone):
         raise UsageError(
-            "a flow that adds to a Gaussian's velocity (policy.base: normal) cannot be exported yet, nor run by the "
-            "backends c and onnx: flowrl.load runs it with backend='torch'. Train one with base: none, or with "
-            "output_scale: 0, for an export."
+            f"a flow with policy.base: {network.settings.base} and output_scale: {network.settings.output_scale:g} "
+            "cannot be exported yet, nor run by the backends c and onnx: flowrl.load runs it with backend='torch'. "
+            "Train one with base: none, or with base: normal and output_scale: 0, for an export."
         )
 
 
@@ -61,7 +62,7 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
         raise UsageError(
             f"a flow whose field is a {type(network).__name__} cannot be exported: its network is unknown."
         )
-    if network.base is not None:
+    if isinstance(network.base, GaussianActor):
         return _fold_base(policy, network, network.base, bounds, noise_scale)
     of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
     layers = _layers(network.layers)

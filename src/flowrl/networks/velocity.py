@@ -16,11 +16,13 @@ from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.gaussian import GaussianActor, GaussianSettings
 from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mixture import MixtureActor, mixture_velocity
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
-Base = Literal["none", "normal"]
+Base = Literal["none", "normal", "mixture"]
 
+COMPONENTS = 4
 # An adaptive sampler evaluates ever new times, and remembering them all would only fill the memory.
 MOST_TIME_ROWS = 256
 
@@ -39,10 +41,12 @@ class NetworkSettings(Settings):
     """Factor on the output. The smaller, the nearer to what `parameterisation` says are the first actions. 0, with a
     `base` alone, leaves the base as it is: the policy then is a Gaussian that is carried by a flow."""
     base: Base = "none"
-    """A velocity that the network's is added to: none, or normal, that of the flow to a Gaussian with a learned
-    spread, whose mean another network of the same widths (with tanh) predicts from the observation. What the mean
-    learns from one probe holds at all times and points, so the likelihood follows the CFM loss more closely. It is
-    exported with `output_scale` 0 alone."""
+    """A velocity that the network's is added to: none; normal, that of the flow to a Gaussian with a learned spread,
+    whose mean another network of the same widths (with tanh) predicts from the observation; or mixture, to several
+    Gaussians. What such a network learns from one probe holds at all times and points, so the likelihood follows the
+    CFM loss more closely. normal with `output_scale` 0 can be exported."""
+    components: int = Field(COMPONENTS, ge=2, le=64)
+    """Gaussians of base mixture: a policy with that many ways to act."""
     parameterisation: Parameterisation = "u"
     """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
     Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
@@ -53,9 +57,11 @@ class NetworkSettings(Settings):
         check_residual(self.hidden, self.residual)
         if self.base == "none" and self.output_scale == 0:
             raise ValueError("output_scale 0 takes the network away: set it above 0, such as 0.25, or base to normal")
-        if self.base == "normal" and self.parameterisation != "u":
+        if self.base != "mixture" and self.components != COMPONENTS:
+            raise ValueError(f"components is of base mixture, and base is {self.base}: set it to mixture, or leave it")
+        if self.base != "none" and self.parameterisation != "u":
             raise ValueError(
-                f"base normal is a velocity, to which the network adds one: parameterisation is "
+                f"base {self.base} is a velocity, to which the network adds one: parameterisation is "
                 f"{self.parameterisation}. Set parameterisation to u, or base to none"
             )
         return self
@@ -123,11 +129,13 @@ class FlowNetwork(nn.Module):
         self.time_features = TimeFeatures(settings.time_features)
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
-        self.base: GaussianActor | None = None
+        self.base: GaussianActor | MixtureActor | None = None
+        of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
         if settings.base == "normal":
-            of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
             self.base = GaussianActor(observation_size, action_size, of_base, visible)
-            self.layers.requires_grad_(not self.is_base_alone)
+        elif settings.base == "mixture":
+            self.base = MixtureActor(observation_size, action_size, settings.components, of_base, visible)
+        self.layers.requires_grad_(not self.is_base_alone)
         self._folded: FoldedLayers | None = None
 
     @property
@@ -247,7 +255,8 @@ class BoundVelocity:
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         if self._base is None:
             return to_velocity(self._scaled_output(x, t), x, t, self._parameterisation)
-        of_base = gaussian_velocity(x, t, *self._base)
+        velocity = gaussian_velocity if len(self._base) == 2 else mixture_velocity
+        of_base = velocity(x, t, *self._base)
         return of_base if self._network.is_base_alone else of_base + self._scaled_output(x, t)
 
     def _scaled_output(self, x: Tensor, t: float | Tensor) -> Tensor:

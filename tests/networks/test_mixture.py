@@ -1,0 +1,98 @@
+"""The flow to a mixture of Gaussians: what its velocity has to be, and where it carries noise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from flowrl.networks.gaussian import GaussianSettings
+from flowrl.networks.mixture import MixtureActor, log_probability, mixture_velocity
+from flowrl.networks.velocity import FlowNetwork, NetworkSettings, gaussian_velocity
+
+
+def drawn(components: int, action: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Means, standard deviations and logarithms of the weights of a mixture."""
+    random = torch.Generator().manual_seed(3)
+    means = 2 * torch.randn(components, action, generator=random, dtype=torch.float64)
+    std = 0.2 + torch.rand(components, action, generator=random, dtype=torch.float64)
+    return means, std, torch.randn(components, generator=random, dtype=torch.float64).log_softmax(-1)
+
+
+def test_velocity_and_density_satisfy_the_continuity_equation() -> None:
+    """∂p/∂t + ∇·(p v) = 0 for p(x, t) = Σ w N(x; t mean, t² std² + (1 - t)²), at 20 points of three times."""
+    means, std, log_weights = drawn(3, 2)
+
+    def density(x: Tensor, t: Tensor) -> Tensor:
+        return log_probability(x, t * means, (t * t * std.square() + (1 - t) ** 2).sqrt(), log_weights).exp()
+
+    def current(x: Tensor, t: Tensor) -> Tensor:
+        return density(x, t) * mixture_velocity(x, t, means, std, log_weights)
+
+    for time in (0.1, 0.5, 0.95):
+        t = torch.tensor(time, dtype=torch.float64)
+        for x in torch.randn(20, 2, generator=torch.manual_seed(1), dtype=torch.float64) * 1.5:
+            change = torch.func.grad(density, argnums=1)(x, t)
+            divergence = torch.func.jacrev(current)(x, t).trace()
+            torch.testing.assert_close(change, -divergence, rtol=1e-9, atol=1e-12)
+
+
+def test_equal_components_are_the_flow_to_one_gaussian() -> None:
+    means, std, log_weights = drawn(1, 3)
+    x, t = torch.randn(9, 3, dtype=torch.float64), torch.rand(9, 1, dtype=torch.float64)
+    twice = [each.expand(2, 3) for each in (means, std)]
+    found = mixture_velocity(x, t, *twice, torch.tensor([0.3, 0.7], dtype=torch.float64).log())
+    torch.testing.assert_close(found, gaussian_velocity(x, t, means[0], std[0]), rtol=1e-12, atol=1e-12)
+    assert log_weights.exp() == 1
+
+
+def test_in_one_dimension_every_point_keeps_its_quantile() -> None:
+    """Paths of a flow in one dimension cannot cross, so noise with Φ(noise) = q ends where the mixture's CDF is q."""
+    torch.manual_seed(0)
+    network = FlowNetwork(2, 1, NetworkSettings(hidden=(8,), base="mixture", components=3, output_scale=0)).double()
+    assert isinstance(network.base, MixtureActor)
+    torch.nn.init.normal_(network.base.layers.linears[-1].weight)
+    torch.nn.init.normal_(network.base.centres, std=2)
+    obs = torch.randn(1, 2).double().expand(41, 2)
+    noise = torch.linspace(-3, 3, 41).double().unsqueeze(-1)
+    means, std, log_weights = network.base(obs)
+    velocity, x, steps = network.bind(obs), noise, 200
+    for number in range(steps):  # RK4
+        t, h = number / steps, 1 / steps
+        k1 = velocity(x, t)
+        k2 = velocity(x + h / 2 * k1, t + h / 2)
+        k3 = velocity(x + h / 2 * k2, t + h / 2)
+        k4 = velocity(x + h * k3, t + h)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    reached = (log_weights.exp() * Normal(means, std).cdf(x.unsqueeze(-2)).squeeze(-1)).sum(dim=-1)
+    torch.testing.assert_close(reached, Normal(0, 1).cdf(noise).squeeze(-1), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("components", [2, 16])
+def test_the_first_actions_have_mean_0_and_variance_near_1(components: int) -> None:
+    torch.manual_seed(0)
+    actor = MixtureActor(5, 64, components, GaussianSettings())
+    means, std, log_weights = actor(torch.zeros(1, 5))
+    weights = log_weights.exp().unsqueeze(-1)
+    mean = (weights * means).sum(dim=-2)
+    variance = (weights * (std.square() + means.square())).sum(dim=-2) - mean.square()
+    assert mean.abs().max() < 0.05
+    assert variance.mean().item() == pytest.approx(1 - 0.25 / components, abs=0.05)
+    assert len({tuple(row) for row in means[0].tolist()}) == components  # equal ones would stay equal
+
+
+def test_components_without_a_mixture_are_refused() -> None:
+    with pytest.raises(ValueError, match="components is of base mixture, and base is normal"):
+        NetworkSettings(base="normal", components=3)
+
+
+def test_probes_and_times_broadcast() -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(5, 3, NetworkSettings(hidden=(16,), base="mixture", output_scale=0))
+    obs, x, t = torch.randn(7, 5), torch.randn(7, 4, 3), torch.rand(7, 4, 1)
+    together = network.bind(obs[:, None])(x, t)
+    assert together.shape == (7, 4, 3)
+    for probe in range(4):
+        torch.testing.assert_close(network.bind(obs)(x[:, probe], t[:, probe]), together[:, probe])
+    torch.testing.assert_close(network.bind(obs)(x[:, 0], 0.3), network.bind(obs)(x[:, 0], torch.full((7, 1), 0.3)))

@@ -133,6 +133,20 @@ def test_submitit_loses_nothing(folder: Path) -> None:
     wait_for(lambda: not workers(f"submitit.core._submit {folder}/requeued"))
 
 
+@needs("submitit")
+def test_a_sweep_on_an_engine_is_the_local_sweep(folder: Path) -> None:
+    (folder / "small.yaml").write_text(small(3_200))
+    (folder / "space.yaml").write_text("learner.learning_rate: {low: 1e-4, high: 1e-2, log: true}\n")
+    words = ["sweep", "small.yaml", "--space", "space.yaml", "--trials", "3", "--jobs", "1", "--episodes", "3"]
+    for out, on in (("local", []), ("engine", ["--on", "slurm:cluster=local"])):
+        command = [sys.executable, "-m", "flowrl", *words, "--out", out, *on]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("mean return") >= 3
+    best = [(folder / out / "best.yaml").read_text() for out in ("local", "engine")]
+    assert best[0] == best[1]
+
+
 @contextmanager
 def ray_cluster() -> Iterator[str]:
     """The address of a Ray cluster of two nodes with a CPU each."""

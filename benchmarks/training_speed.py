@@ -68,6 +68,9 @@ def main() -> None:
         "recipe": options.recipe,
         "settings": settings,
     }
+    if options.out is not None:
+        facts = {"machine": asdict(machine()), "load": os.getloadavg()}
+        options.out.write_text(json.dumps(facts | figures, indent=2) + "\n")
     if options.json:
         print(json.dumps(figures["us_per_env_step"]))
         return
@@ -75,9 +78,6 @@ def main() -> None:
     for part, value in seconds.items():
         share = f"{value / seconds['all']:6.0%}" if part in ("environments", "sampling", "update") else ""
         print(f"  {part:<14}{1e6 * value / steps:8.1f} us per env step{share}")
-    if options.out is not None:
-        facts = {"machine": asdict(machine()), "load": os.getloadavg()}
-        options.out.write_text(json.dumps(facts | figures, indent=2) + "\n")
 
 
 def iteration(run: Run) -> dict[str, float]:
@@ -100,7 +100,7 @@ def iteration(run: Run) -> dict[str, float]:
 
 
 class Clocked:
-    """A callable of one argument that adds up its seconds."""
+    """A policy, or the step of an environment, that adds up its seconds; `obs` is then the action."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.seconds = 0.0

@@ -75,7 +75,7 @@ class Fork:
                 os.chdir(folder)
                 for number, file in ((1, self._out), (2, self._err)):
                     os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-                faulthandler.register(signal.SIGUSR1)  # on the stderr of the process
+                faulthandler.register(signal.SIGUSR1, file=2)
                 sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 if not sharing:

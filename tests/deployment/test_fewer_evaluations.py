@@ -152,6 +152,21 @@ def test_a_distilled_checkpoint_is_a_checkpoint_but_no_run_to_resume(
 
 
 @pytest.mark.parametrize("command", ["fit-sampler", "distil"])
+def test_a_flow_to_gaussians_alone_has_nothing_to_fit(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "grid.yaml").write_text(
+        "total_steps: 32\nenv: {id: flowrl/GridWorld-v0, count: 2}\nrollout: {steps: 16}\n"
+        "policy: {base: mixture, output_scale: 0}\n"
+    )
+    assert cli.run(["train", str(tmp_path / "grid.yaml"), "--out", str(tmp_path), "--name", "run", "--json"]) == 0
+    capsys.readouterr()
+    assert cli.run([command, str(tmp_path / "run"), "--nfe", "2"]) == 2
+    message = capsys.readouterr().err
+    assert "policy.base: mixture alone" in message and "there is nothing to" in message
+
+
+@pytest.mark.parametrize("command", ["fit-sampler", "distil"])
 def test_a_gaussian_policy_has_nothing_to_fit(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "grid.yaml").write_text(
         "algorithm: ppo\ntotal_steps: 32\nenv: {id: flowrl/GridWorld-v0, count: 2}\nrollout: {steps: 16}\n"

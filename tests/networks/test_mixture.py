@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from flowrl.networks.gaussian import GaussianSettings
-from flowrl.networks.mixture import MixtureActor, log_probability, mixture_velocity
-from flowrl.networks.velocity import FlowNetwork, NetworkSettings, gaussian_velocity
+from flowrl.networks import gaussian
+from flowrl.networks.gaussian import GaussianSettings, gaussian_velocity
+from flowrl.networks.mixture import MixtureActor, mixture_velocity
+from flowrl.networks.velocity import FlowNetwork, NetworkSettings, Parameterisation
 
 
 def drawn(components: int, action: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -25,7 +26,9 @@ def test_velocity_and_density_satisfy_the_continuity_equation() -> None:
     means, std, log_weights = drawn(3, 2)
 
     def density(x: Tensor, t: Tensor) -> Tensor:
-        return log_probability(x, t * means, (t * t * std.square() + (1 - t) ** 2).sqrt(), log_weights).exp()
+        spread = (t * t * std.square() + (1 - t) ** 2).sqrt()
+        of_components = gaussian.log_probability(x.unsqueeze(-2), t * means, spread)
+        return (log_weights + of_components).logsumexp(dim=-1).exp()
 
     def current(x: Tensor, t: Tensor) -> Tensor:
         return density(x, t) * mixture_velocity(x, t, means, std, log_weights)
@@ -39,12 +42,12 @@ def test_velocity_and_density_satisfy_the_continuity_equation() -> None:
 
 
 def test_equal_components_are_the_flow_to_one_gaussian() -> None:
-    means, std, log_weights = drawn(1, 3)
+    torch.manual_seed(0)
+    means, std, _ = drawn(1, 3)
     x, t = torch.randn(9, 3, dtype=torch.float64), torch.rand(9, 1, dtype=torch.float64)
     twice = [each.expand(2, 3) for each in (means, std)]
     found = mixture_velocity(x, t, *twice, torch.tensor([0.3, 0.7], dtype=torch.float64).log())
     torch.testing.assert_close(found, gaussian_velocity(x, t, means[0], std[0]), rtol=1e-12, atol=1e-12)
-    assert log_weights.exp() == 1
 
 
 def test_in_one_dimension_every_point_keeps_its_quantile() -> None:
@@ -80,6 +83,20 @@ def test_the_first_actions_have_mean_0_and_variance_near_1(components: int) -> N
     assert mean.abs().max() < 0.05
     assert variance.mean().item() == pytest.approx(1 - 0.25 / components, abs=0.05)
     assert len({tuple(row) for row in means[0].tolist()}) == components  # equal ones would stay equal
+
+
+def test_every_weight_of_a_mixture_is_trained_and_none_of_the_network_that_is_off() -> None:
+    torch.manual_seed(0)
+    network = FlowNetwork(5, 3, NetworkSettings(hidden=(16,), base="mixture", output_scale=0))
+    network.bind(torch.randn(7, 5))(torch.randn(7, 3), torch.rand(7, 1)).square().sum().backward()
+    moved = {name for name, weight in network.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert moved == {name for name, _ in network.named_parameters() if name.startswith("base.")}
+
+
+@pytest.mark.parametrize("parameterisation", ["eps", "data"])
+def test_a_mixture_is_a_velocity(parameterisation: Parameterisation) -> None:
+    with pytest.raises(ValueError, match="base mixture is a velocity"):
+        NetworkSettings(base="mixture", parameterisation=parameterisation)
 
 
 def test_components_without_a_mixture_are_refused() -> None:

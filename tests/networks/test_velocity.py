@@ -13,15 +13,9 @@ from pydantic import ValidationError
 from torch.nn import functional
 
 from flowrl.contracts.errors import CheckpointError
+from flowrl.networks.gaussian import gaussian_velocity
 from flowrl.networks.mlp import ACTIVATIONS
-from flowrl.networks.velocity import (
-    MOST_TIME_ROWS,
-    FlowNetwork,
-    NetworkSettings,
-    TimeFeatures,
-    gaussian_velocity,
-    to_velocity,
-)
+from flowrl.networks.velocity import MOST_TIME_ROWS, Base, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -233,19 +227,22 @@ def test_the_velocity_to_a_gaussian_is_that_of_its_paths() -> None:
     )
 
 
-def test_a_base_is_added_to_the_networks_velocity() -> None:
+@pytest.mark.parametrize("base", ["normal", "mixture"])
+def test_a_base_is_added_to_the_networks_velocity(base: Base) -> None:
     torch.manual_seed(0)
-    settings = NetworkSettings(hidden=(16, 16), base="normal")
+    settings = NetworkSettings(hidden=(16, 16), base=base)
     network = FlowNetwork(5, 3, settings)
     assert network.base is not None
     torch.nn.init.normal_(network.base.layers.linears[-1].weight)
     torch.nn.init.normal_(network.base.spread)
     obs, x, t = torch.randn(7, 5), torch.randn(7, 3), torch.rand(7, 1)
-    expected = plainly(network, obs, x, t) + gaussian_velocity(x, t, *network.base(obs))
+    expected = plainly(network, obs, x, t) + network.velocity_of_base(x, t, *network.base(obs))
     torch.testing.assert_close(network.bind(obs)(x, t), expected, rtol=1e-5, atol=1e-6)
     with torch.no_grad():
         folded = network.bind(obs)(x, 0.3)
-        expected = plainly(network, obs, x, torch.full((7, 1), 0.3)) + gaussian_velocity(x, 0.3, *network.base(obs))
+        expected = plainly(network, obs, x, torch.full((7, 1), 0.3)) + network.velocity_of_base(
+            x, 0.3, *network.base(obs)
+        )
         torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-6)
     probes = network.bind(obs[:, None])(x[:, None].expand(-1, 4, -1), t[:, None].expand(-1, 4, -1))
     assert probes.shape == (7, 4, 3)

@@ -58,16 +58,20 @@ def weights(of: Learner) -> dict[str, Any]:
     return {f"{p}.{name}": w for p, part in parts.items() for name, w in part.state_dict().items()}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "policy"),
+    [*((each, ()) for each in ALGORITHMS), *(("fpo", (f"policy.base={base}",)) for base in ("normal", "mixture"))],
+)
+def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str, policy: tuple[str, ...]) -> None:
     """With observation normalisation on, after updates that moved the statistics: bit for bit."""
-    one = learner(config(algorithm, "learner.epochs=1", "learner.minibatches=1", "learner.microbatch=50"))
+    whole = ["learner.epochs=1", "learner.minibatches=1", "learner.microbatch=50"]
+    one = learner(config(algorithm, *whole, *policy))
     assert one.settings.normalise_observations
     for seed in range(3):
         metrics = one.update(rollout(seed))
         assert metrics["ratio_min"] == metrics["ratio_max"] == 1.0
         assert metrics["clipped_share"] == 0
-    several = learner(config(algorithm, "learner.epochs=1", "learner.minibatches=4"))
+    several = learner(config(algorithm, "learner.epochs=1", "learner.minibatches=4", *policy))
     several.update(rollout(3))
     assert several.update(rollout(4))["ratio_max"] != 1.0  # later minibatches do differ
 

@@ -13,11 +13,11 @@ from flowrl.contracts.errors import UsageError
 from flowrl.deployment import plans
 from flowrl.deployment.plans import PlanNode
 from flowrl.deployment.program import Array, Bounds, FlowPart, Layer, Program, ProgramNode
-from flowrl.networks.gaussian import GaussianActor
+from flowrl.networks.gaussian import GaussianActor, gaussian_velocity
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import ACTIVATIONS, MLP
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.velocity import FlowNetwork, gaussian_velocity, to_velocity
+from flowrl.networks.velocity import FlowNetwork, to_velocity
 from flowrl.policies.flow import FlowPolicy
 from flowrl.policies.gaussian import GaussianPolicy
 from flowrl.policies.policy import Policy
@@ -46,13 +46,6 @@ def _refuse_form(policy: Policy) -> None:
             "a network with residual connections (policy.residual) cannot be exported yet, nor run by the backends c "
             "and onnx: flowrl.load runs it with backend='torch'. Train one with residual: false for an export."
         )
-    base = getattr(network, "base", None)
-    if base is not None and not (isinstance(base, GaussianActor) and network.is_base_alone):
-        raise UsageError(
-            f"a flow with policy.base: {network.settings.base} and output_scale: {network.settings.output_scale:g} "
-            "cannot be exported yet, nor run by the backends c and onnx: flowrl.load runs it with backend='torch'. "
-            "Train one with base: none, or with base: normal and output_scale: 0, for an export."
-        )
 
 
 def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> Program:
@@ -62,7 +55,14 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
         raise UsageError(
             f"a flow whose field is a {type(network).__name__} cannot be exported: its network is unknown."
         )
-    if isinstance(network.base, GaussianActor):
+    if network.base is not None:
+        if not (isinstance(network.base, GaussianActor) and network.is_base_alone):
+            raise UsageError(
+                f"a flow with policy.base: {network.settings.base} and output_scale: "
+                f"{network.settings.output_scale:g} cannot be exported yet, nor run by the backends c and onnx: "
+                "flowrl.load runs it with backend='torch'. Train one with base: none, or with base: normal and "
+                "output_scale: 0, for an export."
+            )
         return _fold_base(policy, network, network.base, bounds, noise_scale)
     of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
     layers = _layers(network.layers)

@@ -104,7 +104,8 @@ def cores() -> list[int]:
 
 
 def _own_seconds() -> float:
-    """Return the processor seconds of this process and of those that it has waited for, such as a compiler."""
+    """Return the processor seconds of this process and of those that it has waited for, such as a compiler. Of a
+    process that ends within a measurement but began before it, all count."""
     return sum(os.times()[:4])
 
 

@@ -215,7 +215,7 @@ def _latencies(
                 continue
             calls[_sampler(request), backend] = _call(computing, made)
     progress("timing actions", 0, 1)
-    monitor = LoadMonitor()  # after the compilers, which are other programs
+    monitor = LoadMonitor()
     timings = race(list(calls.values()), EFFORT)
     verdict = monitor.verdict([timing.cpu_share for timing in timings])
     found: dict[tuple[str | None, int | None], dict[str, Timing]] = {_sampler(request): {} for request in samplers}

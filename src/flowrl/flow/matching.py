@@ -130,8 +130,8 @@ class LossSettings(Settings):
     weighting: Weighting = "u"
     """w(t) in w(t) · |v - u|²: u, 1; eps, t²; data, (1 - t)² (the errors of the predicted noise and action; t and
     1 - t are taken to be at least 0.02, as in the network); elbo, t / (1 - t), whose log-ratio is that of the
-    likelihoods for exact fields alone: for a network it grows with log(1 / `elbo_floor`), so the floor sets its size
-    (measured: 0.9 to 9.5 times the exact log-ratio). Prefer u."""
+    likelihoods for exact fields, such as a `policy.base` without a network. For a network it grows with
+    log(1 / `elbo_floor`), so the floor sets its size (measured: 0.9 to 9.5 times the exact log-ratio). Prefer u."""
     reduction: Reduction = "mean"
     """Over the action's numbers: mean, sum, or sqrt, the sum over sqrt(d). The log-ratio grows with it,
     and so does the clip range that belongs to it."""

@@ -64,6 +64,18 @@ class GaussianActor(nn.Module):
         return mean, (functional.softplus(spread) + SMALLEST_STD).expand_as(mean)
 
 
+def gaussian_velocity(x: Tensor, t: float | Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Compute the velocity that carries N(0, I) on straight paths to N(mean, std²), at the points `x` and times `t`.
+
+    v = mean + c (x - t mean) with c = (std² t - (1 - t)) / (std² t² + (1 - t)²): the mean of action - noise, given
+    x = (1 - t) noise + t action, which are jointly Gaussian (the conditional mean of flow matching, Lipman et al. 2023,
+    arXiv 2210.02747, theorem 1). The shapes of (..., action) and (..., 1) broadcast.
+    """
+    variance = std.square()
+    slope = (variance * t - (1 - t)) / (variance * t * t + (1 - t) * (1 - t))
+    return mean + slope * (x - t * mean)
+
+
 def log_probability(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Compute log N(action; mean, std²) = -Σ_d [ (a - μ)² / 2σ² + ln σ + ln(2π) / 2 ]; (..., action) → (...,)."""
     z = (action - mean) / std

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flowrl.networks.gaussian import SMALLEST_STD, GaussianSettings
+from flowrl.networks.gaussian import SMALLEST_STD, GaussianSettings, gaussian_velocity
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
@@ -18,7 +18,7 @@ FIRST_CENTRES = 0.5  # standard deviation of the components' first means: equal 
 class MixtureActor(nn.Module):
     """Computes Σ_k w_k(obs) N(mean_k(obs), std_k²) with independent action dimensions in each component.
 
-    Before training its mean is near 0 and its variance near 1 in every dimension.
+    Before training its mean is near 0, and its variance 1 - 0.25 / components on average over the dimensions.
     """
 
     def __init__(
@@ -29,15 +29,16 @@ class MixtureActor(nn.Module):
         settings: GaussianSettings,
         visible: Tensor | None = None,
     ) -> None:
+        """Make the network; it sees the `visible` (observation,) bool entries of the observation, None: all."""
         super().__init__()
         self.mask = ObservationMask(visible)
         self.shape = (components, action_size)
         widths = [observation_size, *settings.hidden, components * (action_size + 1)]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
         centres = FIRST_CENTRES * torch.randn(self.shape)
-        self.centres = nn.Parameter(centres - centres.mean(dim=0))
+        self.centres = nn.Parameter(centres - centres.mean(dim=0))  # (component, action)
         within = math.sqrt(1 - FIRST_CENTRES**2) - SMALLEST_STD
-        self.spread = nn.Parameter(torch.full(self.shape, math.log(math.expm1(within))))
+        self.spread = nn.Parameter(torch.full(self.shape, math.log(math.expm1(within))))  # (component, action)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute means and standard deviations (..., component, action) and the logarithms of the weights
@@ -53,7 +54,7 @@ class MixtureActor(nn.Module):
 def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, log_weights: Tensor) -> Tensor:
     """Compute the velocity that carries N(0, I) on straight paths to Σ_k w_k N(mean_k, std_k²).
 
-    v = Σ_k p(k | x, t) v_k, with the velocity v_k of the flow to a component (`velocity.gaussian_velocity`) and
+    v = Σ_k p(k | x, t) v_k, with the velocity v_k of the flow to a component (`gaussian_velocity`) and
     p(k | x, t) ∝ w_k N(x; t mean_k, t² std_k² + (1 - t)²): the mean of action - noise, given
     x = (1 - t) noise + t action (Lipman et al. 2023, arXiv 2210.02747, theorem 1).
 
@@ -66,15 +67,7 @@ def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, l
     """
     x = x.unsqueeze(-2)
     t = t.unsqueeze(-2) if isinstance(t, Tensor) and t.dim() else t
-    spread = std.square() * (t * t) + (1 - t) * (1 - t)
-    away = x - t * means
-    logits = log_weights - 0.5 * (away.square() / spread + spread.log()).sum(dim=-1)
-    velocities = means + (std.square() * t - (1 - t)) / spread * away
+    variance = std.square() * (t * t) + (1 - t) * (1 - t)
+    logits = log_weights - 0.5 * ((x - t * means).square() / variance + variance.log()).sum(dim=-1)
+    velocities = gaussian_velocity(x, t, means, std)
     return (logits.softmax(dim=-1).unsqueeze(-1) * velocities).sum(dim=-2)
-
-
-def log_probability(action: Tensor, means: Tensor, std: Tensor, log_weights: Tensor) -> Tensor:
-    """Compute log Σ_k w_k N(action; mean_k, std_k²); (..., action) → (...,)."""
-    z = (action.unsqueeze(-2) - means) / std
-    of_components = -(0.5 * z.square() + std.log() + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
-    return (log_weights + of_components).logsumexp(dim=-1)

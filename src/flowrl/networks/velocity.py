@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from flowrl.contracts.divisors import SMALLEST_DIVISOR, bounded
 from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
-from flowrl.networks.gaussian import GaussianActor, GaussianSettings
+from flowrl.networks.gaussian import GaussianActor, GaussianSettings, gaussian_velocity
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mixture import MixtureActor, mixture_velocity
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
@@ -39,14 +39,14 @@ class NetworkSettings(Settings):
     """cos and sin of t · {1, 2, 4, 8, …}, half each. More let the velocity change faster along time."""
     output_scale: float = Field(0.25, ge=0, le=1000)
     """Factor on the output. The smaller, the nearer to what `parameterisation` says are the first actions. 0, with a
-    `base` alone, leaves the base as it is: the policy then is a Gaussian that is carried by a flow."""
+    `base` only, leaves the base as it is: the policy then is a Gaussian, or a mixture, that a flow carries noise to."""
     base: Base = "none"
     """A velocity that the network's is added to: none; normal, that of the flow to a Gaussian with a learned spread,
     whose mean another network of the same widths (with tanh) predicts from the observation; or mixture, to several
-    Gaussians. What such a network learns from one probe holds at all times and points, so the likelihood follows the
-    CFM loss more closely. normal with `output_scale` 0 can be exported."""
+    Gaussians. What such a network learns from one probe holds at all times and points, so the likelihood keeps
+    following the CFM loss late in training. normal with `output_scale` 0 can be exported."""
     components: int = Field(COMPONENTS, ge=2, le=64)
-    """Gaussians of base mixture: a policy with that many ways to act."""
+    """Number of Gaussians of base mixture."""
     parameterisation: Parameterisation = "u"
     """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
     Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
@@ -56,7 +56,9 @@ class NetworkSettings(Settings):
     def _check_widths(self) -> NetworkSettings:
         check_residual(self.hidden, self.residual)
         if self.base == "none" and self.output_scale == 0:
-            raise ValueError("output_scale 0 takes the network away: set it above 0, such as 0.25, or base to normal")
+            raise ValueError(
+                "output_scale 0 takes the network away: set it above 0, such as 0.25, or base to normal or mixture"
+            )
         if self.base != "mixture" and self.components != COMPONENTS:
             raise ValueError(f"components is of base mixture, and base is {self.base}: set it to mixture, or leave it")
         if self.base != "none" and self.parameterisation != "u":
@@ -79,18 +81,6 @@ def to_velocity(output: Tensor, x: Tensor, t: float | Tensor, parameterisation: 
     if parameterisation == "eps":
         return -output / bounded(t)
     return (output - x) / bounded(1 - t)
-
-
-def gaussian_velocity(x: Tensor, t: float | Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Compute the velocity that carries N(0, I) on straight paths to N(mean, std²), at the points `x` and times `t`.
-
-    v = mean + c (x - t mean) with c = (std² t - (1 - t)) / (std² t² + (1 - t)²): the mean of action - noise, given
-    x = (1 - t) noise + t action, which are jointly Gaussian (the conditional mean of flow matching, Lipman et al. 2023,
-    arXiv 2210.02747, theorem 1). The shapes of (..., action) and (..., 1) broadcast.
-    """
-    variance = std.square()
-    slope = (variance * t - (1 - t)) / (variance * t * t + (1 - t) * (1 - t))
-    return mean + slope * (x - t * mean)
 
 
 class TimeFeatures(nn.Module):
@@ -130,11 +120,13 @@ class FlowNetwork(nn.Module):
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
         self.base: GaussianActor | MixtureActor | None = None
+        self.velocity_of_base: Callable[..., Tensor] = gaussian_velocity
         of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
         if settings.base == "normal":
             self.base = GaussianActor(observation_size, action_size, of_base, visible)
         elif settings.base == "mixture":
             self.base = MixtureActor(observation_size, action_size, settings.components, of_base, visible)
+            self.velocity_of_base = mixture_velocity
         self.layers.requires_grad_(not self.is_base_alone)
         self._folded: FoldedLayers | None = None
 
@@ -255,8 +247,7 @@ class BoundVelocity:
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         if self._base is None:
             return to_velocity(self._scaled_output(x, t), x, t, self._parameterisation)
-        velocity = gaussian_velocity if len(self._base) == 2 else mixture_velocity
-        of_base = velocity(x, t, *self._base)
+        of_base = self._network.velocity_of_base(x, t, *self._base)
         return of_base if self._network.is_base_alone else of_base + self._scaled_output(x, t)
 
     def _scaled_output(self, x: Tensor, t: float | Tensor) -> Tensor:

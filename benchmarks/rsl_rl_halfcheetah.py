@@ -88,11 +88,10 @@ def main() -> int:
         by_round = " ".join(f"{ratio:.2f}" for ratio in row["ratio_by_round"])
         print(f"{name:20}{row['flowrl']:9.0f}{row['rsl_rl']:9.0f}{row['flowrl'] / row['rsl_rl']:8.2f}  {by_round}")
     if options.out is not None:
-        facts = {
-            "environment": "HalfCheetah-v5",
-            "machine": asdict(machine()),
-            "steps": options.iterations * ENVS * STEPS,
-        }
+        asked = "from importlib.metadata import version as v; print(v('rsl-rl-lib'))"
+        facts: dict[str, Any] = {"rsl_rl": run([options.rsl_rl_python, "-c", asked])[0].strip()}
+        facts |= {"environment": "HalfCheetah-v5", "steps": options.iterations * ENVS * STEPS}
+        facts |= {"machine": asdict(machine()), "load": os.getloadavg()}
         options.out.write_text(json.dumps(facts | {"rows": rows}, indent=2) + "\n")
     return 0
 
@@ -114,7 +113,8 @@ def measure(cores: set[int], options: argparse.Namespace) -> dict[str, Any]:
     os.sched_setaffinity(0, before)
     medians = {side: statistics.median(values) for side, values in speeds.items()}
     return medians | {
-        "ratio_by_round": [ours / their for ours, their in zip(speeds["flowrl"], speeds["rsl_rl"], strict=True)]
+        "speeds": speeds,
+        "ratio_by_round": [ours / their for ours, their in zip(speeds["flowrl"], speeds["rsl_rl"], strict=True)],
     }
 
 

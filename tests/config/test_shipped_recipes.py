@@ -40,8 +40,8 @@ def test_the_papers_recipes_differ_in_task_and_discount_alone() -> None:
 
 
 def test_recipes_of_the_control_suite_and_of_gymnasium_have_one_default_for_each_algorithm() -> None:
-    """They differ in scale alone: rewards of Gymnasium's are larger, and three tasks with rare rewards have more
-    environments and a discount of their own."""
+    """They differ in the scale of the rewards, and three tasks with rare rewards in environments, minibatches, discount
+    and the length of an action."""
     rare = {"finger_turn_easy.yaml": 0.995, "finger_turn_hard.yaml": 0.995, "fish.yaml": 0.98}
     by_environment = recipe.shipped_by_environment()
     control = [by_environment[f"flowrl/{task}-v0"] for task in TASKS]

@@ -6,7 +6,7 @@
     python benchmarks/screening.py --out runs/screening --report docs/results/screening.md
 
 The settings of a free flow and of PPO with 4 epochs, at most 300,000 steps; 32 episodes with zero noise (PPO: mean
-actions) and 32 with random noise (PPO: sampled actions). What is there, or is made by another process, is not made again.
+actions) and 32 with random noise (PPO: sampled actions). What is there, or is being made, is not made again.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ HEADING = """\
 
 `python benchmarks/screening.py --out runs/screening`, then `--report docs/results/screening.md`. Short runs (Hopper-v5
 300,000 steps, the others 200,000) with 64 environments, 4 epochs of 4 minibatches and a learning rate of 2e-3; FPO with
-a free flow, `mirror` 0.2 and the averaged ratio, PPO with PPO-clip 0.2. A row changes the keys that it names. A cell has
-the mean return of 32 episodes with zero noise (PPO: mean actions), then in brackets with random noise (sampled
+a free flow, `mirror` 0.2 and the averaged ratio, PPO with PPO-clip 0.2. A row changes the keys that it names. A cell
+has the mean return of 32 episodes with zero noise (PPO: mean actions), then in brackets with random noise (sampled
 actions); one number per seed, 0 and 1. Seconds are processor time of a training, the median over the tasks. Seeds of
 the same settings differ by a factor of up to 2 on Hopper, so a row is better only where it is so on several tasks.
 

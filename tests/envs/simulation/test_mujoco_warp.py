@@ -202,7 +202,14 @@ def test_what_warp_cannot_simulate_is_refused() -> None:
 
 SHORT = [
     *("env.simulator=warp", "env.count=8", "env.warp.nursery=4", "env.options.max_episode_steps=12", "threads=1"),
-    *("rollout.steps=8", "learner.epochs=1", "learner.minibatches=2", "policy.hidden=[8]", "learner.critic.hidden=[8]"),
+    *(
+        "learner.schedule.kind=constant",
+        "rollout.steps=8",
+        "learner.epochs=1",
+        "learner.minibatches=2",
+        "policy.hidden=[8]",
+        "learner.critic.hidden=[8]",
+    ),
 ]
 
 
@@ -213,8 +220,9 @@ def test_a_training_resumes_to_the_last_bit(tmp_path: Path, capsys: pytest.Captu
     assert cli.run([*train, "--name", "two", "--set", "total_steps=192"]) == 0
     assert cli.run(["train", "--resume", str(tmp_path / "two"), "--set", "total_steps=384"]) == 0
     one, two = (checkpoint.load(tmp_path / name / "ckpt.pt") for name in ("one", "two"))
-    assert one["env"]["simulator"] == "warp" and one["env"]["obs"].shape == (8, 17)
-    for key in ("actor", "critic", "normaliser", "optimizer", "env", "episodes", "random"):
+    (shard,) = one["shards"]
+    assert shard["env"]["simulator"] == "warp" and shard["env"]["obs"].shape == (8, 17)
+    for key in ("actor", "critic", "normaliser", "optimizer", "shards"):
         assert same(one[key], two[key]), key
     capsys.readouterr()
     assert cli.run(["eval", str(tmp_path / "two"), "--set", "env.simulator=mujoco", "--episodes", "2", "--json"]) == 0

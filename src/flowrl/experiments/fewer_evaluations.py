@@ -134,8 +134,8 @@ def _slow_teacher(path: Path, target: Target, observations: Observations, seed: 
     if taught.field.is_base_alone:
         raise UsageError(
             f"{taught.opened.path} holds a flow of policy.base: {taught.field.settings.base} alone, whose network is "
-            f"evaluated once per action for any number of steps: there is nothing {what}. Export it as it is, or train "
-            "one with base: none."
+            f"evaluated once per action for any number of steps: there is nothing {what}. Take as many steps as you "
+            "like, or train one with base: none."
         )
     return taught
 

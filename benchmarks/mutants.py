@@ -54,6 +54,7 @@ last_step = File("src/flowrl/flow/last_step.py", ("tests/policies/test_flow.py",
 divisors = File("src/flowrl/contracts/divisors.py", ("tests/networks/test_velocity.py", "tests/flow/test_matching.py"))
 velocity = File("src/flowrl/networks/velocity.py", ("tests/networks/test_velocity.py",))
 gaussian = File("src/flowrl/networks/gaussian.py", ("tests/networks/test_gaussian.py", VALUES))
+mixture = File("src/flowrl/networks/mixture.py", ("tests/networks/test_mixture.py",))
 normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_normaliser.py",))
 fitted = File("samplers/flowrl_samplers/fitted.py", ("tests/samplers/test_fitted.py",))
 fitted_file = File("src/flowrl/config/fitted_file.py", ("tests/config/test_fitted_file.py",))
@@ -229,6 +230,10 @@ MUTANTS = [
     gaussian.mutant("wanted = settings.initial_std - SMALLEST_STD", "wanted = settings.initial_std", "the first spread is a thousandth too large"),
     gaussian.mutant("0.5 * z.square() + std.log()", "0.5 * z.square() - std.log()", "the density's normalisation has the wrong sign"),
     gaussian.mutant("2 * math.pi * math.e", "2 * math.pi", "the entropy lacks half a nat a dimension"),
+    mixture.mutant("log_weights - 0.5 *", "log_weights + 0.5 *", "far components weigh more"),
+    mixture.mutant("std.square() * (t * t)", "std * (t * t)", "the spread of a component is not squared"),
+    mixture.mutant("centres - centres.mean(dim=0)", "0 * centres", "all components begin equal"),
+    mixture.mutant("logits.log_softmax(dim=-1)", "logits", "the weights do not add up to 1"),
     gaussian.mutant('requires_grad=settings.std != "fixed"', "requires_grad=True", "a fixed spread learns"),
     normaliser.mutant("self.scale).clamp_(-self.limit, self.limit)", "self.scale).clamp_(-self.limit, 2 * self.limit)", "large observations reach +20"),
     normaliser.mutant("self.scale).clamp_(-self.limit, self.limit)", "self.scale).clamp_(-2 * self.limit, self.limit)", "small observations reach -20"),

@@ -227,7 +227,7 @@ MUTANTS = [
     velocity.mutant("torch.cat([angle.cos(), angle.sin()], dim=-1)", "torch.cat([angle.sin(), angle.cos()], dim=-1)", "time features are in another order: checkpoints become other policies", VALUES),
     velocity.mutant("[2.0**k for k in range(size // 2)]", "[1.0 + k for k in range(size // 2)]", "frequencies are 1, 2, 3: checkpoints become other policies", "tests/networks/test_velocity.py"),
     gaussian.mutant("functional.softplus(spread) + SMALLEST_STD", "functional.softplus(spread)", "the spread may become 0"),
-    gaussian.mutant("wanted = settings.initial_std - SMALLEST_STD", "wanted = settings.initial_std", "the first spread is a thousandth too large"),
+    gaussian.mutant("wanted = std - SMALLEST_STD", "wanted = std", "the first spread is a thousandth too large"),
     gaussian.mutant("0.5 * z.square() + std.log()", "0.5 * z.square() - std.log()", "the density's normalisation has the wrong sign"),
     gaussian.mutant("2 * math.pi * math.e", "2 * math.pi", "the entropy lacks half a nat a dimension"),
     mixture.mutant("log_weights - 0.5 *", "log_weights + 0.5 *", "far components weigh more"),

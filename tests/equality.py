@@ -17,7 +17,7 @@ def difference(one: Any, other: Any, but: Collection[str] = (), at: str = "") ->
 
     What stands under the keys `but` may differ.
     """
-    if type(one) is not type(other) and not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+    if type(one) is not type(other):
         return f"{at}: {type(one).__name__} and {type(other).__name__}"
     if isinstance(one, torch.Tensor):
         bits = [each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)]

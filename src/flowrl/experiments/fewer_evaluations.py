@@ -128,7 +128,7 @@ def teacher(
     return Teacher(opened, loaded, field, integrate, name, own_name, seen, found)
 
 
-def _slow_teacher(path: Path, target: Target, observations: Observations, seed: int, what: str) -> Teacher:
+def _teacher_with_network(path: Path, target: Target, observations: Observations, seed: int, what: str) -> Teacher:
     """Return the `teacher`; raises UsageError also for a flow whose evaluations cost next to nothing."""
     taught = teacher(path, target, observations, seed, what)
     if taught.field.is_base_alone:
@@ -226,7 +226,7 @@ def fit_sampler(
     files.check_suffix(out, "--out", "fitted samplers", (".yaml", ".yml"))
     _check_replaceable(out, fitted_file.is_fitted, "the file of a fitted sampler")
     progress("collecting observations", 0.0)
-    taught = _slow_teacher(path, target, observations, seed, "to fit a sampler to")
+    taught = _teacher_with_network(path, target, observations, seed, "to fit a sampler to")
     found = endpoints.examples(taught.seen, taught.field.action_size, taught.target, seed)
     numbers = fitting.fit(
         taught.field,
@@ -276,7 +276,7 @@ def distil(
         )
     _check_replaceable(out, _is_distilled, "a distilled checkpoint")
     progress("collecting observations", 0.0)
-    taught = _slow_teacher(path, target, observations, seed, "to distil")
+    taught = _teacher_with_network(path, target, observations, seed, "to distil")
     opened = taught.opened
     euler = registry.make("euler", {"steps": nfe})
     student = distilling.distil(

@@ -37,31 +37,16 @@ class GaussianSettings(Settings):
         return self
 
 
-class GaussianActor(nn.Module):
-    """Computes N(mean(obs), std²) with independent action dimensions, before the environment squashes the action: the
-    Jacobian of squashing cancels in every ratio."""
+def to_spread(std: float) -> float:
+    """Return the parameter from which `to_std` makes `std`: the inverse of softplus, which for large numbers is the
+    number itself."""
+    wanted = std - SMALLEST_STD
+    return math.log(math.expm1(wanted)) if wanted < LARGEST_EXPONENT else wanted
 
-    def __init__(
-        self, observation_size: int, action_size: int, settings: GaussianSettings, visible: Tensor | None = None
-    ) -> None:
-        super().__init__()
-        self.mask = ObservationMask(visible)
-        self.action_size = action_size
-        self.state_dependent = settings.std == "state_dependent"
-        outputs = 2 * action_size if self.state_dependent else action_size
-        widths = [observation_size, *settings.hidden, outputs]
-        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
-        wanted = settings.initial_std - SMALLEST_STD
-        # The inverse of softplus, which for large numbers is the number itself.
-        spread = math.log(math.expm1(wanted)) if wanted < LARGEST_EXPONENT else wanted
-        self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute mean and standard deviation, each (..., action), at the observations (..., observation)."""
-        output = self.layers(self.mask(obs))
-        mean = output[..., : self.action_size]
-        spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
-        return mean, (functional.softplus(spread) + SMALLEST_STD).expand_as(mean)
+def to_std(spread: Tensor) -> Tensor:
+    """Compute standard deviations above `SMALLEST_STD` from unbounded parameters, of any shape."""
+    return functional.softplus(spread) + SMALLEST_STD
 
 
 def gaussian_velocity(x: Tensor, t: float | Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -74,6 +59,33 @@ def gaussian_velocity(x: Tensor, t: float | Tensor, mean: Tensor, std: Tensor) -
     variance = std.square()
     slope = (variance * t - (1 - t)) / (variance * t * t + (1 - t) * (1 - t))
     return mean + slope * (x - t * mean)
+
+
+class GaussianActor(nn.Module):
+    """Computes N(mean(obs), std²) with independent action dimensions, before the environment squashes the action: the
+    Jacobian of squashing cancels in every ratio."""
+
+    velocity = staticmethod(gaussian_velocity)  # of the flow to it, from what `forward` returns
+
+    def __init__(
+        self, observation_size: int, action_size: int, settings: GaussianSettings, visible: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.mask = ObservationMask(visible)
+        self.action_size = action_size
+        self.state_dependent = settings.std == "state_dependent"
+        outputs = 2 * action_size if self.state_dependent else action_size
+        widths = [observation_size, *settings.hidden, outputs]
+        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
+        spread = to_spread(settings.initial_std)
+        self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute mean and standard deviation, each (..., action), at the observations (..., observation)."""
+        output = self.layers(self.mask(obs))
+        mean = output[..., : self.action_size]
+        spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
+        return mean, to_std(spread).expand_as(mean)
 
 
 def log_probability(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -6,49 +6,12 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from flowrl.networks.gaussian import SMALLEST_STD, GaussianSettings, gaussian_velocity
+from flowrl.networks.gaussian import GaussianSettings, gaussian_velocity, to_spread, to_std
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
 FIRST_CENTRES = 0.5  # standard deviation of the components' first means: equal components would stay equal
-
-
-class MixtureActor(nn.Module):
-    """Computes Σ_k w_k(obs) N(mean_k(obs), std_k²) with independent action dimensions in each component.
-
-    Before training its mean is near 0, and its variance 1 - 0.25 / components on average over the dimensions.
-    """
-
-    def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        components: int,
-        settings: GaussianSettings,
-        visible: Tensor | None = None,
-    ) -> None:
-        """Make the network; it sees the `visible` (observation,) bool entries of the observation, None: all."""
-        super().__init__()
-        self.mask = ObservationMask(visible)
-        self.shape = (components, action_size)
-        widths = [observation_size, *settings.hidden, components * (action_size + 1)]
-        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
-        centres = FIRST_CENTRES * torch.randn(self.shape)
-        self.centres = nn.Parameter(centres - centres.mean(dim=0))  # (component, action)
-        within = math.sqrt(1 - FIRST_CENTRES**2) - SMALLEST_STD
-        self.spread = nn.Parameter(torch.full(self.shape, math.log(math.expm1(within))))  # (component, action)
-
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute means and standard deviations (..., component, action) and the logarithms of the weights
-        (..., component) at the observations (..., observation)."""
-        output = self.layers(self.mask(obs))
-        components, action = self.shape
-        of_means, logits = output.split([components * action, components], dim=-1)
-        means = self.centres + of_means.unflatten(-1, self.shape)
-        std = (functional.softplus(self.spread) + SMALLEST_STD).expand_as(means)
-        return means, std, logits.log_softmax(dim=-1)
 
 
 def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, log_weights: Tensor) -> Tensor:
@@ -71,3 +34,40 @@ def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, l
     logits = log_weights - 0.5 * ((x - t * means).square() / variance + variance.log()).sum(dim=-1)
     velocities = gaussian_velocity(x, t, means, std)
     return (logits.softmax(dim=-1).unsqueeze(-1) * velocities).sum(dim=-2)
+
+
+class MixtureActor(nn.Module):
+    """Computes Σ_k w_k(obs) N(mean_k(obs), std_k²) with independent action dimensions in each component.
+
+    Before training its mean is near 0, and its variance 1 - 0.25 / components on average over the dimensions.
+    """
+
+    velocity = staticmethod(mixture_velocity)  # of the flow to it, from what `forward` returns
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        components: int,
+        settings: GaussianSettings,
+        visible: Tensor | None = None,
+    ) -> None:
+        """Make the network; it sees the `visible` (observation,) bool entries of the observation, None: all."""
+        super().__init__()
+        self.mask = ObservationMask(visible)
+        self.shape = (components, action_size)
+        widths = [observation_size, *settings.hidden, components * (action_size + 1)]
+        self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
+        centres = FIRST_CENTRES * torch.randn(self.shape)
+        self.centres = nn.Parameter(centres - centres.mean(dim=0))  # (component, action)
+        within = math.sqrt(1 - FIRST_CENTRES**2)
+        self.spread = nn.Parameter(torch.full(self.shape, to_spread(within)))  # (component, action)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute means and standard deviations (..., component, action) and the logarithms of the weights
+        (..., component) at the observations (..., observation)."""
+        output = self.layers(self.mask(obs))
+        components, action = self.shape
+        of_means, logits = output.split([components * action, components], dim=-1)
+        means = self.centres + of_means.unflatten(-1, self.shape)
+        return means, to_std(self.spread).expand_as(means), logits.log_softmax(dim=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,9 +14,9 @@ from flowrl.contracts.divisors import SMALLEST_DIVISOR, bounded
 from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
-from flowrl.networks.gaussian import GaussianActor, GaussianSettings, gaussian_velocity
+from flowrl.networks.gaussian import GaussianActor, GaussianSettings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mixture import MixtureActor, mixture_velocity
+from flowrl.networks.mixture import MixtureActor
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
@@ -120,13 +120,11 @@ class FlowNetwork(nn.Module):
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
         self.base: GaussianActor | MixtureActor | None = None
-        self.velocity_of_base: Callable[..., Tensor] = gaussian_velocity
         of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
         if settings.base == "normal":
             self.base = GaussianActor(observation_size, action_size, of_base, visible)
         elif settings.base == "mixture":
             self.base = MixtureActor(observation_size, action_size, settings.components, of_base, visible)
-            self.velocity_of_base = mixture_velocity
         self.layers.requires_grad_(not self.is_base_alone)
         self._folded: FoldedLayers | None = None
 
@@ -229,7 +227,7 @@ class BoundVelocity:
         self._network = network
         self._parameterisation = network.settings.parameterisation
         self._folded: FoldedLayers | None = None
-        self._base = None if network.base is None else network.base(obs)
+        self._base, self._of_base = network.base, () if network.base is None else network.base(obs)
         if network.is_base_alone:
             return
         if torch.is_grad_enabled():
@@ -247,7 +245,7 @@ class BoundVelocity:
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         if self._base is None:
             return to_velocity(self._scaled_output(x, t), x, t, self._parameterisation)
-        of_base = self._network.velocity_of_base(x, t, *self._base)
+        of_base = self._base.velocity(x, t, *self._of_base)
         return of_base if self._network.is_base_alone else of_base + self._scaled_output(x, t)
 
     def _scaled_output(self, x: Tensor, t: float | Tensor) -> Tensor:

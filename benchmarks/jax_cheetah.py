@@ -4,7 +4,7 @@
 
 The paper's networks (actor 4 x 32, critic 5 x 256), 8 probes, 10 Euler steps, 64 environments, 61,440 environment steps
 per iteration in minibatches of 30,720, 4 epochs, on both sides. The two take turns, a process each; the first iteration
-of each, in which JAX compiles for about a minute, is not counted. The reference simulates with MJX in JAX and flowrl
+of each, in which JAX compiles for minutes, is not counted. The reference simulates with MJX in JAX and flowrl
 with MuJoCo in C, so the update, where both do the same, is shown by itself.
 
 The reference (https://github.com/akanazawa/fpo) needs Python 3.12: SETUP describes how to install it.
@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from types import ModuleType
 
-from sb3_halfcheetah import run
+from peers import parser, run, turns
 
 SETUP = """To set the reference up, outside the repository:
     git clone https://github.com/akanazawa/fpo /tmp/fpo && git -C /tmp/fpo checkout 418c2554f7cd
@@ -45,18 +45,17 @@ def main() -> int:
         return 8
     from flowrl.evaluation.machine import machine
 
-    theirs = [options.jax_python, __file__, "--side", "reference", "--reference", str(options.reference)]
+    theirs = [options.jax_python, __file__, "--side", "jax", "--reference", str(options.reference)]
     ours = [sys.executable, str(Path(__file__).with_name("training_speed.py")), "--json"]
     for key, value in {"env.count": ENVS, "rollout.steps": STEPS, "learner.minibatches": MINIBATCHES}.items():
         ours += ["--set", f"{key}={value}"]
     ours += ["--set", f"learner.epochs={EPOCHS}"]
     rounds: dict[str, list[dict[str, float]]] = {"flowrl": [], "reference": []}
-    for number in range(options.rounds):
-        for side in ("flowrl", "reference") if number % 2 == 0 else ("reference", "flowrl"):
-            command = [*(ours if side == "flowrl" else theirs), "--iterations", str(options.iterations)]
-            found = json.loads(run(command)[0].splitlines()[-1])
-            rounds[side].append(found)
-            print(f"round {number + 1}, {side}: " + ", ".join(f"{part} {found[part]:.1f}" for part in PARTS))
+    for number, side in turns(options.rounds, "reference"):
+        command = [*(ours if side == "flowrl" else theirs), "--iterations", str(options.iterations)]
+        found = json.loads(run(command)[0].splitlines()[-1])
+        rounds[side].append(found)
+        print(f"round {number + 1}, {side}: " + ", ".join(f"{part} {found[part]:.1f}" for part in PARTS))
     medians = {side: {part: median(each[part] for each in found) for part in PARTS} for side, found in rounds.items()}
     print(f"{'us per env step':20}{'flowrl':>9}{'JAX':>9}{'ratio':>8}")
     for part in PARTS:
@@ -103,14 +102,11 @@ def reference(source: Path, iterations: int) -> dict[str, float]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jax-python", default="python3.12", help="the interpreter that has JAX")
-    parser.add_argument("--reference", type=Path, help="the folder playground/src of the reference")
-    parser.add_argument("--iterations", type=int, default=3, help="after the first, per round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="where the figures go as JSON")
-    parser.add_argument("--side", choices=["reference"], help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__doc__, "JAX", "jax", "python3.12")
+    made.add_argument("--reference", type=Path, help="the folder playground/src of the reference")
+    made.add_argument("--iterations", type=int, default=3, help="after the first, per round")
+    made.add_argument("--out", type=Path, help="where the figures go as JSON")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

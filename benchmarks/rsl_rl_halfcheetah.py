@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sb3_halfcheetah import run
+from peers import parser, run, turns
 
 SETUP = """rsl_rl is not installed for {python}. To make a temporary environment for it, outside the repository, that
 uses flowrl's torch, gymnasium and mujoco (so that nothing large is downloaded):
@@ -99,17 +99,16 @@ def main() -> int:
 def measure(cores: set[int], options: argparse.Namespace) -> dict[str, Any]:
     """Median environment steps per second of each side on these `cores`, and the ratio of every round."""
     steps = options.iterations * ENVS * STEPS
-    theirs = [options.rsl_rl_python, __file__, "--side", "rsl_rl", "--iterations", str(options.iterations)]
+    theirs = [options.rsl_rl_python, __file__, "--side", "rsl-rl", "--iterations", str(options.iterations)]
     speeds: dict[str, list[float]] = {"flowrl": [], "rsl_rl": []}
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # what is started takes it over
-    for number in range(options.rounds):
-        for side in ("flowrl", "rsl_rl") if number % 2 == 0 else ("rsl_rl", "flowrl"):
-            with tempfile.TemporaryDirectory() as folder:
-                output, _ = run(_flowrl(steps, folder) if side == "flowrl" else theirs)
-            result = json.loads(output if side == "flowrl" else output.splitlines()[-1])
-            speeds[side].append(steps / result["session_s" if side == "flowrl" else "seconds"])
-            print(f"{len(cores)} cores, round {number + 1}, {side}: {speeds[side][-1]:.0f} steps/s", file=sys.stderr)
+    for number, side in turns(options.rounds, "rsl_rl"):
+        with tempfile.TemporaryDirectory() as folder:
+            output, _ = run(_flowrl(steps, folder) if side == "flowrl" else theirs)
+        result = json.loads(output if side == "flowrl" else output.splitlines()[-1])
+        speeds[side].append(steps / result["session_s" if side == "flowrl" else "seconds"])
+        print(f"{len(cores)} cores, round {number + 1}, {side}: {speeds[side][-1]:.0f} steps/s", file=sys.stderr)
     os.sched_setaffinity(0, before)
     medians = {side: statistics.median(values) for side, values in speeds.items()}
     return medians | {
@@ -164,13 +163,10 @@ def _flowrl(steps: int, folder: str) -> list[str]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rsl-rl-python", default=sys.executable, help="the interpreter that has rsl_rl")
-    parser.add_argument("--iterations", type=int, default=16, help="of 2048 environment steps, per measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="the file of the results")
-    parser.add_argument("--side", choices=["rsl_rl"], help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__doc__, "rsl_rl", "rsl-rl")
+    made.add_argument("--iterations", type=int, default=16, help="of 2048 environment steps, per measurement")
+    made.add_argument("--out", type=Path, help="the file of the results")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

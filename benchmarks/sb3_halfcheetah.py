@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from peers import parser, run, turns
 
 SETUP = """Stable-Baselines3 is not installed for {python}. To make a temporary environment for it, outside
 the repository, that uses flowrl's torch, gymnasium and mujoco (so that nothing large is downloaded):
@@ -108,18 +109,17 @@ def measure(name: str, ours: list[str], theirs: dict[str, Any], options: argpars
     settings = json.dumps(theirs | {"steps": options.steps, "threads": options.threads})
     sb3 = [options.sb3_python, __file__, "--side", "sb3", "--settings", settings]
     sides: dict[str, list[dict[str, float]]] = {"flowrl": [], "sb3": []}
-    for number in range(options.rounds):
-        for side in ("flowrl", "sb3") if number % 2 == 0 else ("sb3", "flowrl"):
-            with tempfile.TemporaryDirectory() as folder:
-                command = _flowrl(options, ours, folder) if side == "flowrl" else sb3
-                output, cost = run(command)
-            result = json.loads(output)
-            seconds = result["session_s" if side == "flowrl" else "seconds"]  # including logging and saving
-            cost["steps_per_s"] = result["env_steps"] / seconds
-            cost["steps_per_s_of_process"] = result["env_steps"] / cost["wall_s"]
-            cost["steps_per_cpu_s_of_process"] = result["env_steps"] / cost["cpu_s"]
-            sides[side].append(cost)
-            print(f"{name}, round {number + 1}, {side}: {cost['steps_per_s']:.0f} steps/s", file=sys.stderr)
+    for number, side in turns(options.rounds, "sb3"):
+        with tempfile.TemporaryDirectory() as folder:
+            command = _flowrl(options, ours, folder) if side == "flowrl" else sb3
+            output, cost = run(command)
+        result = json.loads(output)
+        seconds = result["session_s" if side == "flowrl" else "seconds"]  # including logging and saving
+        cost["steps_per_s"] = result["env_steps"] / seconds
+        cost["steps_per_s_of_process"] = result["env_steps"] / cost["wall_s"]
+        cost["steps_per_cpu_s_of_process"] = result["env_steps"] / cost["cpu_s"]
+        sides[side].append(cost)
+        print(f"{name}, round {number + 1}, {side}: {cost['steps_per_s']:.0f} steps/s", file=sys.stderr)
     medians = {side: _medians(results) for side, results in sides.items()}
     keys = ("steps_per_s", "steps_per_s_of_process", "steps_per_cpu_s_of_process")
     return {
@@ -169,21 +169,6 @@ def _flowrl(options: argparse.Namespace, overrides: list[str], folder: str = "ru
     ]  # fmt: skip
 
 
-def run(command: list[str]) -> tuple[str, dict[str, float]]:
-    """Run a command; return its stdout, wall and processor seconds, and the load before it."""
-    load, started, before = os.getloadavg()[0], time.perf_counter(), _children_cpu()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\nexited with {done.returncode}:\n{done.stderr[-3000:]}")
-    wall = time.perf_counter() - started
-    return done.stdout, {"wall_s": wall, "cpu_s": _children_cpu() - before, "load_before": load}
-
-
-def _children_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def _medians(results: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
 
@@ -210,16 +195,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sb3-python", default=sys.executable, help="the interpreter that has Stable-Baselines3")
-    parser.add_argument("--recipe", default="halfcheetah.yaml", help="flowrl's recipe")
-    parser.add_argument("--steps", type=int, default=32768, help="environment steps per measurement")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="PyTorch's threads, on both sides")
-    parser.add_argument("--out", type=Path, default=Path("sb3_halfcheetah.json"), help="the file of the results")
-    parser.add_argument("--side", choices=["sb3"], help=argparse.SUPPRESS)
-    parser.add_argument("--settings", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__doc__, "Stable-Baselines3", "sb3")
+    made.add_argument("--recipe", default="halfcheetah.yaml", help="flowrl's recipe")
+    made.add_argument("--steps", type=int, default=32768, help="environment steps per measurement")
+    made.add_argument("--threads", type=int, default=1, help="PyTorch's threads, on both sides")
+    made.add_argument("--out", type=Path, default=Path("sb3_halfcheetah.json"), help="the file of the results")
+    made.add_argument("--settings", help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 if __name__ == "__main__":

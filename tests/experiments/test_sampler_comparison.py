@@ -31,7 +31,7 @@ class Same:
 
 @pytest.fixture(autouse=True)
 def few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampler_comparison, "EFFORT", Effort(enough=40, seconds=0.02, least=4))
+    monkeypatch.setattr(sampler_comparison, "EFFORT", Effort(enough=40, seconds=60, least=4))
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,10 @@ def flow(
     network = FlowNetwork(observation, action, chosen, visible).requires_grad_(False)
     for linear in network.layers.linears:
         torch.nn.init.uniform_(linear.bias, -0.2, 0.2)
+    if network.base is not None:  # it begins near zero, with one spread
+        last = network.base.layers.linears[-1]
+        torch.nn.init.uniform_(last.weight, -(last.in_features**-0.5), last.in_features**-0.5)
+        torch.nn.init.uniform_(network.base.spread, -1, 1)
     made = registry.make(sampler[0], {"steps": sampler[1]}) if isinstance(sampler, tuple) else sampler
     noise: Any = GivenNoise()
     return FlowPolicy(network, normaliser(observation, enabled=normalise), noise, chosen, made, training=False)

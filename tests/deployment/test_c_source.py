@@ -35,6 +35,10 @@ FLOWS: list[dict[str, Any]] = [
     {"observation": 700, "action": 40, "masked": True, "action_limit": 0.7},
     {"observation": 1, "action": 1, "normalise": False, "action_limit": 1.0},
     {"action": 33, "parameterisation": "data", "activation": "tanh"},
+    {"base": "normal", "output_scale": 0, "hidden": (33,)},
+    {"base": "mixture", "output_scale": 0, "sampler": ("euler", 10), "masked": True},
+    {"base": "mixture", "output_scale": 0, "components": 3, "sampler": ("ab2", 4), "action": 12, "hidden": (33, 5)},
+    {"base": "mixture", "output_scale": 0, "components": 7, "sampler": ("rk4", 2), "action": 1, "action_limit": 0.9},
 ]
 GAUSSIANS: list[dict[str, Any]] = [
     {},
@@ -107,9 +111,10 @@ def test_the_files_of_an_export_compile_strictly_and_pass_their_own_test(tmp_pat
 
 
 @needs_compiler
-def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{"parameterisation": "data"}, {"base": "mixture", "output_scale": 0}])
+def test_sanitizers_find_nothing(settings: dict[str, Any], tmp_path: Path) -> None:
     """In a network of the widths 3, 33 and 64, of which two are no multiple of the tile, with a plan with memory."""
-    policy = random_policies.flow(7, 3, hidden=(3, 33, 64), sampler=("ab2", 5), parameterisation="data")
+    policy = random_policies.flow(7, 3, hidden=(3, 33, 64), sampler=("ab2", 5), **settings)
     c_programs.write(tmp_path, fold(policy, random_policies.bounds(3, "tanh", sides="mixed")))
     flags = ["-g", "-O1", "-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
     c_programs.run(["cc", "-std=c99", *flags, "policy.c", "test_policy.c", "-o", "test"], tmp_path)
@@ -244,6 +249,15 @@ def test_every_c_file_is_read_back_as_its_program() -> None:
         assert np.abs(one - other).max() < 3e-6 * max(1.0, np.abs(one).max()), what
 
 
+def refuses(program: Program, old: str, new: str) -> None:
+    """The C file of `program` is read, and no longer once `new` is in the place of `old`."""
+    source = c_source.source(program, NoiseChoice())
+    assert c_reader.read(source, "flowrl", "policy.c").fixed is None
+    assert old in source
+    with pytest.raises(CheckpointError, match=r"policy.c is not as this version of flowrl writes it"):
+        c_reader.read(source.replace(old, new, 1), "flowrl", "policy.c")
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -260,11 +274,22 @@ def test_every_c_file_is_read_back_as_its_program() -> None:
     ],
 )
 def test_a_c_file_with_anything_but_its_numbers_is_refused(old: str, new: str, euler: Program) -> None:
-    source = c_source.source(euler, NoiseChoice())
-    assert c_reader.read(source, "flowrl", "policy.c").fixed is None
-    assert old in source
-    with pytest.raises(CheckpointError, match=r"policy.c is not as this version of flowrl writes it"):
-        c_reader.read(source.replace(old, new, 1), "flowrl", "policy.c")
+    refuses(euler, old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("#define COMPONENTS 4", "#define COMPONENTS 9999999"),  # would read beyond the arrays
+        ("#define COMPONENTS 4", "#define COMPONENTS 3"),
+        ("#define COMPONENTS 4", "#define COMPONENTS 0"),
+        ("static const float times[4] = {\n", "static const float times[4] = {\n0.5f, "),
+        ("static const float offset[16]", "static const float offset[17]"),
+        ("#define MEMORY 1", "#define MEMORY 99999999"),
+    ],
+)
+def test_a_c_file_of_a_mixture_with_other_sizes_is_refused(old: str, new: str) -> None:
+    refuses(fold(random_policies.flow(base="mixture", output_scale=0)), old, new)
 
 
 # --- the cache

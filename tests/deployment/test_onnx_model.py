@@ -24,6 +24,9 @@ CASES: list[dict[str, Any]] = [
     {"parameterisation": "data", "sampler": ("midpoint", 3)},
     {"parameterisation": "eps", "sampler": ("midpoint", 3)},
     {"normalise": False, "hidden": (1,), "observation": 1, "action": 1},
+    {"base": "normal", "output_scale": 0},
+    {"base": "mixture", "output_scale": 0, "masked": True, "sampler": ("euler", 10)},
+    {"base": "mixture", "output_scale": 0, "components": 3, "sampler": ("ab2", 4), "action": 1},
 ]
 
 

@@ -77,10 +77,36 @@ def test_the_program_of_a_flow_to_a_gaussian_is_one_evaluation(sampler: str) -> 
     assert (program.nfe, policy.nfe > 1) == (1, True)
 
 
-@pytest.mark.parametrize("settings", [{"base": "normal"}, {"base": "mixture", "output_scale": 0}])
-def test_a_network_beside_a_gaussian_and_a_mixture_are_not_exported_yet(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_program_of_a_flow_to_a_mixture_evaluates_its_network_once(sampler: str) -> None:
+    policy = random_policies.flow(
+        7, 3, sampler=(sampler, 5), base="mixture", components=3, output_scale=0, masked=True, action_limit=1.5
+    )
+    limits = random_policies.bound(3, "tanh", sides="mixed")
+    program = fold(policy, deployable.as_numpy(limits))
+    obs, noise = random_policies.inputs(7, 3)
+    assert np.abs(random_policies.act(policy, obs, noise, limits) - program.evaluate(obs, noise)).max() < 1e-5
+    assert (program.nfe, program.action_size, len(program.flow.times)) == (1, 3, policy.nfe)  # type: ignore[union-attr]
+
+
+def test_the_program_of_equal_components_is_that_of_the_gaussian() -> None:
+    """Σ_k p_k v is v, whatever the weights of the components."""
+    one = random_policies.flow(base="normal", output_scale=0)
+    other = random_policies.flow(base="mixture", components=2, output_scale=0)
+    one.field.base.layers.linears[-1].weight.zero_()
+    last = other.field.base.layers.linears[-1]
+    last.weight[:6].zero_()  # of the means; the weights still depend on the observation
+    one.field.base.layers.linears[-1].bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    other.field.base.centres.copy_(torch.tensor([0.5, -1.0, 2.0]) - last.bias[:6].view(2, 3))
+    other.field.base.spread.copy_(one.field.base.spread)
+    obs, noise = random_policies.inputs(5, 3)
+    assert np.abs(fold(one).evaluate(obs, noise) - fold(other).evaluate(obs, noise)).max() < 1e-6
+
+
+@pytest.mark.parametrize("base", ["normal", "mixture"])
+def test_a_network_beside_a_base_is_not_exported_yet(base: str) -> None:
     with pytest.raises(UsageError, match=r"cannot be exported yet.*output_scale: 0"):
-        fold(random_policies.flow(**settings))
+        fold(random_policies.flow(base=base))
 
 
 @pytest.mark.parametrize("activation", ["silu", "relu", "elu", "tanh"])

@@ -15,7 +15,17 @@ import numpy as np
 from flowrl.contracts.errors import CheckpointError
 from flowrl.deployment import c_source
 from flowrl.deployment.noise_choice import NoiseChoice
-from flowrl.deployment.program import ACTIVATIONS, Array, Bounds, FlowPart, Layer, Program, ProgramNode
+from flowrl.deployment.program import (
+    ACTIVATIONS,
+    Array,
+    Bounds,
+    FlowPart,
+    Layer,
+    MixtureNode,
+    MixturePart,
+    Program,
+    ProgramNode,
+)
 
 MOST_STACK_NUMBERS = 1_000_000  # that the arrays of one action may have together
 
@@ -56,11 +66,15 @@ def _read(text: str) -> ReadSource:
     defines = dict(_DEFINE.findall(text))
     arrays = {name: _numbers(body) for name, body in _ARRAY.findall(text)}
     size = {key: int(defines[key]) for key in ("OBS", "ACT", "FIRST", "WIDEST", "OUTPUTS_PADDED", "NODES")}
-    stack = size["OBS"] + 2 * (size["FIRST"] + size["WIDEST"]) + size["OUTPUTS_PADDED"] * int(defines.get("MEMORY", 1))
+    stack = size["OBS"] + 2 * (size["FIRST"] + size["WIDEST"])
+    stack += size["OUTPUTS_PADDED"] * (1 + int(defines.get("MEMORY", 1))) + int(defines.get("COMPONENTS", 0))
     if not 0 < stack < MOST_STACK_NUMBERS or defines["ACTIVATION"].lower() not in ACTIVATIONS:
         raise ValueError("the sizes are out of range")
     spread = arrays["spread"] if "STATE_DEPENDENT" in defines else None
+    mixture = _mixture(defines, arrays, size) if "COMPONENTS" in defines else None
     outputs = size["ACT"] * (1 if spread is None else 2)
+    if mixture is not None:
+        outputs = mixture.components * (size["ACT"] + 1)
     widths, layers = _layers(defines, arrays, outputs)
     first = widths[0]
     program = Program(
@@ -71,7 +85,7 @@ def _read(text: str) -> ReadSource:
         bias=arrays["first_bias"][:first],
         layers=layers,
         activation=defines["ACTIVATION"].lower(),
-        flow=_flow(defines, arrays, first, size["ACT"]) if size["NODES"] else None,
+        flow=mixture or (_flow(defines, arrays, first, size["ACT"]) if size["NODES"] else None),
         std=arrays.get("deviation"),
         spread=spread,
         noise_scale=float(defines["NOISE_SCALE"].rstrip("f")),
@@ -89,7 +103,7 @@ SHAPES: dict[str, Callable[[dict[str, int]], int]] = {
     **dict.fromkeys(
         ("deviation", "spread", "fixed_noise", "bounded", "centre", "half", "low", "high"), lambda size: size["ACT"]
     ),
-    **dict.fromkeys(("of_output", "of_point", "ends_step"), lambda size: size["NODES"]),
+    **dict.fromkeys(("of_output", "of_point", "ends_step", "times"), lambda size: size["NODES"]),
 }
 
 
@@ -122,6 +136,17 @@ def _flow(defines: dict[str, str], arrays: dict[str, Array], first: int, action:
         for k in range(count)
     ]
     return FlowPart(_untiled(arrays["point_weights"], first, action), tuple(nodes))
+
+
+def _mixture(defines: dict[str, str], arrays: dict[str, Array], size: dict[str, int]) -> MixturePart:
+    count, components = size["NODES"], int(defines["COMPONENTS"])
+    weights = arrays["step_weights"].reshape(count, int(defines["MEMORY"]))
+    by_component = (count, components, size["ACT"])
+    precision, slope = (arrays[name].reshape(by_component) for name in ("precision", "slope"))
+    offset = arrays["offset"].reshape(count, components)
+    times, ends = arrays["times"].tolist(), arrays["ends_step"].astype(bool).tolist()
+    rows = zip(times, precision, slope, offset, map(tuple, weights.tolist()), ends, strict=True)
+    return MixturePart(tuple(MixtureNode(*row) for row in rows))
 
 
 def _bounds(defines: dict[str, str], arrays: dict[str, Array]) -> Bounds | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError
 from flowrl.deployment.noise_choice import NoiseChoice
-from flowrl.deployment.program import Array, FlowPart, Program
+from flowrl.deployment.program import Array, FlowPart, MixturePart, Program
 
 TILE = 32
 PREFIX = "flowrl"
@@ -121,7 +121,10 @@ def _numbers(program: Program, noise: NoiseChoice, fixed: Array | None) -> Itera
     yield from _array("observation_weights", tiles(program.observation_weights))
     yield from _array("first_bias", _filled(program.bias))
     yield from _layers(program)
-    yield from _gaussian(program) if program.flow is None else _flow(program.flow)
+    if program.flow is None:
+        yield from _gaussian(program)
+    else:
+        yield from _plan(program.flow)
     if program.bounds is not None:
         yield f"#define SQUASH_{program.bounds.squash.upper()}"
         yield from _array("bounded", program.bounds.bounded)
@@ -146,18 +149,30 @@ def _layers(program: Program) -> Iterator[str]:
     yield from _array("last_bias", _filled(last_bias))
 
 
-def _flow(flow: FlowPart) -> Iterator[str]:
+def _plan(flow: FlowPart | MixturePart) -> Iterator[str]:
     nodes = flow.nodes
     yield f"#define NODES {len(nodes)}"
     yield f"#define MEMORY {flow.memory}"
+    yield from _mixture(flow) if isinstance(flow, MixturePart) else _flow(flow)
+    yield from _array("step_weights", np.array([node.weights for node in nodes]))
+    yield from _array("ends_step", np.array([node.ends_step for node in nodes]))
+
+
+def _flow(flow: FlowPart) -> Iterator[str]:
+    nodes = flow.nodes
     yield from _array("point_weights", tiles(flow.point_weights))
     yield from _array("time_shares", np.stack([_filled(node.time_share) for node in nodes]))
     if any((node.of_output, node.of_point) != (1.0, 0.0) for node in nodes):
         yield "#define CONVERTS 1"
         yield from _array("of_output", np.array([node.of_output for node in nodes]))
         yield from _array("of_point", np.array([node.of_point for node in nodes]))
-    yield from _array("step_weights", np.array([node.weights for node in nodes]))
-    yield from _array("ends_step", np.array([node.ends_step for node in nodes]))
+
+
+def _mixture(flow: MixturePart) -> Iterator[str]:
+    yield f"#define COMPONENTS {flow.components}"
+    yield from _array("times", np.array(flow.times))
+    for field in ("precision", "slope", "offset"):
+        yield from _array(field, np.stack([getattr(node, field) for node in flow.nodes]))
 
 
 def _gaussian(program: Program) -> Iterator[str]:

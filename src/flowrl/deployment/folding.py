@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,20 @@ from torch import Tensor
 from flowrl.contracts.errors import UsageError
 from flowrl.deployment import plans
 from flowrl.deployment.plans import PlanNode
-from flowrl.deployment.program import Array, Bounds, FlowPart, Layer, Program, ProgramNode
-from flowrl.networks.gaussian import GaussianActor, gaussian_velocity
+from flowrl.deployment.program import (
+    Array,
+    Bounds,
+    FlowPart,
+    Layer,
+    MixtureNode,
+    MixturePart,
+    Program,
+    ProgramNode,
+    carried,
+)
+from flowrl.networks.gaussian import GaussianActor, gaussian_velocity, to_std
 from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mixture import MixtureActor
 from flowrl.networks.mlp import ACTIVATIONS, MLP
 from flowrl.networks.normaliser import Normaliser
 from flowrl.networks.velocity import FlowNetwork, to_velocity
@@ -56,13 +67,15 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
             f"a flow whose field is a {type(network).__name__} cannot be exported: its network is unknown."
         )
     if network.base is not None:
-        if not (isinstance(network.base, GaussianActor) and network.is_base_alone):
+        if not network.is_base_alone:
             raise UsageError(
                 f"a flow with policy.base: {network.settings.base} and output_scale: "
                 f"{network.settings.output_scale:g} cannot be exported yet, nor run by the backends c and onnx: "
-                "flowrl.load runs it with backend='torch'. Train one with base: none, or with base: normal and "
-                "output_scale: 0, for an export."
+                "flowrl.load runs it with backend='torch'. Train one with base: none, or with output_scale: 0, for an "
+                "export."
             )
+        if isinstance(network.base, MixtureActor):
+            return _fold_mixture(policy, network, network.base, bounds, noise_scale)
         return _fold_base(policy, network, network.base, bounds, noise_scale)
     of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
     layers = _layers(network.layers)
@@ -95,7 +108,12 @@ def _fold_base(
     _, std = base(torch.zeros(1, first.in_features, device=first.weight.device))
     nodes = plans.read(policy.sampler, network, policy.sampler_name)
     zero, one = torch.zeros(base.action_size, dtype=torch.float64), torch.ones(base.action_size, dtype=torch.float64)
-    of_mean, of_noise = (_end(nodes, noise, mean, std[0].double().cpu()) for noise, mean in ((zero, one), (one, zero)))
+    spread = std[0].double().cpu()
+
+    def end(noise: Tensor, mean: Tensor) -> Tensor:
+        return carried(nodes, lambda node, x: gaussian_velocity(x, node.t, mean, spread), noise)
+
+    of_mean, of_noise = end(zero, one), end(one, zero)
     *hidden, (weights, bias) = _layers(base.layers)
     scale = _array(of_mean)
     return Program(
@@ -112,14 +130,30 @@ def _fold_base(
     )
 
 
-def _end(nodes: Sequence[PlanNode], x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Carry the point `x` (action,) through `nodes` by the velocity to a Gaussian with `mean` and `std` (action,)."""
-    start, velocities = x, list[Tensor]()
-    for node in nodes:
-        velocities.insert(0, gaussian_velocity(x, node.t, mean, std))
-        x = start + sum(weight * v for weight, v in zip(node.weights, velocities, strict=False))
-        start = x if node.ends_step else start
-    return x
+def _fold_mixture(
+    policy: FlowPolicy, network: FlowNetwork, base: MixtureActor, bounds: Bounds | None, noise_scale: float
+) -> Program:
+    """Return the program of a flow to a mixture of Gaussians without further velocity.
+
+    The network is evaluated once; at each node the velocity is computed from what it gave.
+    """
+    first = base.layers.linears[0]
+    *hidden, (weights, bias) = _layers(base.layers)
+    centres = _array(base.centres).reshape(-1)
+    std = _array(to_std(base.spread.double()))
+    nodes = plans.read(policy.sampler, network, policy.sampler_name)
+    memory = max(len(node.weights) for node in nodes)
+    return Program(
+        **_normaliser(policy.normaliser),
+        observation_weights=_masked(first.weight.detach(), base.mask),
+        bias=_array(first.bias),
+        layers=(*hidden, (weights, bias + np.pad(centres, (0, len(bias) - len(centres))))),
+        activation=_activation(base.layers),
+        flow=MixturePart(tuple(_mixture_node(std, node, memory) for node in nodes)),
+        noise_scale=noise_scale,
+        action_limit=policy.action_limit,
+        bounds=bounds,
+    )
 
 
 def fold_gaussian(policy: GaussianPolicy, bounds: Bounds | None, noise_scale: float) -> Program:
@@ -158,6 +192,19 @@ def _node(network: FlowNetwork, node: PlanNode, memory: int) -> ProgramNode:
         _array(weight @ features),
         float(to_velocity(one, zero, node.t, kind)),
         float(to_velocity(zero, one, node.t, kind)),
+        node.weights + (0.0,) * (memory - len(node.weights)),
+        node.ends_step,
+    )
+
+
+def _mixture_node(std: Array, node: PlanNode, memory: int) -> MixtureNode:
+    """Return the node with the constants of its time, for components with the spreads `std` (component, action)."""
+    precision = 1 / ((node.t * std) ** 2 + (1 - node.t) ** 2)
+    return MixtureNode(
+        node.t,
+        precision,
+        (node.t * std**2 - (1 - node.t)) * precision,
+        0.5 * np.log(precision).sum(axis=1),
         node.weights + (0.0,) * (memory - len(node.weights)),
         node.ends_step,
     )

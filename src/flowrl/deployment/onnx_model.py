@@ -6,7 +6,7 @@ sampler is unrolled: the weights are shared by all evaluations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flowrl.contracts.errors import MissingDependency
 from flowrl.contracts.installing import reinstall
 from flowrl.deployment.noise_choice import NoiseChoice
-from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, Program, ProgramNode
+from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, MixturePart, Program, ProgramNode
 
 OPSET, IR_VERSION = 17, 8
 FILE = "policy.onnx"
@@ -58,11 +58,12 @@ def build(program: Program, choice: NoiseChoice, fixed: NDArray[np.floating] | N
     if program.limit is not None:
         x = graph.clip(x, program.limit)
     share = graph.linear(x, "observation_weights", program.observation_weights, "first_bias", program.bias)
-    carried = (
-        _gaussian(graph, program, share, noise)
-        if program.flow is None
-        else _flow(graph, program, program.flow, share, noise)
-    )
+    if program.flow is None:
+        carried = _gaussian(graph, program, share, noise)
+    elif isinstance(program.flow, MixturePart):
+        carried = _mixture(graph, program, program.flow, share, noise)
+    else:
+        carried = _flow(graph, program, program.flow, share, noise)
     if program.action_limit is not None:
         carried = graph.clip(carried, program.action_limit)
     if program.bounds is not None:
@@ -115,6 +116,12 @@ class GraphBuilder:
         output = output or f"v{len(self._nodes)}"
         self._nodes.append(self._onnx.helper.make_node(operation, list(inputs), [output], **attributes))
         return output
+
+    def split(self, x: str, sizes: str, axis: int) -> tuple[str, str]:
+        """Add a split into two parts, whose `sizes` are a constant."""
+        outputs = f"v{len(self._nodes)}_first", f"v{len(self._nodes)}_second"
+        self._nodes.append(self._onnx.helper.make_node("Split", [x, sizes], outputs, axis=axis))
+        return outputs
 
     def clip(self, x: str, limit: float) -> str:
         """Add a clip to +-limit."""
@@ -175,11 +182,44 @@ def _flow(graph: GraphBuilder, program: Program, flow: FlowPart, share: str, x: 
         if node.of_point:
             v = graph.add("Add", v, graph.add("Mul", x, graph.constant(f"of_point_{number}", node.of_point)))
         velocities.insert(0, v)
-        del velocities[flow.memory :]
-        x = start
-        for age, (weight, past) in enumerate(zip(node.weights, velocities, strict=False)):
-            if weight:
-                x = graph.add("Add", x, graph.add("Mul", past, graph.constant(f"weight_{number}_{age}", weight)))
+        x = _next_point(graph, start, node.weights, velocities, number)
+        start = x if node.ends_step else start
+    return x
+
+
+def _next_point(
+    graph: GraphBuilder, start: str, weights: Sequence[float], velocities: Sequence[str], number: int
+) -> str:
+    """Add the terms of node `number` to the point `start`; the latest velocity is the first."""
+    x = start
+    for age, (weight, past) in enumerate(zip(weights, velocities, strict=False)):
+        if weight:
+            x = graph.add("Add", x, graph.add("Mul", past, graph.constant(f"weight_{number}_{age}", weight)))
+    return x
+
+
+def _mixture(graph: GraphBuilder, program: Program, flow: MixturePart, share: str, x: str) -> str:
+    """Carry the points `x` through all nodes by the velocity to the mixture of Gaussians that the network gives."""
+    components, size = flow.components, program.action_size
+    output = _after_first(graph, program, share)
+    split = graph.whole("means_and_logits", [components * size, components])
+    means, logits = graph.split(output, split, axis=1)
+    means = graph.add("Reshape", means, graph.whole("by_component", [-1, components, size]))
+    of_component, of_action = graph.whole("axis_of_component", [1]), graph.whole("axis_of_action", [2])
+    start = x
+    velocities: list[str] = []
+    for number, node in enumerate(flow.nodes):
+        centre = graph.add("Mul", means, graph.constant(f"time_{number}", node.t))
+        away = graph.add("Sub", graph.add("Unsqueeze", x, of_component), centre)
+        precision = graph.constant(f"half_precision_{number}", 0.5 * node.precision)
+        distance = graph.add("Mul", graph.add("Mul", away, away), precision)
+        distance = graph.add("ReduceSum", distance, of_action, keepdims=0)
+        offset = graph.add("Add", logits, graph.constant(f"offset_{number}", node.offset))
+        shares = graph.add("Softmax", graph.add("Sub", offset, distance), axis=1)
+        of_each = graph.add("Add", means, graph.add("Mul", away, graph.constant(f"slope_{number}", node.slope)))
+        weighted = graph.add("Mul", of_each, graph.add("Unsqueeze", shares, of_action))
+        velocities.insert(0, graph.add("ReduceSum", weighted, of_component, keepdims=0))
+        x = _next_point(graph, start, node.weights, velocities, number)
         start = x if node.ends_step else start
     return x
 

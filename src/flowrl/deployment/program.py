@@ -5,15 +5,16 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Layer = tuple[Array, Array]  # weights (outputs, inputs), bias (outputs,)
+Points = TypeVar("Points", bound=Any)
 Squash = Literal["clip", "tanh"]
 
 SMALLEST_STD = 1e-3  # that of `flowrl.networks.gaussian`
@@ -53,12 +54,10 @@ class ProgramNode(NamedTuple):
     ends_step: bool  # whether the next point is where the next step starts
 
 
-@dataclass(frozen=True, eq=False)
-class FlowPart:
-    """What only a flow has: the share of the point in the first layer, and the nodes of the sampler's plan."""
+class Carrying:
+    """What carries points: nodes in order."""
 
-    point_weights: Array  # (first, action)
-    nodes: tuple[ProgramNode, ...]
+    nodes: tuple[Any, ...]
 
     @property
     def memory(self) -> int:
@@ -67,8 +66,44 @@ class FlowPart:
 
     @property
     def times(self) -> tuple[float, ...]:
-        """List the time of each evaluation, in order."""
+        """List the time of each evaluation of the velocity, in order."""
         return tuple(node.t for node in self.nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class FlowPart(Carrying):
+    """What only a flow has: the share of the point in the first layer, and the nodes of the sampler's plan."""
+
+    point_weights: Array  # (first, action)
+    nodes: tuple[ProgramNode, ...]
+
+
+class MixtureNode(NamedTuple):
+    """An evaluation of the velocity to a mixture of Gaussians, and the terms that lead to the next point.
+
+    v = Σ_k p_k (mean_k + slope_k (x - t mean_k)), p_k ∝ exp(logit_k + offset_k - ½ Σ_d precision_kd (x - t mean_k)_d²)
+    (`flowrl.networks.mixture.mixture_velocity`); the steps are those of `ProgramNode`.
+    """
+
+    t: float
+    precision: Array  # (component, action): 1 / (t² std² + (1 - t)²)
+    slope: Array  # (component, action)
+    offset: Array  # (component,): ½ Σ_d ln precision_d
+    weights: tuple[float, ...]  # (memory,)
+    ends_step: bool
+
+
+@dataclass(frozen=True, eq=False)
+class MixturePart(Carrying):
+    """What only a flow to a mixture of Gaussians has: the network gives means (component, action) and then logits
+    (component,), once per action; its spreads do not depend on the observation."""
+
+    nodes: tuple[MixtureNode, ...]
+
+    @property
+    def components(self) -> int:
+        """Number of Gaussians."""
+        return len(self.nodes[0].offset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +125,7 @@ class Program:
     bias: Array  # (first,)
     layers: tuple[Layer, ...]  # after the first
     activation: str
-    flow: FlowPart | None
+    flow: FlowPart | MixturePart | None
     std: Array | None = None  # (action,)
     spread: Array | None = None  # (action,)
     noise_scale: float = 1.0  # 0: no noise, 1: as trained
@@ -106,6 +141,8 @@ class Program:
     def action_size(self) -> int:
         """Length of one action."""
         outputs = len(self.layers[-1][1])
+        if isinstance(self.flow, MixturePart):
+            return outputs // self.flow.components - 1
         return outputs // 2 if self.spread is not None else outputs
 
     @property
@@ -116,7 +153,7 @@ class Program:
     @property
     def nfe(self) -> int:
         """Evaluations of the network per action."""
-        return len(self.flow.nodes) if self.flow else 1
+        return len(self.flow.nodes) if isinstance(self.flow, FlowPart) else 1
 
     def evaluate(self, obs: NDArray[np.floating], noise: NDArray[np.floating], *, raw: bool = False) -> Array:
         """Compute the actions (rows, action) of the observations (rows, observation) and `noise` (rows, action) in
@@ -126,22 +163,38 @@ class Program:
             x = np.clip(x, -self.limit, self.limit)
         share = x @ self.observation_weights.T + self.bias
         scaled = self.noise_scale * noise.astype(np.float64)
-        action = self._gaussian(share, scaled) if self.flow is None else self._carried(self.flow, share, scaled)
+        if self.flow is None:
+            action = self._gaussian(share, scaled)
+        elif isinstance(self.flow, MixturePart):
+            action = carried(self.flow.nodes, self._to_mixture(self.flow, share), scaled)
+        else:
+            action = carried(self.flow.nodes, self._to_output(self.flow, share), scaled)
         if self.action_limit is not None:
             action = np.clip(action, -self.action_limit, self.action_limit)
         return action if raw or self.bounds is None else self.bounds(action)
 
-    def _carried(self, flow: FlowPart, share: Array, x: Array) -> Array:
-        """Carry the points `x` (rows, action) through all nodes."""
-        start = x
-        velocities: list[Array] = []
-        for node in flow.nodes:
+    def _to_output(self, flow: FlowPart, share: Array) -> Callable[[ProgramNode, Array], Array]:
+        """Return the velocity that the network computes, of a node and the points there."""
+
+        def velocity(node: ProgramNode, x: Array) -> Array:
             output = self._after_first(x @ flow.point_weights.T + share + node.time_share)
-            velocities.insert(0, node.of_output * output + node.of_point * x)
-            del velocities[flow.memory :]
-            x = start + sum(weight * v for weight, v in zip(node.weights, velocities, strict=False))
-            start = x if node.ends_step else start
-        return x
+            return node.of_output * output + node.of_point * x
+
+        return velocity
+
+    def _to_mixture(self, flow: MixturePart, share: Array) -> Callable[[MixtureNode, Array], Array]:
+        """Return the velocity to the mixture that the network computes, of a node and the points there."""
+        means, logits = np.split(self._after_first(share), [flow.components * self.action_size], axis=1)
+        means = means.reshape(len(means), flow.components, self.action_size)
+
+        def velocity(node: MixtureNode, x: Array) -> Array:
+            away = x[:, None] - node.t * means
+            shares = logits + node.offset - 0.5 * (node.precision * away**2).sum(axis=2)
+            shares = np.exp(shares - shares.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            return np.asarray((shares[:, :, None] * (means + node.slope * away)).sum(axis=1))
+
+        return velocity
 
     def _gaussian(self, share: Array, noise: Array) -> Array:
         output = self._after_first(share)
@@ -156,6 +209,18 @@ class Program:
         for weights, bias in self.layers:
             hidden = activate(hidden) @ weights.T + bias
         return hidden
+
+
+def carried(nodes: Sequence[Any], velocity: Callable[[Any, Points], Points], x: Points) -> Points:
+    """Carry the points `x` (..., action), arrays or tensors, through all `nodes` by `velocity`, a function of a node
+    and of points."""
+    start = x
+    velocities: list[Points] = []
+    for node in nodes:
+        velocities.insert(0, velocity(node, x))
+        x = start + sum(weight * v for weight, v in zip(node.weights, velocities, strict=False))
+        start = x if node.ends_step else start
+    return x
 
 
 def _silu(s: Array) -> Array:

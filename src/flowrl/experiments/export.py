@@ -261,7 +261,7 @@ def _refuse_inexact(verification: Verification) -> None:
             f"{each.distance:.2g} from the checkpoint"
             for each in wrong
         )
-        if verification.checkpoint_error > 1e-5 * max(1.0, verification.largest_action):
+        if verification.checkpoint_error > 5e-5 * max(1.0, verification.largest_action):
             found += (
                 f". The checkpoint itself is off by {verification.checkpoint_error:.2g} in float32: its actions depend "
                 "on the last digits of the observations"

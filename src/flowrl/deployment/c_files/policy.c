@@ -137,6 +137,47 @@ static inline float log_ratio_(float z)
     return 2.0f * z * (p * s + 1.0f);
 }
 
+#ifdef COMPONENTS
+/* v = sum_c p_c (mean_c + slope_c (x - t mean_c)), the velocity of the flow to a mixture of Gaussians, with p_c
+   proportional to exp(logit_c + offset_c - |x - t mean_c|^2 precision_c / 2). `of_network` has the means, then the
+   logits. */
+static inline void mixture_(const float *of_network, int node, const float *x, float *v)
+{
+    const float *p = precision + node * COMPONENTS * ACT, *s = slope + node * COMPONENTS * ACT;
+    float share[COMPONENTS], largest, total = 0.0f;
+    int c, k;
+    for (c = 0; c < COMPONENTS; c++) {
+        float distance = 0.0f;
+        for (k = 0; k < ACT; k++) {
+            const float away = x[k] - times[node] * of_network[c * ACT + k];
+            distance += away * away * p[c * ACT + k];
+        }
+        share[c] = of_network[COMPONENTS * ACT + c] + offset[node * COMPONENTS + c] - 0.5f * distance;
+    }
+    largest = share[0];
+    for (c = 1; c < COMPONENTS; c++) {
+        largest = share[c] > largest ? share[c] : largest;
+    }
+    for (c = 0; c < COMPONENTS; c++) {
+        share[c] -= largest;
+    }
+    exp_(share, share, COMPONENTS);
+    for (c = 0; c < COMPONENTS; c++) {
+        total += share[c];
+    }
+    for (k = 0; k < ACT; k++) {
+        v[k] = 0.0f;
+    }
+    for (c = 0; c < COMPONENTS; c++) {
+        const float weight = share[c] / total + 0.0f * of_network[COMPONENTS * ACT + c]; /* keeps NaN */
+        for (k = 0; k < ACT; k++) {
+            const float mean = of_network[c * ACT + k];
+            v[k] += weight * (mean + s[c * ACT + k] * (x[k] - times[node] * mean));
+        }
+    }
+}
+#endif
+
 #define HIDDEN_LAYER_(w, b, from, to, inputs, outputs) layer_(w, b, 0, from, to, inputs, outputs, 1);
 
 int flowrl_act(const float *obs, const float *noise, float *action)
@@ -164,12 +205,25 @@ int flowrl_act(const float *obs, const float *noise, float *action)
     {
         float start[ACT], velocity[MEMORY][OUTPUTS_PADDED];
         int node, age;
+#ifdef COMPONENTS
+        float of_network[OUTPUTS_PADDED];
+#endif
         for (k = 0; k < ACT; k++) {
             x[k] = start[k] = done[k];
         }
         layer_(observation_weights, first_bias, 0, input, share, OBS, FIRST, 0);
+#ifdef COMPONENTS
+        for (k = 0; k < FIRST; k += TILE) {
+            activate_(share + k, a + k);
+        }
+        HIDDEN_LAYERS(HIDDEN_LAYER_)
+        layer_(last_weights, last_bias, 0, LAST_INPUT, of_network, LAST_INPUTS, OUTPUTS_PADDED, 0);
+#endif
         for (node = 0; node < NODES; node++) {
             float *v = velocity[node % MEMORY];
+#ifdef COMPONENTS
+            mixture_(of_network, node, x, v);
+#else
             layer_(point_weights, time_shares + node * FIRST, share, x, a, ACT, FIRST, 1);
             HIDDEN_LAYERS(HIDDEN_LAYER_)
             layer_(last_weights, last_bias, 0, LAST_INPUT, v, LAST_INPUTS, OUTPUTS_PADDED, 0);
@@ -177,6 +231,7 @@ int flowrl_act(const float *obs, const float *noise, float *action)
             for (k = 0; k < ACT; k++) {
                 v[k] = of_output[node] * v[k] + of_point[node] * x[k];
             }
+#endif
 #endif
             for (k = 0; k < ACT; k++) {
                 x[k] = start[k];

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from flowrl.networks.gaussian import GaussianSettings, gaussian_velocity, to_spread, to_std
+from flowrl.networks.gaussian import GaussianSettings, to_spread, to_std
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
@@ -30,9 +30,12 @@ def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, l
     """
     x = x.unsqueeze(-2)
     t = t.unsqueeze(-2) if isinstance(t, Tensor) and t.dim() else t
-    variance = std.square() * (t * t) + (1 - t) * (1 - t)
-    logits = log_weights - 0.5 * ((x - t * means).square() / variance + variance.log()).sum(dim=-1)
-    velocities = gaussian_velocity(x, t, means, std)
+    squared, rest = std.square(), 1 - t
+    variance = squared * (t * t) + rest * rest
+    away = x - t * means
+    scaled = away / variance
+    logits = log_weights - 0.5 * (away * scaled + variance.log()).sum(dim=-1)
+    velocities = means + (squared * t - rest) * scaled  # those of `gaussian_velocity`
     return (logits.softmax(dim=-1).unsqueeze(-1) * velocities).sum(dim=-2)
 
 

@@ -28,6 +28,8 @@ from flowrl.experiments import build, evaluate, sampler_choice
 from flowrl.experiments.build import LoadedPolicy
 from flowrl.experiments.evaluate import EvalRequest, LoadedCheckpoint
 from flowrl.flow import last_step
+from flowrl.networks.gaussian import GaussianActor
+from flowrl.networks.mixture import MixtureActor
 from flowrl.networks.velocity import FlowNetwork
 from flowrl.samplers import registry
 from flowrl.storage import checkpoint, files
@@ -128,16 +130,14 @@ def teacher(
     return Teacher(opened, loaded, field, integrate, name, own_name, seen, found)
 
 
-def _teacher_with_network(path: Path, target: Target, observations: Observations, seed: int, what: str) -> Teacher:
-    """Return the `teacher`; raises UsageError also for a flow whose evaluations cost next to nothing."""
-    taught = teacher(path, target, observations, seed, what)
-    if taught.field.is_base_alone:
+def _refuse_alone(taught: Teacher, kinds: tuple[type, ...], what: str) -> None:
+    """Raise UsageError for a flow to a base of one of `kinds` alone."""
+    if taught.field.is_base_alone and isinstance(taught.field.base, kinds):
         raise UsageError(
             f"{taught.opened.path} holds a flow of policy.base: {taught.field.settings.base} alone, whose network is "
             f"evaluated once per action for any number of steps: there is nothing {what}. Take as many steps as you "
             "like, or train one with base: none."
         )
-    return taught
 
 
 def _exact(field: FlowNetwork) -> Integrate:
@@ -226,7 +226,8 @@ def fit_sampler(
     files.check_suffix(out, "--out", "fitted samplers", (".yaml", ".yml"))
     _check_replaceable(out, fitted_file.is_fitted, "the file of a fitted sampler")
     progress("collecting observations", 0.0)
-    taught = _teacher_with_network(path, target, observations, seed, "to fit a sampler to")
+    taught = teacher(path, target, observations, seed, "to fit a sampler to")
+    _refuse_alone(taught, (GaussianActor,), "to fit a sampler to")
     found = endpoints.examples(taught.seen, taught.field.action_size, taught.target, seed)
     numbers = fitting.fit(
         taught.field,
@@ -276,7 +277,8 @@ def distil(
         )
     _check_replaceable(out, _is_distilled, "a distilled checkpoint")
     progress("collecting observations", 0.0)
-    taught = _teacher_with_network(path, target, observations, seed, "to distil")
+    taught = teacher(path, target, observations, seed, "to distil")
+    _refuse_alone(taught, (GaussianActor, MixtureActor), "to distil")
     opened = taught.opened
     euler = registry.make("euler", {"steps": nfe})
     student = distilling.distil(

@@ -40,8 +40,8 @@ def test_the_papers_recipes_differ_in_task_and_discount_alone() -> None:
 
 
 def test_recipes_of_the_control_suite_and_of_gymnasium_have_the_same_settings() -> None:
-    """They differ in the scale of the rewards; FPO's flow goes to a Gaussian on Gymnasium's; three tasks with rare
-    rewards have environments, minibatches, discount and length of an action of their own, and the fish a PPO."""
+    """They differ in the scale of the rewards; three tasks with rare rewards have environments, minibatches, discount
+    and length of an action of their own, and the fish a PPO."""
     rare = {"finger_turn_easy.yaml": 0.995, "finger_turn_hard.yaml": 0.995, "fish.yaml": 0.98}
     by_environment = recipe.shipped_by_environment()
     control = [by_environment[f"flowrl/{task}-v0"] for task in TASKS]
@@ -57,8 +57,7 @@ def test_recipes_of_the_control_suite_and_of_gymnasium_have_the_same_settings() 
             values["env"]["count"], values["learner"]["minibatches"] = 64, 4
             values["learner"]["gamma"] = 0.99
         assert values["learner"].pop("reward_scale", None) == (0.1 if name in gymnasium else None)
-        to_gaussian = {"base": "normal", "output_scale": 0}
-        assert values["fpo"].pop("policy", None) == (to_gaussian if name in gymnasium else None)
+        assert values["fpo"].pop("policy") == {"base": "mixture", "output_scale": 0}
         ppo = values.pop("ppo")["learner"]
         assert ppo == {"epochs": 8} or name == "fish.yaml"
         kept.append(values)

@@ -3,10 +3,11 @@
     python benchmarks/exactness.py                 all: some minutes on one core
     python benchmarks/exactness.py --every 10      a tenth of them
 
-Every sampler with fixed steps × parameterisation × activation × squash, and Gaussian policies with each kind of spread,
-with networks from 1 to 1024 wide and 1 to 6 hidden layers in turn, masked and unmasked, bounded, half-bounded and
-unbounded, with and without a limit on the action, and the weights with which a training begins. Prints the worst error
-of C and of ONNX by parameterisation, and exits with 7 where one does not keep the contract.
+Every sampler with fixed steps × parameterisation × activation × squash, flows to a Gaussian and to mixtures with wide
+and narrow Gaussians, and Gaussian policies with each kind of spread, with networks from 1 to 1024 wide and
+1 to 6 hidden layers in turn, masked and unmasked, bounded, half-bounded and unbounded, with and without a limit on the
+action, and the weights with which a training begins. Prints the worst error of C and of ONNX by parameterisation, and
+exits with 7 where one does not keep the contract.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ FLAGS = ("-std=c99", "-O2", "-march=native", "-ffp-contract=fast", "-fPIC", "-sh
 
 def cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield the kind, the settings of a policy, and those of its bounds."""
-    fixed = [name for name in registry.names() if hasattr(registry.make(name), "steps")]
+    fixed = [name for name in registry.general() if hasattr(registry.make(name), "steps")]
     flows = product(fixed, get_args(Parameterisation), get_args(Activation), ("tanh", "clip"))
     gaussians = product(("state_independent", "state_dependent", "fixed"), get_args(Activation), ("tanh", "clip"))
     for number, (sampler, parameterisation, activation, squash) in enumerate(flows):
@@ -49,6 +50,12 @@ def cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         }
         settings |= {"action_limit": (None, 2.0)[number % 2], "output_scale": NetworkSettings().output_scale}
         yield parameterisation, settings | turn(number), ends(number, squash)
+    bases = product(fixed, ("normal", "mixture"), ((-1, 1), (-3, -1)), ("tanh", "clip"))
+    for number, (sampler, base, spreads, squash) in enumerate(bases):
+        settings = {"sampler": (sampler, 1 + number % 10), "base": base, "output_scale": 0, "spreads": spreads}
+        if base == "mixture":
+            settings["components"] = (2, 4, 9)[number % 3]
+        yield base, settings | turn(number), ends(number, squash)
     for number, (std, activation, squash) in enumerate(gaussians):
         yield "gaussian", {"std": std, "activation": activation} | turn(number), ends(number, squash)
 

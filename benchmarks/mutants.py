@@ -58,6 +58,11 @@ mixture = File("src/flowrl/networks/mixture.py", ("tests/networks/test_mixture.p
 normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_normaliser.py",))
 fitted = File("samplers/flowrl_samplers/fitted.py", ("tests/samplers/test_fitted.py",))
 fitted_file = File("src/flowrl/config/fitted_file.py", ("tests/config/test_fitted_file.py",))
+PROGRAM = "tests/deployment/test_program.py::test_the_program_of_a_flow_to_a_mixture_evaluates_its_network_once"
+folding = File("src/flowrl/deployment/folding.py", (PROGRAM,))
+program = File("src/flowrl/deployment/program.py", (PROGRAM,))
+c_reader = File("src/flowrl/deployment/c_reader.py", ("tests/deployment/test_c_source.py",))
+contract = File("src/flowrl/deployment/contract.py", ("tests/deployment/test_contract.py",))
 singular_end = File("src/flowrl/deployment/singular_end.py", ("tests/deployment/test_singular_end.py",))
 FLOW_RATIOS = "tests/training/test_flow_ratios.py"
 COMPARISON = "tests/experiments/test_comparison.py"
@@ -231,7 +236,17 @@ MUTANTS = [
     gaussian.mutant("0.5 * z.square() + std.log()", "0.5 * z.square() - std.log()", "the density's normalisation has the wrong sign"),
     gaussian.mutant("2 * math.pi * math.e", "2 * math.pi", "the entropy lacks half a nat a dimension"),
     mixture.mutant("log_weights - 0.5 *", "log_weights + 0.5 *", "far components weigh more"),
-    mixture.mutant("std.square() * (t * t)", "std * (t * t)", "the spread of a component is not squared"),
+    mixture.mutant("squared * (t * t)", "std * (t * t)", "the spread of a component is not squared"),
+    mixture.mutant("squared * t - rest", "squared * t", "a component's velocity forgets the noise"),
+    mixture.mutant("away * scaled + variance.log()", "away * scaled", "wide components weigh too much"),
+    folding.mutant("offset=0.5 * np.log(precision)", "offset=np.log(precision)", "an export weighs narrow components too much"),
+    folding.mutant("slope=(node.t * std**2", "slope=(node.t * std", "an export's component has another velocity"),
+    program.mutant("outputs // self.flow.components - 1", "outputs // self.flow.components", "a mixture's logits count as an action"),
+    program.mutant("x[:, None] - node.t * means", "x[:, None] - means", "an export's components do not move in time"),
+    c_reader.mutant("if numbers.size != c_source.padded(outputs) * inputs:", "if False:", "a C file with too few weights is compiled"),
+    c_reader.mutant(' or size["MEMORY"] < 1', "", "a C file that divides by zero is compiled"),
+    contract.mutant("1 - self.left_out, method", "1 - 2 * self.left_out, method", "twice as many rows are left out"),
+    contract.mutant("largest(errors) <= between", "True", "what is left out may be anything"),
     mixture.mutant("centres - centres.mean(dim=0)", "0 * centres", "all components begin equal"),
     mixture.mutant("logits.log_softmax(dim=-1)", "logits", "the weights do not add up to 1"),
     gaussian.mutant('requires_grad=settings.std != "fixed"', "requires_grad=True", "a fixed spread learns"),

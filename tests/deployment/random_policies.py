@@ -37,9 +37,11 @@ def flow(
     masked: bool = False,
     normalise: bool = True,
     seed: int = 0,
+    spreads: tuple[float, float] = (-1, 1),
     **settings: Any,
 ) -> FlowPolicy:
-    """A flow policy; `sampler` is a name with steps, or a sampler."""
+    """A flow policy; `sampler` is a name with steps, or a sampler. `spreads` are bounds of a base's parameter: std 0.31
+    to 1.31, and 0.05 to 0.31 for -3 to -1."""
     torch.manual_seed(seed)
     chosen = FlowPolicySettings(**{"hidden": (16, 16), "output_scale": 1.0, **settings})
     visible = torch.arange(observation) % 3 != 0 if masked else None
@@ -49,7 +51,7 @@ def flow(
     if network.base is not None:  # it begins near zero, with one spread
         last = network.base.layers.linears[-1]
         torch.nn.init.uniform_(last.weight, -(last.in_features**-0.5), last.in_features**-0.5)
-        torch.nn.init.uniform_(network.base.spread, -1, 1)
+        torch.nn.init.uniform_(network.base.spread, *spreads)
     made = registry.make(sampler[0], {"steps": sampler[1]}) if isinstance(sampler, tuple) else sampler
     noise: Any = GivenNoise()
     return FlowPolicy(network, normaliser(observation, enabled=normalise), noise, chosen, made, training=False)

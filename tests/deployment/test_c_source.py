@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,23 @@ def test_a_missing_noise_is_zeros_or_the_fixed_draw(tmp_path: Path, euler: Progr
     fixed(obs, None, one)
     plain(obs, np.repeat(draw, 5, axis=0), other)
     assert np.array_equal(one, other)
+
+
+@needs_compiler
+@pytest.mark.parametrize("at", ["mean", "logit", "noise"])
+def test_a_mixture_that_is_not_finite_is_told(at: str, tmp_path: Path) -> None:
+    """The exponential clamps NaN, and noise of 1e30 makes all components infinitely unlikely."""
+    program = fold(random_policies.flow(7, 3, base="mixture", output_scale=0))
+    *hidden, (weights, bias) = program.layers
+    if at != "noise":
+        bias = bias.copy()
+        bias[4 if at == "mean" else -1] = np.inf  # written as the largest number, whose square or double is infinite
+    program = replace(program, layers=(*hidden, (weights, bias)))
+    obs, noise = random_policies.inputs(7, 3, rows=4)
+    act = c_programs.library(tmp_path, program)
+    actions = np.zeros((4, 3), np.float32)
+    assert not act(obs, noise * np.float32(1e30 if at == "noise" else 1), actions)
+    assert np.isnan(actions).all()
 
 
 @needs_compiler
@@ -290,6 +308,44 @@ def test_a_c_file_with_anything_but_its_numbers_is_refused(old: str, new: str, e
 )
 def test_a_c_file_of_a_mixture_with_other_sizes_is_refused(old: str, new: str) -> None:
     refuses(fold(random_policies.flow(base="mixture", output_scale=0)), old, new)
+
+
+@pytest.mark.parametrize("settings", [{}, {"base": "mixture", "components": 9, "output_scale": 0}])
+@pytest.mark.parametrize("cut", ["observation_weights", "bias", "w_0", "b_0", "last_weights", "last_bias"])
+def test_a_c_file_whose_arrays_are_all_too_short_is_refused(cut: str, settings: dict[str, Any]) -> None:
+    """Written from a program with cut arrays, so that its text fits itself, but not the sizes of the layers."""
+    program = fold(random_policies.flow(7, 3, hidden=(40, 64), **settings))
+    (w_0, b_0), (last, last_bias) = program.layers
+    outputs = len(last)
+    if cut == "observation_weights":
+        program = replace(program, observation_weights=program.observation_weights[:32])
+    elif cut == "w_0":
+        program = replace(program, layers=((w_0[:32], b_0), (last, last_bias)))
+    source = c_source.source(program, NoiseChoice())
+    if cut in ("bias", "b_0", "last_weights", "last_bias"):
+        name = {"bias": "first_bias"}.get(cut, cut)
+        found = re.search(rf"static const float {name}\[(\d+)\] = \{{\n([^}}]*)\}};", source)
+        assert found is not None
+        numbers = found[2].replace("\n", " ").split(", ")[:-1]
+        tile = 32 * (64 if cut == "last_weights" else 1)
+        fewer = numbers[:tile] if len(numbers) > tile else numbers[:outputs]
+        text = "\n".join(c_source.array(name, np.array([float(each.rstrip("f,")) for each in fewer])))
+        source = source.replace(found[0], text)
+    with pytest.raises(CheckpointError, match=r"policy.c is not as this version of flowrl writes it"):
+        c_reader.read(source, "flowrl", "policy.c")
+
+
+@pytest.mark.parametrize("settings", [{}, {"base": "mixture", "output_scale": 0}])
+def test_a_c_file_whose_plan_keeps_no_velocity_is_refused(settings: dict[str, Any]) -> None:
+    """It would divide by zero."""
+    program = fold(random_policies.flow(7, 3, **settings))
+    assert program.flow is not None
+    nodes = tuple(node._replace(weights=()) for node in program.flow.nodes)
+    none = replace(program, flow=replace(program.flow, nodes=nodes))  # type: ignore[type-var, arg-type]
+    source = c_source.source(none, NoiseChoice())
+    assert "#define MEMORY 0" in source
+    with pytest.raises(CheckpointError, match=r"policy.c is not as this version of flowrl writes it"):
+        c_reader.read(source, "flowrl", "policy.c")
 
 
 # --- the cache

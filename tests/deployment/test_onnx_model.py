@@ -59,9 +59,11 @@ def test_the_onnx_file_of_a_gaussian_policy_is_exact(std: str) -> None:
     assert np.abs(found - made.evaluate(obs, noise)).max() < 2e-6
 
 
-def test_zero_and_fixed_noise_have_one_input_as_loaders_expect() -> None:
-    made = program(CASES[1])
-    obs, noise = random_policies.inputs(5, 3, 7)
+@pytest.mark.parametrize("settings", [CASES[1], CASES[-2]])
+def test_zero_and_fixed_noise_have_one_input_as_loaders_expect(settings: dict[str, Any]) -> None:
+    made = program(settings)
+    size = made.observation_size
+    obs, noise = random_policies.inputs(size, 3, 7)
     draw = noise[0]
     for choice, expected in [
         (NoiseChoice("zero", 0.0), made.evaluate(obs, 0 * noise)),
@@ -70,7 +72,7 @@ def test_zero_and_fixed_noise_have_one_input_as_loaders_expect() -> None:
         found = session(made, choice, draw)
         assert [each.name for each in found._session.get_inputs()] == ["obs"]
         assert [each.name for each in found._session.get_outputs()] == ["actions"]
-        assert found._session.get_inputs()[0].shape == ["batch", 5]
+        assert found._session.get_inputs()[0].shape == ["batch", size]
         assert np.abs(backends.actions_of(found, 3, given=False)(obs, noise) - expected).max() < 2e-5  # of 49
 
 

@@ -66,8 +66,11 @@ def _read(text: str) -> ReadSource:
     defines = dict(_DEFINE.findall(text))
     arrays = {name: _numbers(body) for name, body in _ARRAY.findall(text)}
     size = {key: int(defines[key]) for key in ("OBS", "ACT", "FIRST", "WIDEST", "OUTPUTS_PADDED", "NODES")}
-    stack = size["OBS"] + 2 * (size["FIRST"] + size["WIDEST"])
-    stack += size["OUTPUTS_PADDED"] * (1 + int(defines.get("MEMORY", 1))) + int(defines.get("COMPONENTS", 0))
+    size |= {"MEMORY": int(defines.get("MEMORY", 1)), "COMPONENTS": int(defines.get("COMPONENTS", 0))}
+    stack = size["OBS"] + size["FIRST"] + 2 * size["WIDEST"] + 3 * size["ACT"] + size["COMPONENTS"]
+    stack += (2 + size["MEMORY"]) * size["OUTPUTS_PADDED"]
+    if min(size.values()) < 0 or size["MEMORY"] < 1:
+        raise ValueError("a size is negative, or the plan keeps no velocity")
     if not 0 < stack < MOST_STACK_NUMBERS or defines["ACTIVATION"].lower() not in ACTIVATIONS:
         raise ValueError("the sizes are out of range")
     spread = arrays["spread"] if "STATE_DEPENDENT" in defines else None
@@ -82,7 +85,7 @@ def _read(text: str) -> ReadSource:
         scale=arrays["scale"],
         limit=_float(defines, "INPUT_LIMIT"),
         observation_weights=_untiled(arrays["observation_weights"], first, size["OBS"]),
-        bias=arrays["first_bias"][:first],
+        bias=_unfilled(arrays["first_bias"], first),
         layers=layers,
         activation=defines["ACTIVATION"].lower(),
         flow=mixture or (_flow(defines, arrays, first, size["ACT"]) if size["NODES"] else None),
@@ -112,11 +115,11 @@ def _layers(defines: dict[str, str], arrays: dict[str, Array], outputs: int) -> 
     calls = re.findall(r"L\(\w+, \w+, \w, \w, (\d+), \d+\)", defines["HIDDEN_LAYERS"])
     widths = [*map(int, calls), int(defines["LAST_INPUTS"])]
     layers = [
-        (_untiled(arrays[f"w_{k}"], widths[k + 1], widths[k]), arrays[f"b_{k}"][: widths[k + 1]])
+        (_untiled(arrays[f"w_{k}"], widths[k + 1], widths[k]), _unfilled(arrays[f"b_{k}"], widths[k + 1]))
         for k in range(len(calls))
     ]
     last = _untiled(arrays["last_weights"], outputs, widths[-1])
-    return widths, (*layers, (last, arrays["last_bias"][:outputs]))
+    return widths, (*layers, (last, _unfilled(arrays["last_bias"], outputs)))
 
 
 def _flow(defines: dict[str, str], arrays: dict[str, Array], first: int, action: int) -> FlowPart:
@@ -158,9 +161,18 @@ def _bounds(defines: dict[str, str], arrays: dict[str, Array]) -> Bounds | None:
 
 
 def _untiled(numbers: Array, outputs: int, inputs: int) -> Array:
-    """Return the weights (outputs, inputs) of tiles."""
+    """Return the weights (outputs, inputs) of tiles; raises ValueError unless there are as many as they need."""
+    if numbers.size != c_source.padded(outputs) * inputs:
+        raise ValueError("there are too few or too many weights")
     tiles = numbers.reshape(-1, inputs, c_source.TILE)
     return tiles.transpose(0, 2, 1).reshape(-1, inputs)[:outputs]
+
+
+def _unfilled(numbers: Array, count: int) -> Array:
+    """Return the first `count` numbers; raises ValueError unless the others fill them up to whole tiles."""
+    if numbers.size != c_source.padded(count):
+        raise ValueError("there are too few or too many numbers")
+    return numbers[:count]
 
 
 def _float(defines: dict[str, str], key: str) -> float | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flowrl.contracts.errors import UsageError
 from flowrl.deployment.noise_choice import NoiseChoice
-from flowrl.deployment.program import Array, FlowPart, MixturePart, Program
+from flowrl.deployment.program import Array, FlowPart, MixturePart, Program, memory
 
 TILE = 32
 PREFIX = "flowrl"
@@ -66,9 +66,9 @@ def test_source(
         "#ifndef TOLERANCE",
         f"#define TOLERANCE {tolerance:.6g}",
         "#endif",
-        *_array("observations", obs),
-        *_array("noises", noise),
-        *_array("actions", actions),
+        *array("observations", obs),
+        *array("noises", noise),
+        *array("actions", actions),
     ]
     return renamed(template(TEST).replace("/* @vectors@ */", "\n".join(lines)), name)
 
@@ -102,9 +102,9 @@ def _numbers(program: Program, noise: NoiseChoice, fixed: Array | None) -> Itera
     widths = program.hidden
     yield f"#define OBS {program.observation_size}"
     yield f"#define ACT {program.action_size}"
-    yield f"#define OUTPUTS_PADDED {_padded(outputs)}"
-    yield f"#define FIRST {_padded(widths[0])}"
-    yield f"#define WIDEST {max(map(_padded, widths))}"
+    yield f"#define OUTPUTS_PADDED {padded(outputs)}"
+    yield f"#define FIRST {padded(widths[0])}"
+    yield f"#define WIDEST {max(map(padded, widths))}"
     yield f"#define ACTIVATION {program.activation.upper()}"
     yield f"#define NOISE_SCALE {_number(program.noise_scale)}"
     if program.limit is not None:
@@ -113,13 +113,13 @@ def _numbers(program: Program, noise: NoiseChoice, fixed: Array | None) -> Itera
         yield f"#define ACTION_LIMIT {_number(program.action_limit)}"
     if noise.mode == "fixed" and fixed is not None:
         yield "#define DEFAULT_NOISE(k) fixed_noise[k]"
-        yield from _array("fixed_noise", fixed)
+        yield from array("fixed_noise", fixed)
     else:
         yield "#define DEFAULT_NOISE(k) 0.0f"
-    yield from _array("shift", program.shift)
-    yield from _array("scale", program.scale)
-    yield from _array("observation_weights", tiles(program.observation_weights))
-    yield from _array("first_bias", _filled(program.bias))
+    yield from array("shift", program.shift)
+    yield from array("scale", program.scale)
+    yield from array("observation_weights", tiles(program.observation_weights))
+    yield from array("first_bias", _filled(program.bias))
     yield from _layers(program)
     if program.flow is None:
         yield from _gaussian(program)
@@ -127,9 +127,9 @@ def _numbers(program: Program, noise: NoiseChoice, fixed: Array | None) -> Itera
         yield from _plan(program.flow)
     if program.bounds is not None:
         yield f"#define SQUASH_{program.bounds.squash.upper()}"
-        yield from _array("bounded", program.bounds.bounded)
+        yield from array("bounded", program.bounds.bounded)
         for field in ("centre", "half", "low", "high"):
-            yield from _array(field, getattr(program.bounds, field))
+            yield from array(field, getattr(program.bounds, field))
 
 
 def _layers(program: Program) -> Iterator[str]:
@@ -138,69 +138,70 @@ def _layers(program: Program) -> Iterator[str]:
     calls = []
     for number, (inputs, outputs) in enumerate(pairwise(program.hidden)):
         weights, bias = hidden[number]
-        yield from _array(f"w_{number}", tiles(weights))
-        yield from _array(f"b_{number}", _filled(bias))
+        yield from array(f"w_{number}", tiles(weights))
+        yield from array(f"b_{number}", _filled(bias))
         there, back = ("a", "b") if number % 2 == 0 else ("b", "a")
-        calls.append(f"L(w_{number}, b_{number}, {there}, {back}, {inputs}, {_padded(outputs)})")
+        calls.append(f"L(w_{number}, b_{number}, {there}, {back}, {inputs}, {padded(outputs)})")
     yield f"#define HIDDEN_LAYERS(L) {' '.join(calls)}"
     yield f"#define LAST_INPUT {'b' if len(hidden) % 2 else 'a'}"
     yield f"#define LAST_INPUTS {program.hidden[-1]}"
-    yield from _array("last_weights", tiles(last))
-    yield from _array("last_bias", _filled(last_bias))
+    yield from array("last_weights", tiles(last))
+    yield from array("last_bias", _filled(last_bias))
 
 
 def _plan(flow: FlowPart | MixturePart) -> Iterator[str]:
     nodes = flow.nodes
     yield f"#define NODES {len(nodes)}"
-    yield f"#define MEMORY {flow.memory}"
+    yield f"#define MEMORY {memory(nodes)}"
     yield from _mixture(flow) if isinstance(flow, MixturePart) else _flow(flow)
-    yield from _array("step_weights", np.array([node.weights for node in nodes]))
-    yield from _array("ends_step", np.array([node.ends_step for node in nodes]))
+    yield from array("step_weights", np.array([node.weights for node in nodes]))
+    yield from array("ends_step", np.array([node.ends_step for node in nodes]))
 
 
 def _flow(flow: FlowPart) -> Iterator[str]:
     nodes = flow.nodes
-    yield from _array("point_weights", tiles(flow.point_weights))
-    yield from _array("time_shares", np.stack([_filled(node.time_share) for node in nodes]))
+    yield from array("point_weights", tiles(flow.point_weights))
+    yield from array("time_shares", np.stack([_filled(node.time_share) for node in nodes]))
     if any((node.of_output, node.of_point) != (1.0, 0.0) for node in nodes):
         yield "#define CONVERTS 1"
-        yield from _array("of_output", np.array([node.of_output for node in nodes]))
-        yield from _array("of_point", np.array([node.of_point for node in nodes]))
+        yield from array("of_output", np.array([node.of_output for node in nodes]))
+        yield from array("of_point", np.array([node.of_point for node in nodes]))
 
 
 def _mixture(flow: MixturePart) -> Iterator[str]:
     yield f"#define COMPONENTS {flow.components}"
-    yield from _array("times", np.array(flow.times))
+    yield from array("times", np.array([node.t for node in flow.nodes]))
     for field in ("precision", "slope", "offset"):
-        yield from _array(field, np.stack([getattr(node, field) for node in flow.nodes]))
+        yield from array(field, np.stack([getattr(node, field) for node in flow.nodes]))
 
 
 def _gaussian(program: Program) -> Iterator[str]:
     yield "#define NODES 0"
     if program.spread is not None:
         yield "#define STATE_DEPENDENT 1"
-        yield from _array("spread", program.spread)
+        yield from array("spread", program.spread)
     elif program.std is not None:
-        yield from _array("deviation", program.std)
+        yield from array("deviation", program.std)
 
 
 def tiles(weights: Array) -> Array:
     """Lay out weights (outputs, inputs) as tiles (outputs / 32, inputs, 32), with zeros for missing outputs."""
     outputs, inputs = weights.shape
-    filled = np.zeros((_padded(outputs), inputs))
+    filled = np.zeros((padded(outputs), inputs))
     filled[:outputs] = weights
     return filled.reshape(-1, TILE, inputs).transpose(0, 2, 1)
 
 
 def _filled(vector: Array) -> Array:
-    return np.concatenate([vector, np.zeros(_padded(len(vector)) - len(vector))])
+    return np.concatenate([vector, np.zeros(padded(len(vector)) - len(vector))])
 
 
-def _padded(count: int) -> int:
+def padded(count: int) -> int:
+    """Round `count` up to whole tiles."""
     return -(-count // TILE) * TILE
 
 
-def _array(name: str, values: NDArray[np.generic]) -> Iterator[str]:
+def array(name: str, values: NDArray[np.generic]) -> Iterator[str]:
     """Yield a constant array: the shortest decimals that give each float32 back, or 0 and 1."""
     flags = values.dtype == np.bool_
     texts = [str(int(flag)) for flag in values.flat] if flags else _decimals(values)

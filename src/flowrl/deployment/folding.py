@@ -22,6 +22,7 @@ from flowrl.deployment.program import (
     Program,
     ProgramNode,
     carried,
+    memory,
 )
 from flowrl.networks.gaussian import GaussianActor, gaussian_velocity, to_std
 from flowrl.networks.mask import ObservationMask
@@ -76,37 +77,35 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
             )
         if isinstance(network.base, MixtureActor):
             return _fold_mixture(policy, network, network.base, bounds, noise_scale)
-        return _fold_base(policy, network, network.base, bounds, noise_scale)
+        return _fold_normal(policy, network, network.base, bounds, noise_scale)
     of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
     layers = _layers(network.layers)
     scale = network.settings.output_scale
     *hidden, (weights, last_bias) = layers
-    nodes = plans.read(policy.sampler, network, policy.sampler_name)
-    memory = max(len(node.weights) for node in nodes)
     return Program(
         **_normaliser(policy.normaliser),
         observation_weights=_masked(of_obs, network.mask),
         bias=_array(bias),
         layers=(*hidden, (weights * scale, last_bias * scale)),
         activation=network.settings.activation,
-        flow=FlowPart(_array(of_x), tuple(_node(network, node, memory) for node in nodes)),
+        flow=FlowPart(_array(of_x), tuple(_node(network, node) for node in _plan(policy))),
         noise_scale=noise_scale,
         action_limit=policy.action_limit,
         bounds=bounds,
     )
 
 
-def _fold_base(
+def _fold_normal(
     policy: FlowPolicy, network: FlowNetwork, base: GaussianActor, bounds: Bounds | None, noise_scale: float
 ) -> Program:
-    """Return the program of a flow to a Gaussian without further velocity.
+    """Return the program of a flow to a Gaussian, with `output_scale` 0.
 
     The velocity is linear in the mean and the point, and so is the end of the sampler's steps,
     of_mean · mean + of_noise · noise: a Gaussian policy of one evaluation.
     """
     first = base.layers.linears[0]
     _, std = base(torch.zeros(1, first.in_features, device=first.weight.device))
-    nodes = plans.read(policy.sampler, network, policy.sampler_name)
+    nodes = _plan(policy)
     zero, one = torch.zeros(base.action_size, dtype=torch.float64), torch.ones(base.action_size, dtype=torch.float64)
     spread = std[0].double().cpu()
 
@@ -133,7 +132,7 @@ def _fold_base(
 def _fold_mixture(
     policy: FlowPolicy, network: FlowNetwork, base: MixtureActor, bounds: Bounds | None, noise_scale: float
 ) -> Program:
-    """Return the program of a flow to a mixture of Gaussians without further velocity.
+    """Return the program of a flow to a mixture of Gaussians, with `output_scale` 0.
 
     The network is evaluated once; at each node the velocity is computed from what it gave.
     """
@@ -141,15 +140,13 @@ def _fold_mixture(
     *hidden, (weights, bias) = _layers(base.layers)
     centres = _array(base.centres).reshape(-1)
     std = _array(to_std(base.spread.double()))
-    nodes = plans.read(policy.sampler, network, policy.sampler_name)
-    memory = max(len(node.weights) for node in nodes)
     return Program(
         **_normaliser(policy.normaliser),
         observation_weights=_masked(first.weight.detach(), base.mask),
         bias=_array(first.bias),
         layers=(*hidden, (weights, bias + np.pad(centres, (0, len(bias) - len(centres))))),
         activation=_activation(base.layers),
-        flow=MixturePart(tuple(_mixture_node(std, node, memory) for node in nodes)),
+        flow=MixturePart(tuple(_mixture_node(std, node) for node in _plan(policy))),
         noise_scale=noise_scale,
         action_limit=policy.action_limit,
         bounds=bounds,
@@ -181,7 +178,14 @@ KINDS: tuple[tuple[type, Callable[[Any, Bounds | None, float], Program]], ...] =
 )
 
 
-def _node(network: FlowNetwork, node: PlanNode, memory: int) -> ProgramNode:
+def _plan(policy: FlowPolicy) -> list[PlanNode]:
+    """Return the nodes of the policy's sampler, all with as many weights."""
+    nodes = plans.read(policy.sampler, policy.field, policy.sampler_name)
+    kept = memory(nodes)
+    return [node._replace(weights=node.weights + (0.0,) * (kept - len(node.weights))) for node in nodes]
+
+
+def _node(network: FlowNetwork, node: PlanNode) -> ProgramNode:
     """Return the node with the constants of its time: the velocity is linear in the output and in the point."""
     one, zero = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     kind = network.settings.parameterisation
@@ -192,21 +196,21 @@ def _node(network: FlowNetwork, node: PlanNode, memory: int) -> ProgramNode:
         _array(weight @ features),
         float(to_velocity(one, zero, node.t, kind)),
         float(to_velocity(zero, one, node.t, kind)),
-        node.weights + (0.0,) * (memory - len(node.weights)),
+        node.weights,
         node.ends_step,
     )
 
 
-def _mixture_node(std: Array, node: PlanNode, memory: int) -> MixtureNode:
+def _mixture_node(std: Array, node: PlanNode) -> MixtureNode:
     """Return the node with the constants of its time, for components with the spreads `std` (component, action)."""
     precision = 1 / ((node.t * std) ** 2 + (1 - node.t) ** 2)
     return MixtureNode(
-        node.t,
-        precision,
-        (node.t * std**2 - (1 - node.t)) * precision,
-        0.5 * np.log(precision).sum(axis=1),
-        node.weights + (0.0,) * (memory - len(node.weights)),
-        node.ends_step,
+        t=node.t,
+        precision=precision,
+        slope=(node.t * std**2 - (1 - node.t)) * precision,
+        offset=0.5 * np.log(precision).sum(axis=1),
+        weights=node.weights,
+        ends_step=node.ends_step,
     )
 
 

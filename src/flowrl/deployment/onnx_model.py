@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from flowrl.contracts.errors import MissingDependency
 from flowrl.contracts.installing import reinstall
 from flowrl.deployment.noise_choice import NoiseChoice
-from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, MixturePart, Program, ProgramNode
+from flowrl.deployment.program import SMALLEST_STD, Array, Bounds, FlowPart, MixturePart, Program, ProgramNode, memory
 
 OPSET, IR_VERSION = 17, 8
 FILE = "policy.onnx"
@@ -117,10 +117,11 @@ class GraphBuilder:
         self._nodes.append(self._onnx.helper.make_node(operation, list(inputs), [output], **attributes))
         return output
 
-    def split(self, x: str, sizes: str, axis: int) -> tuple[str, str]:
-        """Add a split into two parts, whose `sizes` are a constant."""
+    def split(self, x: str, sizes: list[int]) -> tuple[str, str]:
+        """Add a split of the rows' numbers into two parts of these `sizes`."""
         outputs = f"v{len(self._nodes)}_first", f"v{len(self._nodes)}_second"
-        self._nodes.append(self._onnx.helper.make_node("Split", [x, sizes], outputs, axis=axis))
+        inputs = [x, self.whole(f"sizes_{len(self._nodes)}", sizes)]
+        self._nodes.append(self._onnx.helper.make_node("Split", inputs, outputs, axis=1))
         return outputs
 
     def clip(self, x: str, limit: float) -> str:
@@ -172,7 +173,7 @@ def _flow(graph: GraphBuilder, program: Program, flow: FlowPart, share: str, x: 
     for number, node in enumerate(flow.nodes):
         time_share = graph.constant(f"time_share_{number}", node.time_share)
         hidden = graph.add("Add", graph.add("Gemm", x, weights, time_share, transB=1), share)
-        if flow.memory == 1 and x == start:
+        if memory(flow.nodes) == 1 and x == start:
             x = _whole_step(graph, program, node, number, hidden, x)
             start = x if node.ends_step else start
             continue
@@ -201,9 +202,7 @@ def _next_point(
 def _mixture(graph: GraphBuilder, program: Program, flow: MixturePart, share: str, x: str) -> str:
     """Carry the points `x` through all nodes by the velocity to the mixture of Gaussians that the network gives."""
     components, size = flow.components, program.action_size
-    output = _after_first(graph, program, share)
-    split = graph.whole("means_and_logits", [components * size, components])
-    means, logits = graph.split(output, split, axis=1)
+    means, logits = graph.split(_after_first(graph, program, share), [components * size, components])
     means = graph.add("Reshape", means, graph.whole("by_component", [-1, components, size]))
     of_component, of_action = graph.whole("axis_of_component", [1]), graph.whole("axis_of_action", [2])
     start = x
@@ -212,10 +211,10 @@ def _mixture(graph: GraphBuilder, program: Program, flow: MixturePart, share: st
         centre = graph.add("Mul", means, graph.constant(f"time_{number}", node.t))
         away = graph.add("Sub", graph.add("Unsqueeze", x, of_component), centre)
         precision = graph.constant(f"half_precision_{number}", 0.5 * node.precision)
-        distance = graph.add("Mul", graph.add("Mul", away, away), precision)
-        distance = graph.add("ReduceSum", distance, of_action, keepdims=0)
-        offset = graph.add("Add", logits, graph.constant(f"offset_{number}", node.offset))
-        shares = graph.add("Softmax", graph.add("Sub", offset, distance), axis=1)
+        squares = graph.add("Mul", graph.add("Mul", away, away), precision)
+        distance = graph.add("ReduceSum", squares, of_action, keepdims=0)
+        prior = graph.add("Add", logits, graph.constant(f"offset_{number}", node.offset))
+        shares = graph.add("Softmax", graph.add("Sub", prior, distance), axis=1)
         of_each = graph.add("Add", means, graph.add("Mul", away, graph.constant(f"slope_{number}", node.slope)))
         weighted = graph.add("Mul", of_each, graph.add("Unsqueeze", shares, of_action))
         velocities.insert(0, graph.add("ReduceSum", weighted, of_component, keepdims=0))
@@ -244,9 +243,7 @@ def _gaussian(graph: GraphBuilder, program: Program, share: str, noise: str) -> 
     size = program.action_size
     if program.std is not None:
         return graph.add("Add", output, graph.add("Mul", noise, graph.constant("std", program.std)))
-    axis = graph.whole("axis", [1])
-    sides = [(graph.whole(f"from_{k}", [k * size]), graph.whole(f"to_{k}", [(k + 1) * size])) for k in range(2)]
-    mean, head = (graph.add("Slice", output, *side, axis) for side in sides)
+    mean, head = graph.split(output, [size, size])
     spread = program.spread if program.spread is not None else np.zeros(size)
     std = graph.add("Softplus", graph.add("Add", head, graph.constant("spread", spread)))
     std = graph.add("Add", std, graph.constant("smallest_std", SMALLEST_STD))

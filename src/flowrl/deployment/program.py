@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,17 @@ class Bounds:
         return np.clip(self.centre + self.half * np.where(self.bounded, squashed, action), self.low, self.high)
 
 
+class Node(Protocol):
+    """An evaluation of a velocity, and the terms that lead to the next point."""
+
+    @property
+    def t(self) -> float: ...
+    @property
+    def weights(self) -> tuple[float, ...]: ...  # by age: of this velocity, the one before, ...
+    @property
+    def ends_step(self) -> bool: ...  # the next point is where the next step starts
+
+
 class ProgramNode(NamedTuple):
     """An evaluation of the network, and the terms that lead to the next point.
 
@@ -54,24 +65,8 @@ class ProgramNode(NamedTuple):
     ends_step: bool  # whether the next point is where the next step starts
 
 
-class Carrying:
-    """What carries points: nodes in order."""
-
-    nodes: tuple[Any, ...]
-
-    @property
-    def memory(self) -> int:
-        """Count the last velocities that have to be kept."""
-        return len(self.nodes[0].weights)
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """List the time of each evaluation of the velocity, in order."""
-        return tuple(node.t for node in self.nodes)
-
-
 @dataclass(frozen=True, eq=False)
-class FlowPart(Carrying):
+class FlowPart:
     """What only a flow has: the share of the point in the first layer, and the nodes of the sampler's plan."""
 
     point_weights: Array  # (first, action)
@@ -87,16 +82,19 @@ class MixtureNode(NamedTuple):
 
     t: float
     precision: Array  # (component, action): 1 / (t² std² + (1 - t)²)
-    slope: Array  # (component, action)
+    slope: Array  # (component, action): (t std² - (1 - t)) precision
     offset: Array  # (component,): ½ Σ_d ln precision_d
     weights: tuple[float, ...]  # (memory,)
     ends_step: bool
 
 
 @dataclass(frozen=True, eq=False)
-class MixturePart(Carrying):
-    """What only a flow to a mixture of Gaussians has: the network gives means (component, action) and then logits
-    (component,), once per action; its spreads do not depend on the observation."""
+class MixturePart:
+    """What only a flow to a mixture of Gaussians has: the nodes of the sampler's plan.
+
+    The network gives means (component, action), then logits (component,), once per action. The spreads do not depend on
+    the observation.
+    """
 
     nodes: tuple[MixtureNode, ...]
 
@@ -166,14 +164,14 @@ class Program:
         if self.flow is None:
             action = self._gaussian(share, scaled)
         elif isinstance(self.flow, MixturePart):
-            action = carried(self.flow.nodes, self._to_mixture(self.flow, share), scaled)
+            action = carried(self.flow.nodes, self._mixture_velocity(self.flow, share), scaled)
         else:
-            action = carried(self.flow.nodes, self._to_output(self.flow, share), scaled)
+            action = carried(self.flow.nodes, self._network_velocity(self.flow, share), scaled)
         if self.action_limit is not None:
             action = np.clip(action, -self.action_limit, self.action_limit)
         return action if raw or self.bounds is None else self.bounds(action)
 
-    def _to_output(self, flow: FlowPart, share: Array) -> Callable[[ProgramNode, Array], Array]:
+    def _network_velocity(self, flow: FlowPart, share: Array) -> Callable[[ProgramNode, Array], Array]:
         """Return the velocity that the network computes, of a node and the points there."""
 
         def velocity(node: ProgramNode, x: Array) -> Array:
@@ -182,7 +180,7 @@ class Program:
 
         return velocity
 
-    def _to_mixture(self, flow: MixturePart, share: Array) -> Callable[[MixtureNode, Array], Array]:
+    def _mixture_velocity(self, flow: MixturePart, share: Array) -> Callable[[MixtureNode, Array], Array]:
         """Return the velocity to the mixture that the network computes, of a node and the points there."""
         means, logits = np.split(self._after_first(share), [flow.components * self.action_size], axis=1)
         means = means.reshape(len(means), flow.components, self.action_size)
@@ -211,13 +209,20 @@ class Program:
         return hidden
 
 
-def carried(nodes: Sequence[Any], velocity: Callable[[Any, Points], Points], x: Points) -> Points:
+def memory(nodes: Sequence[Node]) -> int:
+    """Count the last velocities that have to be kept."""
+    return max(len(node.weights) for node in nodes)
+
+
+def carried(nodes: Sequence[Node], velocity: Callable[[Any, Points], Points], x: Points) -> Points:
     """Carry the points `x` (..., action), arrays or tensors, through all `nodes` by `velocity`, a function of a node
     and of points."""
     start = x
     velocities: list[Points] = []
+    kept = memory(nodes)
     for node in nodes:
         velocities.insert(0, velocity(node, x))
+        del velocities[kept:]
         x = start + sum(weight * v for weight, v in zip(node.weights, velocities, strict=False))
         start = x if node.ends_step else start
     return x

@@ -182,7 +182,7 @@ def _c(
     draw = None if fixed is None else fixed.astype(np.float64)
     source = c_source.source(program, choice, draw, request.name, title(made))
     header = c_source.header(program, choice, request.name)
-    rows = slice(0, TEST_ROWS)
+    rows = vectors.usual()[:TEST_ROWS]
     noise = vectors.noise[rows]
     tolerance = vectors.tolerance + 1e-6 * max(1.0, vectors.largest_action)  # the actions are rounded, too
     test = c_source.test_source(vectors.obs[rows], noise, vectors.reference[rows], tolerance, request.name)
@@ -258,10 +258,10 @@ def _refuse_inexact(verification: Verification) -> None:
     if wrong := [each for each in verification.comparisons if not each.exact]:
         found = "; ".join(
             f"{each.name}: {each.error:.2g} from the float64 referee (allowed {each.tolerance:.2g}) and "
-            f"{each.distance:.2g} from the checkpoint"
+            f"{each.distance:.2g} from the checkpoint (allowed {each.farthest:.2g})"
             for each in wrong
         )
-        if verification.checkpoint_error > 5e-5 * max(1.0, verification.largest_action):
+        if verification.checkpoint_error > verification.comparisons[0].farthest:
             found += (
                 f". The checkpoint itself is off by {verification.checkpoint_error:.2g} in float32: its actions depend "
                 "on the last digits of the observations"
@@ -281,6 +281,8 @@ def _finish(export: Export, model: Any, request: ExportRequest) -> None:
         else {
             "rows": verification.rows,
             "max_abs_error": {each.name: each.error for each in verification.comparisons},
+            "left_out": verification.left_out,
+            "max_abs_error_of_all": {each.name: each.largest for each in verification.comparisons},
             "max_distance_to_checkpoint": {each.name: each.distance for each in verification.comparisons},
             "checkpoint_vs_float64": verification.checkpoint_error,
             "tolerance": verification.comparisons[0].tolerance,
@@ -310,11 +312,14 @@ def lines(export: Export, out: Path) -> Sequence[tuple[str, str]]:
     if export.verification is None:
         found.append(("verified", "no"))
     else:
-        found += [
-            (each.name, f"max error {each.error:.2g} of the float64 referee, {each.distance:.2g} of the checkpoint")
-            for each in export.verification.comparisons
-        ]
         own = export.verification
+        for each in own.comparisons:
+            text = f"max error {each.error:.2g} of the float64 referee, {each.distance:.2g} of the checkpoint"
+            if own.left_out:
+                text += (
+                    f", in all but {own.left_out:.0%} of the rows; {each.largest:.2g} in those between two Gaussians"
+                )
+            found.append((each.name, text))
         found.append(
             ("allowed", f"{own.comparisons[0].tolerance:.2g}; the checkpoint's own error is {own.checkpoint_error:.2g}")
         )

@@ -64,7 +64,7 @@ def described(made: Deployable, program: Program, choice: NoiseChoice) -> dict[s
             "name": None if sampler is None else config.sampler.name,
             "steps": getattr(sampler, "steps", None),
             "nfe": program.nfe,
-            "times": list(program.flow.times) if program.flow else None,
+            "times": [node.t for node in program.flow.nodes] if program.flow else None,
             "of_training": config.sampler == made.opened.config.sampler if sampler is not None else None,
         },
         "network": {

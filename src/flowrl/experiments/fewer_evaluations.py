@@ -41,6 +41,13 @@ ENVS, SNAPSHOTS, EVERY = 64, 40, 10  # environments that are played, and how oft
 FAR = 0.1  # of the actions' spread: as far as Euler's method with few steps
 HELD_OUT = 512  # observations that the result is measured on
 EXACT = ("dopri5", {"rtol": 1e-7, "atol": 1e-7, "max_nfe": 100_000})
+FIT, DISTIL = "to fit a sampler to", "to distil"
+ONE_STEP = "An export of it computes all steps at once"
+# What is done instead, by the kind of a base that is alone: nothing is gained by fitting or distilling it.
+NOTHING_TO_GAIN: dict[str, dict[type, str]] = {
+    FIT: {GaussianActor: ONE_STEP},
+    DISTIL: {GaussianActor: ONE_STEP, MixtureActor: "`flowrl fit-sampler` makes its steps fewer"},
+}
 COMPARED = (("euler", 1), ("ab2", 1))  # (sampler, evaluations per step)
 COLUMNS = ["actions by", "NFE", "endpoint error", "spread over noise"]
 
@@ -104,8 +111,8 @@ def teacher(
 ) -> Teacher:
     """Open the checkpoint at `path` and collect what its policy sees and does, on the CPU.
 
-    `asked` may change its environment. Raises UsageError for a policy without a flow, from which nothing can be fitted
-    or distilled (`what`).
+    `asked` may change its environment. Raises UsageError for a policy without a flow, or to a base alone, where nothing
+    can be gained (`what`).
     """
     asked = asked or EvalRequest()
     opened = evaluate.open_checkpoint(path)
@@ -114,6 +121,8 @@ def teacher(
     changes = (*asked.overrides, "device=cpu")
     loaded = evaluate.load(opened, EvalRequest(noise="random", seed=seed, overrides=changes, env=asked.env), keys)
     field, own = loaded.policy.field, loaded.policy.sampler
+    if isinstance(field, FlowNetwork):
+        _refuse_alone(opened.path, field, what)
     if not isinstance(field, FlowNetwork) or own is None:
         raise UsageError(
             f"{opened.path} holds a {kind} policy, which computes its action in one evaluation of its network: there "
@@ -130,13 +139,13 @@ def teacher(
     return Teacher(opened, loaded, field, integrate, name, own_name, seen, found)
 
 
-def _refuse_alone(taught: Teacher, kinds: tuple[type, ...], what: str) -> None:
-    """Raise UsageError for a flow to a base of one of `kinds` alone."""
-    if taught.field.is_base_alone and isinstance(taught.field.base, kinds):
+def _refuse_alone(path: Path, field: FlowNetwork, what: str) -> None:
+    """Raise UsageError for a flow to a base alone from which nothing can be gained in this way."""
+    kind = type(field.base)
+    if field.is_base_alone and kind in NOTHING_TO_GAIN.get(what, {}):
         raise UsageError(
-            f"{taught.opened.path} holds a flow of policy.base: {taught.field.settings.base} alone, whose network is "
-            f"evaluated once per action for any number of steps: there is nothing {what}. Take as many steps as you "
-            "like, or train one with base: none."
+            f"{path} holds a flow of policy.base: {field.settings.base} alone, whose network is evaluated once per "
+            f"action: there is nothing {what}. {NOTHING_TO_GAIN[what][kind]}, or train one with base: none."
         )
 
 
@@ -186,6 +195,7 @@ class FewerResult:
     own: str  # the sampler of the training
     own_nfe: float
     code: list[str]  # what a command line names so that the run's own code may be run
+    can_be_distilled: bool
 
     def document(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
@@ -198,7 +208,8 @@ class FewerResult:
         nearest = min(others, key=lambda row: row.endpoint_error)
         advice = ""
         if result.endpoint_error > FAR:
-            advice = " That is far: take more evaluations, or distil the policy (flowrl distil)."
+            other = ", or distil the policy (flowrl distil)" if self.can_be_distilled else ""
+            advice = f" That is far: take more evaluations{other}."
         plural = "s" if self.nfe > 1 else ""
         return (
             f"{result.name} takes {self.nfe} evaluation{plural} per action instead of {self.own_nfe:g} and ends "
@@ -220,14 +231,13 @@ def fit_sampler(
     """Fit a sampler with `nfe` evaluations to the flow of a checkpoint, and write its file.
 
     `progress` is called with what is done and the share of it. Raises UsageError for a policy without a flow,
-    StorageError for a file that cannot be written.
+    or with one from which nothing can be gained, StorageError for a file that cannot be written.
     """
     out = out or checkpoint.find(path).with_name(f"fitted-{nfe}.yaml")
     files.check_suffix(out, "--out", "fitted samplers", (".yaml", ".yml"))
     _check_replaceable(out, fitted_file.is_fitted, "the file of a fitted sampler")
     progress("collecting observations", 0.0)
-    taught = teacher(path, target, observations, seed, "to fit a sampler to")
-    _refuse_alone(taught, (GaussianActor,), "to fit a sampler to")
+    taught = teacher(path, target, observations, seed, FIT)
     found = endpoints.examples(taught.seen, taught.field.action_size, taught.target, seed)
     numbers = fitting.fit(
         taught.field,
@@ -248,8 +258,7 @@ def fit_sampler(
         endpoint_error=round(row.endpoint_error, 6),
     )
     files.write_text(out, fitted_file.text(content))
-    rows = [row, *taught.compared(nfe)]
-    return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe, taught.code)
+    return _result(out, nfe, taught, row)
 
 
 def distil(
@@ -266,7 +275,7 @@ def distil(
 
     The checkpoint acts with Euler's method in `nfe` steps and can be evaluated, exported and begun from, but not
     resumed. `progress` is called with what is done and the share of it. Raises UsageError for a policy without a flow,
-    StorageError for a file that cannot be written.
+    or with one from which nothing can be gained, StorageError for a file that cannot be written.
     """
     out = out or checkpoint.find(path).with_name(f"distilled-{nfe}.pt")
     files.check_suffix(out, "--out", "checkpoints", (".pt",))
@@ -277,8 +286,7 @@ def distil(
         )
     _check_replaceable(out, _is_distilled, "a distilled checkpoint")
     progress("collecting observations", 0.0)
-    taught = teacher(path, target, observations, seed, "to distil")
-    _refuse_alone(taught, (GaussianActor, MixtureActor), "to distil")
+    taught = teacher(path, target, observations, seed, DISTIL)
     opened = taught.opened
     euler = registry.make("euler", {"steps": nfe})
     student = distilling.distil(
@@ -292,8 +300,15 @@ def distil(
     )
     row = taught.row(f"distilled {nfe}", euler, student)
     checkpoint.save(out, _with_network(opened, student, nfe, taught.target_name))
+    return _result(out, nfe, taught, row)
+
+
+def _result(out: Path, nfe: int, taught: Teacher, row: EndpointRow) -> FewerResult:
     rows = [row, *taught.compared(nfe)]
-    return FewerResult(str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe, taught.code)
+    can_be_distilled = not taught.field.is_base_alone
+    return FewerResult(
+        str(out), nfe, taught.target_name, rows, taught.own_name, rows[1].nfe, taught.code, can_be_distilled
+    )
 
 
 def _check_replaceable(out: Path, is_own: Callable[[Path], bool], what: str) -> None:

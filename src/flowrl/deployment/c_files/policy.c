@@ -144,7 +144,8 @@ static inline float log_ratio_(float z)
 static inline void mixture_(const float *of_network, int node, const float *x, float *v)
 {
     const float *p = precision + node * COMPONENTS * ACT, *s = slope + node * COMPONENTS * ACT;
-    float share[COMPONENTS], largest, total = 0.0f;
+    const float *logit = of_network + COMPONENTS * ACT;
+    float weight[COMPONENTS], largest, total = 0.0f;
     int c, k;
     for (c = 0; c < COMPONENTS; c++) {
         float distance = 0.0f;
@@ -152,27 +153,27 @@ static inline void mixture_(const float *of_network, int node, const float *x, f
             const float away = x[k] - times[node] * of_network[c * ACT + k];
             distance += away * away * p[c * ACT + k];
         }
-        share[c] = of_network[COMPONENTS * ACT + c] + offset[node * COMPONENTS + c] - 0.5f * distance;
+        weight[c] = logit[c] + offset[node * COMPONENTS + c] - 0.5f * distance;
     }
-    largest = share[0];
+    largest = weight[0];
     for (c = 1; c < COMPONENTS; c++) {
-        largest = share[c] > largest ? share[c] : largest;
+        largest = weight[c] > largest ? weight[c] : largest;
     }
     for (c = 0; c < COMPONENTS; c++) {
-        share[c] -= largest;
+        weight[c] -= largest;
     }
-    exp_(share, share, COMPONENTS);
+    exp_(weight, weight, COMPONENTS);
     for (c = 0; c < COMPONENTS; c++) {
-        total += share[c];
+        total += weight[c];
     }
     for (k = 0; k < ACT; k++) {
         v[k] = 0.0f;
     }
     for (c = 0; c < COMPONENTS; c++) {
-        const float weight = share[c] / total + 0.0f * of_network[COMPONENTS * ACT + c]; /* keeps NaN */
+        const float share_of_c = weight[c] / total + 0.0f * (logit[c] + largest); /* NaN and infinity stay bad */
         for (k = 0; k < ACT; k++) {
             const float mean = of_network[c * ACT + k];
-            v[k] += weight * (mean + s[c * ACT + k] * (x[k] - times[node] * mean));
+            v[k] += share_of_c * (mean + s[c * ACT + k] * (x[k] - times[node] * mean));
         }
     }
 }

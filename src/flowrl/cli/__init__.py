@@ -61,7 +61,7 @@ EXAMPLES = {
     "export": "flowrl export runs/cheetah-fpo-seed0 --sampler ab2:6 -o export",
     "bench-latency": "flowrl bench-latency runs/cheetah-fpo-seed0 --steps 1,4,10",
     "fit-sampler": "flowrl fit-sampler runs/cheetah-fpo-seed0 --nfe 4",
-    "distil": "flowrl distil runs/cheetah-fpo-seed0 --nfe 1",
+    "distil": "flowrl distil runs/gridworld-fpo-seed0 --nfe 1",
     "envs": "flowrl envs my_env.py:Reach --check",
     "new": "flowrl new my_robot.py --kind mujoco",
     "motions": "flowrl motions walk.bvh --video walk.mp4",

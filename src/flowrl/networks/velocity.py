@@ -44,7 +44,7 @@ class NetworkSettings(Settings):
     """A velocity that the network's is added to: none; normal, that of the flow to a Gaussian with a learned spread,
     whose mean another network of the same widths (with tanh) predicts from the observation; or mixture, to several
     Gaussians. What such a network learns from one probe holds at all times and points, so the likelihood keeps
-    following the CFM loss late in training. An export needs `output_scale` 0."""
+    following the CFM loss late in training. With a base, an export needs `output_scale` 0."""
     components: int = Field(COMPONENTS, ge=2, le=64)
     """Number of Gaussians of base mixture."""
     parameterisation: Parameterisation = "u"

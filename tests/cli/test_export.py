@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import flowrl
 from flowrl import cli
 from flowrl.contracts.installing import reinstall
 from flowrl.deployment import backends, c_compiler, onnx_model
@@ -68,6 +69,24 @@ def test_an_export_is_complete_and_exact(run: Path, tmp_path: Path, capsys: pyte
     assert (
         "flowrl_noise(&state, noise);" in readme and "Run tiny (ckpt.pt): fpo on flowrl/GridWorld-v0, seed 0" in readme
     )
+
+
+@needs_tools
+def test_a_flow_to_a_mixture_is_exported_with_one_evaluation_of_its_network(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    begin = ["train", str(run.parent / "small.yaml"), "--out", str(tmp_path), "--name", "mixed", "--json"]
+    assert cli.run([*begin, "--set", "policy.base=mixture", "--set", "policy.output_scale=0"]) == 0
+    document = exported(tmp_path / "mixed", tmp_path / "out", capsys)
+    assert (document["sampler"]["nfe"], document["sampler"]["times"]) == (1, [0, 0.5])
+    assert document["verified"]["left_out"] == 0.01
+    assert "1 network evaluation per action, 2 of the velocity" in (tmp_path / "out" / "README.md").read_text()
+    torch = flowrl.load(tmp_path / "mixed", backend="torch", noise="zero")
+    obs = np.random.default_rng(0).standard_normal((9, torch.observation_size)).astype(np.float32)
+    for backend in ("c", "onnx"):
+        loaded = flowrl.load(tmp_path / "out", backend=backend, noise="zero")
+        assert np.abs(loaded(obs) - torch(obs)).max() < 1e-5
 
 
 def test_files_of_an_earlier_export_do_not_stay(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

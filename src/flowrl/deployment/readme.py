@@ -26,8 +26,8 @@ def sampler_text(document: Document) -> str:
     """'euler:10 (that of the training), 10 network evaluations per action'"""
     sampler = document["sampler"]
     evaluations = f"{sampler['nfe']} network evaluation{'s' * (sampler['nfe'] > 1)} per action"
-    if (steps := len(sampler["times"] or ())) > sampler["nfe"]:
-        evaluations += f", {steps} of the velocity to the Gaussians that it gives"
+    if (velocities := len(sampler["times"] or ())) > sampler["nfe"]:
+        evaluations += f", {velocities} of the velocity to the Gaussians that it gives"
     if sampler["name"] is None:
         return f"none, a Gaussian policy: {evaluations}"
     steps = f":{sampler['steps']}" if sampler["steps"] else ""

@@ -40,7 +40,7 @@ class Bounds:
         return np.clip(self.centre + self.half * np.where(self.bounded, squashed, action), self.low, self.high)
 
 
-class Node(Protocol):
+class Evaluated(Protocol):
     """An evaluation of a velocity, and the terms that lead to the next point."""
 
     @property
@@ -209,12 +209,12 @@ class Program:
         return hidden
 
 
-def memory(nodes: Sequence[Node]) -> int:
+def memory(nodes: Sequence[Evaluated]) -> int:
     """Count the last velocities that have to be kept."""
     return max(len(node.weights) for node in nodes)
 
 
-def carried(nodes: Sequence[Node], velocity: Callable[[Any, Points], Points], x: Points) -> Points:
+def carried(nodes: Sequence[Evaluated], velocity: Callable[[Any, Points], Points], x: Points) -> Points:
     """Carry the points `x` (..., action), arrays or tensors, through all `nodes` by `velocity`, a function of a node
     and of points."""
     start = x

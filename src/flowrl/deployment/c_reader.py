@@ -74,7 +74,7 @@ def _read(text: str) -> ReadSource:
     if not 0 < stack < MOST_STACK_NUMBERS or defines["ACTIVATION"].lower() not in ACTIVATIONS:
         raise ValueError("the sizes are out of range")
     spread = arrays["spread"] if "STATE_DEPENDENT" in defines else None
-    mixture = _mixture(defines, arrays, size) if "COMPONENTS" in defines else None
+    mixture = _mixture(arrays, size) if "COMPONENTS" in defines else None
     outputs = size["ACT"] * (1 if spread is None else 2)
     if mixture is not None:
         outputs = mixture.components * (size["ACT"] + 1)
@@ -88,7 +88,7 @@ def _read(text: str) -> ReadSource:
         bias=_unfilled(arrays["first_bias"], first),
         layers=layers,
         activation=defines["ACTIVATION"].lower(),
-        flow=mixture or (_flow(defines, arrays, first, size["ACT"]) if size["NODES"] else None),
+        flow=mixture or (_flow(arrays, first, size) if size["NODES"] else None),
         std=arrays.get("deviation"),
         spread=spread,
         noise_scale=float(defines["NOISE_SCALE"].rstrip("f")),
@@ -122,34 +122,28 @@ def _layers(defines: dict[str, str], arrays: dict[str, Array], outputs: int) -> 
     return widths, (*layers, (last, _unfilled(arrays["last_bias"], outputs)))
 
 
-def _flow(defines: dict[str, str], arrays: dict[str, Array], first: int, action: int) -> FlowPart:
-    count = int(defines["NODES"])
-    shares = arrays["time_shares"].reshape(count, int(defines["FIRST"]))
-    weights = arrays["step_weights"].reshape(count, int(defines["MEMORY"]))
+def _flow(arrays: dict[str, Array], first: int, size: dict[str, int]) -> FlowPart:
+    count = size["NODES"]
+    shares = arrays["time_shares"].reshape(count, size["FIRST"])[:, :first]
     of_output, of_point = arrays.get("of_output", np.ones(count)), arrays.get("of_point", np.zeros(count))
-    nodes = [
-        ProgramNode(
-            0.0,
-            shares[k, :first],
-            float(of_output[k]),
-            float(of_point[k]),
-            tuple(weights[k].tolist()),
-            bool(arrays["ends_step"][k]),
-        )
-        for k in range(count)
-    ]
-    return FlowPart(_untiled(arrays["point_weights"], first, action), tuple(nodes))
+    rows = zip(shares, of_output.tolist(), of_point.tolist(), _terms(arrays, size), strict=True)
+    nodes = (ProgramNode(0.0, share, output, point, *terms) for share, output, point, terms in rows)
+    return FlowPart(_untiled(arrays["point_weights"], first, size["ACT"]), tuple(nodes))
 
 
-def _mixture(defines: dict[str, str], arrays: dict[str, Array], size: dict[str, int]) -> MixturePart:
-    count, components = size["NODES"], int(defines["COMPONENTS"])
-    weights = arrays["step_weights"].reshape(count, int(defines["MEMORY"]))
+def _mixture(arrays: dict[str, Array], size: dict[str, int]) -> MixturePart:
+    count, components = size["NODES"], size["COMPONENTS"]
     by_component = (count, components, size["ACT"])
     precision, slope = (arrays[name].reshape(by_component) for name in ("precision", "slope"))
     offset = arrays["offset"].reshape(count, components)
-    times, ends = arrays["times"].tolist(), arrays["ends_step"].astype(bool).tolist()
-    rows = zip(times, precision, slope, offset, map(tuple, weights.tolist()), ends, strict=True)
-    return MixturePart(tuple(MixtureNode(*row) for row in rows))
+    rows = zip(arrays["times"].tolist(), precision, slope, offset, _terms(arrays, size), strict=True)
+    return MixturePart(tuple(MixtureNode(t, p, s, o, *terms) for t, p, s, o, terms in rows))
+
+
+def _terms(arrays: dict[str, Array], size: dict[str, int]) -> list[tuple[tuple[float, ...], bool]]:
+    """Return the weights of each node, and whether it ends a step."""
+    weights = arrays["step_weights"].reshape(size["NODES"], size["MEMORY"]).tolist()
+    return list(zip(map(tuple, weights), arrays["ends_step"].astype(bool).tolist(), strict=True))
 
 
 def _bounds(defines: dict[str, str], arrays: dict[str, Array]) -> Bounds | None:

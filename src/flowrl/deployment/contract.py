@@ -123,6 +123,11 @@ def noise_rows(program: Program, choice: NoiseChoice, fixed: Numbers | None, row
     return np.random.default_rng(seed + 1).standard_normal((rows, program.action_size)).astype(np.float32)
 
 
+def vectors_of(program: Program, checkpoint: Actions, obs: Numbers, noise: Numbers) -> Vectors:
+    """Return the rows `obs` (rows, observation) and `noise` (rows, action), with what both make of them."""
+    return Vectors(obs, noise, program.evaluate(obs, noise), checkpoint(obs, noise), left_out(program))
+
+
 def left_out(program: Program) -> float:
     """Return the share of rows that the contract leaves out of its maxima for `program`."""
     return BETWEEN if isinstance(program.flow, MixturePart) else 0.0
@@ -137,7 +142,7 @@ def vectors(
     made = []
     for obs in (ordinary, extreme):
         noise = noise_rows(program, choice, fixed, len(obs))
-        made.append(Vectors(obs, noise, program.evaluate(obs, noise), checkpoint(obs, noise), left_out(program)))
+        made.append(vectors_of(program, checkpoint, obs, noise))
     return made[0], made[1]
 
 

@@ -76,8 +76,8 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
                 "export."
             )
         if isinstance(network.base, MixtureActor):
-            return _fold_mixture(policy, network, network.base, bounds, noise_scale)
-        return _fold_normal(policy, network, network.base, bounds, noise_scale)
+            return _fold_mixture(policy, network.base, bounds, noise_scale)
+        return _fold_normal(policy, network.base, bounds, noise_scale)
     of_obs, of_x, _, bias = (view.detach() for view in network.first_layer())
     layers = _layers(network.layers)
     scale = network.settings.output_scale
@@ -95,32 +95,25 @@ def fold_flow(policy: FlowPolicy, bounds: Bounds | None, noise_scale: float) -> 
     )
 
 
-def _fold_normal(
-    policy: FlowPolicy, network: FlowNetwork, base: GaussianActor, bounds: Bounds | None, noise_scale: float
-) -> Program:
+def _fold_normal(policy: FlowPolicy, base: GaussianActor, bounds: Bounds | None, noise_scale: float) -> Program:
     """Return the program of a flow to a Gaussian, with `output_scale` 0.
 
     The velocity is linear in the mean and the point, and so is the end of the sampler's steps,
     of_mean · mean + of_noise · noise: a Gaussian policy of one evaluation.
     """
-    first = base.layers.linears[0]
-    _, std = base(torch.zeros(1, first.in_features, device=first.weight.device))
     nodes = _plan(policy)
     zero, one = torch.zeros(base.action_size, dtype=torch.float64), torch.ones(base.action_size, dtype=torch.float64)
-    spread = std[0].double().cpu()
+    std = _std(base).double().cpu()
 
     def end(noise: Tensor, mean: Tensor) -> Tensor:
-        return carried(nodes, lambda node, x: gaussian_velocity(x, node.t, mean, spread), noise)
+        return carried(nodes, lambda node, x: gaussian_velocity(x, node.t, mean, std), noise)
 
     of_mean, of_noise = end(zero, one), end(one, zero)
     *hidden, (weights, bias) = _layers(base.layers)
     scale = _array(of_mean)
     return Program(
-        **_normaliser(policy.normaliser),
-        observation_weights=_masked(first.weight.detach(), base.mask),
-        bias=_array(first.bias),
+        **_before_layers(policy.normaliser, base),
         layers=(*hidden, (weights * scale[:, None], bias * scale)),
-        activation=_activation(base.layers),
         flow=None,
         std=_array(of_noise),
         noise_scale=noise_scale,
@@ -129,23 +122,17 @@ def _fold_normal(
     )
 
 
-def _fold_mixture(
-    policy: FlowPolicy, network: FlowNetwork, base: MixtureActor, bounds: Bounds | None, noise_scale: float
-) -> Program:
+def _fold_mixture(policy: FlowPolicy, base: MixtureActor, bounds: Bounds | None, noise_scale: float) -> Program:
     """Return the program of a flow to a mixture of Gaussians, with `output_scale` 0.
 
     The network is evaluated once; at each node the velocity is computed from what it gave.
     """
-    first = base.layers.linears[0]
     *hidden, (weights, bias) = _layers(base.layers)
     centres = _array(base.centres).reshape(-1)
     std = _array(to_std(base.spread.double()))
     return Program(
-        **_normaliser(policy.normaliser),
-        observation_weights=_masked(first.weight.detach(), base.mask),
-        bias=_array(first.bias),
+        **_before_layers(policy.normaliser, base),
         layers=(*hidden, (weights, bias + np.pad(centres, (0, len(bias) - len(centres))))),
-        activation=_activation(base.layers),
         flow=MixturePart(tuple(_mixture_node(std, node) for node in _plan(policy))),
         noise_scale=noise_scale,
         action_limit=policy.action_limit,
@@ -156,16 +143,11 @@ def _fold_mixture(
 def fold_gaussian(policy: GaussianPolicy, bounds: Bounds | None, noise_scale: float) -> Program:
     """Return the program of a Gaussian policy."""
     actor = policy.actor
-    first = actor.layers.linears[0]
-    _, std = actor(torch.zeros(1, first.in_features, device=first.weight.device))
     return Program(
-        **_normaliser(policy.normaliser),
-        observation_weights=_masked(first.weight.detach(), actor.mask),
-        bias=_array(first.bias),
+        **_before_layers(policy.normaliser, actor),
         layers=_layers(actor.layers),
-        activation=_activation(actor.layers),
         flow=None,
-        std=None if actor.state_dependent else _array(std[0]),
+        std=None if actor.state_dependent else _array(_std(actor)),
         spread=_array(actor.spread) if actor.state_dependent else None,
         noise_scale=noise_scale,
         bounds=bounds,
@@ -212,6 +194,23 @@ def _mixture_node(std: Array, node: PlanNode) -> MixtureNode:
         weights=node.weights,
         ends_step=node.ends_step,
     )
+
+
+def _std(actor: GaussianActor) -> Tensor:
+    """Return the standard deviation (action,) of an actor whose spread does not depend on the observation."""
+    first = actor.layers.linears[0]
+    _, std = actor(torch.zeros(1, first.in_features, device=first.weight.device))
+    return std[0]
+
+
+def _before_layers(normaliser: Normaliser, actor: GaussianActor | MixtureActor) -> dict[str, Any]:
+    """Return what a program has of a network that sees the observation alone, but for the layers after the first."""
+    first = actor.layers.linears[0]
+    return _normaliser(normaliser) | {
+        "observation_weights": _masked(first.weight.detach(), actor.mask),
+        "bias": _array(first.bias),
+        "activation": _activation(actor.layers),
+    }
 
 
 def _normaliser(normaliser: Normaliser) -> dict[str, Any]:

@@ -168,12 +168,13 @@ def _noise(graph: GraphBuilder, program: Program, choice: NoiseChoice, fixed: ND
 def _flow(graph: GraphBuilder, program: Program, flow: FlowPart, share: str, x: str) -> str:
     """Carry the points `x` through all nodes of the plan."""
     weights = graph.constant("point_weights", flow.point_weights)
+    keeps_one = memory(flow.nodes) == 1
     start = x
     velocities: list[str] = []
     for number, node in enumerate(flow.nodes):
         time_share = graph.constant(f"time_share_{number}", node.time_share)
         hidden = graph.add("Add", graph.add("Gemm", x, weights, time_share, transB=1), share)
-        if memory(flow.nodes) == 1 and x == start:
+        if keeps_one and x == start:
             x = _whole_step(graph, program, node, number, hidden, x)
             start = x if node.ends_step else start
             continue

@@ -128,9 +128,7 @@ def backend_of(made: Deployable, backend: str) -> Backend:
     obs = contract.observations(program, CHECKED_ROWS, np.random.default_rng(contract.SEED))
     noise = contract.noise_rows(program, NoiseChoice(), None, CHECKED_ROWS)
     act = backends.actions_of(found, program.action_size, given=True)
-    vectors = contract.Vectors(
-        obs, noise, program.evaluate(obs, noise), made.act()(obs, noise), contract.left_out(program)
-    )
+    vectors = contract.vectors_of(program, made.act(), obs, noise)
     if not vectors.keeps(act(obs, noise)):
         raise CheckpointError(
             f"{made.opened.path}: the backend {backend} is not exact on this machine. Use backend='torch', and please "

@@ -134,3 +134,32 @@ def test_probes_and_times_broadcast() -> None:
     for probe in range(4):
         torch.testing.assert_close(network.bind(obs)(x[:, probe], t[:, probe]), together[:, probe])
     torch.testing.assert_close(network.bind(obs)(x[:, 0], 0.3), network.bind(obs)(x[:, 0], torch.full((7, 1), 0.3)))
+
+
+def test_without_gradients_the_velocity_is_the_same_and_follows_every_change_of_the_spread() -> None:
+    """A fused optimiser does not count its changes of a weight, the others do: no kept time may outlive either."""
+    torch.manual_seed(0)
+    network = FlowNetwork(5, 3, NetworkSettings(hidden=(16,), base="mixture", output_scale=0)).double()
+    assert isinstance(network.base, MixtureActor)
+    obs, x = torch.randn(7, 5).double(), torch.randn(7, 3).double()
+
+    def check() -> None:
+        with torch.no_grad():
+            assert network.base is not None
+            for t in (0.0, 0.3, 0.9):
+                expected = mixture_velocity(x, t, *network.base(obs))
+                torch.testing.assert_close(network.bind(obs)(x, t), expected, rtol=1e-12, atol=1e-12)
+
+    check()
+    optimizer = torch.optim.AdamW(network.base.parameters(), lr=0.1, fused=True)
+    for _ in range(2):
+        network.bind(obs)(x, torch.rand(7, 1).double()).square().sum().backward()
+        optimizer.step()
+        check()
+    with torch.no_grad():
+        network.base.spread += 1.0
+    check()
+    state = network.state_dict()
+    state["base.spread"] = state["base.spread"] - 2.0
+    network.load_state_dict(state)
+    check()

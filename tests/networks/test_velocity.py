@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from flowrl.contracts.errors import CheckpointError
 from flowrl.networks.gaussian import gaussian_velocity
+from flowrl.networks.mixture import mixture_velocity
 from flowrl.networks.mlp import ACTIVATIONS
 from flowrl.networks.velocity import MOST_TIME_ROWS, Base, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
 
@@ -236,11 +237,12 @@ def test_a_base_is_added_to_the_networks_velocity(base: Base) -> None:
     torch.nn.init.normal_(network.base.layers.linears[-1].weight)
     torch.nn.init.normal_(network.base.spread)
     obs, x, t = torch.randn(7, 5), torch.randn(7, 3), torch.rand(7, 1)
-    expected = plainly(network, obs, x, t) + network.base.velocity(x, t, *network.base(obs))
+    velocity = gaussian_velocity if base == "normal" else mixture_velocity
+    expected = plainly(network, obs, x, t) + velocity(x, t, *network.base(obs))
     torch.testing.assert_close(network.bind(obs)(x, t), expected, rtol=1e-5, atol=1e-6)
     with torch.no_grad():
         folded = network.bind(obs)(x, 0.3)
-        expected = plainly(network, obs, x, torch.full((7, 1), 0.3)) + network.base.velocity(x, 0.3, *network.base(obs))
+        expected = plainly(network, obs, x, torch.full((7, 1), 0.3)) + velocity(x, 0.3, *network.base(obs))
         torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-6)
     probes = network.bind(obs[:, None])(x[:, None].expand(-1, 4, -1), t[:, None].expand(-1, 4, -1))
     assert probes.shape == (7, 4, 3)

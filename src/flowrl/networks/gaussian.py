@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, orthogonal
@@ -65,8 +67,6 @@ class GaussianActor(nn.Module):
     """Computes N(mean(obs), std²) with independent action dimensions, before the environment squashes the action: the
     Jacobian of squashing cancels in every ratio."""
 
-    velocity = staticmethod(gaussian_velocity)  # of the flow to it, from what `forward` returns
-
     def __init__(
         self, observation_size: int, action_size: int, settings: GaussianSettings, visible: Tensor | None = None
     ) -> None:
@@ -86,6 +86,11 @@ class GaussianActor(nn.Module):
         mean = output[..., : self.action_size]
         spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
         return mean, to_std(spread).expand_as(mean)
+
+    def bind(self, obs: Tensor) -> Velocity:
+        """Return the velocity of the flow to the Gaussians at `obs` (..., observation)."""
+        mean, std = self(obs)
+        return partial(gaussian_velocity, mean=mean, std=std)
 
 
 def log_probability(action: Tensor, mean: Tensor, std: Tensor) -> Tensor:

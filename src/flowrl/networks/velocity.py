@@ -227,7 +227,7 @@ class BoundVelocity:
         self._network = network
         self._parameterisation = network.settings.parameterisation
         self._folded: FoldedLayers | None = None
-        self._base, self._of_base = network.base, () if network.base is None else network.base(obs)
+        self._base = None if network.base is None else network.base.bind(obs)
         if network.is_base_alone:
             return
         if torch.is_grad_enabled():
@@ -245,7 +245,7 @@ class BoundVelocity:
     def __call__(self, x: Tensor, t: float | Tensor) -> Tensor:
         if self._base is None:
             return to_velocity(self._scaled_output(x, t), x, t, self._parameterisation)
-        of_base = self._base.velocity(x, t, *self._of_base)
+        of_base = self._base(x, t)
         return of_base if self._network.is_base_alone else of_base + self._scaled_output(x, t)
 
     def _scaled_output(self, x: Tensor, t: float | Tensor) -> Tensor:

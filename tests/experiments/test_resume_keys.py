@@ -90,6 +90,7 @@ TRIALS: dict[str, Trial] = {
     "learner.epochs": Trial("3"),
     "learner.minibatches": Trial("4"),
     "learner.microbatch": Trial("5"),  # other sums, so other last bits
+    "learner.graph": Trial("auto", effect="recording"),
     "learner.learning_rate": Trial("0.01"),
     "learner.critic_learning_rate": Trial("0.01"),
     "learner.schedule.kind": Trial("linear"),
@@ -359,6 +360,12 @@ def engine(plain: Resumed, changed: Resumed) -> bool:
     assert torch.equal(weights(plain.after), weights(changed.after))
     blocks = [(run.config.env.simulator, run.config.env.warp) for run in (plain, changed)]
     return bool(blocks[0] != blocks[1])
+
+
+def recording(plain: Resumed, changed: Resumed) -> bool:
+    """On a CPU `auto` records nothing; `test_recorded_step` shows that recorded steps give the same bits."""
+    assert torch.equal(weights(plain.after), weights(changed.after)) or torch.cuda.is_available()
+    return plain.config.learner.graph is False and changed.config.learner.graph == "auto"
 
 
 def time_limit(plain: Resumed, changed: Resumed) -> bool:

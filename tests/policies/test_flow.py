@@ -17,7 +17,7 @@ from flowrl.contracts.protocols import Sampler, Velocity
 from flowrl.experiments.build import load_config, load_policy
 from flowrl.flow.last_step import StraightLastStep, for_field
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.velocity import FlowNetwork, NetworkSettings, to_velocity
+from flowrl.networks.velocity import Base, FlowNetwork, NetworkSettings, to_velocity
 from flowrl.policies.flow import FlowPolicy, FlowPolicySettings
 from flowrl.policies.noise import Noise
 from flowrl.storage import checkpoint
@@ -28,6 +28,7 @@ from flowrl_samplers.heun import Heun
 from flowrl_samplers.midpoint import Midpoint
 from flowrl_samplers.ralston import Ralston
 from flowrl_samplers.rk4 import RK4
+from tests.tape import Tape
 
 SAMPLERS: dict[str, Sampler] = {
     "euler:1": Euler(1),
@@ -375,3 +376,32 @@ def test_the_limit_cuts_actions_off_on_both_sides() -> None:
     limited = policy(Euler(1), ConstantOutput("u"), action_limit=0.5)(torch.zeros(200, 1))
     assert torch.equal(limited, drawn.clamp(-0.5, 0.5))
     assert (limited.min(), limited.max()) == (-0.5, 0.5)
+
+
+# --- recorded calls
+
+
+@pytest.mark.parametrize("base", ["none", "normal", "mixture"])
+@pytest.mark.parametrize("name", ["euler:10", "heun:5", "ab2:10", "rk4:4"])
+def test_recorded_calls_give_the_same_actions_also_after_the_weights_have_changed(name: str, base: Base) -> None:
+    """The replay of a recording, which runs no Python, follows every change of weights and of the normalisation."""
+    torch.manual_seed(0)
+    network = FlowNetwork(3, 2, NetworkSettings(hidden=(8, 8), base=base)).requires_grad_(True)
+    normaliser, settings, tape = Normaliser(3), FlowPolicySettings(), Tape()
+    called, recorded = (
+        FlowPolicy(network, normaliser, Noise(2, "random", 0), settings, SAMPLERS[name], True) for _ in range(2)
+    )
+    recorded.record_calls(tape)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+    for rows in (5, 5, 7, 5):
+        obs = torch.randn(rows, 3)
+        torch.testing.assert_close(recorded(obs), called(obs), rtol=0, atol=0)
+        network.bind(obs)(torch.randn(rows, 2), torch.rand(rows, 1)).square().sum().backward()
+        optimizer.step()
+        normaliser.update(obs)
+    assert (tape.recordings, tape.replays) == (2, 4)
+
+
+def test_a_sampler_that_looks_at_values_is_not_recorded() -> None:
+    with pytest.raises(ValueError, match="'Dopri5' does not declare how often it evaluates"):
+        policy(Dopri5(), FlowNetwork(1, 1, NetworkSettings())).record_calls(Tape())

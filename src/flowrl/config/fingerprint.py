@@ -10,6 +10,7 @@ from typing import Any
 
 MAY_DIFFER = (
     *("seed", "device", "threads", "noise_scale", "env.threads", "env.timeout_s", "env.options.threads"),
+    "learner.graph",  # how, not what
     "env.warp",  # limits, and where the physics run
     *("checkpoint", "trackers", "callbacks"),
 )

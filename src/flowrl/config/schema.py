@@ -133,6 +133,7 @@ class Config(Settings):
     def _pieces_fit(self) -> Config:
         name, kind, learner = self.policy.kind, POLICY_KINDS[self.policy.kind], self.learner
         self._check_shards()
+        self._check_graph()
         if self.noise == "zero" and self.noise_scale not in (0, 1):
             raise ValueError(
                 f"noise_scale {self.noise_scale:g} has no effect on zero noise (noise: zero). Set noise: random as "
@@ -163,6 +164,21 @@ class Config(Settings):
             raise ValueError(
                 f"env.count {self.env.count} cannot be divided into {self.shards} shards of equal size. Set env.count: "
                 f"{near}, or another multiple of {self.shards}"
+            )
+
+    def _check_graph(self) -> None:
+        """Raise ValueError where CUDA graphs are asked for that there cannot be."""
+        if self.learner.graph is not True:
+            return
+        if self.device == "cpu":
+            raise ValueError(
+                "learner.graph true records CUDA graphs, and device cpu has none. Set device: cuda as well, or "
+                "learner.graph: auto"
+            )
+        if self.shards > 1:
+            raise ValueError(
+                f"learner.graph true records the step of one shard, and shards is {self.shards}, whose gradients are "
+                "summed within a step. Set shards: 1, or learner.graph: auto"
             )
 
 

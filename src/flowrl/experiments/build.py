@@ -24,7 +24,7 @@ from flowrl.contracts.errors import CheckpointError, UsageError
 from flowrl.contracts.notices import say
 from flowrl.envs import factory, lookup, saved_state
 from flowrl.envs.adapter import Adapter
-from flowrl.experiments import code_record, memory, saved_networks
+from flowrl.experiments import code_record, graphs, memory, saved_networks
 from flowrl.experiments.shard import Shard, env_threads, refuse_unlike, shared_states
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
@@ -163,18 +163,18 @@ class Run:
             raise
         visible = self.env.policy_mask
         actor = make_actor(config, size, action_size, visible).to(device)
-        critic_visible = visible if config.learner.critic_goal == "masked" else None
-        critic = Critic(size, config.learner.critic, critic_visible).to(device)
+        of_critic = visible if config.learner.critic_goal == "masked" else None
+        critic = Critic(size, config.learner.critic, of_critic).to(device)
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         updates = -(-config.total_steps // (config.env.count * config.rollout.steps))
-        estimator = make_ratio_estimator(actor, config)
-        seeds = [shard.learner_seed for shard in self.held]
+        estimator, seeds = make_ratio_estimator(actor, config), [shard.learner_seed for shard in self.held]
         learner = Learner(estimator, critic, normaliser, config.learner, updates, seeds, shards=self.shards)
         policies = [make_policy(actor, normaliser, config, shard.noise, training=True) for shard in self.held]
         for policy in policies if estimator.generation else ():
             policy.keep = estimator.generation  # type: ignore[attr-defined]  # of a flow, whose ratios alone ask
         collectors = [shard.act_with(policy) for shard, policy in zip(self.held, policies, strict=True)]
         self.training = Training(collectors, learner, config.rollout.steps, config.total_steps, self.shards)
+        graphs.record(config, self.training, device)
         self.best = Best()
         self.code = code_record.digests(config.model_dump(mode="json"))  # of what was loaded
         self.initial_weights: dict[str, Any] | None = None  # where they come from, if not from the seed

@@ -95,13 +95,17 @@ class MixtureActor(nn.Module):
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity of the flow to the mixtures at `obs` (..., observation)."""
         if torch.is_grad_enabled():
-            self._kept = None  # a fused optimiser changes `spread` without a count: see FlowNetwork.folded
+            self.drop_times()  # a fused optimiser changes `spread` without a count: see FlowNetwork.folded
         elif obs.dim() == 2:
             if self._kept is None or not self._kept.are_of(self.spread):
                 self._kept = TimesOfMixture(self.spread)
             return MixtureOfRows(self._kept, *self(obs))
         means, std, log_weights = self(obs)
         return partial(mixture_velocity, means=means, std=std, log_weights=log_weights)
+
+    def drop_times(self) -> None:
+        """Forget what was kept of times, because `spread` may change without a count."""
+        self._kept = None
 
 
 class TimesOfMixture:

@@ -169,8 +169,10 @@ class FlowNetwork(nn.Module):
         return self._folded
 
     def drop_folded(self) -> None:
-        """Forget the folded layers, because the weights may change without a count."""
+        """Forget the folded layers and the base's times, because the weights may change without a count."""
         self._folded = None
+        if isinstance(self.base, MixtureActor):
+            self.base.drop_times()
 
     def time_row(self, t: float) -> Tensor:
         """Return the share W_time · features(t) of time `t` in the first layer, (1, hidden)."""

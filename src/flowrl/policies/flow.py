@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
 from flowrl.flow import last_step, sampler_faults
 from flowrl.flow.nfe import CountingVelocity
 from flowrl.networks.normaliser import Normaliser
+from flowrl.networks.recorded import Recorded, Recorder
 from flowrl.networks.velocity import NetworkSettings
 from flowrl.policies.noise import Noise
 
@@ -58,6 +60,22 @@ class FlowPolicy:
         self.evaluations = 0
         self.keep: tuple[str, ...] = ()  # of `GENERATION`, in `generated` after a call
         self.generated: dict[str, Tensor] = {}
+        self._recorded: Recorded | None = None
+
+    @property
+    def declares_evaluations(self) -> bool:
+        """Whether the sampler declares a number of evaluations, the same for all actions."""
+        return self._declared_nfe is not None
+
+    def record_calls(self, recorder: Recorder) -> None:
+        """Record the sampler's way from noise to actions with `recorder`, and replay it.
+
+        Raises ValueError for a sampler that does not declare its evaluations: an adaptive one looks at values, and a
+        replay cannot.
+        """
+        if not self.declares_evaluations:
+            raise ValueError(f"the sampler {self.sampler_name!r} does not declare how often it evaluates the velocity")
+        self._recorded = Recorded(self._anew, recorder)
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
@@ -66,9 +84,12 @@ class FlowPolicy:
         Raises UsageError when the sampler fails or returns points of another form (`flowrl.flow.sampler_faults`).
         """
         device = self.normaliser.shift.device
-        velocity = self.field.bind(self.normaliser(obs.to(device)))
         noise = self.noise(len(obs))
-        action = self._integrate(velocity, noise.to(device)).to(obs.device)
+        if self._recorded is not None:
+            (action,) = self._recorded(obs.to(device), noise.to(device))
+        else:
+            action = self._from(obs.to(device), noise.to(device))
+        action = action.to(obs.device)
         if self.keep:
             self.generated = {"noise": noise, "end": action}
         if self.perturbation:
@@ -84,6 +105,20 @@ class FlowPolicy:
         """Velocity evaluations per action: as the sampler declares, else the mean over the calls so far; with that of
         a separate last step (`flowrl.flow.last_step`)."""
         return self._declared_nfe if self._declared_nfe is not None else self.evaluations / max(1, self.calls)
+
+    def _from(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Carry the `noise` to actions."""
+        return self._integrate(self.field.bind(self.normaliser(obs)), noise)
+
+    def _anew(self, obs: Tensor, noise: Tensor) -> list[Tensor]:
+        """Carry the `noise` to actions by the weights as they are, whatever the field keeps of how it was evaluated:
+        that is a part of the recording then, and nothing outside it."""
+        drop: Callable[[], None] = getattr(self.field, "drop_folded", lambda: None)
+        drop()
+        try:
+            return [self._from(obs, noise)]
+        finally:
+            drop()
 
     def _integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
         if self._declared_nfe is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,30 +13,18 @@ from torch import Tensor, nn
 from flowrl.contracts.errors import TrainingDiverged
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
+from flowrl.networks.recorded import Recorder
 from flowrl.training.advantage import AdvantageScale, explained_variance, gae, normalise
+from flowrl.training.batch import Batch
 from flowrl.training.learner_settings import LearnerSettings
 from flowrl.training.metrics import Means, over_all
-from flowrl.training.ratio import CFM_LOG_RATIOS, RatioEstimator, Record, bounded, ratio_metrics
+from flowrl.training.optimizer import Optimizer
+from flowrl.training.ratio import CFM_LOG_RATIOS, RatioEstimator, bounded, ratio_metrics
+from flowrl.training.recorded_step import RecordedStep, StepResult
 from flowrl.training.rollout import Rollout
 from flowrl.training.schedule import Schedule
 from flowrl.training.shards import ALONE, Shards, flat_gradient, set_gradient
 from flowrl.training.surrogate import SURROGATES
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A rollout with time and environments flattened into one axis, and the quantities that an update needs."""
-
-    obs: Tensor  # (batch, observation), normalised
-    actions: Tensor  # (batch, action)
-    advantages: Tensor  # (batch,)
-    returns: Tensor  # (batch,) targets of the critic
-    values: Tensor  # (batch,) of the critic before the update
-    record: Record  # of the old policy
-
-    def __getitem__(self, rows: Tensor | slice) -> Batch:
-        tensors = {name: value[rows] for name, value in vars(self).items() if name != "record"}
-        return Batch(**tensors, record={name: value[rows] for name, value in self.record.items()})
 
 
 class Learner:
@@ -72,16 +60,7 @@ class Learner:
         self.normaliser = normaliser
         self.settings = settings
         self.average: nn.Module | None = copy.deepcopy(self.actor) if settings.ema_decay is not None else None
-        self.optimizer = torch.optim.AdamW(
-            [{"params": list(network.parameters())} for network in (self.actor, critic)],
-            betas=(settings.adam_beta1, settings.adam_beta2),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        # 1 from the first gradient of an update on that is not finite: the optimiser's steps then change nothing, so
-        # that this is read once per update, not in each step, where a GPU would be waited for.
-        self._diverged = torch.zeros((), device=normaliser.shift.device)
-        self.optimizer.found_inf = self._diverged  # type: ignore[attr-defined]  # read by PyTorch's fused step
+        self.optimizer = Optimizer(self.actor, critic, settings)
         self.schedule = Schedule(settings.schedule, total_updates, 1.0 if self._steers_by_deviation else 0.01)
         self.refresh_rates()
         self._scale = AdvantageScale(settings.advantage_floor)
@@ -89,6 +68,12 @@ class Learner:
         self.generators = [torch.Generator(device).manual_seed(each) for each in seeds]  # one for each own shard
         self.shards = shards
         self._surrogate = surrogate or SURROGATES[settings.surrogate]
+        self._recorded_step: RecordedStep | None = None
+
+    def record_steps(self, recorder: Recorder) -> None:
+        """Record the optimiser's steps with `recorder`, and replay them; for a learner of a single shard."""
+        self.optimizer.keep_rates_in_tensors()
+        self._recorded_step = RecordedStep(self._optimise, recorder, self.optimizer.without_effect)
 
     @property
     def _steers_by_deviation(self) -> bool:
@@ -109,21 +94,24 @@ class Learner:
         batches = self._prepare(rollouts, [order[0] for order in orders])
         last_epoch = [Means() for _ in batches]
         norms = []  # of every step
-        self._diverged.zero_()
+        self.optimizer.diverged.zero_()
         for number, epoch in enumerate(zip(*orders, strict=True)):
             means = last_epoch if number == len(orders[0]) - 1 else None
             permuted = [batch[_rows(minibatches)] for batch, minibatches in zip(batches, epoch, strict=True)]
             begin = 0
             for chunks in epoch[0]:  # those of the other shards have the same sizes
                 sizes = [len(rows) for rows in chunks]
-                norms.append(self._step(permuted, begin, sizes, means))
-                begin += sum(sizes)
+                rows = slice(begin, begin + sum(sizes))
+                norms.append(self._step([batch[rows] for batch in permuted], sizes, means))
+                begin = rows.stop
+        # Neither fused steps nor replayed ones count their changes, by which the actor knows what it may keep.
+        torch.autograd.graph.increment_version(list(self.actor.parameters()))
         values, returns = [each.values for each in batches], [each.returns for each in batches]
         explained = explained_variance(values, returns, self.shards)
-        metrics = over_all(last_epoch, self.shards, explained_variance=explained, diverged=self._diverged)
+        metrics = over_all(last_epoch, self.shards, explained_variance=explained, diverged=self.optimizer.diverged)
         if metrics.pop("diverged"):
             raise self._divergence(norms, batches, orders)
-        metrics["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        metrics["learning_rate"] = self.settings.learning_rate * self.schedule.factor
         deviation = metrics["log_ratio_std"] / self.settings.clip
         change = deviation if self._steers_by_deviation else metrics["clipped_share"]
         self._follow_schedule(metrics.get("kl", change))
@@ -185,46 +173,47 @@ class Learner:
             next_values[ended] = self._values(self.normaliser(rollout.successors[ended]))
         return next_values
 
-    def _step(self, batches: Sequence[Batch], begin: int, sizes: list[int], means: list[Means] | None) -> Tensor:
-        """One optimiser step on the minibatch whose rows begin at `begin` in each shard, in chunks of these `sizes`.
+    def _step(self, parts: Sequence[Batch], sizes: list[int], means: list[Means] | None) -> Tensor:
+        """One optimiser step on a minibatch, whose rows in each shard are `parts`, in chunks of these `sizes`.
 
         Its metrics go into `means`. Returns the norms of the gradients of actor and critic (2,).
         """
-        rows = sum(sizes)
-        advantages = [batch.advantages[begin : begin + rows] for batch in batches]
+        step = self._recorded_step or self._optimise
+        norms, metrics = step(parts, sizes, means is not None)
+        of_gradients = dict(zip(("actor_grad_norm", "critic_grad_norm"), norms, strict=True))
+        for part, chunks in zip(means or (), metrics, strict=means is not None):
+            for size, of_chunk in zip(sizes, chunks, strict=True):
+                part.add(of_chunk, size)
+            part.add(of_gradients, sum(sizes))
+        return norms
+
+    def _optimise(self, parts: Sequence[Batch], sizes: list[int], measured: bool) -> StepResult:
+        """Compute the gradients and step; the metrics are those of every chunk, empty unless `measured`."""
+        advantages = [part.advantages for part in parts]
         if self.settings.normalise_advantages == "minibatch":
             advantages = normalise(advantages, self.shards)
         gradients: list[Tensor] = []  # of the shards, flat
-        for number, batch in enumerate(batches):
+        metrics = []
+        for number, part in enumerate(parts):
             self.optimizer.zero_grad(set_to_none=True)
-            self._backward(batch, begin, sizes, advantages[number], None if means is None else means[number])
+            metrics.append(self._backward(part, sizes, advantages[number], measured))
             if self.shards.count > 1:
                 gradients.append(flat_gradient(self.optimizer))
         if gradients:
             set_gradient(self.optimizer, self.shards.total(gradients) / self.shards.count)
-        limit = self.settings.max_grad_norm or float("inf")
-        norms = {
-            "actor_grad_norm": nn.utils.clip_grad_norm_(self.actor.parameters(), limit),
-            "critic_grad_norm": nn.utils.clip_grad_norm_(self.critic.parameters(), limit),
-        }
-        for part in means or ():
-            part.add(norms, rows)
-        both = torch.stack(list(norms.values()))
-        self._diverged.logical_or_((~both.isfinite()).any())
-        self.optimizer.step()
-        return both
+        return self.optimizer.limited_step(), metrics
 
     def _backward(
-        self, batch: Batch, begin: int, sizes: list[int], minibatch_advantages: Tensor, means: Means | None
-    ) -> None:
-        """Compute the gradient of a shard's minibatch, the mean over its rows, and add its metrics to `means`."""
-        rows = sum(sizes)
-        for size, advantages in zip(sizes, minibatch_advantages.split(sizes), strict=True):
-            part = batch[begin : begin + size]
+        self, minibatch: Batch, sizes: list[int], advantages: Tensor, measured: bool
+    ) -> list[dict[str, Tensor]]:
+        """Compute the gradient of a shard's minibatch, the mean over its rows, and return the metrics of its chunks."""
+        begin, rows, found = 0, sum(sizes), []
+        for size, of_chunk in zip(sizes, advantages.split(sizes), strict=True):
+            part = minibatch[begin : begin + size]
             begin += size
-            result = self.estimator.compare(part.obs, part.actions, part.record, advantages)
+            result = self.estimator.compare(part.obs, part.actions, part.record, of_chunk)
             log_ratio = bounded(result.log_ratio, self.settings.log_ratio_bound)
-            surrogate = self._surrogate(log_ratio, advantages.unsqueeze(-1), self.settings.clip)
+            surrogate = self._surrogate(log_ratio, of_chunk.unsqueeze(-1), self.settings.clip)
             losses = {"policy_loss": -surrogate.mean(), "value_loss": self._value_loss(part)}
             loss = losses["policy_loss"] + self.settings.value_coefficient * losses["value_loss"]
             if result.entropy is not None:
@@ -232,9 +221,12 @@ class Learner:
             if result.penalty is not None:
                 loss = loss + result.penalty
             (loss * (size / rows) if size < rows else loss).backward()
-            if means is not None:
+            ratios = {}
+            if measured:
                 ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)
-                means.add({**ratios, **losses, **result.metrics}, size)
+            of_all = {**ratios, **losses, **result.metrics} if measured else {}
+            found.append({name: value.detach() for name, value in of_all.items()})
+        return found
 
     def _value_loss(self, part: Batch) -> Tensor:
         """Compute the mean squared error of the values, or of the worse of value and clipped value."""
@@ -277,11 +269,10 @@ class Learner:
     def refresh_rates(self) -> None:
         """Give the optimiser the rates of the settings and of the schedule's present factor."""
         factor = self.schedule.factor
-        actor, critic = self.optimizer.param_groups
-        actor["lr"] = self.settings.learning_rate * factor
         # The change of the policy is no measure of how fast the critic may learn.
         own = 1.0 if self.settings.schedule.kind == "adaptive" else factor
-        critic["lr"] = (self.settings.critic_learning_rate or self.settings.learning_rate) * own
+        critic_rate = (self.settings.critic_learning_rate or self.settings.learning_rate) * own
+        self.optimizer.set_rates(self.settings.learning_rate * factor, critic_rate)
 
     @torch.no_grad()
     def _follow_average(self) -> None:
@@ -315,8 +306,9 @@ class Learner:
         if self.average is not None:
             self.average.load_state_dict(state["actor"] if state["average"] is None else state["average"])
         self.normaliser.load_state_dict(state["normaliser"])
-        present = self.optimizer.state_dict()  # whose parameter groups have the present settings
-        self.optimizer.load_state_dict(present | {"state": state["optimizer"]["state"]})
+        self.optimizer.load_moments(state["optimizer"]["state"])
+        if self._recorded_step is not None:
+            self._recorded_step.forget()
         self.schedule.load_state_dict(state["schedule"])
         self.refresh_rates()  # with a larger total_steps the rate follows the new length
         self._scale.largest = state["advantage_scale"]

@@ -125,7 +125,9 @@ def test_a_gradient_that_is_not_finite_ends_a_recorded_update_too(tmp_path: Path
 REFUSED = {
     ("learner.graph=true",): "recipe.yaml: learner.graph true records CUDA graphs, and device cpu has none",
     ("learner.graph=true", "device=cuda", "shards=2"): "records the step of one shard, and shards is 2",
-    ("learner.graph=yes please",): "learner.graph",
+    ("learner.graph=Auto",): "expected true, false or auto, got \"Auto\" (text). Did you mean 'auto'?",
+    ("learner.graph=no",): 'expected true, false or auto, got "no" (text). Write false.',
+    ('learner.graph="true"',): 'got "true" (text). Write true without quotes.',
 }
 
 

@@ -264,7 +264,8 @@ def _unreadable(source: str, error: OSError | ValueError) -> str:
     shipped = shipped_names()
     near = did_you_mean(source, [*shipped, *(name.removesuffix(".yaml") for name in shipped)])
     advice = near or f" Those are: {', '.join(shipped) or 'none'}."
-    return f"{source!r} is {'a folder' if is_folder else 'not a file'}, nor a recipe that comes with flowrl.{advice}"
+    what = "a folder, and not" if is_folder else "not a file, nor"
+    return f"{source!r} is {what} a recipe that comes with flowrl.{advice}"
 
 
 def _override(text: str, name: str) -> tuple[tuple[str, ...], Any]:

@@ -258,13 +258,17 @@ def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
 
 def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> ValidationMessage:
     """The value has none of the allowed types, or is none of the choices."""
-    choices = [str(choice) for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
+    constants = [choice for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
+    choices = [choice if isinstance(choice, str) else _written(choice) for choice in constants]
     expected = list(dict.fromkeys(_EXPECTED[kind] for kind in errors if kind in _EXPECTED))
     wanted = ([_one_of(choices)] if choices else []) + expected + (["null"] if spot.nullable else [])
     what = f"expected {' or '.join(wanted)}, got {shown(value)}"
-    if choices and isinstance(value, str) and (meant := did_you_mean(value, choices, CHOICES)):
-        return ValidationMessage(spot.path, what, meant.strip())
-    return ValidationMessage(spot.path, what, _instead(spot, set(expected), value))
+    if True in constants:
+        expected.append("true or false")
+    instead = _instead(spot, set(expected), value)
+    if choices and isinstance(value, str) and not instead:
+        instead = did_you_mean(value, choices, CHOICES).strip()
+    return ValidationMessage(spot.path, what, instead)
 
 
 def _instead(spot: _Spot, expected: set[str], value: Any) -> str:

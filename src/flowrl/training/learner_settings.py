@@ -64,7 +64,7 @@ class LearnerSettings(Settings):
     microbatch: Changeable[int] = Field(4096, ge=1, le=1_000_000)
     """Rows whose gradient is computed at once; larger minibatches are summed up from parts that stay in
     the processor's cache. The gradient is the same."""
-    graph: Changeable[bool | Literal["auto"]] = False
+    graph: Changeable[Literal[True, False, "auto"]] = False
     """Whether CUDA graphs of the optimiser's step and of the sampler are recorded and replayed, which saves a GPU's
     launches: true, false, or auto, where the networks are on a GPU and there is one shard. Off until they have been
     measured on one: it is tested with a recorder for the CPU."""

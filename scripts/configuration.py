@@ -113,7 +113,8 @@ def number(value: float) -> str:
 
 
 def literals(annotation: Any) -> list[Any]:
-    return list(get_args(annotation)) if get_origin(annotation) is Literal else []
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
+    return [str(choice).lower() if isinstance(choice, bool) else choice for choice in choices]
 
 
 def presets() -> str:

@@ -138,6 +138,7 @@ REFUSED: dict[str, str] = {
     "policy.parameterisation": "eps",
     "policy.base": "normal",
     "policy.components": "8",
+    "policy.smallest_std": "0.5",
     "policy.residual": "true",
     "policy.perturbation": "0.5",
     "policy.action_limit": "1",

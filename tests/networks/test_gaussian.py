@@ -27,6 +27,22 @@ def test_the_first_spread_is_exactly_initial_std(initial_std: float) -> None:
     torch.testing.assert_close(spread, torch.full((4, 2), initial_std), rtol=1e-5, atol=1e-6)
 
 
+def test_no_training_takes_the_spread_below_smallest_std() -> None:
+    """std = softplus(spread) + smallest_std; the first one is initial_std all the same."""
+    actor = GaussianActor(3, 2, GaussianSettings(initial_std=0.5, smallest_std=0.3))
+    with torch.no_grad():
+        torch.testing.assert_close(actor(torch.randn(4, 3))[1], torch.full((4, 2), 0.5), rtol=1e-6, atol=0)
+        actor.spread.fill_(-50.0)
+        torch.testing.assert_close(actor(torch.randn(4, 3))[1], torch.full((4, 2), 0.3), rtol=1e-6, atol=0)
+
+
+def test_a_smallest_std_without_effect_or_above_the_first_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"smallest_std is of std: state_independent, and std is fixed"):
+        GaussianSettings(std="fixed", smallest_std=0.3)
+    with pytest.raises(ValueError, match=r"initial_std 0.2 has to be above smallest_std 0.3"):
+        GaussianSettings(initial_std=0.2, smallest_std=0.3)
+
+
 @pytest.mark.parametrize("std", ["state_independent", "state_dependent"])
 def test_the_spread_stays_above_a_thousandth(std: Literal["state_independent", "state_dependent"]) -> None:
     """std = softplus(spread) + 0.001, however small the softplus has become."""

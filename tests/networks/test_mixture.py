@@ -114,6 +114,26 @@ def test_every_weight_of_a_mixture_is_trained_and_none_of_the_network_that_is_of
     assert moved == {name for name, _ in network.named_parameters() if name.startswith("base.")}
 
 
+def test_no_training_takes_a_component_below_smallest_std() -> None:
+    torch.manual_seed(0)
+    settings = NetworkSettings(hidden=(16,), base="mixture", output_scale=0, smallest_std=0.3)
+    network = FlowNetwork(5, 3, settings)
+    assert isinstance(network.base, MixtureActor)
+    torch.testing.assert_close(network.base.std(), torch.full((4, 3), math.sqrt(0.75)), rtol=1e-6, atol=0)
+    with torch.no_grad():
+        network.base.spread.fill_(-50.0)
+        obs, x = torch.randn(7, 5), torch.randn(7, 3)
+        means, std, log_weights = network.base(obs)
+        torch.testing.assert_close(std, torch.full((4, 3), 0.3), rtol=1e-6, atol=0)
+        expected = mixture_velocity(x, 0.6, means, torch.full((4, 3), 0.3), log_weights)
+        torch.testing.assert_close(network.bind(obs)(x, 0.6), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_smallest_std_without_a_base_is_refused() -> None:
+    with pytest.raises(ValueError, match="smallest_std is of a base, and base is none"):
+        NetworkSettings(smallest_std=0.3)
+
+
 @pytest.mark.parametrize("parameterisation", ["eps", "data"])
 def test_a_mixture_is_a_velocity(parameterisation: Parameterisation) -> None:
     with pytest.raises(ValueError, match="base mixture is a velocity"):
@@ -134,6 +154,18 @@ def test_probes_and_times_broadcast() -> None:
     for probe in range(4):
         torch.testing.assert_close(network.bind(obs)(x[:, probe], t[:, probe]), together[:, probe])
     torch.testing.assert_close(network.bind(obs)(x[:, 0], 0.3), network.bind(obs)(x[:, 0], torch.full((7, 1), 0.3)))
+
+
+def test_the_leading_axes_of_all_arguments_broadcast() -> None:
+    means, std, _ = drawn(3, 2)
+    x, t = torch.randn(7, 2, dtype=torch.float64), torch.rand(5, 7, 1, dtype=torch.float64)
+    weights = torch.randn(4, 1, 1, 3, dtype=torch.float64).log_softmax(-1)
+    together = mixture_velocity(x, t, means, std, weights)
+    assert together.shape == (4, 5, 7, 2)
+    for number in range(4):
+        for at in range(5):
+            one = mixture_velocity(x, t[at], means, std, weights[number, 0])
+            torch.testing.assert_close(together[number, at], one, rtol=1e-12, atol=1e-12)
 
 
 def test_without_gradients_the_velocity_is_the_same_and_follows_every_change_of_the_spread() -> None:

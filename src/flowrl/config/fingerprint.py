@@ -10,7 +10,7 @@ from typing import Any
 
 MAY_DIFFER = (
     *("seed", "device", "threads", "noise_scale", "env.threads", "env.timeout_s", "env.options.threads"),
-    "learner.graph",  # how, not what
+    "learner.graph",  # recorded steps are those that are called, but for a GPU's last bits
     "env.warp",  # limits, and where the physics run
     *("checkpoint", "trackers", "callbacks"),
 )

@@ -167,15 +167,8 @@ class Config(Settings):
             )
 
     def _check_graph(self) -> None:
-        """Raise ValueError where CUDA graphs are asked for that there cannot be."""
-        if self.learner.graph is not True:
-            return
-        if self.device == "cpu":
-            raise ValueError(
-                "learner.graph true records CUDA graphs, and device cpu has none. Set device: cuda as well, or "
-                "learner.graph: auto"
-            )
-        if self.shards > 1:
+        """Raise ValueError if learner.graph is true and shards is above 1."""
+        if self.learner.graph is True and self.shards > 1:
             raise ValueError(
                 f"learner.graph true records the step of one shard, and shards is {self.shards}, whose gradients are "
                 "summed within a step. Set shards: 1, or learner.graph: auto"

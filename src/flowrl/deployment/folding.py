@@ -24,7 +24,7 @@ from flowrl.deployment.program import (
     carried,
     memory,
 )
-from flowrl.networks.gaussian import GaussianActor, gaussian_velocity, to_std
+from flowrl.networks.gaussian import GaussianActor, gaussian_velocity
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mixture import MixtureActor
 from flowrl.networks.mlp import ACTIVATIONS, MLP
@@ -129,7 +129,7 @@ def _fold_mixture(policy: FlowPolicy, base: MixtureActor, bounds: Bounds | None,
     """
     *hidden, (weights, bias) = _layers(base.layers)
     centres = _array(base.centres).reshape(-1)
-    std = _array(to_std(base.spread.double()))
+    std = _array(base.std(torch.float64))
     return Program(
         **_before_layers(policy.normaliser, base),
         layers=(*hidden, (weights, bias + np.pad(centres, (0, len(bias) - len(centres))))),

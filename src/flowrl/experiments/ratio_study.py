@@ -166,7 +166,8 @@ def _updated(
     opened: LoadedCheckpoint, updates: int, count: int, seed: int, notes: list[str]
 ) -> tuple[Any, Any, Sample]:
     """Return the actor before and after the last of `updates` updates, in float64, and a sample of its actions."""
-    run = Run(opened.config.model_copy(update={"device": "cpu"}))
+    called = opened.config.learner.model_copy(update={"graph": False})
+    run = Run(opened.config.model_copy(update={"device": "cpu", "learner": called}))
     try:
         if reason := run.restore(opened.content):
             notes.append(f"the run does not continue bit for bit: {reason}")

@@ -32,23 +32,34 @@ class GaussianSettings(Settings):
     """Whether the spread is a free number per action dimension, an output of the network, or stays `initial_std`."""
     initial_std: float = Field(1.0, gt=SMALLEST_STD, le=1000)
     """Spread before training: how wide the first actions are."""
+    smallest_std: float = Field(SMALLEST_STD, ge=SMALLEST_STD, le=1000)
+    """Spread that training cannot go below, of std state_independent: below it the policy would no longer explore."""
 
     @model_validator(mode="after")
     def _check_widths(self) -> GaussianSettings:
         check_residual(self.hidden, self.residual)
+        if self.smallest_std != SMALLEST_STD and self.std != "state_independent":
+            raise ValueError(
+                f"smallest_std is of std: state_independent, and std is {self.std}: set it to that, or leave "
+                "smallest_std out"
+            )
+        if self.smallest_std >= self.initial_std:
+            raise ValueError(
+                f"initial_std {self.initial_std:g} has to be above smallest_std {self.smallest_std:g}: set one of them"
+            )
         return self
 
 
-def to_spread(std: float) -> float:
+def to_spread(std: float, smallest: float = SMALLEST_STD) -> float:
     """Return the parameter from which `to_std` makes `std`: the inverse of softplus, which for large numbers is the
     number itself."""
-    wanted = std - SMALLEST_STD
+    wanted = std - smallest
     return math.log(math.expm1(wanted)) if wanted < LARGEST_EXPONENT else wanted
 
 
-def to_std(spread: Tensor) -> Tensor:
-    """Compute standard deviations above `SMALLEST_STD` from unbounded parameters, of any shape."""
-    return functional.softplus(spread) + SMALLEST_STD
+def to_std(spread: Tensor, smallest: float = SMALLEST_STD) -> Tensor:
+    """Compute standard deviations above `smallest` from unbounded parameters, of any shape."""
+    return functional.softplus(spread) + smallest
 
 
 def gaussian_velocity(x: Tensor, t: float | Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -77,7 +88,8 @@ class GaussianActor(nn.Module):
         outputs = 2 * action_size if self.state_dependent else action_size
         widths = [observation_size, *settings.hidden, outputs]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
-        spread = to_spread(settings.initial_std)
+        self.smallest_std = settings.smallest_std
+        spread = to_spread(settings.initial_std, self.smallest_std)
         self.spread = nn.Parameter(torch.full((action_size,), spread), requires_grad=settings.std != "fixed")
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +97,7 @@ class GaussianActor(nn.Module):
         output = self.layers(self.mask(obs))
         mean = output[..., : self.action_size]
         spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
-        return mean, to_std(spread).expand_as(mean)
+        return mean, to_std(spread, self.smallest_std).expand_as(mean)
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity of the flow to the Gaussians at `obs` (..., observation)."""

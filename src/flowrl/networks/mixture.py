@@ -15,6 +15,7 @@ from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
 MOST_TIMES = 64  # that are kept: those of a fixed-step sampler; an adaptive one has new ones in every call
 FIRST_CENTRES = 0.5  # standard deviation of the components' first means: equal components would stay equal
+FIRST_STD = math.sqrt(1 - FIRST_CENTRES**2)  # of each component: the variance of the whole is near 1
 
 
 def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, log_weights: Tensor) -> Tensor:
@@ -33,8 +34,9 @@ def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, l
 
     The leading axes broadcast.
     """
-    dims = max(x.dim() + 1, means.dim(), std.dim())
+    dims = max(x.dim() + 1, means.dim(), std.dim(), log_weights.dim() + 1)
     if isinstance(t, Tensor):
+        dims = max(dims, t.dim() + 1)
         t = _rows_last(t.unsqueeze(-2) if t.dim() else t, dims)
     x, means, std = (_rows_last(each, dims) for each in (x.unsqueeze(-2), means, std))
     rest = 1 - t
@@ -79,8 +81,9 @@ class MixtureActor(nn.Module):
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, orthogonal(), orthogonal(gain=0.01))
         centres = FIRST_CENTRES * torch.randn(self.shape)
         self.centres = nn.Parameter(centres - centres.mean(dim=0))  # (component, action)
-        within = math.sqrt(1 - FIRST_CENTRES**2)
-        self.spread = nn.Parameter(torch.full(self.shape, to_spread(within)))  # (component, action)
+        self.smallest_std = settings.smallest_std
+        spread = to_spread(FIRST_STD, self.smallest_std)
+        self.spread = nn.Parameter(torch.full(self.shape, spread))  # (component, action)
         self._kept: TimesOfMixture | None = None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,7 +93,11 @@ class MixtureActor(nn.Module):
         components, action = self.shape
         of_means, logits = output.split([components * action, components], dim=-1)
         means = self.centres + of_means.unflatten(-1, self.shape)
-        return means, to_std(self.spread), logits.log_softmax(dim=-1)
+        return means, self.std(), logits.log_softmax(dim=-1)
+
+    def std(self, precision: torch.dtype | None = None) -> Tensor:
+        """Compute the standard deviations (component, action), in `precision` where that is given."""
+        return to_std(self.spread.to(precision), self.smallest_std)
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity of the flow to the mixtures at `obs` (..., observation)."""
@@ -98,7 +105,7 @@ class MixtureActor(nn.Module):
             self.drop_times()  # a fused optimiser changes `spread` without a count: see FlowNetwork.folded
         elif obs.dim() == 2:
             if self._kept is None or not self._kept.are_of(self.spread):
-                self._kept = TimesOfMixture(self.spread)
+                self._kept = TimesOfMixture(self.spread, self.std())
             return MixtureOfRows(self._kept, *self(obs))
         means, std, log_weights = self(obs)
         return partial(mixture_velocity, means=means, std=std, log_weights=log_weights)
@@ -112,10 +119,10 @@ class TimesOfMixture:
     """What a mixture's velocity at a time takes from the time and the standard deviations alone: it is kept, as it is
     the same for all rows and in every call."""
 
-    def __init__(self, spread: Tensor) -> None:
+    def __init__(self, spread: Tensor, std: Tensor) -> None:
         self._of = spread
         self._version = spread._version, spread.data_ptr()
-        self._squared = to_std(spread.detach()).square()
+        self._squared = std.square()
         self._times: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
 
     def are_of(self, spread: Tensor) -> bool:

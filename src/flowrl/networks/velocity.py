@@ -14,9 +14,9 @@ from flowrl.contracts.divisors import SMALLEST_DIVISOR, bounded
 from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
-from flowrl.networks.gaussian import GaussianActor, GaussianSettings
+from flowrl.networks.gaussian import SMALLEST_STD, GaussianActor, GaussianSettings
 from flowrl.networks.mask import ObservationMask
-from flowrl.networks.mixture import MixtureActor
+from flowrl.networks.mixture import FIRST_STD, MixtureActor
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
 
 Parameterisation = Literal["u", "eps", "data"]
@@ -47,6 +47,8 @@ class NetworkSettings(Settings):
     following the CFM loss late in training. With a base, an export needs `output_scale` 0."""
     components: int = Field(COMPONENTS, ge=2, le=64)
     """Number of Gaussians of base mixture."""
+    smallest_std: float = Field(SMALLEST_STD, ge=SMALLEST_STD, lt=FIRST_STD)
+    """Spread of a base's Gaussians that training cannot go below: below it the policy would no longer explore."""
     parameterisation: Parameterisation = "u"
     """What the network predicts: u, the velocity; eps, the noise, as the point x plus the output; data, the action.
     Before squashing, the first actions are near N(0, 1) with u (std 0.98 to 1.02) and eps (1.0 to 1.25, but 2 to 4.5
@@ -61,6 +63,8 @@ class NetworkSettings(Settings):
             )
         if self.base != "mixture" and self.components != COMPONENTS:
             raise ValueError(f"components is of base mixture, and base is {self.base}: set it to mixture, or leave it")
+        if self.base == "none" and self.smallest_std != SMALLEST_STD:
+            raise ValueError("smallest_std is of a base, and base is none: set base to mixture or normal, or leave it")
         if self.base != "none" and self.parameterisation != "u":
             raise ValueError(
                 f"base {self.base} is a velocity, to which the network adds one: parameterisation is "
@@ -120,7 +124,9 @@ class FlowNetwork(nn.Module):
         widths = [observation_size + action_size + settings.time_features, *settings.hidden, action_size]
         self.layers = kind_of_mlp(settings.residual)(widths, settings.activation, lecun_uniform)
         self.base: GaussianActor | MixtureActor | None = None
-        of_base = GaussianSettings(hidden=settings.hidden, residual=settings.residual)
+        of_base = GaussianSettings(
+            hidden=settings.hidden, residual=settings.residual, smallest_std=settings.smallest_std
+        )
         if settings.base == "normal":
             self.base = GaussianActor(observation_size, action_size, of_base, visible)
         elif settings.base == "mixture":
@@ -168,7 +174,7 @@ class FlowNetwork(nn.Module):
             self._folded = FoldedLayers(self)
         return self._folded
 
-    def drop_folded(self) -> None:
+    def drop_kept(self) -> None:
         """Forget the folded layers and the base's times, because the weights may change without a count."""
         self._folded = None
         if isinstance(self.base, MixtureActor):
@@ -233,7 +239,7 @@ class BoundVelocity:
         if network.is_base_alone:
             return
         if torch.is_grad_enabled():
-            network.drop_folded()
+            network.drop_kept()
         elif obs.dim() == 2 and network.layers.foldable:
             self._folded = network.folded()
             self._activate = network.layers.activate_in_place

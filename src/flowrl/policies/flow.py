@@ -13,7 +13,7 @@ from flowrl.contracts.protocols import Sampler, Velocity, VelocityField
 from flowrl.flow import last_step, sampler_faults
 from flowrl.flow.nfe import CountingVelocity
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.recorded import Recorded, Recorder
+from flowrl.networks.recording import Recorded, Recorder
 from flowrl.networks.velocity import NetworkSettings
 from flowrl.policies.noise import Noise
 
@@ -68,14 +68,14 @@ class FlowPolicy:
         return self._declared_nfe is not None
 
     def record_calls(self, recorder: Recorder) -> None:
-        """Record the sampler's way from noise to actions with `recorder`, and replay it.
+        """Record the sampler's integration from noise to actions with `recorder`, and replay it.
 
-        Raises ValueError for a sampler that does not declare its evaluations: an adaptive one looks at values, and a
+        Raises ValueError for a sampler that does not declare its evaluations: an adaptive one reads values, and a
         replay cannot.
         """
         if not self.declares_evaluations:
             raise ValueError(f"the sampler {self.sampler_name!r} does not declare how often it evaluates the velocity")
-        self._recorded = Recorded(self._anew, recorder)
+        self._recorded = Recorded(self._with_present_weights, recorder)
 
     @torch.no_grad()
     def __call__(self, obs: Tensor) -> Tensor:
@@ -110,10 +110,10 @@ class FlowPolicy:
         """Carry the `noise` to actions."""
         return self._integrate(self.field.bind(self.normaliser(obs)), noise)
 
-    def _anew(self, obs: Tensor, noise: Tensor) -> list[Tensor]:
+    def _with_present_weights(self, obs: Tensor, noise: Tensor) -> list[Tensor]:
         """Carry the `noise` to actions by the weights as they are, whatever the field keeps of how it was evaluated:
         that is a part of the recording then, and nothing outside it."""
-        drop: Callable[[], None] = getattr(self.field, "drop_folded", lambda: None)
+        drop: Callable[[], None] = getattr(self.field, "drop_kept", lambda: None)
         drop()
         try:
             return [self._from(obs, noise)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flowrl.contracts.errors import TrainingDiverged
 from flowrl.networks.critic import Critic
 from flowrl.networks.normaliser import Normaliser
-from flowrl.networks.recorded import Recorder
+from flowrl.networks.recording import Recorder
 from flowrl.training.advantage import AdvantageScale, explained_variance, gae, normalise
 from flowrl.training.batch import Batch
 from flowrl.training.learner_settings import LearnerSettings
@@ -221,11 +221,11 @@ class Learner:
             if result.penalty is not None:
                 loss = loss + result.penalty
             (loss * (size / rows) if size < rows else loss).backward()
-            ratios = {}
+            metrics: dict[str, Tensor] = {}
             if measured:
                 ratios = ratio_metrics(result.log_ratio, log_ratio, self.settings.clip, self.settings.log_ratio_bound)
-            of_all = {**ratios, **losses, **result.metrics} if measured else {}
-            found.append({name: value.detach() for name, value in of_all.items()})
+                metrics = {**ratios, **losses, **result.metrics}
+            found.append({name: value.detach() for name, value in metrics.items()})
         return found
 
     def _value_loss(self, part: Batch) -> Tensor:

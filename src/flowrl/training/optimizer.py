@@ -28,6 +28,11 @@ class Optimizer(torch.optim.AdamW):
         self.diverged = self.found_inf = torch.zeros((), device=next(critic.parameters()).device)
         self.limit = settings.max_grad_norm or float("inf")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has; PyTorch's own leaves out all that it does not know."""
+        own = {name: getattr(self, name) for name in ("networks", "diverged", "found_inf", "limit")}
+        return super().__getstate__() | own
+
     def limited_step(self) -> Tensor:
         """Limit the norms of the gradients, step, and return the norms of actor and critic as they were, (2,)."""
         norms = [nn.utils.clip_grad_norm_(network.parameters(), self.limit) for network in self.networks]
@@ -52,6 +57,8 @@ class Optimizer(torch.optim.AdamW):
             precision = torch.float32 if device.type == "cuda" else torch.float64
             group["lr"] = torch.tensor(group["lr"], dtype=precision, device=device)
             group["capturable"] = device.type == "cuda"
+        # PyTorch would warn of `capturable` in the first step, which is called to warm up for a recording.
+        self._warned_capturable_if_run_uncaptured = True
 
     def state_dict(self) -> dict[str, Any]:
         """Return moments and settings, rates as numbers."""
@@ -70,5 +77,7 @@ class Optimizer(torch.optim.AdamW):
         """Let steps change neither weights nor moments, as after a gradient that is not finite."""
         before = self.diverged.clone()
         self.diverged.fill_(1)
-        yield
-        self.diverged.copy_(before)
+        try:
+            yield
+        finally:
+            self.diverged.copy_(before)

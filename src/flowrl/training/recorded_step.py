@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 from torch import Tensor
 
-from flowrl.networks.recorded import Recorded, Recorder
+from flowrl.networks.recording import Recorded, Recorder
 from flowrl.training.batch import Batch
 
 StepResult = tuple[Tensor, list[list[dict[str, Tensor]]]]
@@ -28,7 +28,7 @@ class RecordedStep:
         self._recorded: dict[tuple[object, ...], tuple[Recorded, list[list[str]]]] = {}
 
     def __call__(self, parts: Sequence[Batch], sizes: list[int], measured: bool) -> StepResult:
-        """Do what the step does."""
+        """Return the norms and the metrics of the step on the minibatch `parts`, which it makes."""
         (part,) = parts
         columns = part.columns()
         key = (*columns, *sizes, measured)

@@ -1,4 +1,4 @@
-"""Functions of tensors that are recorded once and then replayed: on a GPU as one launch instead of hundreds."""
+"""Functions of tensors that are recorded once and then replayed: on a GPU with one launch instead of hundreds."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Recorder(Protocol):
 
 
 class CudaGraphs:
-    """Records CUDA graphs, as PyTorch's notes on CUDA graphs describe for whole networks: warm-up on another stream,
-    and capture into a memory pool of the graph."""
+    """Records CUDA graphs as PyTorch's notes on CUDA graphs describe: warm-up on another stream, and capture into a
+    memory pool of the graph."""
 
     def warm_up(self, call: Callable[[], Any]) -> None:
         """Call `call` three times, on a stream of its own."""
@@ -77,10 +77,6 @@ class Recorded:
             place.copy_(each)
         replay()
         return [each.clone() for each in outputs]
-
-    def forget(self) -> None:
-        """Drop all recordings, as is needed when other tensors have taken the place of those that were recorded."""
-        self._recordings.clear()
 
     def _record(self, arguments: Sequence[Tensor]) -> tuple[list[Tensor], Replay, Sequence[Tensor]]:
         inputs = [each.clone() for each in arguments]

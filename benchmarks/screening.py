@@ -130,10 +130,10 @@ A single number is seed 0. Seed 1 was run for some of the rows that led after it
 - `mixture` rows were made later, on another machine, to see what the recipes' default may still gain: 23 settings, seed
   1 for four of them. `mixture epochs 8` and `mixture rate*2` are ahead of `mixture` on Hopper-v5 and HalfCheetah-v5
   (means of both seeds 1861, 3167 and 1896, 3890 against 730, 1832) and level on the others. `mixture clip*2` has the
-  best Hopper-v5 (3192, 2130) and is behind on both tasks of the control suite. With one seed `squash` is above both seeds
-  of `mixture` on three tasks, and `colour`, `ppo-clip`, `mixture of 2`, `pair`, `mirrored`, `coupled` and `exact` are
-  below both on two. `mixture exact`, whose ratio is that of likelihoods, takes five times as long: the ratio is not what
-  holds a mixture back.
+  best Hopper-v5 (3192, 2130) and is behind on both tasks of the control suite. With one seed `squash` is above both
+  seeds of `mixture` on three tasks, and `colour`, `ppo-clip`, `mixture of 2`, `pair`, `mirrored`, `coupled` and `exact`
+  are below both on two. `mixture exact`, whose ratio is that of likelihoods, takes five times as long: the ratio is not
+  what holds a mixture back.
 - Less spread is worth more on HalfCheetah-v5 than all else that was tried: with a fixed standard deviation of 0.5 PPO
   has 4712 and 4671 instead of 1714 and 1572. On Hopper-v5 it gains nothing (1455 and 496).
 

@@ -163,8 +163,8 @@ class Run:
             raise
         visible = self.env.policy_mask
         actor = make_actor(config, size, action_size, visible).to(device)
-        of_critic = visible if config.learner.critic_goal == "masked" else None
-        critic = Critic(size, config.learner.critic, of_critic).to(device)
+        critic_visible = visible if config.learner.critic_goal == "masked" else None
+        critic = Critic(size, config.learner.critic, critic_visible).to(device)
         normaliser = Normaliser(size, enabled=config.learner.normalise_observations).to(device)
         updates = -(-config.total_steps // (config.env.count * config.rollout.steps))
         estimator, seeds = make_ratio_estimator(actor, config), [shard.learner_seed for shard in self.held]

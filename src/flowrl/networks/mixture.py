@@ -101,13 +101,13 @@ class MixtureActor(nn.Module):
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity of the flow to the mixtures at `obs` (..., observation)."""
+        means, std, log_weights = self(obs)
         if torch.is_grad_enabled():
             self.drop_times()  # a fused optimiser changes `spread` without a count: see FlowNetwork.folded
         elif obs.dim() == 2:
             if self._kept is None or not self._kept.are_of(self.spread):
-                self._kept = TimesOfMixture(self.spread, self.std())
-            return MixtureOfRows(self._kept, *self(obs))
-        means, std, log_weights = self(obs)
+                self._kept = TimesOfMixture(self.spread, std)
+            return MixtureOfRows(self._kept, means, std, log_weights)
         return partial(mixture_velocity, means=means, std=std, log_weights=log_weights)
 
     def drop_times(self) -> None:

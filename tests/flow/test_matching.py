@@ -34,17 +34,20 @@ class GaussianField:
         return velocity
 
 
-def quadrature(field: GaussianField, action: float, weighting: str) -> float:
-    """E over noise (21 Gauss-Hermite nodes) and uniform t (midpoint rule, 20,000 nodes) of the loss."""
+def quadrature(field: GaussianField, action: float, weighting: str, std: float | None = None) -> float:
+    """E over noise (21 Gauss-Hermite nodes) and uniform t (midpoint rule, 20,000 nodes) of the loss, by `std` if
+    one is given."""
     import numpy as np
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(21)
     t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
     noise = torch.from_numpy(nodes)
     probes = Probes(t.repeat_interleave(21).reshape(1, -1, 1), noise.repeat(20_000).reshape(1, -1, 1))
-    settings = LossSettings(weighting=weighting, elbo_floor=1e-12)  # type: ignore[arg-type]
+    reduction = "mean" if std is None else "by_std"
+    settings = LossSettings(weighting=weighting, elbo_floor=1e-12, reduction=reduction)  # type: ignore[arg-type]
     actions = torch.full((1, 1), action, dtype=torch.float64)
-    losses = cfm_loss(field, torch.zeros(1, 1), actions, probes, settings).reshape(20_000, 21)
+    inverse = None if std is None else torch.full((1, 1), 1 / std, dtype=torch.float64)
+    losses = cfm_loss(field, torch.zeros(1, 1), actions, probes, settings, inverse).reshape(20_000, 21)
     return float((losses @ torch.from_numpy(weights / weights.sum())).mean())
 
 
@@ -83,6 +86,43 @@ def test_irreducible_loss_of_the_exact_field_is_pi_sigma_over_two() -> None:
 def test_loss_of_a_fixed_action_has_its_closed_form() -> None:
     """L_u(a) = pi / (4 sigma) · [(a - mu)² + sigma²]; mu = .2, sigma = .5, a = .7: pi / 2 · .5 = .785398."""
     assert quadrature(GaussianField(0.2, 0.5), 0.7, "u") == pytest.approx(math.pi / 4, abs=1e-7)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.3, 0.05])
+def test_by_std_a_change_of_the_mean_has_the_likelihood_ratio_and_one_of_the_spread_half_of_it(sigma: float) -> None:
+    """Losses ((a - m)² / (s s_old) + s / s_old) / 2 and -log N = ((a - m) / s)² / 2 + log s, for steps of 0.5 std."""
+    old, action = GaussianField(0.2, sigma), 0.2 + 0.7 * sigma
+    moved, wider = GaussianField(0.2 + 0.5 * sigma, sigma), GaussianField(0.2, 1.001 * sigma)
+    before, of_moved, of_wider = (quadrature(each, action, "u", std=sigma) for each in (old, moved, wider))
+    assert before - of_moved == pytest.approx((0.7**2 - 0.2**2) / 2, abs=1e-5)
+    exact = (0.7**2 - (0.7 / 1.001) ** 2) / 2 - math.log(1.001)
+    assert before - of_wider == pytest.approx(exact / 2, rel=0.01)
+    without = quadrature(old, action, "u") - quadrature(moved, action, "u")
+    assert without == pytest.approx(math.pi / 2 * sigma * (0.7**2 - 0.2**2) / 2, rel=1e-4)
+
+
+def test_by_std_adds_the_errors_of_the_numbers_each_in_its_own_unit() -> None:
+    generator = torch.Generator().manual_seed(2)
+    actions, obs = torch.randn(7, 3, generator=generator), torch.zeros(7, 1)
+    probes = draw_probes(7, 3, ProbeSettings(count=2), generator)
+    inverse = torch.tensor([[1.0, 4.0, 0.5]]).expand(7, 3)
+    found = cfm_loss(GaussianField(0.1, 0.6), obs, actions, probes, LossSettings(reduction="by_std"), inverse)
+    alone = [
+        cfm_loss(
+            GaussianField(0.1, 0.6), obs, actions[:, n : n + 1], Probes(probes.times, probes.noise[..., n : n + 1]),
+            LossSettings(),
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    torch.testing.assert_close(found, 2 / math.pi * (alone[0] + 4 * alone[1] + 0.5 * alone[2]))
+
+
+def test_inverse_std_belongs_to_by_std() -> None:
+    actions = torch.zeros(2, 1)
+    probes = draw_probes(2, 1, ProbeSettings(count=1))
+    for settings, given in ((LossSettings(reduction="by_std"), None), (LossSettings(), torch.ones(2, 1))):
+        with pytest.raises(ValueError, match="inverse_std belongs to reduction by_std"):
+            cfm_loss(GaussianField(0, 1), actions, actions, probes, settings, given)
 
 
 def test_eps_and_data_errors_are_weighted_velocity_errors() -> None:

@@ -71,6 +71,22 @@ def test_equal_components_are_the_flow_to_one_gaussian() -> None:
     torch.testing.assert_close(found, gaussian_velocity(x, t, means[0], std[0]), rtol=1e-12, atol=1e-12)
 
 
+def test_the_inverse_std_is_that_of_the_component_that_made_the_action() -> None:
+    """Means ±1, std 0.5 and 0.25, weights 1/4 and 3/4; at 0 the densities are as e^-2 / 0.5 to e^-8 / 0.25."""
+    actor = MixtureActor(1, 1, 2, GaussianSettings(hidden=(4,)))
+    with torch.no_grad():
+        actor.layers.linears[-1].weight.zero_()
+        actor.layers.linears[-1].bias.copy_(torch.tensor([0.0, 0.0, math.log(0.25), math.log(0.75)]))
+        actor.centres.copy_(torch.tensor([[-1.0], [1.0]]))
+        actor.spread.copy_(torch.tensor([[gaussian.to_spread(0.5)], [gaussian.to_spread(0.25)]]))
+    first, second = 0.25 * math.exp(-2) / 0.5, 0.75 * math.exp(-8) / 0.25
+    between = (2 * first + 4 * second) / (first + second)
+    actions = torch.tensor([[-1.0], [1.0], [0.0]])
+    found = actor.inverse_std(torch.zeros(3, 1), actions).flatten().tolist()
+    assert found == pytest.approx([2, 4, between], rel=2e-3)
+    assert found[2] == pytest.approx(between, rel=1e-5)
+
+
 def test_in_one_dimension_every_point_keeps_its_quantile() -> None:
     """Paths of a flow in one dimension cannot cross, so noise with Φ(noise) = q ends where the mixture's CDF is q."""
     torch.manual_seed(0)

@@ -17,10 +17,12 @@ from flowrl.contracts.errors import UsageError
 from flowrl.contracts.protocols import Velocity
 from flowrl.experiments.build import Run
 from flowrl.flow.matching import LossSettings, Probes, ProbeSettings, cfm_loss, draw_probes
+from flowrl.networks.gaussian import GaussianActor, to_spread
+from flowrl.networks.velocity import FlowNetwork, NetworkSettings
 from flowrl.policies.noise import Noise
 from flowrl.storage import checkpoint
 from flowrl.training.flow_ratios import ExactRatio, TailRatio
-from flowrl.training.ratio import CFMRatio, averaged
+from flowrl.training.ratio import CFMRatio, LikelihoodRatio, RatioEstimator, averaged
 from tests.flow.test_density import gaussian
 from tests.flow.test_matching import GaussianField
 from tests.training.test_learner import config, learner, rollout
@@ -99,6 +101,31 @@ def test_the_exact_ratio_of_gaussian_flows_is_that_of_the_gaussians() -> None:
     torch.testing.assert_close(
         ratio.compare(obs, actions, record, torch.zeros(6)).log_ratio.squeeze(1), expected, rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("std", [1.0, 0.1])
+def test_by_std_the_ratio_of_a_flow_to_a_gaussian_pulls_its_mean_as_ppo_does(std: float) -> None:
+    """The gradient of the first log-ratios, weighted by advantages, for the mean's network, over 10,000 probes each."""
+    torch.manual_seed(0)
+    flow = FlowNetwork(2, 2, NetworkSettings(hidden=(8,), base="normal", output_scale=0))
+    actor = flow.base
+    assert isinstance(actor, GaussianActor)
+    torch.nn.init.constant_(actor.spread, to_spread(std))
+    obs, advantage = torch.randn(30, 2), torch.randn(30)
+    actions = (actor(obs)[0] + std * torch.randn(30, 2)).detach()
+
+    def gradient(ratio: RatioEstimator) -> Tensor:
+        record = ratio.record(obs, actions, {}, [torch.arange(30)], torch.Generator().manual_seed(1))
+        weighted = ratio.compare(obs, actions, record, advantage).log_ratio.squeeze(1) * advantage
+        return torch.cat([each.flatten() for each in torch.autograd.grad(weighted.mean(), actor.layers.parameters())])
+
+    probes = ProbeSettings(count=10_000, law="stratified")
+    found = gradient(CFMRatio(flow, probes, LossSettings(reduction="by_std"), averaged))
+    exact = gradient(LikelihoodRatio(actor))
+    assert float((found - exact).norm() / exact.norm()) < 0.04
+    by_mean = gradient(CFMRatio(flow, probes, LossSettings(reduction="mean"), averaged))
+    slope = float(by_mean @ exact / exact.square().sum())
+    assert slope == pytest.approx(math.pi / 2 * std / 2, rel=0.05)  # of two numbers
 
 
 @pytest.mark.parametrize(
@@ -191,6 +218,11 @@ def test_log_odds_are_uniform() -> None:
         (("learner.ratio=exact", "learner.probes.coupled=true"), "learner.probes.coupled is for CFM losses"),
         ((*TAIL, "learner.loss.reduction=sum"), "learner.loss is for CFM losses"),
         (("learner.ratio=exact", "learner.loss_limit=20"), "learner.loss_limit is for CFM losses"),
+        (("learner.loss.reduction=by_std",), "policy.base is none: set policy.base to mixture or normal"),
+        (
+            ("policy.base=normal", "learner.loss={reduction: by_std, weighting: eps}"),
+            "reduction by_std makes the losses of weighting u log-likelihoods, and weighting is eps",
+        ),
         (("learner.probes.antithetic=pair", "learner.probes.count=3"), "an even number of probes: count is 3"),
         (("learner.probes.antithetic=mirrored", "learner.probes.law=lognormal"), "the same backwards in time"),
     ],

@@ -60,7 +60,11 @@ def weights(of: Learner) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("algorithm", "policy"),
-    [*((each, ()) for each in ALGORITHMS), *(("fpo", (f"policy.base={base}",)) for base in ("normal", "mixture"))],
+    [
+        *((each, ()) for each in ALGORITHMS),
+        *(("fpo", (f"policy.base={base}",)) for base in ("normal", "mixture")),
+        *(("fpo", (f"policy.base={base}", "learner.loss.reduction=by_std")) for base in ("normal", "mixture")),
+    ],
 )
 def test_the_first_ratio_of_every_update_is_exactly_one(algorithm: str, policy: tuple[str, ...]) -> None:
     """With observation normalisation on, after updates that moved the statistics: bit for bit."""

@@ -71,6 +71,11 @@ def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
             "learner.ratio exact needs a velocity up to t = 1, where that of a predicted action is 0 / 0: set "
             "policy.parameterisation to u or eps"
         )
+    if learner.loss.reduction == "by_std" and policy.base == "none":
+        raise ValueError(
+            "learner.loss.reduction by_std divides by the standard deviation of the policy's base, and policy.base is "
+            "none: set policy.base to mixture or normal, or learner.loss.reduction to mean, sum or sqrt"
+        )
     cfm = learner.ratio in CFM_LOG_RATIOS
     for key, value, unset in (
         ("anchor", learner.anchor, 0.0),

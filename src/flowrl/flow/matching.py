@@ -19,7 +19,7 @@ from flowrl.flow import path
 TimeLaw = Literal["uniform", "stratified", "grid", "lognormal", "log_odds"]
 Antithetic = Literal["no", "pair", "mirrored"]
 Weighting = Literal["u", "eps", "data", "elbo"]
-Reduction = Literal["mean", "sum", "sqrt"]
+Reduction = Literal["mean", "sum", "sqrt", "by_std"]
 
 
 class ProbeSettings(Settings):
@@ -133,11 +133,22 @@ class LossSettings(Settings):
     likelihoods for exact fields, such as a `policy.base` without a network. For a network it grows with
     log(1 / `elbo_floor`), so the floor sets its size (measured: 0.9 to 9.5 times the exact log-ratio). Prefer u."""
     reduction: Reduction = "mean"
-    """Over the action's numbers: mean, sum, or sqrt, the sum over sqrt(d). The log-ratio grows with it,
-    and so does the clip range that belongs to it."""
+    """Over the action's numbers: mean, sum, sqrt, the sum over sqrt(d), or by_std, the sum of each over π/2 times its
+    standard deviation in the policy's `base`. The log-ratio grows with it, and so does the clip range that belongs to
+    it. With by_std it is that of likelihoods for a small change of a Gaussian's mean, in whatever spread. With the
+    others it falls in proportion to the spread, so a clip range allows the larger steps the narrower the policy is."""
     elbo_floor: float = Field(1e-3, ge=1e-12, lt=1)
     """Lower bound of 1 - t in the weighting `elbo`, which is unbounded at t = 1 without it. The smaller, the larger
     are a network's log-ratios."""
+
+    @model_validator(mode="after")
+    def _check_by_std(self) -> LossSettings:
+        if self.reduction == "by_std" and self.weighting != "u":
+            raise ValueError(
+                f"reduction by_std makes the losses of weighting u log-likelihoods, and weighting is {self.weighting}: "
+                "set weighting to u, or reduction to mean, sum or sqrt"
+            )
+        return self
 
 
 def weight(t: Tensor, settings: LossSettings) -> Tensor:
@@ -159,17 +170,32 @@ def weight(t: Tensor, settings: LossSettings) -> Tensor:
     return weightings[settings.weighting]()
 
 
-def cfm_loss(field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes, settings: LossSettings) -> Tensor:
+def cfm_loss(
+    field: VelocityField,
+    obs: Tensor,
+    actions: Tensor,
+    probes: Probes,
+    settings: LossSettings,
+    inverse_std: Tensor | None = None,
+) -> Tensor:
     """Compute the conditional flow matching loss w(t) · |v(x_t, t; obs) - (action - noise)|² per probe (FPO,
     arXiv 2507.21053, section 3; Algorithm 1 compares it before and after a step).
 
     obs (batch, observation), actions (batch, action), probes (batch, n) → losses (batch, n).
+
+    The mean loss of a number a of the action in the flow to N(m, s²) is π/4 ((a - m)²/s + s) with weighting u, and the
+    negative log-likelihood ((a - m)/s)²/2 + log s. So (2/π) · `inverse_std`, 1/s of the old policy (batch, action),
+    makes the difference of two losses that of two log-likelihoods for a small change of m, and half of it for one of s:
+    reduction by_std, which needs it. Raises ValueError where one is given without the other.
     """
+    if (inverse_std is None) is (settings.reduction == "by_std"):
+        raise ValueError("inverse_std belongs to reduction by_std, and reduction by_std needs it")
     action = actions.unsqueeze(1)
     x_t = path.interpolate(probes.noise, action, probes.times)
     target = path.target_velocity(probes.noise, action)
     velocity = field.bind(obs.unsqueeze(1))(x_t, probes.times)
-    squares = (velocity - target).square().sum(dim=-1)
+    errors = (velocity - target).square()
+    squares = (errors if inverse_std is None else errors * inverse_std.unsqueeze(1)).sum(dim=-1)
     if settings.weighting != "u":
         squares = weight(probes.times.squeeze(-1), settings) * squares
     factor = _factor(actions.shape[-1], settings.reduction)
@@ -177,4 +203,4 @@ def cfm_loss(field: VelocityField, obs: Tensor, actions: Tensor, probes: Probes,
 
 
 def _factor(action_size: int, reduction: Reduction) -> float:
-    return {"sum": 1.0, "mean": 1 / action_size, "sqrt": 1 / math.sqrt(action_size)}[reduction]
+    return {"sum": 1.0, "mean": 1 / action_size, "sqrt": 1 / math.sqrt(action_size), "by_std": 2 / math.pi}[reduction]

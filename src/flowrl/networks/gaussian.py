@@ -99,6 +99,10 @@ class GaussianActor(nn.Module):
         spread = self.spread + output[..., self.action_size :] if self.state_dependent else self.spread
         return mean, to_std(spread, self.smallest_std).expand_as(mean)
 
+    def inverse_std(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Compute 1 / std (batch, action) at the observations (batch, observation), the same for all `actions`."""
+        return self(obs)[1].reciprocal()
+
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity of the flow to the Gaussians at `obs` (..., observation)."""
         mean, std = self(obs)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowrl.contracts.protocols import Velocity
-from flowrl.networks.gaussian import GaussianSettings, to_spread, to_std
+from flowrl.networks.gaussian import GaussianSettings, log_probability, to_spread, to_std
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
@@ -98,6 +98,14 @@ class MixtureActor(nn.Module):
     def std(self, precision: torch.dtype | None = None) -> Tensor:
         """Compute the standard deviations (component, action), in `precision` where that is given."""
         return to_std(self.spread.to(precision), self.smallest_std)
+
+    def inverse_std(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Compute Σ_k p(k | action) / std_k (batch, action), where p(k | action) ∝ w_k N(action; mean_k, std_k²) is the
+        probability that component k made the action; obs (batch, observation), actions (batch, action)."""
+        means, std, log_weights = self(obs)
+        of_components = log_probability(actions.unsqueeze(-2), means, std)
+        made_by = (log_weights + of_components).softmax(dim=-1).unsqueeze(-1)
+        return (made_by / std).sum(dim=-2)
 
     def bind(self, obs: Tensor) -> Velocity:
         """Return the velocity of the flow to the mixtures at `obs` (..., observation)."""

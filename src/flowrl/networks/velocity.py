@@ -139,6 +139,13 @@ class FlowNetwork(nn.Module):
         """Whether the velocity is that of the base alone, so that the layers are neither evaluated nor trained."""
         return self.settings.output_scale == 0
 
+    def inverse_std(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Compute the inverse of the base's standard deviations at obs (batch, observation) and actions (batch,
+        action), in the form of the actions. Raises ValueError without a base."""
+        if self.base is None:
+            raise ValueError("a flow without a base has no standard deviation: set policy.base")
+        return self.base.inverse_std(obs, actions)
+
     def check_form(self, state_dict: Mapping[str, Any], prefix: str = "") -> None:
         """Raise CheckpointError for saved weights of a network that predicts the noise in the earlier form."""
         if self.settings.parameterisation == "eps" and f"{prefix}predicts_residual" not in state_dict:

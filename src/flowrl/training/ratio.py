@@ -94,14 +94,16 @@ class CFMRatio:
         probes = draw_probes(len(obs), actions.shape[-1], self.probes, draws).to(obs.device)
         if self.probes.coupled:
             probes = probes.coupled(given["noise"], self.probes)
-        loss = obs.new_empty(probes.times.shape[:2])
+        record = {"times": probes.times, "noise": probes.noise, "loss": obs.new_empty(probes.times.shape[:2])}
         with torch.no_grad():
+            if self.loss.reduction == "by_std":
+                record["inverse_std"] = self.actor.inverse_std(obs, actions)
             for rows in chunks:
-                loss[rows] = cfm_loss(self.actor, obs[rows], actions[rows], probes[rows], self.loss)
-        return {"times": probes.times, "noise": probes.noise, "loss": loss}
+                record["loss"][rows] = self._losses(obs[rows], actions[rows], {k: v[rows] for k, v in record.items()})
+        return record
 
     def compare(self, obs: Tensor, actions: Tensor, record: Record, advantage: Tensor) -> RatioResult:
-        new = cfm_loss(self.actor, obs, actions, Probes(record["times"], record["noise"]), self.loss)
+        new = self._losses(obs, actions, record)
         old = record["loss"]
         mean_loss = new.mean()
         if self.loss_limit is not None:
@@ -110,6 +112,11 @@ class CFMRatio:
             new = torch.where(advantage.unsqueeze(-1) < 0, _limited(new, self.loss_limit_negative), new)
         penalty = self.anchor * mean_loss if self.anchor else None
         return RatioResult(self.log_ratio(old, new), None, {"cfm_loss": mean_loss.detach()}, penalty)
+
+    def _losses(self, obs: Tensor, actions: Tensor, record: Record) -> Tensor:
+        """Compute the losses (batch, n) at the probes of the `record`."""
+        probes = Probes(record["times"], record["noise"])
+        return cfm_loss(self.actor, obs, actions, probes, self.loss, record.get("inverse_std"))
 
 
 @dataclass(frozen=True)

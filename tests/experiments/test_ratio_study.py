@@ -17,11 +17,12 @@ from tests.small_recipe import small
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with short runs of fpo, of fpo with actions predicted, and of ppo."""
+    """A folder with short runs of fpo, also to a Gaussian, with another sampler and with actions predicted, and of ppo."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "small.yaml").write_text(small(96))
     for name, *sets in (
         ("fpo", "learner.epochs=4", "learner.learning_rate=0.01"),
+        ("base", "policy.base=normal", "policy.output_scale=0", "learner.epochs=4", "learner.learning_rate=0.003"),
         ("ab2", "sampler.name=ab2"),
         ("data", "policy.parameterisation=data"),
         ("ppo", "algorithm=ppo", "learner.schedule.kind=linear"),
@@ -72,6 +73,16 @@ def test_the_study_of_a_seed_is_repeatable_and_follows_it(runs: Path, capsys: py
     first, same = (studied(runs / "fpo", capsys, *options) for _ in range(2))
     assert first == same
     assert first != studied(runs / "fpo", capsys, *options, "--seed", "1")
+
+
+def test_by_std_the_losses_of_a_flow_to_a_gaussian_are_in_units_of_its_likelihood(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without it they are π/2 times as large at a spread of 1, the sum over the numbers of the action."""
+    rows = {row["name"]: row for row in studied(runs / "base", capsys, "--probes", "2", "--weightings", "u")["rows"]}
+    exact, by_std, plain = (rows[name] for name in ("continuous flow", "CFM, by_std", "CFM, weighting u"))
+    assert by_std["std"] == pytest.approx(exact["std"], rel=0.05)
+    assert plain["std"] == pytest.approx(1.57 * exact["std"], rel=0.05)
 
 
 def test_a_method_of_several_steps_has_the_likelihood_of_the_continuous_flow(

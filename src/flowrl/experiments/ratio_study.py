@@ -20,7 +20,7 @@ from flowrl.experiments.build import Run, kind_of
 from flowrl.experiments.evaluate import LoadedCheckpoint
 from flowrl.flow.density import log_density
 from flowrl.flow.inversion import map_density
-from flowrl.flow.matching import LossSettings, ProbeSettings, Weighting, cfm_loss, draw_probes
+from flowrl.flow.matching import LossSettings, ProbeSettings, Reduction, Weighting, cfm_loss, draw_probes
 from flowrl.networks import gaussian
 from flowrl.networks.gaussian import GaussianActor
 from flowrl.networks.velocity import FlowNetwork
@@ -127,6 +127,9 @@ def study(
             limits[weighting] = _limit(fields, sample, weighting, seed)
             name = f"elbo, log-odds < {ODDS:g}" if weighting == "elbo" else f"CFM, weighting {weighting}"
             rows.append(_row(name, limits[weighting], exact, sample["advantage"]))
+            if weighting == "u" and before.base is not None:
+                by_std = _limit(fields, sample, "u", seed, "by_std")
+                rows.append(_row("CFM, by_std", by_std, exact, sample["advantage"]))
         if "elbo" in limits:
             gap = float((limits["elbo"] - exact).std() / exact.std()) if float(exact.std()) else None
         own = limits.get("u")
@@ -248,7 +251,7 @@ def _difference(fields: Fields, measure: Callable[[FlowNetwork], Tensor]) -> Ten
     return before - after
 
 
-def _limit(fields: Fields, sample: Sample, weighting: str, seed: int) -> Tensor:
+def _limit(fields: Fields, sample: Sample, weighting: str, seed: int, reduction: Reduction = "sum") -> Tensor:
     """Return the log-ratio (rows,) of CFM losses with so many probes that their noise does not matter."""
     elbo = weighting == "elbo"
     probes = ProbeSettings(count=256, law="log_odds", odds=ODDS, antithetic="pair") if elbo else LIMIT
@@ -259,21 +262,21 @@ def _limit(fields: Fields, sample: Sample, weighting: str, seed: int) -> Tensor:
     parts = []
     for begun in range(0, len(sample["obs"]), ROWS):
         rows = slice(begun, begun + ROWS)
-        parts.append(_estimate(fields, {name: value[rows] for name, value in sample.items()}, probes, kind, draws))
+        loss = LossSettings(weighting=kind, reduction=reduction)
+        parts.append(_estimate(fields, {name: value[rows] for name, value in sample.items()}, probes, loss, draws))
     return factor * torch.cat(parts)
 
 
 def _estimate(
-    fields: Fields, sample: Sample, probes: ProbeSettings, weighting: Weighting, draws: torch.Generator
+    fields: Fields, sample: Sample, probes: ProbeSettings, loss: LossSettings, draws: torch.Generator
 ) -> Tensor:
-    """Return the mean over probes of old loss - new loss (rows,), summed over the numbers of the action."""
-    drawn = draw_probes(len(sample["obs"]), sample["action"].shape[1], probes, draws)
+    """Return the mean over probes of old loss - new loss (rows,)."""
+    obs, actions = sample["obs"], sample["action"]
+    drawn = draw_probes(len(obs), actions.shape[1], probes, draws)
     exactly = type(drawn)(drawn.times.double(), drawn.noise.double())
-    loss = LossSettings(weighting=weighting, reduction="sum")
     with torch.no_grad():
-        return _difference(
-            fields, lambda field: cfm_loss(field, sample["obs"], sample["action"], exactly, loss).mean(dim=-1)
-        )
+        inverse = fields[0].inverse_std(obs, actions) if loss.reduction == "by_std" else None
+        return _difference(fields, lambda field: cfm_loss(field, obs, actions, exactly, loss, inverse).mean(dim=-1))
 
 
 def _noise(
@@ -289,7 +292,9 @@ def _noise(
             if "antithetic" in options and count % 2:
                 continue
             probes = ProbeSettings(count=count, **options)
-            estimates = [_estimate(fields, sample, probes, "u", draws) for _ in range(REPETITIONS)]
+            estimates = [
+                _estimate(fields, sample, probes, LossSettings(reduction="sum"), draws) for _ in range(REPETITIONS)
+            ]
             error = torch.stack([(estimate - limit) for estimate in estimates]).square().mean().sqrt()
             correlations = [_correlation(estimate, exact) for estimate in estimates]
             known = [value for value in correlations if value is not None]

@@ -17,7 +17,7 @@ from tests.small_recipe import small
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with short runs of fpo, also to a Gaussian, with another sampler and with actions predicted, and of ppo."""
+    """A folder with short runs of fpo (also to a Gaussian, by another sampler, with actions predicted) and of ppo."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "small.yaml").write_text(small(96))
     for name, *sets in (

@@ -15,6 +15,7 @@ from flowrl.config import resume
 from flowrl.config.policy_kinds import POLICY_KINDS
 from flowrl.config.schema import ALGORITHMS, Config
 from flowrl.config.suggestions import is_model, types_of
+from flowrl.config.validation import written
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -114,7 +115,7 @@ def number(value: float) -> str:
 
 def literals(annotation: Any) -> list[Any]:
     choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return [str(choice).lower() if isinstance(choice, bool) else choice for choice in choices]
+    return [choice if isinstance(choice, str) else written(choice) for choice in choices]
 
 
 def presets() -> str:

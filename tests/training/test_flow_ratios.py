@@ -216,7 +216,10 @@ def test_log_odds_are_uniform() -> None:
         (("learner.ratio=exact", "policy.parameterisation=data"), "learner.ratio exact needs a velocity up to t = 1"),
         ((*TAIL, "learner.anchor=1"), "learner.anchor is for CFM losses"),
         (("learner.ratio=exact", "learner.probes.coupled=true"), "learner.probes.coupled is for CFM losses"),
-        ((*TAIL, "learner.loss.reduction=sum"), "learner.loss is for CFM losses"),
+        (
+            (*TAIL, "learner.loss.reduction=sum"),
+            "learner.loss.reduction is for CFM losses, .* set it to mean, which is its default",
+        ),
         (("learner.ratio=exact", "learner.loss_limit=20"), "learner.loss_limit is for CFM losses"),
         (("learner.loss.reduction=by_std",), "policy.base is none: set policy.base to mixture or normal"),
         (

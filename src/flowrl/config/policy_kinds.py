@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from flowrl.config.validation import written
 from flowrl.config.yaml_reader import KeyPath
 from flowrl.contracts.settings import Settings
 from flowrl.flow.matching import LossSettings
@@ -76,18 +77,25 @@ def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
             "learner.loss.reduction by_std divides by the standard deviation of the policy's base, and policy.base is "
             "none: set policy.base to mixture or normal, or learner.loss.reduction to mean, sum or sqrt"
         )
-    cfm = learner.ratio in CFM_LOG_RATIOS
+    if learner.ratio not in CFM_LOG_RATIOS:
+        _refuse_keys_of_cfm_losses(learner)
+
+
+def _refuse_keys_of_cfm_losses(learner: LearnerSettings) -> None:
+    """Raise ValueError for a key that a ratio without CFM losses would leave without effect."""
+    default = LossSettings()
+    of_loss = [(f"loss.{key}", getattr(learner.loss, key), getattr(default, key)) for key in LossSettings.model_fields]
     for key, value, unset in (
         ("anchor", learner.anchor, 0.0),
         ("probes.coupled", learner.probes.coupled, False),
-        ("loss", learner.loss, LossSettings()),
+        *of_loss,
         ("loss_limit", learner.loss_limit, None),
         ("loss_limit_negative", learner.loss_limit_negative, None),
     ):
-        if value != unset and not cfm:
+        if value != unset:
             raise ValueError(
-                f"learner.{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare: remove it, or "
-                "set learner.ratio to averaged or per_probe"
+                f"learner.{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare: remove it or "
+                f"set it to {written(unset)}, which is its default, or set learner.ratio to averaged or per_probe"
             )
 
 

@@ -93,16 +93,17 @@ def shown(value: Any) -> str:
         return f'"{shorten(value)}" (text)'
     if isinstance(value, Mapping):
         return "a block of keys"
-    return "nothing (null)" if value is None else shorten(_written(value))
+    return "nothing (null)" if value is None else shorten(written(value))
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
+    """Return the value as YAML, but for quotes around text: true, null, [64, 64], {count: 4}."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_written, value))}]"
+        return f"[{', '.join(map(written, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {_written(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {written(each)}' for key, each in value.items())}}}"
     return "null" if value is None else str(value)
 
 
@@ -259,7 +260,7 @@ def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
 def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> ValidationMessage:
     """The value has none of the allowed types, or is none of the choices."""
     constants = [choice for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
-    choices = [choice if isinstance(choice, str) else _written(choice) for choice in constants]
+    choices = [choice if isinstance(choice, str) else written(choice) for choice in constants]
     expected = list(dict.fromkeys(_EXPECTED[kind] for kind in errors if kind in _EXPECTED))
     wanted = ([_one_of(choices)] if choices else []) + expected + (["null"] if spot.nullable else [])
     what = f"expected {' or '.join(wanted)}, got {shown(value)}"
@@ -285,9 +286,9 @@ def _instead(spot: _Spot, expected: set[str], value: Any) -> str:
     if "a whole number" in expected and isinstance(value, float) and value.is_integer():
         return f"Write {int(value)}."
     if "text" in expected and isinstance(value, bool | int | float):
-        return f"Put it in quotes: '{_written(value)}'."
+        return f"Put it in quotes: '{written(value)}'."
     if "a list" in expected and isinstance(value, int | float):
-        return f"Write [{_written(value)}]."
+        return f"Write [{written(value)}]."
     if "a block of keys" in expected and value is None:
         return "Remove the key, or write its own keys below it, indented."
     return ""

@@ -142,7 +142,9 @@ def cells(each: dict[str, Any]) -> list[str]:
         return joined([row(study, name).get(key) for study in studies])
 
     def noise(law: str) -> str:
-        rows = [[n["noise"] for n in study["noise"] if n["probes"] == 4 and n["law"] == law] for study in studies]
+        wanted = ("u", 4, law)
+        of_all = [[(n.get("weighting", "u"), n["probes"], n["law"], n["noise"]) for n in s["noise"]] for s in studies]
+        rows = [[value for *kind, value in each if tuple(kind) == wanted] for each in of_all]
         return joined([values[0] if values else None for values in rows])
 
     u = "CFM, weighting u"

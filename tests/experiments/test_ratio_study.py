@@ -59,13 +59,15 @@ def test_a_flow_is_studied_and_its_checkpoint_left_alone(
     assert found["kl"] == pytest.approx(exact["std"] ** 2 / 2)
     assert rows["continuous flow"]["correlation"] > 0.9  # young, so Euler's map is nearly the flow's
     assert rows["CFM, weighting u"]["correlation"] > 0.8
-    laws = [(row["probes"], row["law"]) for row in found["noise"]]
-    assert laws == [
+    kinds = [(row["weighting"], row["probes"], row["law"]) for row in found["noise"]]
+    laws = [
         *((2, law) for law in ("uniform", "stratified", "stratified, pairs", "stratified, mirrored")),
         *((3, law) for law in ("uniform", "stratified")),
     ]
-    noise = {pair: row["noise"] for pair, row in zip(laws, found["noise"], strict=True)}
-    assert noise[3, "uniform"] < noise[2, "uniform"]
+    assert kinds == [(weighting, *law) for weighting in ("u", "eps") for law in laws]
+    noise = {kind: row["noise"] for kind, row in zip(kinds, found["noise"], strict=True)}
+    for weighting in ("u", "eps"):
+        assert noise[weighting, 3, "uniform"] < noise[weighting, 2, "uniform"]
 
 
 def test_the_study_of_a_seed_is_repeatable_and_follows_it(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,12 @@ def ratio(
         print_line("")
         if found.noise:
             lines = ratio_report.noise_table(found)
-            print_table(ratio_report.NOISE_COLUMNS, lines, ["probes", "noise (std)", "correlation"], {"probes", "law"})
+            print_table(
+                ratio_report.NOISE_COLUMNS,
+                lines,
+                ["probes", "noise (std)", "correlation"],
+                {"weighting", "probes", "law"},
+            )
             print_line("")
         for line in ratio_report.sentences(found):
             print_line(line)
@@ -63,7 +68,8 @@ def ratio(
         say(f"note: {note}")
     if out is not None:
         if found.points:
-            style.save(ratio_figure.draw(found.points, [(row.probes, row.law, row.noise) for row in found.noise]), out)
+            of_u = [(row.probes, row.law, row.noise) for row in found.noise if row.weighting == "u"]
+            style.save(ratio_figure.draw(found.points, of_u), out)
             say(f"wrote {out}")
         else:
             say("no figure: it compares CFM losses of weighting u, which this study does not have")

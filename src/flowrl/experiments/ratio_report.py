@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowrl.experiments.ratio_study import RatioStudy
 
 COLUMNS = ["log-ratio", "std (nats)", "correlation", "slope", "with the advantage", "along the advantage"]
-NOISE_COLUMNS = ["probes", "law", "noise (std)", "correlation"]
+NOISE_COLUMNS = ["weighting", "probes", "law", "noise (std)", "correlation"]
 
 
 def table(found: RatioStudy) -> list[list[str]]:
@@ -18,7 +18,7 @@ def table(found: RatioStudy) -> list[list[str]]:
 
 def noise_table(found: RatioStudy) -> list[list[str]]:
     """Return the cells of the rows under `NOISE_COLUMNS`."""
-    return [[str(row.probes), row.law, _cell(row.noise), _cell(row.correlation)] for row in found.noise]
+    return [[row.weighting, str(row.probes), row.law, _cell(row.noise), _cell(row.correlation)] for row in found.noise]
 
 
 def _cell(value: float | None) -> str:

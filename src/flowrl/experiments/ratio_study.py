@@ -41,6 +41,7 @@ LAWS: dict[str, dict[str, Any]] = {
     "stratified, mirrored": {"law": "stratified", "antithetic": "mirrored"},
 }
 WEIGHTINGS: tuple[str, ...] = ("u", "eps", "data", "elbo")
+NOISE_WEIGHTINGS: tuple[Weighting, ...] = ("u", "eps")  # whose noise is measured: flowrl's default and the paper's
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class RatioRow:
 
 @dataclass(frozen=True)
 class NoiseRow:
-    """The noise of the u log-ratio with a number of probes."""
+    """The noise of a CFM log-ratio with a number of probes."""
 
+    weighting: str
     probes: int
     law: str
     noise: float  # std of the estimate about its own limit, nats
@@ -132,10 +134,11 @@ def study(
                 rows.append(_row("CFM, by_std", by_std, exact, sample["advantage"]))
         if "elbo" in limits:
             gap = float((limits["elbo"] - exact).std() / exact.std()) if float(exact.std()) else None
-        own = limits.get("u")
-        if own is not None:
-            noise = _noise(fields, sample, own, exact, probes, seed, progress)
-            points = list(zip(exact[:400].tolist(), own[:400].tolist(), strict=True))
+        for weighting in NOISE_WEIGHTINGS:
+            if weighting in limits:
+                noise += _noise(fields, sample, weighting, limits[weighting], exact, probes, seed, progress)
+        if "u" in limits:
+            points = list(zip(exact[:400].tolist(), limits["u"][:400].tolist(), strict=True))
     return RatioStudy(
         str(opened.path), opened.config.algorithm, opened.content["progress"]["env_steps"], len(exact), dropped,
         float(exact.var() / 2), gap, rows, noise, notes, points,
@@ -280,25 +283,24 @@ def _estimate(
 
 
 def _noise(
-    fields: Fields, sample: Sample, limit: Tensor, exact: Tensor, counts: Sequence[int], seed: int,
-    progress: Callable[[str], None],
+    fields: Fields, sample: Sample, weighting: Weighting, limit: Tensor, exact: Tensor, counts: Sequence[int],
+    seed: int, progress: Callable[[str], None],
 ) -> list[NoiseRow]:  # fmt: skip
-    """Measure the noise of the u log-ratio for every number of probes and every law that takes it."""
+    """Measure the noise of a weighting's log-ratio for every number of probes and every law that takes it."""
     found = []
     draws = torch.Generator().manual_seed(seed + 2)
+    loss = LossSettings(weighting=weighting, reduction="sum")
     for count in counts:
-        progress(f"noise of {count} probes")
+        progress(f"noise of {count} probes, weighting {weighting}")
         for name, options in LAWS.items():
             if "antithetic" in options and count % 2:
                 continue
             probes = ProbeSettings(count=count, **options)
-            estimates = [
-                _estimate(fields, sample, probes, LossSettings(reduction="sum"), draws) for _ in range(REPETITIONS)
-            ]
+            estimates = [_estimate(fields, sample, probes, loss, draws) for _ in range(REPETITIONS)]
             error = torch.stack([(estimate - limit) for estimate in estimates]).square().mean().sqrt()
             correlations = [_correlation(estimate, exact) for estimate in estimates]
             known = [value for value in correlations if value is not None]
-            found.append(NoiseRow(count, name, float(error), sum(known) / len(known) if known else None))
+            found.append(NoiseRow(weighting, count, name, float(error), sum(known) / len(known) if known else None))
     return found
 
 

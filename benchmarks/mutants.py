@@ -55,6 +55,9 @@ last_step = File("src/flowrl/flow/last_step.py", ("tests/policies/test_flow.py",
 divisors = File("src/flowrl/contracts/divisors.py", ("tests/networks/test_velocity.py", "tests/flow/test_matching.py"))
 velocity = File("src/flowrl/networks/velocity.py", ("tests/networks/test_velocity.py",))
 gaussian = File("src/flowrl/networks/gaussian.py", ("tests/networks/test_gaussian.py", VALUES))
+kept_times = File(
+    "src/flowrl/networks/kept_times.py", ("tests/networks/test_velocity.py", "tests/networks/test_mixture.py")
+)
 mixture = File("src/flowrl/networks/mixture.py", ("tests/networks/test_mixture.py",))
 normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_normaliser.py",))
 fitted = File("samplers/flowrl_samplers/fitted.py", ("tests/samplers/test_fitted.py",))
@@ -219,7 +222,8 @@ MUTANTS = [
     # --- networks
     velocity.mutant("return -output / bounded(t)", "return (x - output) / bounded(t)", "the noise is predicted without the point: first actions of std 60"),
     velocity.mutant("bounded(1 - t)", "bounded(t)", "a predicted action is divided by t"),
-    velocity.mutant("len(self._time_rows) >= MOST_TIME_ROWS", "False", "time rows fill the memory"),
+    kept_times.mutant("len(self._values) >= MOST_TIMES", "False", "values of times fill the memory"),
+    kept_times.mutant("return self._versions == _versions(weights)", "return True", "what was kept of times outlives loaded weights"),
     noise.mutant('mode if scale else "zero"', "mode", "scale 0 is noise times 0, which may be -0"),
     noise.mutant("draw.mul_(self.scale)", "draw", "the scale of the noise has no effect"),
     fitted.mutant("(place - age, weight * (t1 - t0))", "(age, weight * (t1 - t0))", "weights are of the velocities in reverse order"),
@@ -231,7 +235,7 @@ MUTANTS = [
     singular_end.mutant("return max(points) / SMALLEST_DIVISOR", "return points[-1] / SMALLEST_DIVISOR", "points on the way do not count"),
     singular_end.mutant("tolerated = TOLERATED * max(1.0, trained)", "tolerated = TOLERATED", "the sampler of the training is warned of"),
     velocity.mutant("network.drop_kept()", "pass", "folded layers of former weights are used"),
-    velocity.mutant("not self._folded.are_of(self.layers.linears)", "False", "folded layers outlive loaded weights"),
+    velocity.mutant("not self._folded.time_rows.are_of(_weights(self.layers.linears))", "False", "folded layers outlive loaded weights"),
     velocity.mutant("last.bias.detach() * scale", "last.bias.detach()", "the last bias is not scaled"),
     velocity.mutant("x.shape == self._form and", "", "points of another form are refused"),
     velocity.mutant("after_first(hidden) * network.settings.output_scale", "after_first(hidden)", "output_scale is ignored"),

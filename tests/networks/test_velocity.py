@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from flowrl.contracts.errors import CheckpointError
 from flowrl.networks.gaussian import gaussian_velocity
+from flowrl.networks.kept_times import MOST_TIMES
 from flowrl.networks.mixture import mixture_velocity
 from flowrl.networks.mlp import ACTIVATIONS
-from flowrl.networks.velocity import MOST_TIME_ROWS, Base, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
+from flowrl.networks.velocity import Base, FlowNetwork, NetworkSettings, TimeFeatures, to_velocity
 
 
 def plainly(network: FlowNetwork, obs: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -188,9 +189,9 @@ def test_time_rows_do_not_fill_the_memory() -> None:
     network = FlowNetwork(2, 2, NetworkSettings(hidden=(8,)))
     with torch.no_grad():
         velocity = network.bind(torch.zeros(1, 2))
-        for number in range(3 * MOST_TIME_ROWS):
-            velocity(torch.zeros(1, 2), number / (3 * MOST_TIME_ROWS))
-            assert len(network.folded()._time_rows) <= MOST_TIME_ROWS == 256
+        for number in range(3 * MOST_TIMES):
+            velocity(torch.zeros(1, 2), number / (3 * MOST_TIMES))
+            assert len(network.folded().time_rows) <= MOST_TIMES == 256
 
 
 def test_on_the_meta_device_it_needs_no_compiler() -> None:

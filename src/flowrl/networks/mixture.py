@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from flowrl.contracts.protocols import Velocity
 from flowrl.networks.gaussian import GaussianSettings, log_probability, to_spread, to_std
+from flowrl.networks.kept_times import KeptTimes
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
-MOST_TIMES = 64  # that are kept: those of a fixed-step sampler; an adaptive one has new ones in every call
 FIRST_CENTRES = 0.5  # standard deviation of the components' first means: equal components would stay equal
+OfTime = tuple[Tensor, Tensor, Tensor]
 FIRST_STD = math.sqrt(1 - FIRST_CENTRES**2)  # of each component: the variance of the whole is near 1
 
 
@@ -84,7 +85,7 @@ class MixtureActor(nn.Module):
         self.smallest_std = settings.smallest_std
         spread = to_spread(FIRST_STD, self.smallest_std)
         self.spread = nn.Parameter(torch.full(self.shape, spread))  # (component, action)
-        self._kept: TimesOfMixture | None = None
+        self._kept: KeptTimes[OfTime] | None = None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute means (..., component, action), standard deviations (component, action) and the logarithms of the
@@ -113,8 +114,8 @@ class MixtureActor(nn.Module):
         if torch.is_grad_enabled():
             self.drop_times()  # a fused optimiser changes `spread` without a count: see FlowNetwork.folded
         elif obs.dim() == 2:
-            if self._kept is None or not self._kept.are_of(self.spread):
-                self._kept = TimesOfMixture(self.spread, std)
+            if self._kept is None or not self._kept.are_of([self.spread]):
+                self._kept = KeptTimes([self.spread], partial(_of_time, std=std))
             return MixtureOfRows(self._kept, means, std, log_weights)
         return partial(mixture_velocity, means=means, std=std, log_weights=log_weights)
 
@@ -123,39 +124,21 @@ class MixtureActor(nn.Module):
         self._kept = None
 
 
-class TimesOfMixture:
-    """What a mixture's velocity at a time takes from the time and the standard deviations alone: it is kept, as it is
-    the same for all rows and in every call."""
-
-    def __init__(self, spread: Tensor, std: Tensor) -> None:
-        self._of = spread
-        self._version = spread._version, spread.data_ptr()
-        self._squared = std.square()
-        self._times: dict[float, tuple[Tensor, Tensor, Tensor]] = {}
-
-    def are_of(self, spread: Tensor) -> bool:
-        """Return whether `spread` is still what it was, unchanged as far as is counted."""
-        return self._of is spread and self._version == (spread._version, spread.data_ptr())
-
-    def at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return 1 / variance and the slope c of `gaussian_velocity`, each (action, component, 1), and the halved sum
-        over the actions of log variance (component, 1)."""
-        found = self._times.get(t)
-        if found is None:
-            if len(self._times) >= MOST_TIMES:
-                self._times.clear()
-            squared = self._squared.t().unsqueeze(-1)
-            variance = squared * (t * t) + (1 - t) ** 2
-            slope = (squared * t - (1 - t)) / variance
-            found = self._times[t] = variance.reciprocal(), slope, 0.5 * variance.log().sum(dim=0)
-        return found
+def _of_time(t: float, std: Tensor) -> OfTime:
+    """Compute what the velocity at the time `t` takes from the standard deviations (component, action) alone: 1 /
+    variance and the slope c of `gaussian_velocity`, each (action, component, 1), and the halved sum over the actions of
+    log variance (component, 1)."""
+    squared = std.square().t().unsqueeze(-1)
+    variance = squared * (t * t) + (1 - t) ** 2
+    slope = (squared * t - (1 - t)) / variance
+    return variance.reciprocal(), slope, 0.5 * variance.log().sum(dim=0)
 
 
 class MixtureOfRows:
     """The velocity of the flow to one mixture per row, without gradients: `mixture_velocity` but for rounding, in half
     the time at one number as time."""
 
-    def __init__(self, times: TimesOfMixture, means: Tensor, std: Tensor, log_weights: Tensor) -> None:
+    def __init__(self, times: KeptTimes[OfTime], means: Tensor, std: Tensor, log_weights: Tensor) -> None:
         self._times = times
         self._mixtures = means, std, log_weights
         self._means, self._log_weights = _rows_last(means, 3), _rows_last(log_weights, 2)

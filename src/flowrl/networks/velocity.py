@@ -15,6 +15,7 @@ from flowrl.contracts.errors import CheckpointError
 from flowrl.contracts.protocols import Velocity
 from flowrl.contracts.settings import Settings
 from flowrl.networks.gaussian import SMALLEST_STD, GaussianActor, GaussianSettings
+from flowrl.networks.kept_times import KeptTimes
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mixture import FIRST_STD, MixtureActor
 from flowrl.networks.mlp import RESIDUAL, Activation, Widths, check_residual, kind_of_mlp, lecun_uniform
@@ -23,8 +24,6 @@ Parameterisation = Literal["u", "eps", "data"]
 Base = Literal["none", "normal", "mixture"]
 
 COMPONENTS = 4
-# An adaptive sampler evaluates ever new times, and remembering them all would only fill the memory.
-MOST_TIME_ROWS = 256
 
 
 class NetworkSettings(Settings):
@@ -173,11 +172,10 @@ class FlowNetwork(nn.Module):
     def folded(self) -> FoldedLayers:
         """Return the layers as they are evaluated without gradients; they are made again after every change.
 
-        PyTorch counts in-place changes of a tensor (`_version`), but its fused optimisers do not count. So the folded
-        layers are dropped when the count changes, and whenever the network is bound with gradients enabled, as it is
-        before every optimiser step.
+        Fused optimisers change weights without a count (`KeptTimes`), so the folded layers are also dropped whenever
+        the network is bound with gradients enabled, as it is before every optimiser step.
         """
-        if self._folded is None or not self._folded.are_of(self.layers.linears):
+        if self._folded is None or not self._folded.time_rows.are_of(_weights(self.layers.linears)):
             self._folded = FoldedLayers(self)
         return self._folded
 
@@ -186,10 +184,6 @@ class FlowNetwork(nn.Module):
         self._folded = None
         if isinstance(self.base, MixtureActor):
             self.base.drop_times()
-
-    def time_row(self, t: float) -> Tensor:
-        """Return the share W_time · features(t) of time `t` in the first layer, (1, hidden)."""
-        return self.folded().time_row(t)
 
 
 class FoldedLayers:
@@ -202,9 +196,6 @@ class FoldedLayers:
 
     def __init__(self, network: FlowNetwork) -> None:
         linears = network.layers.linears
-        # Kept, not only their addresses: what takes the place of a freed tensor could have its address and count.
-        self._of = [tensor for layer in linears for tensor in (layer.weight, layer.bias)]
-        self._versions = [(tensor._version, tensor.data_ptr()) for tensor in self._of]
         of_obs, of_x, of_time, bias = (part.detach() for part in network.first_layer())
         self.first = bias[None], _transposed(of_obs)  # (1, hidden), (observation, hidden)
         self.of_x = _transposed(of_x)  # (action, hidden)
@@ -213,22 +204,15 @@ class FoldedLayers:
         self.last = (last.bias.detach() * scale)[None], _transposed(last.weight.detach() * scale)
         self._of_time = of_time
         self._time_features = network.time_features
-        self._time_rows: dict[float, Tensor] = {}
+        self.time_rows = KeptTimes(_weights(linears), self._time_row)
 
-    def are_of(self, linears: Sequence[nn.Linear]) -> bool:
-        """Return whether the layers of `linears` are still those that were folded, unchanged as far as is counted."""
-        tensors = [tensor for layer in linears for tensor in (layer.weight, layer.bias)]
-        return self._versions == [(tensor._version, tensor.data_ptr()) for tensor in tensors]
+    def _time_row(self, t: float) -> Tensor:
+        """Compute the share W_time · features(t) of time `t` in the first layer, (1, hidden)."""
+        return functional.linear(self._time_features(self._of_time.new_full((1, 1), t)), self._of_time)
 
-    def time_row(self, t: float) -> Tensor:
-        """Return the share W_time · features(t) of time `t` in the first layer, (1, hidden)."""
-        row = self._time_rows.get(t)
-        if row is None:
-            if len(self._time_rows) >= MOST_TIME_ROWS:
-                self._time_rows.clear()
-            features = self._time_features(self._of_time.new_full((1, 1), t))
-            row = self._time_rows[t] = functional.linear(features, self._of_time)
-        return row
+
+def _weights(linears: Sequence[nn.Linear]) -> list[Tensor]:
+    return [tensor for layer in linears for tensor in (layer.weight, layer.bias)]
 
 
 def _transposed(weight: Tensor) -> Tensor:
@@ -280,7 +264,7 @@ class BoundVelocity:
     def _output_folded(self, layers: FoldedLayers, x: Tensor, t: float) -> Tensor:
         """Compute the scaled output at the points `x` (batch, action) and one time of all rows."""
         activate, addmm = self._activate, torch.addmm
-        hidden = activate(addmm(self._share_of_obs + layers.time_row(t), x, layers.of_x))
+        hidden = activate(addmm(self._share_of_obs + layers.time_rows.at(t), x, layers.of_x))
         for bias, weight in layers.hidden:
             hidden = activate(addmm(bias, hidden, weight))
         bias, weight = layers.last

@@ -164,7 +164,7 @@ MUTANTS = [
     ratio.mutant("return (old_loss - new_loss).mean(dim=-1, keepdim=True)", "return (new_loss - old_loss).mean(dim=-1, keepdim=True)", "the averaged log-ratio has the wrong sign"),
     ratio.mutant("return log_ratio + (log_ratio.clamp(-bound, bound) - log_ratio).detach()", "return log_ratio.clamp(-bound, bound)", "a bounded log-ratio has no gradient"),
     ratio.mutant("((ratio - 1).abs() > clip)", "(ratio - 1 > clip)", "ratios below the range are not counted as clipped"),
-    ratio.mutant("return {\"times\": probes.times, \"noise\": probes.noise, \"loss\": loss}", "return {\"times\": probes.times, \"noise\": probes.noise.flip(0), \"loss\": loss}", "new losses are taken at other probes than the old", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
+    ratio.mutant("        return record\n\n    def compare", "        return record | {\"noise\": probes.noise.flip(0)}\n\n    def compare", "new losses are taken at other probes than the old", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
     ratio.mutant("return (new_log_probability - old_log_probability)", "return (old_log_probability - new_log_probability)", "PPO's log-ratio has the wrong sign"),
     ratio.mutant("\"bound_share\": (raw.abs() > bound)", "\"bound_share\": (log_ratio.abs() > bound)", "log-ratios beyond the bound are not counted"),
     surrogate.mutant("torch.minimum(ratio * advantage", "torch.maximum(ratio * advantage", "PPO's surrogate takes the larger of the two"),

@@ -134,6 +134,9 @@ A single number is seed 0. Seed 1 was run for some of the rows that led after it
   seeds of `mixture` on three tasks, and `colour`, `ppo-clip`, `mixture of 2`, `pair`, `mirrored`, `coupled` and `exact`
   are below both on two. `mixture exact`, whose ratio is that of likelihoods, takes five times as long: the ratio is not
   what holds a mixture back.
+- Rows that name a key of `learner.probes` (`coupled`, `pair`, `mirrored`, `log-odds`, `probes 8`) had 8 probes with
+  uniform times, but for log-odds, where the others have 4 stratified ones: `--set` of one key then took the
+  section's other keys of its block away.
 - Less spread is worth more on HalfCheetah-v5 than all else that was tried: with a fixed standard deviation of 0.5 PPO
   has 4712 and 4671 instead of 1714 and 1572. On Hopper-v5 it gains nothing (1455 and 496).
 

@@ -277,6 +277,22 @@ ppo:
         recipe.layered(recipe.parse(b"fpo: 3", "x.yaml"), sections, "fpo")
 
 
+@pytest.mark.parametrize(
+    ("changes", "probes"),
+    [
+        (["learner.probes.count=8"], {"count": 8, "law": "grid", "grid": 5}),  # a block that only the section has
+        (["learner.probes={count: 8}"], {"count": 8}),
+        (["learner={clip: 1}", "learner.probes.count=8"], {"count": 8}),
+        (["learner.probes.count=8", "fpo.learner.probes.grid=6"], {"count": 8, "law": "grid", "grid": 6}),
+        (["learner.probes.count=8", "learner.probes={law: uniform}"], {"law": "uniform"}),
+    ],
+)
+def test_a_key_of_the_command_line_leaves_the_sections_other_keys(changes: list[str], probes: dict[str, Any]) -> None:
+    text = b"learner: {clip: 0.1}\nfpo:\n  learner: {probes: {count: 4, law: grid, grid: 5}}\n"
+    changed = recipe.apply(recipe.parse(text, "x.yaml"), changes)
+    assert recipe.layered(changed, ("fpo", "ppo"), "fpo").values["learner"]["probes"] == probes
+
+
 # ---- what is refused: each with the words that must stand in the message
 
 BAD_YAML: list[tuple[str | bytes, list[str]]] = [

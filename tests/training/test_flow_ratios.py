@@ -223,8 +223,12 @@ def test_log_odds_are_uniform() -> None:
         (("learner.ratio=exact", "learner.loss_limit=20"), "learner.loss_limit is for CFM losses"),
         (("learner.loss.reduction=by_std",), "policy.base is none: set policy.base to mixture or normal"),
         (
+            ("policy.base=normal", "learner.loss.reduction=by_std", "learner.probes.law=log_odds"),
+            "by_std is the unit of likelihoods for uniform times, and learner.probes.law is log_odds",
+        ),
+        (
             ("policy.base=normal", "learner.loss={reduction: by_std, weighting: eps}"),
-            "reduction by_std makes the losses of weighting u log-likelihoods, and weighting is eps",
+            "reduction by_std is the unit of likelihoods for weighting u, and weighting is eps",
         ),
         (("learner.probes.antithetic=pair", "learner.probes.count=3"), "an even number of probes: count is 3"),
         (("learner.probes.antithetic=mirrored", "learner.probes.law=lognormal"), "the same backwards in time"),

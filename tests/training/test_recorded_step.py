@@ -47,6 +47,7 @@ FPO = ("algorithm=fpo", "fpo.learner.probes.count=3")
 KINDS: dict[str, tuple[str, ...]] = {
     "fpo": FPO,
     "mixture": (*FPO, "policy.base=mixture", "policy.output_scale=0", "learner.surrogate=mirror"),
+    "by_std": (*FPO, "policy.base=mixture", "policy.output_scale=0", "learner.loss.reduction=by_std"),
     "per probe": (*FPO, "learner.ratio=per_probe", "learner.loss_limit=20", "learner.loss_limit_negative=10"),
     "anchor": (*FPO, "learner.anchor=0.1", "learner.normalise_advantages=minibatch"),
     "ppo": ("algorithm=ppo", "learner.entropy_coefficient=0.01", "learner.value_clip=0.2"),

@@ -77,6 +77,11 @@ def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
             "learner.loss.reduction by_std divides by the standard deviation of the policy's base, and policy.base is "
             "none: set policy.base to mixture or normal, or learner.loss.reduction to mean, sum or sqrt"
         )
+    if learner.loss.reduction == "by_std" and learner.probes.law in ("lognormal", "log_odds"):
+        raise ValueError(
+            "learner.loss.reduction by_std is the unit of likelihoods for uniform times, and learner.probes.law is "
+            f"{learner.probes.law}: set probes.law to stratified, uniform or grid, or loss.reduction to mean"
+        )
     if learner.ratio not in CFM_LOG_RATIOS:
         _refuse_keys_of_cfm_losses(learner)
 

@@ -32,6 +32,7 @@ class Place:
     name: str  # a file, or the words of the command line: '--set learner.clip=0.1', '--sampler heun'
     line: int | None  # None for the command line
     key: KeyPath  # the key as it is written there, such as ('fpo++', 'learner', 'clip')
+    is_around: bool = False  # a block that nobody wrote, made around a key of `--set`
 
     @property
     def is_override(self) -> bool:
@@ -58,6 +59,13 @@ class Recipe:
             if (around := self.places.get(path[:length])) is not None:
                 return Place(around.name, around.line, (*around.key, *path[length:]))
         return Place(self.name, None, path)
+
+    def is_overridden(self, path: KeyPath) -> bool:
+        """Return whether `--set` wrote the value at `path`, or a whole block around it; not another key beside it."""
+        for length in range(len(path), 0, -1):
+            if (around := self.places.get(path[:length])) is not None and not around.is_around:
+                return around.is_override
+        return False
 
 
 def read(source: str | Path) -> Recipe:
@@ -140,7 +148,7 @@ def apply(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
         for depth, step in enumerate(path[:-1], start=1):
             if block.get(step) is None:
                 block[step] = {}
-                places[path[:depth]] = Place(name, None, path[:depth])
+                places[path[:depth]] = Place(name, None, path[:depth], is_around=True)
             block = block[step]
             if not isinstance(block, dict):
                 above = f"{dotted(path[:depth])} is {validation.shown(block)}"
@@ -192,7 +200,7 @@ def layered(recipe: Recipe, sections: Collection[str], chosen: str, below: Mappi
         _put(values, path, value)
     for path, value in leaves(section or {}):
         inside = (chosen, *path)
-        if recipe.place(path).is_override and not recipe.place(inside).is_override:
+        if recipe.is_overridden(path) and not recipe.place(inside).is_override:
             continue
         _put(values, path, value)
         for length in range(1, len(path)):

@@ -135,8 +135,9 @@ class LossSettings(Settings):
     reduction: Reduction = "mean"
     """Over the action's numbers: mean, sum, sqrt, the sum over sqrt(d), or by_std, the sum of each over π/2 times its
     standard deviation in the policy's `base`. The log-ratio grows with it, and so does the clip range that belongs to
-    it. With by_std it is that of likelihoods for a small change of a Gaussian's mean, in whatever spread. With the
-    others it falls in proportion to the spread, so a clip range allows the larger steps the narrower the policy is."""
+    it. With by_std it is that of likelihoods for a small change of a Gaussian's mean, at every spread (nearly, where a
+    network is added to the base). With the others and weighting u it is proportional to the spread, so a clip range
+    allows the larger changes of the likelihood the narrower the policy is."""
     elbo_floor: float = Field(1e-3, ge=1e-12, lt=1)
     """Lower bound of 1 - t in the weighting `elbo`, which is unbounded at t = 1 without it. The smaller, the larger
     are a network's log-ratios."""
@@ -145,7 +146,7 @@ class LossSettings(Settings):
     def _check_by_std(self) -> LossSettings:
         if self.reduction == "by_std" and self.weighting != "u":
             raise ValueError(
-                f"reduction by_std makes the losses of weighting u log-likelihoods, and weighting is {self.weighting}: "
+                f"reduction by_std is the unit of likelihoods for weighting u, and weighting is {self.weighting}: "
                 "set weighting to u, or reduction to mean, sum or sqrt"
             )
         return self
@@ -183,10 +184,11 @@ def cfm_loss(
 
     obs (batch, observation), actions (batch, action), probes (batch, n) → losses (batch, n).
 
-    The mean loss of a number a of the action in the flow to N(m, s²) is π/4 ((a - m)²/s + s) with weighting u, and the
-    negative log-likelihood ((a - m)/s)²/2 + log s. So (2/π) · `inverse_std`, 1/s of the old policy (batch, action),
-    makes the difference of two losses that of two log-likelihoods for a small change of m, and half of it for one of s:
-    reduction by_std, which needs it. Raises ValueError where one is given without the other.
+    The loss of a number a of the action in the flow to N(m, s²), its mean over uniform times and the noise, is
+    π/4 ((a - m)²/s + s) with weighting u, and the negative log-likelihood ((a - m)/s)²/2 + log s. So the factor
+    (2/π) · `inverse_std`, 1/s of the old policy (batch, action), makes the difference of two losses that of two
+    log-likelihoods for a small change of m, and half of it for one of s: reduction by_std, which needs it. Raises
+    ValueError where one is given without the other.
     """
     if (inverse_std is None) is (settings.reduction == "by_std"):
         raise ValueError("inverse_std belongs to reduction by_std, and reduction by_std needs it")

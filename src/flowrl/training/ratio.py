@@ -94,13 +94,17 @@ class CFMRatio:
         probes = draw_probes(len(obs), actions.shape[-1], self.probes, draws).to(obs.device)
         if self.probes.coupled:
             probes = probes.coupled(given["noise"], self.probes)
-        record = {"times": probes.times, "noise": probes.noise, "loss": obs.new_empty(probes.times.shape[:2])}
+        record = {"times": probes.times, "noise": probes.noise}
+        if self.loss.reduction == "by_std":
+            record["inverse_std"] = torch.empty_like(actions)
+        loss = obs.new_empty(probes.times.shape[:2])
         with torch.no_grad():
-            if self.loss.reduction == "by_std":
-                record["inverse_std"] = self.actor.inverse_std(obs, actions)
             for rows in chunks:
-                record["loss"][rows] = self._losses(obs[rows], actions[rows], {k: v[rows] for k, v in record.items()})
-        return record
+                if self.loss.reduction == "by_std":
+                    record["inverse_std"][rows] = self.actor.inverse_std(obs[rows], actions[rows])
+                of_rows = {name: value[rows] for name, value in record.items()}
+                loss[rows] = self._losses(obs[rows], actions[rows], of_rows)
+        return record | {"loss": loss}
 
     def compare(self, obs: Tensor, actions: Tensor, record: Record, advantage: Tensor) -> RatioResult:
         new = self._losses(obs, actions, record)

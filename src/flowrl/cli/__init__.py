@@ -56,7 +56,7 @@ GROUPS = {
 
 
 EXAMPLES = {
-    "train": "flowrl train cheetah.yaml --seed 1 --set learner.clip=0.2",
+    "train": "flowrl train cheetah.yaml --seed 1 --set learner.clip=0.1",
     "eval": "flowrl eval runs/cheetah-fpo-seed0 --sampler euler:10,heun:5",
     "export": "flowrl export runs/cheetah-fpo-seed0 --sampler ab2:6 -o export",
     "bench-latency": "flowrl bench-latency runs/cheetah-fpo-seed0 --steps 1,4,10",

@@ -87,6 +87,14 @@ def test_the_inverse_std_is_that_of_the_component_that_made_the_action() -> None
     assert found[2] == pytest.approx(between, rel=1e-5)
 
 
+def test_one_euler_step_ends_at_the_mean_of_the_actions_from_any_noise() -> None:
+    means, std, log_weights = drawn(3, 2)
+    noise = torch.randn(9, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = (log_weights.exp().unsqueeze(-1) * means).sum(dim=0)
+    ends = noise + mixture_velocity(noise, 0.0, means, std, log_weights)
+    torch.testing.assert_close(ends, expected.expand(9, 2), rtol=1e-12, atol=1e-12)
+
+
 def test_in_one_dimension_every_point_keeps_its_quantile() -> None:
     """Paths of a flow in one dimension cannot cross, so noise with Φ(noise) = q ends where the mixture's CDF is q."""
     torch.manual_seed(0)

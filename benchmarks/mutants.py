@@ -165,7 +165,7 @@ MUTANTS = [
     ratio.mutant("return (old_loss - new_loss).mean(dim=-1, keepdim=True)", "return (new_loss - old_loss).mean(dim=-1, keepdim=True)", "the averaged log-ratio has the wrong sign"),
     ratio.mutant("return log_ratio + (log_ratio.clamp(-bound, bound) - log_ratio).detach()", "return log_ratio.clamp(-bound, bound)", "a bounded log-ratio has no gradient"),
     ratio.mutant("((ratio - 1).abs() > clip)", "(ratio - 1 > clip)", "ratios below the range are not counted as clipped"),
-    ratio.mutant("return record | {\"loss\": loss}", "return record | {\"loss\": loss, \"noise\": probes.noise.flip(0)}", "new losses are taken at other probes than the old", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
+    ratio.mutant("\"noise\": probes.noise, \"loss\": loss", "\"noise\": probes.noise.flip(0), \"loss\": loss", "new losses are taken at other probes than the old", LEARNER + "::test_the_first_ratio_of_every_update_is_exactly_one"),
     ratio.mutant("return (new_log_probability - old_log_probability)", "return (old_log_probability - new_log_probability)", "PPO's log-ratio has the wrong sign"),
     ratio.mutant("\"bound_share\": (raw.abs() > bound)", "\"bound_share\": (log_ratio.abs() > bound)", "log-ratios beyond the bound are not counted"),
     surrogate.mutant("torch.minimum(ratio * advantage", "torch.maximum(ratio * advantage", "PPO's surrogate takes the larger of the two"),
@@ -223,7 +223,7 @@ MUTANTS = [
     # --- networks
     velocity.mutant("return -output / bounded(t)", "return (x - output) / bounded(t)", "the noise is predicted without the point: first actions of std 60"),
     velocity.mutant("bounded(1 - t)", "bounded(t)", "a predicted action is divided by t"),
-    recipe.mutant("(around := self.places.get(path[:length])) is not None and not around.is_around", "(around := self.places.get(path[:length])) is not None", "a key of --set takes a section's other keys of its block away"),
+    recipe.mutant("self._places_around(path) if not each.is_around), False)", "self._places_around(path)), False)", "a key of --set takes a section's other keys of its block away"),
     kept_times.mutant("len(self._values) >= MOST_TIMES", "False", "values of times fill the memory"),
     kept_times.mutant("return self._versions == _versions(weights)", "return True", "what was kept of times outlives loaded weights"),
     noise.mutant('mode if scale else "zero"', "mode", "scale 0 is noise times 0, which may be -0"),

@@ -141,10 +141,13 @@ def cells(each: dict[str, Any]) -> list[str]:
         return joined([row(study, name).get(key) for study in studies])
 
     def noise(law: str) -> str:
-        wanted = ("u", 4, law)
-        of_all = [[(n.get("weighting", "u"), n["probes"], n["law"], n["noise"]) for n in s["noise"]] for s in studies]
-        rows = [[value for *kind, value in each if tuple(kind) == wanted] for each in of_all]
-        return joined([values[0] if values else None for values in rows])
+        def of(study: dict[str, Any]) -> float | None:
+            found = (
+                n for n in study["noise"] if n.get("weighting", "u") == "u" and (n["probes"], n["law"]) == (4, law)
+            )
+            return next((each["noise"] for each in found), None)
+
+        return joined([of(study) for study in studies])
 
     u = "CFM, weighting u"
     return [

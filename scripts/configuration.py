@@ -113,9 +113,8 @@ def number(value: float) -> str:
     )
 
 
-def literals(annotation: Any) -> list[Any]:
-    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return [choice if isinstance(choice, str) else written(choice) for choice in choices]
+def literals(annotation: Any) -> list[str]:
+    return [written(choice) for choice in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
 def presets() -> str:

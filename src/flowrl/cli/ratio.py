@@ -55,12 +55,8 @@ def ratio(
         print_line("")
         if found.noise:
             lines = ratio_report.noise_table(found)
-            print_table(
-                ratio_report.NOISE_COLUMNS,
-                lines,
-                ["probes", "noise (std)", "correlation"],
-                {"weighting", "probes", "law"},
-            )
+            columns = ratio_report.NOISE_COLUMNS
+            print_table(columns, lines, ["probes", "noise (std)", "correlation"], set(columns[:3]))
             print_line("")
         for line in ratio_report.sentences(found):
             print_line(line)

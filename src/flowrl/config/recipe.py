@@ -55,17 +55,20 @@ class Recipe:
 
     def place(self, path: KeyPath) -> Place:
         """Return where the value at `path` was written, or, when it was not, the nearest block around it."""
-        for length in range(len(path), 0, -1):
-            if (around := self.places.get(path[:length])) is not None:
-                return Place(around.name, around.line, (*around.key, *path[length:]))
+        for length, around in self._places_around(path):
+            return Place(around.name, around.line, (*around.key, *path[length:]))
         return Place(self.name, None, path)
 
     def is_overridden(self, path: KeyPath) -> bool:
         """Return whether `--set` wrote the value at `path`, or a whole block around it; not another key beside it."""
+        return next((each.is_override for _, each in self._places_around(path) if not each.is_around), False)
+
+    def _places_around(self, path: KeyPath) -> Iterator[tuple[int, Place]]:
+        """Find the places of the value at `path` and of the blocks around it, the nearest first, each after the length
+        of its own path."""
         for length in range(len(path), 0, -1):
-            if (around := self.places.get(path[:length])) is not None and not around.is_around:
-                return around.is_override
-        return False
+            if (place := self.places.get(path[:length])) is not None:
+                yield length, place
 
 
 def read(source: str | Path) -> Recipe:

@@ -260,7 +260,7 @@ def _wrong_member(spot: _Spot, block: Any, key: str) -> ValidationMessage:
 def _wrong_value(spot: _Spot, errors: dict[str, ErrorDetails], value: Any) -> ValidationMessage:
     """The value has none of the allowed types, or is none of the choices."""
     constants = [choice for kind in spot.types if _is_choice(kind) for choice in get_args(kind)]
-    choices = [choice if isinstance(choice, str) else written(choice) for choice in constants]
+    choices = [written(choice) for choice in constants]
     expected = list(dict.fromkeys(_EXPECTED[kind] for kind in errors if kind in _EXPECTED))
     wanted = ([_one_of(choices)] if choices else []) + expected + (["null"] if spot.nullable else [])
     what = f"expected {' or '.join(wanted)}, got {shown(value)}"

@@ -261,11 +261,11 @@ def _limit(fields: Fields, sample: Sample, weighting: str, seed: int, reduction:
     kind: Weighting = "eps" if elbo else weighting  # type: ignore[assignment]
     # ∫ t / (1 - t) |v - u|² dt = ∫ t² |v - u|² dλ over the log-odds λ, of which the law draws from ± ODDS
     factor = 2 * ODDS if elbo else 1.0
+    loss = LossSettings(weighting=kind, reduction=reduction)
     draws = torch.Generator().manual_seed(seed + 1)
     parts = []
     for begun in range(0, len(sample["obs"]), ROWS):
         rows = slice(begun, begun + ROWS)
-        loss = LossSettings(weighting=kind, reduction=reduction)
         parts.append(_estimate(fields, {name: value[rows] for name, value in sample.items()}, probes, loss, draws))
     return factor * torch.cat(parts)
 

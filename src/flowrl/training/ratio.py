@@ -94,20 +94,20 @@ class CFMRatio:
         probes = draw_probes(len(obs), actions.shape[-1], self.probes, draws).to(obs.device)
         if self.probes.coupled:
             probes = probes.coupled(given["noise"], self.probes)
-        record = {"times": probes.times, "noise": probes.noise}
-        if self.loss.reduction == "by_std":
-            record["inverse_std"] = torch.empty_like(actions)
+        inverse_std = torch.empty_like(actions) if self.loss.reduction == "by_std" else None
         loss = obs.new_empty(probes.times.shape[:2])
         with torch.no_grad():
             for rows in chunks:
-                if self.loss.reduction == "by_std":
-                    record["inverse_std"][rows] = self.actor.inverse_std(obs[rows], actions[rows])
-                of_rows = {name: value[rows] for name, value in record.items()}
-                loss[rows] = self._losses(obs[rows], actions[rows], of_rows)
-        return record | {"loss": loss}
+                own = None
+                if inverse_std is not None:
+                    own = inverse_std[rows] = self.actor.inverse_std(obs[rows], actions[rows])
+                loss[rows] = cfm_loss(self.actor, obs[rows], actions[rows], probes[rows], self.loss, own)
+        record = {"times": probes.times, "noise": probes.noise, "loss": loss}
+        return record if inverse_std is None else record | {"inverse_std": inverse_std}
 
     def compare(self, obs: Tensor, actions: Tensor, record: Record, advantage: Tensor) -> RatioResult:
-        new = self._losses(obs, actions, record)
+        probes = Probes(record["times"], record["noise"])
+        new = cfm_loss(self.actor, obs, actions, probes, self.loss, record.get("inverse_std"))
         old = record["loss"]
         mean_loss = new.mean()
         if self.loss_limit is not None:
@@ -116,11 +116,6 @@ class CFMRatio:
             new = torch.where(advantage.unsqueeze(-1) < 0, _limited(new, self.loss_limit_negative), new)
         penalty = self.anchor * mean_loss if self.anchor else None
         return RatioResult(self.log_ratio(old, new), None, {"cfm_loss": mean_loss.detach()}, penalty)
-
-    def _losses(self, obs: Tensor, actions: Tensor, record: Record) -> Tensor:
-        """Compute the losses (batch, n) at the probes of the `record`."""
-        probes = Probes(record["times"], record["noise"])
-        return cfm_loss(self.actor, obs, actions, probes, self.loss, record.get("inverse_std"))
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import pytest
@@ -192,6 +194,21 @@ def test_time_rows_do_not_fill_the_memory() -> None:
         for number in range(3 * MOST_TIMES):
             velocity(torch.zeros(1, 2), number / (3 * MOST_TIMES))
             assert len(network.folded().time_rows) <= MOST_TIMES == 256
+
+
+def test_folded_layers_are_freed_as_soon_as_they_are_dropped() -> None:
+    """Every update drops them: in a cycle of references they would wait for the garbage collector."""
+    network = FlowNetwork(2, 2, NetworkSettings(hidden=(8,)))
+    with torch.no_grad():
+        network.bind(torch.zeros(1, 2))(torch.zeros(1, 2), 0.5)
+    folded = weakref.ref(network.folded())
+    assert folded() is not None
+    gc.disable()
+    try:
+        network.drop_kept()
+        assert folded() is None
+    finally:
+        gc.enable()
 
 
 def test_on_the_meta_device_it_needs_no_compiler() -> None:

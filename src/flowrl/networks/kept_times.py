@@ -35,11 +35,12 @@ class KeptTimes(Generic[Value]):
 
     def at(self, t: float) -> Value:
         """Return the value at the time `t`."""
-        if t not in self._values:
+        value = self._values.get(t)
+        if value is None:
             if len(self._values) >= MOST_TIMES:
                 self._values.clear()
-            self._values[t] = self._compute(t)
-        return self._values[t]
+            value = self._values[t] = self._compute(t)
+        return value
 
 
 def _versions(weights: Sequence[Tensor]) -> list[tuple[int, int]]:

@@ -14,8 +14,9 @@ from flowrl.networks.kept_times import KeptTimes
 from flowrl.networks.mask import ObservationMask
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
-FIRST_CENTRES = 0.5  # standard deviation of the components' first means: equal components would stay equal
 OfTime = tuple[Tensor, Tensor, Tensor]
+
+FIRST_CENTRES = 0.5  # standard deviation of the components' first means: equal components would stay equal
 FIRST_STD = math.sqrt(1 - FIRST_CENTRES**2)  # of each component: the variance of the whole is near 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -202,13 +203,14 @@ class FoldedLayers:
         self.hidden = [(layer.bias.detach()[None], _transposed(layer.weight.detach())) for layer in linears[1:-1]]
         scale, last = network.settings.output_scale, linears[-1]
         self.last = (last.bias.detach() * scale)[None], _transposed(last.weight.detach() * scale)
-        self._of_time = of_time
-        self._time_features = network.time_features
-        self.time_rows = KeptTimes(_weights(linears), self._time_row)
+        # no method of this object, which would then be freed by the garbage collector alone
+        compute = partial(_time_row, of_time=of_time, features=network.time_features)
+        self.time_rows = KeptTimes(_weights(linears), compute)
 
-    def _time_row(self, t: float) -> Tensor:
-        """Compute the share W_time · features(t) of time `t` in the first layer, (1, hidden)."""
-        return functional.linear(self._time_features(self._of_time.new_full((1, 1), t)), self._of_time)
+
+def _time_row(t: float, of_time: Tensor, features: TimeFeatures) -> Tensor:
+    """Compute the share W_time · features(t) of time `t` in the first layer, (1, hidden)."""
+    return functional.linear(features(of_time.new_full((1, 1), t)), of_time)
 
 
 def _weights(linears: Sequence[nn.Linear]) -> list[Tensor]:

@@ -88,19 +88,18 @@ def _refuse_flow(policy: FlowPolicySettings, learner: LearnerSettings) -> None:
 
 def _refuse_keys_of_cfm_losses(learner: LearnerSettings) -> None:
     """Raise ValueError for a key that a ratio without CFM losses would leave without effect."""
-    default = LossSettings()
-    of_loss = [(f"loss.{key}", getattr(learner.loss, key), getattr(default, key)) for key in LossSettings.model_fields]
-    for key, value, unset in (
-        ("anchor", learner.anchor, 0.0),
-        ("probes.coupled", learner.probes.coupled, False),
-        *of_loss,
-        ("loss_limit", learner.loss_limit, None),
-        ("loss_limit_negative", learner.loss_limit_negative, None),
-    ):
+    keys: list[tuple[str, Settings, str]] = [
+        *(("", learner, key) for key in ("anchor", "loss_limit", "loss_limit_negative")),
+        ("probes.", learner.probes, "coupled"),
+        *(("loss.", learner.loss, key) for key in LossSettings.model_fields),
+    ]
+    for block, settings, key in keys:
+        value, unset = getattr(settings, key), type(settings).model_fields[key].default
         if value != unset:
             raise ValueError(
-                f"learner.{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare: remove it or "
-                f"set it to {written(unset)}, which is its default, or set learner.ratio to averaged or per_probe"
+                f"learner.{block}{key} is for CFM losses, which learner.ratio {learner.ratio} does not compare: "
+                f"remove it or set it to {written(unset)}, which is its default, or set learner.ratio to averaged or "
+                "per_probe"
             )
 
 

@@ -14,7 +14,8 @@ from flowrl import cli
 from flowrl.cli import sampler_sweep
 from flowrl.evaluation.episodes import Evaluation
 from flowrl.evaluation.latency import Effort, Timing
-from flowrl.experiments import sampler_comparison
+from flowrl.experiments import evaluate, sampler_comparison
+from flowrl.experiments.build import LoadedPolicy
 from flowrl.experiments.compared_samplers import Compared, SamplerComparison
 from tests.small_recipe import small
 
@@ -75,6 +76,24 @@ def test_the_same_method_under_another_name_differs_by_nothing(
     assert len(rows) == len(document["rows"]) == 8  # four samplers, two scales; that of the training once
     assert same["latency"]["torch"]["calls"] == 40
     assert document["proposal"]["sentence"].startswith(("Deploy ", "Keep "))
+
+
+def test_the_evaluations_of_an_adaptive_sampler_are_the_mean_over_the_rounds(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seventy episodes are two rounds of up to 64."""
+    facts, measured = evaluate.facts, list[float]()
+
+    def noted(loaded: LoadedPolicy) -> dict[str, Any]:
+        found = facts(loaded)
+        if found["sampler"] == "dopri5" and loaded.policy.calls:  # type: ignore[attr-defined]  # of a flow policy
+            measured.append(found["nfe"])
+        return found
+
+    monkeypatch.setattr(evaluate, "facts", noted)
+    document = swept(runs / "fpo", tmp_path, capsys, "--sampler", "dopri5", "--noise-scale", "1", "--episodes", "70")
+    assert len(measured) == 2 and measured[0] != measured[1]
+    assert document["rows"][1]["nfe"] == pytest.approx(sum(measured) / 2)
 
 
 def test_unasked_general_and_fitted_samplers_and_three_scales_are_compared(

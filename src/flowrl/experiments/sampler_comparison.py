@@ -125,9 +125,9 @@ def _play(
     """Play `count` episodes, as many at a time as there are environments, each with a start and draws of its own.
 
     A second episode in an environment would begin when the first has ended, which differs between the choices. Also
-    returns how the policy generates actions (`evaluate.facts`).
+    returns how the policy generates actions (`evaluate.facts`), with the mean over the rounds as its evaluations.
     """
-    rounds, known = [], {}
+    rounds, known, evaluations = [], {}, list[float | None]()
     for begun in range(0, count, env.count):
         seed = request.seed + begun // env.count
         loaded = evaluate.load(opened, replace(request, seed=seed))
@@ -144,7 +144,14 @@ def _play(
             )
         )
         known = evaluate.facts(loaded)
-    return Evaluation.joined(rounds), known
+        evaluations.append(known["nfe"])
+    return Evaluation.joined(rounds), known | {"nfe": _mean(evaluations)}
+
+
+def _mean(evaluations: Sequence[float | None]) -> float | None:
+    """Return the mean of the numbers of evaluations in all rounds; None for a policy that has none."""
+    known = [number for number in evaluations if number is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _row(

@@ -14,6 +14,7 @@ from flowrl.flow.density import log_density
 from flowrl.networks import gaussian
 from flowrl.networks.gaussian import GaussianSettings, gaussian_velocity
 from flowrl.networks.mixture import MixtureActor, mixture_velocity
+from flowrl.networks.mixture_at_probes import VelocityAtProbes
 from flowrl.networks.velocity import FlowNetwork, NetworkSettings, Parameterisation
 
 
@@ -60,6 +61,39 @@ def test_the_exact_ratios_density_is_that_of_the_mixture_to_order_two() -> None:
     assert all(1.8 < math.log2(coarse / fine) < 2.4 for coarse, fine in pairwise(errors))
     obs[:, 1] = 1e6
     assert float((log_density(network, obs, actions, 128) - exact).abs().max()) == errors[2]
+
+
+def test_at_probes_velocity_and_gradients_are_those_of_the_formula() -> None:
+    """In float64 against automatic differentiation, and, by `gradcheck`, against differences of the velocity."""
+    random = torch.Generator().manual_seed(0)
+    shapes = {"x": (5, 7, 2), "means": (5, 1, 3, 2), "weights": (5, 1, 3), "g": (5, 7, 2)}
+    x, means, logits, g = (torch.randn(each, generator=random, dtype=torch.float64) for each in shapes.values())
+    t = torch.rand(5, 7, 1, generator=random, dtype=torch.float64)
+    mixture = [each.requires_grad_() for each in (means, drawn(3, 2)[1], logits.log_softmax(-1))]
+
+    def at_probes(*mixture: Tensor) -> Tensor:
+        velocities: Tensor = VelocityAtProbes.apply(x, t, *mixture)  # type: ignore[no-untyped-call]
+        return velocities
+
+    means, std, log_weights = mixture
+    found, expected = at_probes(*mixture), mixture_velocity(x, t, means, std, log_weights)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    gradients = [torch.autograd.grad(each, mixture, g) for each in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
+    assert torch.autograd.gradcheck(at_probes, mixture)
+
+
+def test_training_takes_the_written_gradients_and_a_point_with_a_gradient_the_formula() -> None:
+    torch.manual_seed(0)
+    actor = MixtureActor(3, 2, 4, GaussianSettings(hidden=(4,)))
+    velocity = actor.bind(torch.randn(6, 1, 3))
+    x, t = torch.randn(6, 5, 2), torch.rand(6, 5, 1)
+    found = velocity(x, t)
+    assert found.grad_fn is not None and found.grad_fn.name() == "VelocityAtProbesBackward"
+    through = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(velocity(through, t).sum(), through)
+    assert gradient.abs().min() > 0
+    torch.testing.assert_close(found, velocity(through, t))
 
 
 def test_equal_components_are_the_flow_to_one_gaussian() -> None:

@@ -12,6 +12,7 @@ from flowrl.contracts.protocols import Velocity
 from flowrl.networks.gaussian import GaussianSettings, log_probability, to_spread, to_std
 from flowrl.networks.kept_times import KeptTimes
 from flowrl.networks.mask import ObservationMask
+from flowrl.networks.mixture_at_probes import VelocityAtProbes
 from flowrl.networks.mlp import kind_of_mlp, orthogonal
 
 OfTime = tuple[Tensor, Tensor, Tensor]
@@ -49,6 +50,15 @@ def mixture_velocity(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, l
     logits = _rows_last(log_weights, dims - 1) - 0.5 * torch.addcmul(variance.log(), away, scaled).sum(dim=0)
     velocities = torch.addcmul(means, squared * t - rest, scaled)  # `gaussian_velocity`, with one division for both
     return _reversed((logits.softmax(dim=0) * velocities).sum(dim=1))
+
+
+def _velocity_at_probes(x: Tensor, t: float | Tensor, means: Tensor, std: Tensor, log_weights: Tensor) -> Tensor:
+    """Compute `mixture_velocity` for means (batch, 1, component, action), where possible with written gradients."""
+    probes = len(means), *x.shape[1:-1], 1  # the form of a time for each
+    if isinstance(t, Tensor) and x.dim() == 3 and t.shape == probes and not x.requires_grad:
+        velocity: Tensor = VelocityAtProbes.apply(x, t, means, std, log_weights)  # type: ignore[no-untyped-call]
+        return velocity
+    return mixture_velocity(x, t, means, std, log_weights)
 
 
 def _reversed(values: Tensor) -> Tensor:
@@ -118,7 +128,9 @@ class MixtureActor(nn.Module):
             if self._kept is None or not self._kept.are_of([self.spread]):
                 self._kept = KeptTimes([self.spread], partial(_of_time, std=std))
             return MixtureOfRows(self._kept, means, std, log_weights)
-        return partial(mixture_velocity, means=means, std=std, log_weights=log_weights)
+        at_probes = obs.dim() == 3 and obs.shape[1] == 1
+        velocity = _velocity_at_probes if at_probes else mixture_velocity
+        return partial(velocity, means=means, std=std, log_weights=log_weights)
 
     def drop_times(self) -> None:
         """Forget what was kept of times, because `spread` may change without a count."""

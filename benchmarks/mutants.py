@@ -60,6 +60,7 @@ kept_times = File(
     "src/flowrl/networks/kept_times.py", ("tests/networks/test_velocity.py", "tests/networks/test_mixture.py")
 )
 mixture = File("src/flowrl/networks/mixture.py", ("tests/networks/test_mixture.py",))
+at_probes = File("src/flowrl/networks/mixture_at_probes.py", ("tests/networks/test_mixture.py",))
 normaliser = File("src/flowrl/networks/normaliser.py", ("tests/networks/test_normaliser.py",))
 fitted = File("samplers/flowrl_samplers/fitted.py", ("tests/samplers/test_fitted.py",))
 fitted_file = File("src/flowrl/config/fitted_file.py", ("tests/config/test_fitted_file.py",))
@@ -254,6 +255,13 @@ MUTANTS = [
     mixture.mutant("squared * (t * t) + rest", "std * (t * t) + rest", "the spread of a component is not squared"),
     mixture.mutant("squared * t - rest", "squared * t", "a component's velocity forgets the noise"),
     mixture.mutant("torch.addcmul(variance.log(), away, scaled)", "(away * scaled)", "wide components weigh too much"),
+    mixture.mutant("t.shape == probes and not x.requires_grad", "t.shape == probes", "a point at probes has no gradient"),
+    mixture.mutant("_velocity_at_probes if at_probes else", "mixture_velocity if at_probes else", "training takes the slow gradients"),
+    at_probes.mutant("weighted.sum(dim=0), value=-1)", "weighted.sum(dim=0), value=0)", "the weights of components learn as if they did not add up to 1"),
+    at_probes.mutant("(gradient * rest * weights)", "(gradient * weights)", "the means learn too much near the action"),
+    at_probes.mutant("add_(by_weight.sum(dim=2))", "add_(0 * by_weight.sum(dim=2))", "the means do not learn by the weights"),
+    at_probes.mutant("by_weight, alpha=0.5", "by_weight, alpha=1.0", "the spread learns too much by the weights"),
+    at_probes.mutant("of_squared -= 0.5 *", "of_squared -= 1.0 *", "the spread learns too much by the variance"),
     mixture.mutant("self.drop_times()  #", "pass  #", "a mixture samples with the spread of the first rollout"),
     mixture.mutant("self._log_weights - log_variance", "self._log_weights", "wide components weigh too much without gradients"),
     folding.mutant("offset=0.5 * np.log(precision)", "offset=np.log(precision)", "an export weighs narrow components too much"),

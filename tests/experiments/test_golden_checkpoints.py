@@ -47,7 +47,9 @@ NEW_KEYS = {
     "config.policy.base",
     "config.policy.components",
     "config.policy.residual",
+    "config.policy.smallest_std",
     "config.learner.anchor",
+    "config.learner.graph",
     "config.learner.critic.residual",
     "config.learner.probes.antithetic",
     "config.learner.probes.coupled",
@@ -131,8 +133,11 @@ def test_a_golden_checkpoint_evaluates_as_ever(name: str, outcome: tuple[Path, d
 def test_a_golden_checkpoint_resumes_as_ever(name: str, outcome: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     found = leaves(checkpoint.load(outcome[0] / name / "ckpt.pt"))
     expected = leaves(checkpoint.load(DATA / name / "resumed.pt"))
+    found = {key: value for key, value in found.items() if not key.startswith("platform.")}
+    # On every machine: a new key of the configuration would else be noticed on the golden one alone.
+    configured = {key for key in found if key.startswith("config.")} - NEW_KEYS
+    assert configured == {key for key in expected if key.startswith("config.")}
     if is_golden_machine():
-        found = {key: value for key, value in found.items() if not key.startswith("platform.")}
         assert {key for key in found if not key.startswith("interface.")} - NEW_KEYS == expected.keys()
         expected = {key: value for key, value in expected.items() if not is_digest(value)}  # of motions: newer
         differing = [key for key in expected if key not in TIMES and not same(found[key], expected[key], exact=True)]

@@ -5,13 +5,14 @@ import pty
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from flowrl.cli import run
 from flowrl.contracts.errors import Stopped, stop_behind
-from flowrl.experiments.signals import StopSignal
+from flowrl.experiments.signals import StopSignal, raising
 from flowrl.storage import checkpoint
 from tests.other_process import Command, descendants
 
@@ -204,6 +205,29 @@ def test_signals_of_one_request_count_once(monkeypatch: pytest.MonkeyPatch) -> N
         os.kill(os.getpid(), signal.SIGINT)
         assert (stop.count, stop.signal, stop.last) == (2, signal.SIGTERM, signal.SIGINT)
         assert (stop.take(), stop.take()) == (2, 0)
+
+
+def test_an_error_after_a_swallowed_stop_is_raised_as_that_stop() -> None:
+    """A module written in C, such as NumPy's, swallows what is raised while it is imported, and fails later."""
+    with pytest.raises(Stopped) as stopped, raising():
+        with suppress(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise ImportError("cannot load module more than once per process")
+    assert stopped.value.exit_code == 143
+    with pytest.raises(ImportError, match="as ever"), raising():
+        raise ImportError("as ever")
+
+
+def test_a_swallowed_stop_is_the_first_of_a_training_that_begins_after_it() -> None:
+    with raising():
+        with suppress(Stopped):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with StopSignal() as stop:
+            assert (stop.signal, stop.count) == (signal.SIGTERM, 1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.count == 1  # of the same request
+    with StopSignal() as later:
+        assert (later.signal, later.count) == (None, 0)
 
 
 def test_the_cause_of_an_error_is_found_behind_what_replaced_it() -> None:

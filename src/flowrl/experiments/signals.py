@@ -25,7 +25,8 @@ class StopSignal:
     """A context in which stop signals are recorded instead of ending the process.
 
     `handler` is called at every one of them with this object, between two instructions of the main thread; what it
-    raises is raised there. SIGHUP stays ignored where it was, as under nohup.
+    raises is raised there. SIGHUP stays ignored where it was, as under nohup. A signal that an enclosing context has
+    recorded, and whose Stopped some library then swallowed, counts as the first of this one.
     """
 
     def __init__(self, handler: Callable[[StopSignal], None] | None = None) -> None:
@@ -44,6 +45,9 @@ class StopSignal:
                 continue
             with suppress(ValueError):  # signals can be caught in the main thread only
                 self._previous[number] = signal.signal(number, self._record)
+        for previous in self._previous.values():
+            if isinstance(outer := getattr(previous, "__self__", None), StopSignal) and outer.signal is not None:
+                self.signal, self.last, self.count, self._at = outer.signal, outer.last, 1, outer._at
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +77,11 @@ class StopSignal:
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """Raise Stopped in the main thread at the first stop signal, and end the process at the second."""
+    """Raise Stopped in the main thread at the first stop signal, and end the process at the second.
+
+    Modules written in C may swallow that Stopped while they are imported and fail for want of what they did not load:
+    an error after a signal is raised as Stopped.
+    """
     hook = sys.unraisablehook
 
     def report(unraisable: Any) -> None:
@@ -83,8 +91,13 @@ def raising() -> Iterator[None]:
 
     sys.unraisablehook = report
     try:
-        with StopSignal(_raise):
-            yield
+        with StopSignal(_raise) as stop:
+            try:
+                yield
+            except Exception as error:
+                if stop.signal is None:
+                    raise
+                raise Stopped(stop.signal) from error
     finally:
         sys.unraisablehook = hook
 

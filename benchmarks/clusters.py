@@ -53,7 +53,8 @@ cluster.shutdown()
 """
 
 
-ENGINES = {"submitit": "submitit's local executor", "slurm": "SLURM, one node", "ray": "Ray, two raylets"}
+ENGINES = {"submitit": "submitit's local executor", "slurm": "SLURM", "ray": "Ray, two raylets"}
+CLUSTER = "slurm.txt"  # which SLURM it was, as 'SLURM 22.05.8, 2 nodes'
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,11 @@ def main() -> None:
         elif name == "submitit":
             interrupted(folder, name, "slurm:cluster=local")
         elif shutil.which("sbatch"):
+            (folder / CLUSTER).write_text(slurm_cluster())
             interrupted(folder, name, "slurm:timeout_min=30")
+    names = ENGINES | ({"slurm": (folder / CLUSTER).read_text()} if (folder / CLUSTER).exists() else {})
     outcomes = [outcome(folder, "local", "this machine, nothing killed")]
-    outcomes += [outcome(folder, name, engine) for name, engine in ENGINES.items() if is_complete(folder / name)]
+    outcomes += [outcome(folder, name, engine) for name, engine in names.items() if is_complete(folder / name)]
     options.page.write_text(page(outcomes))
     print(options.page.read_text())
 
@@ -124,6 +127,17 @@ def ray_cluster() -> Iterator[str]:
         process.stdin.close()
 
 
+def slurm_cluster() -> str:
+    """The version of SLURM and its number of nodes."""
+    version = answer("sinfo", "--version").removeprefix("slurm-wlm ").removeprefix("slurm ")
+    return f"SLURM {version}, {answer('sinfo', '--noheader', '--format=%D')} nodes"
+
+
+def answer(*words: str) -> str:
+    """What a command prints."""
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def workers(out: Path) -> list[int]:
     """The worker processes of the engine, each of which makes one trial of the suite in `out`."""
     found = []
@@ -137,7 +151,10 @@ def workers(out: Path) -> list[int]:
 
 
 def interrupted(folder: Path, name: str, on: str) -> None:
-    """Run the suite by an engine: kill three workers, then the driver, and type the command again."""
+    """Run the suite by an engine: kill three workers, then the driver, and type the command again.
+
+    SLURM also takes a running job back into its queue, as where another preempts it.
+    """
     out = folder / name
     with (folder / f"{name}.log").open("w") as log:
         driver = subprocess.Popen(command(name, on), cwd=folder, stdout=log, stderr=log)
@@ -147,6 +164,10 @@ def interrupted(folder: Path, name: str, on: str) -> None:
             wait_for(lambda: bool(workers(out)))
             os.kill(workers(out)[0], signal.SIGKILL)
         time.sleep(DRIVER_AFTER_S)
+        if name == "slurm":
+            wait_for(lambda: bool(workers(out)))
+            running = answer("squeue", "--noheader", "--states=RUNNING", f"--name=flowrl-{name}", "--format=%A")
+            subprocess.run(["scontrol", "requeue", running.split()[0]], check=True)
         driver.kill()
         driver.wait()
         assert not is_complete(out), "the driver was killed too late: make the trials longer"
@@ -230,7 +251,8 @@ def page(outcomes: list[Outcome]) -> str:
             "Twelve trials (GridWorld, FPO and PPO, six seeds, 40,960 environment steps each), two at a time. With",
             "each engine three workers in the middle of a trial and then the driver got SIGKILL, and the same command",
             "was typed again. A record, a checkpoint (every tensor and value) and the lines of metrics.jsonl count as",
-            "equal when they are those of the suite in the first row, times excepted.",
+            "equal when they are those of the suite in the first row, times excepted. SLURM was also told to take one",
+            "running job back into its queue (`scontrol requeue`), as where another job preempts it.",
             "",
             "| engine | workers lost | drivers killed | resumed | equal records | checkpoints | metrics | wall |",
             "|---|---|---|---|---|---|---|---|",
@@ -241,7 +263,7 @@ def page(outcomes: list[Outcome]) -> str:
             "*resumed* counts the trainings that went on from a checkpoint. A worker that is killed while it",
             "evaluates, or before its training has begun, is not among them.",
             "",
-            "Not tried: a cluster of several machines, network drives, preemption by a scheduler, GPUs.",
+            "Not tried: a cluster of several machines (the nodes of SLURM and Ray are on one), network drives, GPUs.",
             "`python benchmarks/clusters.py` makes this page; where SLURM's commands are missing, its row is left out.",
             "",
         ]

@@ -323,6 +323,7 @@ def test_a_training_ends_with_its_worker_and_saves(tmp_path: Path) -> None:
         ("slrum", ["--on slrum", "Did you mean 'slurm'"]),
         ("slurm:partiton=gpu", ["'partiton=gpu'", "Did you mean 'partition'"]),
         ("slurm:timeout_min=0", ["timeout_min is a positive whole number"]),
+        ("slurm:timeout_min=4", ["timeout_min is at least 5", "a job that is asked while it starts is lost"]),
         ("slurm:mem_gb=x", ["mem_gb is a positive number"]),
         ("slurm:partition", ["'partition'", "is no option with a value"]),
         ("slurm:cluster=debug", ["cluster is slurm, or local"]),
@@ -335,6 +336,7 @@ def test_a_wrong_engine_is_refused(on: str, words: list[str]) -> None:
 
 
 def test_options_of_slurm_are_those_of_submitit() -> None:
+    assert engines.slurm_options("timeout_min=5").timeout_min == 5
     parsed = engines.slurm_options("partition=gpu,timeout_min=600,mem_gb=1.5")
     assert parsed == SlurmOptions(partition="gpu", timeout_min=600, mem_gb=1.5)
     assert parsed.parameters() == {"slurm_partition": "gpu", "timeout_min": 600, "mem_gb": 1.5}

@@ -14,6 +14,7 @@ from flowrl.experiments.suite.slurm import LOCAL, SlurmEngine, SlurmOptions
 
 ENGINES = ("slurm", "ray")
 NUMBERS: dict[str, type] = {"timeout_min": int, "mem_gb": float}
+LEAST_TIMEOUT_MIN = 5  # submitit asks for a signal 90 s before the limit, and SLURM may send it 60 s earlier
 
 
 def open_executor(on: str | None, out: Path, parallel: int) -> Executor:
@@ -50,6 +51,11 @@ def slurm_options(text: str) -> SlurmOptions:
     if values.get("cluster", LOCAL) not in ("slurm", LOCAL):
         raise UsageError(
             f"--on slurm:{text}: cluster is slurm, or local: processes of this machine that submitit starts."
+        )
+    if values.get("timeout_min", LEAST_TIMEOUT_MIN) < LEAST_TIMEOUT_MIN:
+        raise UsageError(
+            f"--on slurm:{text}: timeout_min is at least {LEAST_TIMEOUT_MIN}. SLURM asks a job to save itself up to "
+            "two and a half minutes before its limit, and a job that is asked while it starts is lost."
         )
     return SlurmOptions(**values)
 

@@ -57,6 +57,7 @@ NOT_RUN = {  # the beginning of a line -> why the test does not run it
     "scancel ": "asks a SLURM cluster",
     "ray ": "begins and ends a Ray cluster; tests/experiments/test_clusters.py makes one",
     "torchrun ": "waits for a second machine; tests/experiments/test_shards.py starts the same processes",
+    "{ [ $? = 143 ]": "asks a SLURM cluster",
     "srun ": "needs a cluster; tests/experiments/test_shards.py reads its variables",
     "python benchmarks/": "takes minutes",
     "flowrl view": "is a server that does not end; tests/cli/test_view.py opens its page",

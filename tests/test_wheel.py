@@ -89,6 +89,7 @@ def test_the_source_distribution_holds_all_that_its_tests_read(sdist: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_source_distribution_passes_its_tests(sdist: Path) -> None:
     """The tests that read other files than Python's sources, in the unpacked archive."""
     tests = (

@@ -95,6 +95,8 @@ def test_the_program_in_c_walks_as_the_loop_in_python(export: Path, example: Any
 
 
 @pytest.mark.skipif(not list(Path(mujoco.__path__[0]).glob("libmujoco.so.*")), reason="mujoco has no C library here")
+@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)  # half a minute on a machine that does nothing else
 def test_the_script_goes_from_a_trained_run_to_a_program_that_walks(tmp_path: Path) -> None:
     """deploy.sh with the weights of the FPO recipe after its 4 M steps: it fits, compares, exports and walks."""

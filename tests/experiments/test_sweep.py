@@ -157,6 +157,7 @@ def sweep(*more: str) -> list[str]:
 
 @needs_optuna
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_killed_sweep_continues_and_its_best_recipe_trains(folder: Path) -> None:
     Path("small.yaml").write_text(SMALL.replace("total_steps: 640", "total_steps: 9600"))

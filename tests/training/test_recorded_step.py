@@ -59,7 +59,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 PLAIN = ("ppo", "adaptive", "data")  # without a sampler, or with an adaptive one
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind == "exact" else kind for kind in KINDS]
+)
 def test_recorded_steps_train_to_the_last_bit_as_steps_that_are_called(kind: str, tmp_path: Path) -> None:
     called, recorded = run_of(tmp_path, *KINDS[kind]), run_of(tmp_path, *KINDS[kind])
     tape = Tape()

@@ -205,7 +205,8 @@ def test_a_process_that_is_killed_ends_the_others_quietly(tmp_path: Path) -> Non
     first.wait_for(lambda: iterations("run") >= 1)
     os.kill(second.pid, signal.SIGKILL)
     code, message = first.end()
-    assert code == 5 and "the connection to another process of this training was lost" in message
+    assert code == 5 and "the connection to another process of this training was lost (" in message
+    assert "[/" not in message and message.endswith(f"type: flowrl train --resume {tmp_path}/runs/run\n")
     assert "Traceback" not in message
     second.end()
 

@@ -15,7 +15,7 @@ import torch
 
 from flowrl.config import named_code, recipe
 from flowrl.config.schema import Config
-from flowrl.contracts.errors import Stopped, TrainingDiverged, UsageError
+from flowrl.contracts.errors import ProcessLost, Stopped, TrainingDiverged, UsageError
 from flowrl.contracts.notices import say
 from flowrl.experiments import callbacks, code_record, divergence, run_folder, warm_start
 from flowrl.experiments.build import Run
@@ -231,10 +231,11 @@ def _train(
             saver.save()
         except TrainingDiverged as error:
             raise divergence.explained(error, run, folder) from error
+        except ProcessLost as error:
+            again = "" if folder is None else f" To continue from the last checkpoint, type: {_again(run, folder)}"
+            raise ProcessLost(f"{error}{again}", error.exit_code) from error
     if failed:
-        code = named_code.import_words(run.config.model_dump(mode="json"))
-        again = shlex.join(["flowrl", "train", "--resume", str(folder), *code])
-        raise CallbackFailed(f"{failed[0]} The run is saved: {again} continues it.") from failed[0]
+        raise CallbackFailed(f"{failed[0]} The run is saved: {_again(run, folder)} continues it.") from failed[0]
     return TrainResult(
         folder=folder or Path(),
         env_steps=run.training.env_steps,
@@ -246,6 +247,11 @@ def _train(
         signal=agreed.signal,
         callback=None if run.training.finished else calls.stopped_by,
     )
+
+
+def _again(run: Run, folder: Path | None) -> str:
+    code = named_code.import_words(run.config.model_dump(mode="json"))
+    return shlex.join(["flowrl", "train", "--resume", str(folder), *code])
 
 
 class Agreement:

@@ -10,6 +10,7 @@ for 1, 2, 4, …, S processes. (DistributedDataParallel sums around a ring, whos
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -150,9 +151,9 @@ def _noticing_lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # DistBackendError, DistNetworkError and gloo's own errors are such
-        raise ProcessLost(
-            f"the connection to another process of this training was lost ({' '.join(str(error).split())[:200]})."
-        ) from error
+        text = re.sub(r"^\[\S+:\d+\] ", "", " ".join(str(error).split()))  # without the [FILE:LINE] of gloo
+        reason = text.split(". ")[0].rstrip(".")[:200]
+        raise ProcessLost(f"the connection to another process of this training was lost ({reason}).") from error
 
 
 def _packed(value: Any) -> Tensor:

@@ -232,8 +232,7 @@ def _train(
         except TrainingDiverged as error:
             raise divergence.explained(error, run, folder) from error
         except ProcessLost as error:
-            again = "" if folder is None else f" To continue from the last checkpoint, type: {_again(run, folder)}"
-            raise ProcessLost(f"{error}{again}", error.exit_code) from error
+            raise _with_command(error, run, folder) from error
     if failed:
         raise CallbackFailed(f"{failed[0]} The run is saved: {_again(run, folder)} continues it.") from failed[0]
     return TrainResult(
@@ -247,6 +246,11 @@ def _train(
         signal=agreed.signal,
         callback=None if run.training.finished else calls.stopped_by,
     )
+
+
+def _with_command(error: ProcessLost, run: Run, folder: Path | None) -> ProcessLost:
+    again = "" if folder is None else f" To continue from the last checkpoint, type: {_again(run, folder)}"
+    return ProcessLost(f"{error}{again}", error.exit_code)
 
 
 def _again(run: Run, folder: Path | None) -> str:
